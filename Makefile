@@ -1,0 +1,63 @@
+# `make demo`, `make test` and `make lint` need Python >= 3.11, make and the package registry; each
+# makes .venv from the pinned requirements.txt when it is missing, stale, half made or broken.
+
+VENV := .venv
+BIN := $(VENV)/bin/python
+STAMP := $(VENV)/.complete
+WORKERS ?= 2
+
+# PYTHON=... names the interpreter; otherwise the first that is new enough.
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 python; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; \
+  done)
+
+# One worker per core: XLA and BLAS threads on top of them only contend.
+TEST_ENV := XLA_FLAGS="--xla_cpu_multi_thread_eigen=false $(XLA_FLAGS)" \
+  OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+PYTEST := $(TEST_ENV) $(BIN) -m pytest -n $(WORKERS) --dist worksteal
+
+# An environment whose interpreter is gone (upgraded, moved) is made again.
+BROKEN := $(shell $(BIN) -c '' >/dev/null 2>&1 || echo broken)
+
+.PHONY: help demo test test-all lint format venv broken
+
+help:
+	@echo 'make demo      pretrain a small GPT-2, adapt it by full fine-tuning and by LoRA, compare'
+	@echo 'make test      the tests, without the slow ones'
+	@echo 'make test-all  all tests'
+	@echo 'make lint      ruff: lint and format check'
+	@echo 'make format    ruff: fix and format in place'
+	@echo 'make venv      only make .venv from requirements.txt'
+
+demo: $(STAMP)
+	$(BIN) -m experiments.demo
+
+test: $(STAMP)
+	$(PYTEST) -m 'not slow'
+
+test-all: $(STAMP)
+	$(PYTEST)
+
+lint: $(STAMP)
+	$(BIN) -m ruff check .
+	$(BIN) -m ruff format --check .
+
+format: $(STAMP)
+	$(BIN) -m ruff check --fix .
+	$(BIN) -m ruff format .
+
+venv: $(STAMP)
+
+# The stamp goes first and comes last: an interrupted run leaves none.
+$(STAMP): requirements.txt $(BROKEN)
+	@test -n '$(PYTHON)' && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "lora_jax needs Python 3.11 or newer, found: $$($(or $(PYTHON),python3) --version 2>&1)." \
+	    'Install one, or name it: make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@rm -f $(STAMP)
+	$(PYTHON) -m venv --clear $(VENV) || { \
+	  echo 'No virtual environment could be made; on Debian and Ubuntu: apt install python3-venv' >&2; \
+	  exit 1; }
+	$(BIN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $(STAMP)
+
+broken:

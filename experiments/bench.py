@@ -1,0 +1,192 @@
+"""Speed and size of a train step, as ratios measured in one run: `python -m experiments.bench`.
+
+  method   LoRA (r=8, query and value) against full fine-tuning: seconds, FLOPs, bytes
+  dtype    bfloat16 with float32 accumulation against float32, LoRA
+  layout   an epoch of a task packed, padded to the batch's longest, and padded to `max_length`
+           (needs --data_dir, a folder of GLUE's archives and a BERT tokenizer)
+
+Weights are random: no time depends on them. Each variant is timed in turn, round after round, and
+the medians are compared, so that a machine whose speed drifts favours none. An epoch's seconds are
+those of the distinct shapes of its batches, each timed, times how often each occurs; compiling is
+not in them.
+"""
+
+import collections
+import os
+import platform
+import statistics
+import time
+
+import jax
+import numpy as np
+from absl import app, flags
+from ml_collections import config_dict
+
+from configs import glue
+from lora_jax.data import batches, tasks, tokenizers
+from lora_jax.train import job, mesh, optimizer, result, state, step, writers
+
+PARTS = flags.DEFINE_list('parts', ['method', 'dtype', 'layout'], 'Which measurements.')
+MODEL = flags.DEFINE_string('model', 'roberta-base', 'Shape for method and dtype.')
+ROWS = flags.DEFINE_integer('rows', 16, 'Rows of a step (method, dtype).')
+LENGTH = flags.DEFINE_integer('length', 64, 'Tokens of a row (method, dtype).')
+ROUNDS = flags.DEFINE_integer('rounds', 5, 'Timed rounds, after one that is not counted.')
+DATA_DIR = flags.DEFINE_string('data_dir', '', 'Folder of archives (layout).')
+TOKENIZER = flags.DEFINE_string('tokenizer', '', 'Folder or archive of a BERT vocabulary (layout).')
+TASKS = flags.DEFINE_list('tasks', ['rte', 'cola'], 'Tasks (layout).')
+DTYPE = flags.DEFINE_string('dtype', 'float32', 'Compute and base of method and layout.')
+OUT = flags.DEFINE_string('out', '', 'JSON file to write besides.')
+
+SHAPES = {  # Published architectures; a fresh model of that shape.
+  'minilm': dict(hidden_size=384, num_layers=6, num_heads=12, intermediate_size=1536),
+  'roberta-base': dict(hidden_size=768, num_layers=12, num_heads=12, intermediate_size=3072),
+  'roberta-large': dict(hidden_size=1024, num_layers=24, num_heads=16, intermediate_size=4096),
+}
+
+
+class Variant:
+  """A train step that is ready to be timed on a batch."""
+
+  def __init__(self, config: config_dict.ConfigDict, task: tasks.Task):
+    work = job.build(config, task)
+    tx, _ = optimizer.make_optimizer(config.optim, 1000)
+    self.frozen = work.frozen
+    self.state = state.init_state(work.trainable, tx, 0)
+    self.step = step.make_train_step(work.apply, tx, task.kind)
+    self.trainable = work.summary.trainable
+
+  def seconds(self, batch: dict[str, np.ndarray]) -> float:
+    """Wall seconds of one step, results waited for."""
+    began = time.perf_counter()
+    self.state, metrics = self.step(self.state, self.frozen, batch)
+    jax.block_until_ready((self.state, metrics))
+    return time.perf_counter() - began
+
+  def size(self, batch: dict[str, np.ndarray]) -> dict[str, float]:
+    """FLOPs and bytes of the compiled step."""
+    compiled = self.step.lower(self.state, self.frozen, batch).compile()
+    memory = compiled.memory_analysis()
+    total = memory.argument_size_in_bytes + memory.output_size_in_bytes
+    return {
+      'flops': compiled.cost_analysis()['flops'],
+      'peak_bytes': total + memory.temp_size_in_bytes - memory.alias_size_in_bytes,
+    }
+
+
+def configured(shape: str, method: str, dtype: str) -> config_dict.ConfigDict:
+  """A fresh encoder of a shape, in the settings that the GLUE runs of small encoders have."""
+  with glue.get_config(f'model=fresh,preset=small,method={method}').unlocked() as config:
+    config.model.fresh.update(max_positions=512, **SHAPES[shape])
+    config.model.update(dtype=dtype, param_dtype=dtype if method == 'lora' else 'float32')
+  return config
+
+
+def random_task(rows: int, length: int) -> tasks.Task:
+  """Examples of one length each, so that a batch is `rows` full rows."""
+  random = np.random.default_rng(0)
+  ids = [random.integers(1000, 20000, length).astype(np.int32) for _ in range(rows)]
+  zeros = [np.zeros(length, np.int32)] * rows
+  data = tasks.Dataset(ids, zeros, labels=np.arange(rows, dtype=np.int32) % 2)
+  return tasks.Task('random', 'classification', 2, data, {}, 'accuracy', True, None)
+
+
+def in_turn(variants: dict[str, tuple[Variant, dict[str, np.ndarray]]]) -> dict[str, float]:
+  """Median seconds of each variant's step, timed round after round."""
+  times: dict[str, list[float]] = collections.defaultdict(list)
+  for counted in range(-1, ROUNDS.value):
+    for name, (variant, batch) in variants.items():
+      seconds = variant.seconds(batch)
+      if counted >= 0:
+        times[name].append(seconds)
+  return {name: statistics.median(values) for name, values in times.items()}
+
+
+def compare(settings: dict[str, tuple[str, str]]) -> dict[str, dict[str, float]]:
+  """Seconds, FLOPs, bytes of each (method, dtype), and each by the last one's."""
+  task = random_task(ROWS.value, LENGTH.value)
+  (batch,) = batches.Batches(
+    task.train, batch_size=ROWS.value, seed=0, layout='pad', max_length=LENGTH.value
+  ).epoch(0)
+  variants = {
+    name: (Variant(configured(MODEL.value, *setting), task), batch)
+    for name, setting in settings.items()
+  }
+  seconds = in_turn(variants)
+  rows = {
+    name: {'seconds': seconds[name], **variant.size(batch), 'trained': variant.trainable}
+    for name, (variant, _) in variants.items()
+  }
+  base = rows[list(rows)[-1]]
+  return {
+    name: row | {f'{key}_ratio': row[key] / base[key] for key in ('seconds', 'flops', 'peak_bytes')}
+    for name, row in rows.items()
+  }
+
+
+def epochs_of(name: str) -> dict[str, dict[str, float]]:
+  """Seconds of an epoch of a task in each layout, and by that of packing."""
+  config = configured('minilm', 'lora', DTYPE.value)
+  tokenizer = tokenizers.load_tokenizer(TOKENIZER.value)
+  task = tasks.load_task(name, tokenizer, data_dir=DATA_DIR.value, max_length=128)
+  variant = Variant(config, task)
+  rows = {}
+  for layout in ('pack', 'pad', 'pad_max'):
+    training = batches.Batches(
+      task.train, batch_size=config.train.batch_size, seed=0, layout=layout, max_length=128
+    )
+    count, example = collections.Counter(), {}
+    for batch in training.epoch(0):
+      shape = batch['input_ids'].shape, batch['readout'].shape
+      count[shape] += 1
+      example[shape] = batch
+    seconds = in_turn({str(shape): (variant, batch) for shape, batch in example.items()})
+    rows[layout] = {
+      'seconds': sum(count[shape] * seconds[str(shape)] for shape in count),
+      'shapes': len(count),
+      'padding': training.padding,
+    }
+  return {
+    layout: row | {'seconds_ratio': row['seconds'] / rows['pack']['seconds']}
+    for layout, row in rows.items()
+  }
+
+
+def table(title: str, rows: dict[str, dict[str, float]]) -> str:
+  """The rows as aligned text."""
+  names = list(next(iter(rows.values())))
+  lines = [f'{title:24}' + ''.join(f'{name:>18}' for name in names)]
+  for row, values in rows.items():
+    lines.append(f'{row:24}' + ''.join(f'{values[name]:18.4g}' for name in names))
+  return '\n'.join(lines) + '\n'
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  measured = {}
+  shape = f'{MODEL.value} {ROWS.value}x{LENGTH.value}'
+  if 'method' in PARTS.value:
+    measured[f'method, {shape}'] = compare(
+      {'lora': ('lora', DTYPE.value), 'full': ('full', DTYPE.value)}
+    )
+  if 'dtype' in PARTS.value:
+    measured[f'dtype, {shape}'] = compare(
+      {'bfloat16': ('lora', 'bfloat16'), 'float32': ('lora', 'float32')}
+    )
+  if 'layout' in PARTS.value:
+    for name in TASKS.value:
+      measured[f'epoch of {name}'] = epochs_of(name)
+  for title, rows in measured.items():
+    print(table(title, rows), flush=True)
+  if OUT.value:
+    about = {
+      'device': mesh.device_names(mesh.make_mesh(1)),
+      'cpu': f'{os.cpu_count()} x {platform.machine()}',
+      'versions': result.versions(),
+      'commit': result.commit(),
+      'rounds': ROUNDS.value,
+    }
+    writers.write_json(OUT.value, {'experiment': 'bench', **about, 'measured': measured})
+
+
+if __name__ == '__main__':
+  app.run(main)

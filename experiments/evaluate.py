@@ -1,0 +1,26 @@
+"""Evaluates a run: `python -m experiments.evaluate --workdir=DIR [--split=dev] [--which=last]`.
+
+Prints JSON: the metrics of the adapted model, those of the model with the adapter merged into it,
+and the largest difference between the two in any logit.
+"""
+
+import json
+
+from absl import app, flags
+
+from lora_jax.train import evaluate, writers
+
+WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory.', required=True)
+SPLIT = flags.DEFINE_list('split', [], "Splits, by comma; empty for the task's held-out ones.")
+WHICH = flags.DEFINE_enum('which', 'best', ['best', 'last'], 'Which checkpoint.')
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected arguments {argv[1:]}: options begin with --')
+  report = evaluate.evaluate_run(WORKDIR.value, which=WHICH.value, splits=SPLIT.value)
+  print(json.dumps(writers.to_json(report), indent=2))
+
+
+if __name__ == '__main__':
+  app.run(main)

@@ -1,0 +1,27 @@
+"""Trains one run: `python -m experiments.train --config=configs/glue.py:task=mrpc --workdir=DIR`.
+
+The same command goes on with a run that was interrupted.
+"""
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from lora_jax.train import loop
+
+CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, and after a colon its cell.')
+WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory: made, or gone on with.')
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected arguments {argv[1:]}: options begin with --')
+  result = loop.train(CONFIG.value, WORKDIR.value)
+  name, best = result['metric'], result['best']
+  logging.info(
+    'best %s %.4f at step %d; all in %s/result.json', name, best[name], best['step'], WORKDIR.value
+  )
+
+
+if __name__ == '__main__':
+  flags.mark_flags_as_required(['config', 'workdir'])
+  app.run(main)

@@ -1,0 +1,324 @@
+"""Models of Hugging Face's layout: a folder with config.json and model.safetensors, or a preset.
+
+    model, params = load_model('roberta-base', task='classification', num_labels=3)
+
+A folder never touches the network; a preset is fetched once through `huggingface_hub`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+
+from lora_jax import tree
+from lora_jax.checkpoints import safetensors
+from lora_jax.models import presets
+
+FETCHED = ('config.json', 'tokenizer*', 'vocab*', 'merges.txt', 'special_tokens_map.json')
+FETCHED = (*FETCHED, 'model*.safetensors', 'model.safetensors.index.json')
+PREFIXES = {'bert': 'bert.', 'roberta': 'roberta.', 'gpt2': 'transformer.'}
+NORMS = {'gamma': 'weight', 'beta': 'bias'}  # As checkpoints of BERT's first years name them.
+# Tensors that a checkpoint may hold and no task here needs: buffers, and heads of other tasks.
+UNUSED = {
+  'bert': r'embeddings\.(position|token_type)_ids|pooler\.dense\..*|cls\..*',
+  'roberta': r'embeddings\.(position|token_type)_ids|pooler\.dense\..*|lm_head\..*',
+  'gpt2': r'h\.\d+\.attn\.(bias|masked_bias)|lm_head\.weight',
+}
+
+
+class Source(NamedTuple):
+  """Where a leaf comes from: a tensor, by its name without the family's prefix, and what of it."""
+
+  name: str
+  shape: tuple[int, ...]
+  take: Callable[[np.ndarray], np.ndarray]
+
+
+def load_model(
+  name_or_folder: str | Path,
+  *,
+  task: str,
+  num_labels: int | None = None,
+  seed: int = 0,
+  fresh_head: bool = False,
+  **options: Any,
+) -> tuple[nn.Module, dict[str, Any]]:
+  """A pretrained model and its parameters, as arrays in host memory.
+
+  Args:
+    name_or_folder: a name in `PRESETS`, or a folder in Hugging Face layout.
+    task: `classification` or `regression` for encoders, `lm` for GPT-2.
+    num_labels: outputs of the classifier; None: as many as config.json names.
+    seed: of the head, where the checkpoint has none.
+    fresh_head: draw the head anew also where the checkpoint has one of another shape.
+    **options: attributes of the model: `dtype`, `param_dtype` (of embeddings and kernels; norms and
+      heads stay float32), `scan`, `remat`, `attention`, `hidden_dropout`, `attention_dropout`,
+      `classifier_dropout` (a rate of None is the checkpoint's).
+
+  Raises:
+    ValueError: for an unknown name, architecture or option, a corrupt file, or tensors that do not
+      fit: all that are missing, unexpected or misshapen, in one message.
+    FileNotFoundError: if the folder lacks a file.
+    ConnectionError: if a preset is not cached and cannot be fetched.
+  """
+  folder = locate(name_or_folder)
+  config = read_config(folder)
+  model = make_model(config, task=task, num_labels=num_labels, **options)
+  tensors = safetensors.read(folder)
+  return model, convert(model, tensors, seed=seed, fresh_head=fresh_head, where=str(folder))
+
+
+def fresh_model(
+  config: presets.Config | Mapping[str, Any],
+  *,
+  task: str,
+  num_labels: int | None = None,
+  seed: int = 0,
+  **options: Any,
+) -> tuple[nn.Module, dict[str, Any]]:
+  """An untrained model as Hugging Face initialises it: N(0, 0.02^2), biases zero.
+
+  Args:
+    config: an architecture, or `{'family': 'gpt2', 'num_layers': 6, ...}` (`presets.architecture`).
+    task, num_labels, seed, **options: as for `load_model`.
+  """
+  if isinstance(config, Mapping):
+    config = presets.architecture(**config)
+  model = make_model(config, task=task, num_labels=num_labels, **options)
+  return model, jax.jit(lambda key: _init(model, key))(jax.random.key(seed))
+
+
+def locate(name_or_folder: str | Path) -> Path:
+  """The folder of a model's files; a preset's are fetched, or found where they were fetched to.
+
+  Raises:
+    ValueError: if it is neither a folder nor a preset; near names are offered.
+    FileNotFoundError: if the folder holds no config.json.
+    ConnectionError: if a preset is not cached and cannot be fetched; says what to do.
+  """
+  name, folder = str(name_or_folder), Path(name_or_folder).expanduser()
+  if (folder / 'config.json').is_file():
+    return folder
+  if name in presets.PRESETS:
+    return _fetch(name, presets.PRESETS[name].repository)
+  if folder.is_dir():
+    raise FileNotFoundError(f'{folder}: no config.json. Expected a model in Hugging Face layout.')
+  raise ValueError(
+    f'{name!r} is neither a folder nor a preset: {presets.near(name, presets.PRESETS)}'
+  )
+
+
+def read_config(folder: Path) -> presets.Config:
+  """The architecture in a folder's config.json.
+
+  Raises:
+    ValueError: if it is not JSON, or an architecture that is not supported.
+  """
+  path = folder / 'config.json'
+  try:
+    values = json.loads(path.read_text())
+  except ValueError as error:
+    raise ValueError(f'{path}: not JSON ({error})') from error
+  return presets.from_hugging_face(values, str(path))
+
+
+def make_model(config: presets.Config, *, task: str, **options: Any) -> nn.Module:
+  """The Flax module of an architecture for a task.
+
+  Raises:
+    ValueError: for an option that it does not have, or a value out of range.
+  """
+  fields = dataclasses.fields(presets.MODELS[config.family])
+  known = {field.name for field in fields} - {'config', 'parent', 'name'}
+  if unknown := options.keys() - known - {'num_labels', 'classifier_dropout'}:
+    problems = (f'{name!r}: {presets.near(name, sorted(known))}' for name in sorted(unknown))
+    raise ValueError(f'a {config.family} model has no such option as {"; ".join(problems)}')
+  model = presets.build(config, task=task, **options)
+  _ = model.options  # Checks the ranges now, not in the middle of a trace.
+  return model
+
+
+def convert(
+  model: nn.Module,
+  tensors: Mapping[str, np.ndarray],
+  *,
+  seed: int = 0,
+  fresh_head: bool = False,
+  where: str = 'checkpoint',
+) -> dict[str, Any]:
+  """The model's parameters from Hugging Face's tensors by name, in the layout of the model.
+
+  Tensors are read one after the other. A head that the tensors lack is drawn from `seed`, as
+  Hugging Face would: N(0, initializer_range^2), biases zero.
+
+  Raises:
+    ValueError: naming `where` and all tensors that are missing, unexpected or of another shape.
+  """
+  layers = model.config.num_layers
+  leaves = tree.flatten(jax.eval_shape(lambda: _init(model, jax.random.key(0))))
+  sources = {
+    path: _source(model.config, path, leaf.shape if layer is None else leaf.shape[1:])
+    for stacked, leaf in leaves.items()
+    for path, layer in _unstacked(stacked, layers)
+  }
+  prefix = PREFIXES[model.config.family]
+  names = {_plain_name(name, prefix): name for name in tensors}
+  fresh = _check(model, sources, names, tensors, fresh_head, where)
+  heads = tree.flatten(_fresh_head(model, seed)) if fresh else {}
+  params = {}
+  for stacked, leaf in leaves.items():
+    params[stacked] = np.empty(leaf.shape, leaf.dtype)
+    for path, layer in _unstacked(stacked, layers):
+      source = sources[path]
+      value = heads[path] if path in fresh else source.take(tensors[names[source.name]])
+      params[stacked][... if layer is None else layer] = value
+  return tree.unflatten(params)
+
+
+ENCODER = {  # Module paths here -> there; in layers, the part behind the layer's number.
+  'embeddings/word': 'embeddings.word_embeddings',
+  'embeddings/position': 'embeddings.position_embeddings',
+  'embeddings/token_type': 'embeddings.token_type_embeddings',
+  'embeddings/norm': 'embeddings.LayerNorm',
+  'attention/query': 'attention.self.query',
+  'attention/key': 'attention.self.key',
+  'attention/value': 'attention.self.value',
+  'attention/output': 'attention.output.dense',
+  'attention_norm': 'attention.output.LayerNorm',
+  'mlp/up': 'intermediate.dense',
+  'mlp/down': 'output.dense',
+  'mlp_norm': 'output.LayerNorm',
+  'pooler': 'pooler.dense',
+  'classifier': 'classifier',
+  'classifier/dense': 'classifier.dense',
+  'classifier/output': 'classifier.out_proj',
+}
+GPT2 = {
+  'embeddings/word': 'wte',
+  'embeddings/position': 'wpe',
+  'attention_norm': 'ln_1',
+  'attention/query': 'attn.c_attn',
+  'attention/key': 'attn.c_attn',
+  'attention/value': 'attn.c_attn',
+  'attention/output': 'attn.c_proj',
+  'mlp_norm': 'ln_2',
+  'mlp/up': 'mlp.c_fc',
+  'mlp/down': 'mlp.c_proj',
+  'final_norm': 'ln_f',
+}
+THIRDS = ('attention/query', 'attention/key', 'attention/value')  # Of a c_attn, in its order.
+
+
+def _source(config: presets.Config, path: str, shape: tuple[int, ...]) -> Source:
+  """Where the leaf of a looped tree comes from."""
+  module, leaf = path.rsplit('/', 1)
+  prefix = ''
+  if layer := re.match(r'(encoder|decoder)/layers_(\d+)/', module):
+    module = module[layer.end() :]
+    prefix = f'{"h" if config.family == "gpt2" else "encoder.layer"}.{layer[2]}.'
+  names = GPT2 if config.family == 'gpt2' else ENCODER
+  name = f'{prefix}{names[module]}.{"bias" if leaf == "bias" else "weight"}'
+  if names[module] == 'attn.c_attn':
+    width = shape[-1]
+    start = THIRDS.index(module) * width
+    return Source(name, (*shape[:-1], 3 * width), lambda x: x[..., start : start + width])
+  if leaf == 'kernel' and config.family != 'gpt2':  # GPT-2's Conv1D is [in, out] as ours are.
+    return Source(name, shape[::-1], np.transpose)
+  return Source(name, shape, lambda x: x)
+
+
+def _unstacked(path: str, num_layers: int) -> list[tuple[str, int | None]]:
+  """The looped paths behind a path, each with its index in the stack, or None for no stack."""
+  if '/layers/' not in path:
+    return [(path, None)]
+  return [(path.replace('/layers/', f'/layers_{i}/'), i) for i in range(num_layers)]
+
+
+def _plain_name(name: str, prefix: str) -> str:
+  """A tensor's name without the family's prefix, the norms' old names replaced by today's."""
+  name = name.removeprefix(prefix)
+  return re.sub(r'LayerNorm\.(gamma|beta)$', lambda m: f'LayerNorm.{NORMS[m[1]]}', name)
+
+
+def _check(
+  model: nn.Module,
+  sources: Mapping[str, Source],
+  names: Mapping[str, str],
+  tensors: Mapping[str, np.ndarray],
+  fresh_head: bool,
+  where: str,
+) -> set[str]:
+  """The paths to draw anew, those of the head that the tensors lack, if all else fits."""
+  family = model.config.family
+  missing = {path for path, source in sources.items() if source.name not in names}
+  misshapen = {
+    path: f'{names[source.name]} is {found}, expected {source.shape}'
+    for path, source in sources.items()
+    if source.name in names and (found := tensors[names[source.name]].shape) != source.shape
+  }
+  module = lambda path: path.rsplit('/', 1)[0]
+  head = {path for path in sources if any(re.fullmatch(pattern, path) for pattern in model.head)}
+  # A head's module is drawn as a whole or not at all: one that has lost its bias is an error.
+  absent = {module(path) for path in head & missing} - {module(path) for path in head - missing}
+  other = {module(path) for path in head & misshapen.keys()} if fresh_head else set()
+  fresh = {path for path in head if module(path) in absent | other}
+
+  problems = []
+  if lost := {sources[path].name: None for path in sources if path in missing - fresh}:
+    problems.append(f'missing {", ".join(lost)}')
+  used = {source.name for source in sources.values()}
+  if unknown := [
+    original
+    for name, original in names.items()
+    if name not in used and not re.fullmatch(UNUSED[family], name)
+  ]:
+    problems.append(f'unexpected {", ".join(unknown)}')
+  if wrong := dict.fromkeys(text for path, text in misshapen.items() if path not in fresh):
+    hint = '' if fresh_head or not head & misshapen.keys() else ' (fresh_head=True drops a head)'
+    problems.append(f'misshapen {", ".join(wrong)}{hint}')
+  if problems:
+    raise ValueError(f'{where}: the tensors do not fit a {family} model: {"; ".join(problems)}')
+  if 'lm_head.weight' in names and family == 'gpt2':
+    word = tensors[names['wte.weight']]
+    if not np.array_equal(tensors[names['lm_head.weight']], word):
+      raise ValueError(
+        f'{where}: lm_head.weight differs from wte.weight; only the tied output layer is supported'
+      )
+  if fresh:
+    logging.info('%s: fresh head: %s', where, ', '.join(sorted(fresh)))
+  return fresh
+
+
+def _init(model: nn.Module, key: jax.Array) -> dict[str, Any]:
+  return model.init(key, jnp.zeros((1, 1), jnp.int32))['params']
+
+
+def _fresh_head(model: nn.Module, seed: int) -> dict[str, Any]:
+  """The head's leaves as `fresh_model` would draw them: a parameter's key is that of its path."""
+  small = model.clone(config=dataclasses.replace(model.config, num_layers=1))
+  draw = jax.jit(lambda key: tree.split(_init(small, key), model.head)[1])
+  return draw(jax.random.key(seed))
+
+
+def _fetch(name: str, repository: str) -> Path:
+  """The folder of a preset's files, from the cache or the hub."""
+  import huggingface_hub  # Imported for presets only: a folder never touches the network.
+
+  try:
+    return Path(huggingface_hub.snapshot_download(repository, allow_patterns=list(FETCHED)))
+  except Exception as error:  # Its own errors, those of its HTTP client, and the system's.
+    raise ConnectionError(
+      f'{name!r}: could not fetch {repository} from the Hugging Face hub '
+      f'({type(error).__name__}: {error}). Without a network, give a folder instead that holds its '
+      'config.json, model.safetensors and tokenizer files, or fill the hub cache beforehand.'
+    ) from error

@@ -1,0 +1,161 @@
+"""The E2E NLG challenge (Novikova et al., 2017): a meaning representation in, a sentence out.
+
+The official files hold `name[Blue Spice], eatType[coffee shop], ...` and plain sentences; the
+authors' files hold `name : Blue Spice | Type : coffee shop | ...` and sentences with spaces round
+punctuation (`family - friendly`, `£ 30`, `who 's`), in values as well. Both sides are brought into
+the authors' form here: the losses and BLEU of the paper are over such text (mteval's tokens of
+`family-friendly` and of `family - friendly` differ), and their released adapters expect it. The
+authors do not publish their tokeniser; its output is that of the challenge's baseline (TGen),
+whose rules `tokenize` states. Pass `raw=True` to `read` for sentences as they were written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from lora_jax.data import sources
+from lora_jax.data.dataset import Dataset, Task
+from lora_jax.data.tokenizers import Tokenizer
+
+SPLITS = {'train': 'trainset.csv', 'dev': 'devset.csv', 'test': 'testset_w_refs.csv'}
+
+# The authors' names of the slots; a context keeps the order of its row.
+SLOTS = {
+  'name': 'name',
+  'eatType': 'Type',
+  'food': 'food',
+  'priceRange': 'price',
+  'customer rating': 'customer rating',
+  'area': 'area',
+  'familyFriendly': 'family friendly',
+  'near': 'near',
+}
+_MEANING = re.compile(r'\s*([^\[\],]+)\[([^\]]*)\]\s*(?:,|$)')
+
+
+class Example(NamedTuple):
+  context: str  # 'name : Blue Spice | Type : coffee shop | area : city centre'
+  reference: str
+
+
+def load(
+  tokenizer: Tokenizer,
+  source: str,
+  data_dir: str,
+  max_length: int,
+  limit: int = 0,
+  seed: int = 0,
+  evals: Sequence[str] = (),
+) -> Task:
+  """E2E as a language model's task, judged by the loss on target tokens; see `load_task`."""
+  rows = read('train', source, data_dir)
+  if 0 < limit < len(rows):
+    rows = [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))[:limit]]
+  return Task(
+    name='e2e',
+    kind='lm',
+    num_labels=0,
+    train=encode(rows, tokenizer, max_length),
+    evals={
+      split: encode(read(split, source, data_dir), tokenizer, max_length)
+      for split in evals or ('dev',)
+    },
+    metric='loss',
+    higher_is_better=False,
+    score=None,
+  )
+
+
+def encode(rows: Iterable[Example], tokenizer: Tokenizer, max_length: int) -> Dataset:
+  """BPE(context) + eos + BPE(' ' + reference) + eos, cut on the right; the first eos is context.
+
+  What is cut off is no target either, as in the authors' code (examples/NLG, data_utils.py).
+  """
+  rows = list(rows)
+  eos = np.array([tokenizer.eos_id], np.int32)
+  contexts = tokenizer.encode([row.context for row in rows])
+  # The authors strip a line's end before they cut it at '||', so no reference ends in a space.
+  targets = tokenizer.encode([' ' + row.reference.strip() for row in rows])
+  ids = [np.concatenate([c, eos, t, eos])[:max_length] for c, t in zip(contexts, targets)]
+  return Dataset(ids=ids, target_starts=np.array([len(c) + 1 for c in contexts], np.int32))
+
+
+def read(split: str, source: str, data_dir: str, raw: bool = False) -> list[Example]:
+  """Rows of a split, in the order of its file.
+
+  Args:
+    raw: references as written, without spaces put round punctuation. Contexts stay the authors'.
+
+  Raises:
+    ValueError: for an unknown split, or rows that are not as expected, naming file and line.
+    FileNotFoundError: if the files are not there, naming the places looked at.
+  """
+  if source != 'files':
+    raise ValueError(
+      "TFDS has only the cleaned E2E set, whose rows differ from the paper's: use "
+      "config.data.source='files' with the official e2e-dataset.zip"
+    )
+  if split not in SPLITS:
+    raise ValueError(f'e2e has no split {split!r}{sources.nearest(split, list(SPLITS))}')
+  file = sources.find_text(data_dir, ('e2e-dataset.zip',), SPLITS[split])
+  table = sources.read_csv(file, ('mr', 'ref'))
+  contexts: dict[str, str] = {}  # Nine references share a meaning on average.
+  rows = []
+  for i, (meaning, reference) in enumerate(table.rows):
+    if meaning not in contexts:
+      contexts[meaning] = linearise(meaning, table.where(i))
+    rows.append(Example(contexts[meaning], reference.strip() if raw else tokenize(reference)))
+  return rows
+
+
+def linearise(meaning: str, where: str = 'meaning representation') -> str:
+  """`name[Blue Spice], eatType[coffee shop]` as `name : Blue Spice | Type : coffee shop`.
+
+  Raises:
+    ValueError: beginning with `where`, for an unknown slot or text that is no meaning.
+  """
+  slots, end = [], 0
+  for match in _MEANING.finditer(meaning):
+    if match.start() != end:
+      break
+    name, value = match.group(1).strip(), match.group(2)
+    if name not in SLOTS:
+      raise ValueError(f'{where}: unknown slot {name!r}{sources.nearest(name, list(SLOTS))}')
+    slots.append(f'{SLOTS[name]} : {tokenize(value)}')
+    end = match.end()
+  if not slots or end != len(meaning):
+    raise ValueError(
+      f'{where}: expected slot[value], slot[value], ...; found {meaning[end:].strip()!r}'
+    )
+  return ' | '.join(slots)
+
+
+def tokenize(text: str) -> str:
+  """Spaces round punctuation, one space between tokens.
+
+  `.` and `,` inside numbers stay (`10.50`), hyphens always stand alone (`family - friendly`,
+  `20 - 25`), and contractions keep their apostrophe (`who 's`, `do n't`).
+  """
+  text = text.replace('\u2019', "'")
+  text = re.sub(r"([^\w\s.,'])", r' \1 ', text)
+  text = re.sub(r'(?<!\d)([.,])|([.,])(?!\d)', r' \1\2 ', text)
+  text = re.sub(r"(?<=\w)(n't|'(?:s|m|d|ll|re|ve))\b", r' \1', text, flags=re.IGNORECASE)
+  # Any other apostrophe at the edge of a word is a quotation mark.
+  text = re.sub(r"(?<!\w)'(?!(?:s|m|d|ll|re|ve)\b)|(?<=\w)'(?!\w)", " ' ", text)
+  return ' '.join(text.split())
+
+
+def grouped(rows: Iterable[Example]) -> dict[str, list[str]]:
+  """All references of each context, contexts in order of their first row.
+
+  As the authors group them: by identical context, wherever its rows stand (547 contexts of 4672
+  development rows, 630 of 4693 test rows).
+  """
+  groups: dict[str, list[str]] = {}
+  for context, reference in rows:
+    groups.setdefault(context, []).append(reference)
+  return groups

@@ -1,0 +1,144 @@
+"""Text for the demo: meaning representations and sentences, in the form of E2E, from no file.
+
+A small GPT-2 is pretrained on all domains but one and adapted to that one. What can be learned:
+which phrases say which value, in which order, and how sentences are joined; what cannot: the choice
+among phrases, which sets a floor on the loss.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+
+from lora_jax.data import e2e, sources
+from lora_jax.data.dataset import Task
+from lora_jax.data.domains import DOMAINS as DOMAINS
+from lora_jax.data.domains import HELD_OUT as HELD_OUT
+from lora_jax.data.domains import Domain, Slot
+from lora_jax.data.e2e import Example
+from lora_jax.data.tokenizers import Tokenizer
+
+PRETRAIN = tuple(name for name in DOMAINS if name != HELD_OUT)
+TRAIN_ROWS, DEV_ROWS = 2000, 300  # of each domain
+_SEEDS = {'train': 0, 'dev': 1, 'test': 2}
+
+
+def load(
+  name: str,
+  tokenizer: Tokenizer,
+  max_length: int,
+  limit: int = 0,
+  seed: int = 0,
+  evals: Sequence[str] = (),
+) -> Task:
+  """A domain, or `pretrain` for all but the held-out one, as a task; see `load_task`.
+
+  The rows are the same for every run's seed, which chooses only which of them `limit` keeps.
+  """
+  if unknown := [split for split in evals if split not in _SEEDS]:
+    raise ValueError(
+      f'synthetic has no split {unknown[0]!r}{sources.nearest(unknown[0], list(_SEEDS))}'
+    )
+  train = rows(name, 'train')
+  order = np.random.default_rng(seed).permutation(len(train))
+  if 0 < limit < len(train):
+    order = order[:limit]
+  return Task(
+    name=f'synthetic/{name}',
+    kind='lm',
+    num_labels=0,
+    train=e2e.encode([train[i] for i in order], tokenizer, max_length),
+    evals={
+      split: e2e.encode(rows(name, split), tokenizer, max_length) for split in evals or ('dev',)
+    },
+    metric='loss',
+    higher_is_better=False,
+    score=None,
+  )
+
+
+def rows(name: str, split: str) -> list[Example]:
+  """The rows of a split. No context of `dev` or `test` occurs in `train`."""
+  found = []
+  for domain in PRETRAIN if name == 'pretrain' else (name,):
+    train = generate(_SEEDS['train'], domain, TRAIN_ROWS)
+    if split == 'train':
+      found += train
+      continue
+    seen = {row.context for row in train}
+    more = generate(_SEEDS[split], domain, 2 * DEV_ROWS)
+    found += [row for row in more if row.context not in seen][:DEV_ROWS]
+  return found
+
+
+def generate(seed: int, domain: str, n: int) -> list[Example]:
+  """n rows of a domain: a pure function of its arguments, and of more rows the first ones."""
+  rng = np.random.default_rng([seed, zlib.crc32(domain.encode())])
+  return [_example(rng, DOMAINS[domain]) for _ in range(n)]
+
+
+def _example(rng: np.random.Generator, domain: Domain) -> Example:
+  name = f'{_pick(rng, domain.first)} {_pick(rng, domain.last)}'
+  slots = list(domain.slots)
+  kept = sorted(rng.permutation(len(slots))[: rng.integers(2, min(5, len(slots)) + 1)])
+  values = {slots[i]: _pick(rng, _values(domain.slots[slots[i]])) for i in kept}
+  context = ' | '.join(f'{slot} : {value}' for slot, value in {'name': name, **values}.items())
+  # Mostly in the order of the slots; now and then one comes early.
+  order = list(values)
+  if rng.random() < 0.4:
+    order.insert(0, order.pop(rng.integers(len(order))))
+  phrases = [_pick(rng, _phrases(domain.slots[slot], values[slot])) for slot in order]
+  return Example(context, _join(rng, domain, name, phrases))
+
+
+def _join(rng: np.random.Generator, domain: Domain, name: str, phrases: list[str]) -> str:
+  """One or more sentences that say the phrases of `name` in their order."""
+  text = _pick(rng, domain.openings).format(name=name, phrase=phrases[0])
+  in_sentence = 1
+  for phrase in phrases[1:]:
+    if in_sentence == 2 or rng.random() < 0.4:
+      text += f' . {_pick(rng, domain.again).capitalize()} {phrase}'
+      in_sentence = 1
+    else:
+      text += f' and {phrase}'
+      in_sentence += 1
+  return f'{text[0].upper()}{text[1:]} .'
+
+
+def _values(slot: Slot) -> Sequence[str]:
+  return slot[0] if isinstance(slot, tuple) else list(slot)
+
+
+def _phrases(slot: Slot, value: str) -> Sequence[str]:
+  return [p.format(value) for p in slot[1]] if isinstance(slot, tuple) else slot[value]
+
+
+def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:
+  return options[rng.integers(len(options))]
+
+
+def train_tokenizer(vocab_size: int = 1024) -> Tokenizer:
+  """A byte-level BPE trained on every domain, the held-out one included, so that it has its words.
+
+  The vocabulary is that of a pretrained model: it has seen the words of the new domain, if not the
+  domain.
+  """
+  backend = tokenizers.Tokenizer(models.BPE())
+  backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  backend.decoder = decoders.ByteLevel()
+  backend.post_processor = processors.ByteLevel(trim_offsets=False)
+  trainer = trainers.BpeTrainer(
+    vocab_size=vocab_size,
+    special_tokens=['<|endoftext|>'],
+    initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+    show_progress=False,
+  )
+  texts = [row for name in DOMAINS for row in generate(_SEEDS['train'], name, 1000)]
+  backend.train_from_iterator(
+    (text for row in texts for text in (row.context, row.reference)), trainer
+  )
+  return Tokenizer(backend, 'synthetic')

@@ -1,0 +1,47 @@
+"""Tasks by name: `load_task('mrpc', tokenizer, data_dir=...)`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lora_jax.data import e2e, glue, sources, synthetic
+from lora_jax.data.dataset import Dataset as Dataset
+from lora_jax.data.dataset import Task as Task
+from lora_jax.data.tokenizers import Tokenizer
+
+TASKS = (*glue.TASKS, 'e2e', *(f'synthetic/{name}' for name in ('pretrain', *synthetic.DOMAINS)))
+
+
+def load_task(
+  name: str,
+  tokenizer: Tokenizer,
+  *,
+  source: str = 'files',
+  data_dir: str = '',
+  max_length: int = 512,
+  limit: int = 0,
+  seed: int = 0,
+  evals: Sequence[str] = (),
+) -> Task:
+  """Reads a task and tokenises it.
+
+  Args:
+    name: one of `TASKS`. `synthetic/...` is made, not read: `source` and `data_dir` say nothing.
+    source: 'files' (`data_dir` holds the official archives or what they unpack to) or 'tfds'
+      (`data_dir` is TFDS's).
+    max_length: longer examples are cut: pairs at the longer part first, generation on the right.
+    limit: the first `limit` training examples after a shuffle by `seed`; 0 for all.
+    evals: splits to evaluate on; empty for the task's own dev splits. `test` of GLUE has no labels.
+
+  Raises:
+    ValueError: for an unknown task, source or split, and for files that are not as expected.
+    FileNotFoundError: if the data is not there, naming the places looked at.
+  """
+  sources.check_source(source)
+  if name in glue.TASKS:
+    return glue.load(name, tokenizer, source, data_dir, max_length, limit, seed, evals)
+  if name == 'e2e':
+    return e2e.load(tokenizer, source, data_dir, max_length, limit, seed, evals)
+  if name in TASKS:
+    return synthetic.load(name.partition('/')[2], tokenizer, max_length, limit, seed, evals)
+  raise ValueError(f'Unknown task {name!r}{sources.nearest(name, TASKS)}')

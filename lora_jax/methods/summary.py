@@ -1,0 +1,83 @@
+"""What a method matched and what it trains, as numbers and as a table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from lora_jax import tree
+from lora_jax.methods.base import Method
+
+
+class Row(NamedTuple):
+  """One pattern: the module or leaf paths that it matched, and the parameters trained there."""
+
+  pattern: str
+  matched: tuple[str, ...]
+  parameters: int
+
+
+class Summary(NamedTuple):
+  """What is trained. `str(summary)` is a table.
+
+  Attributes:
+    rows: one a pattern, in the method's order; a parameter counts for the first that matches.
+    trainable: number of trained parameters, the task head's included.
+    head: how many of them are the task head's, which the paper's tables leave out.
+    frozen: number of frozen parameters.
+    frozen_bytes: bytes of the frozen ones.
+  """
+
+  rows: tuple[Row, ...]
+  trainable: int
+  head: int
+  frozen: int
+  frozen_bytes: int
+
+  def __str__(self) -> str:
+    width = max([len('pattern'), *(len(row.pattern) for row in self.rows)])
+    lines = [f'{"pattern":{width}}  matched  parameters']
+    lines += [
+      f'{row.pattern:{width}}  {len(row.matched):7,}  {row.parameters:10,}' for row in self.rows
+    ]
+    total = self.trainable + self.frozen
+    lines.append(
+      f'trained {self.trainable:,} of {total:,} ({self.trainable / total:.3%}): '
+      f'{self.trainable - self.head:,} and {self.head:,} in the head; '
+      f'frozen {self.frozen:,} ({self.frozen_bytes / 1e6:,.1f} MB)'
+    )
+    return '\n'.join(lines)
+
+
+def summarize(
+  method: Method, frozen: tree.Params, trainable: tree.Params, head: str | Sequence[str] = ()
+) -> Summary:
+  """Counts what `method.init` made, per pattern and in all.
+
+  Args:
+    method: the method.
+    frozen: its frozen part (arrays or shapes).
+    trainable: its trained part.
+    head: regular expressions of the paths of the task head's leaves (`model.head`).
+  """
+  leaves = tree.flatten(trainable)
+  left = dict(leaves)
+  rows = []
+  for pattern in (*method.patterns, '.*'):
+    matched: dict[str, None] = {}
+    parameters = 0
+    for path in list(left):
+      module = path.rpartition('/')[0]
+      name = next((name for name in (module, path) if re.fullmatch(pattern, name)), None)
+      if name is not None:
+        matched[name] = None
+        parameters += tree.count({path: left.pop(path)})
+    if matched or pattern in method.patterns:
+      rows.append(Row(pattern, tuple(matched), parameters))
+  in_head = {
+    p: x for p, x in leaves.items() if any(re.fullmatch(q, p) for q in tree.as_patterns(head))
+  }
+  return Summary(
+    tuple(rows), tree.count(trainable), tree.count(in_head), tree.count(frozen), tree.nbytes(frozen)
+  )

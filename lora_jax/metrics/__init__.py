@@ -1,0 +1,1 @@
+"""Scores of predictions, in NumPy and SciPy alone."""

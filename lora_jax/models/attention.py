@@ -1,0 +1,108 @@
+"""Self-attention within segments, behind one seam: `attention`."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lora_jax.models import layers
+
+
+def attention(
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  segment_ids: jax.Array | None = None,
+  *,
+  columns: jax.Array | None = None,
+  causal: bool = False,
+  implementation: str = 'xla',
+  dropout_rate: float = 0.0,
+  dropout_rng: jax.Array | None = None,
+  deterministic: bool = True,
+) -> jax.Array:
+  """Multi-head attention within segments; the one place where it is computed.
+
+  Args:
+    query: [R, T, heads, width of a head].
+    key, value: [R, L, heads, width of a head].
+    segment_ids: [R, L]; a token sees the tokens of its own segment only. None: one segment.
+    columns: [R, T], the column of each query. None: T = L and all columns in order.
+    causal: a token sees no later column.
+    implementation: `xla` or `cudnn`, as `jax.nn.dot_product_attention` takes it (`cudnn`: NVIDIA
+      GPUs, bfloat16 or float16 only).
+    dropout_rate: of attention weights. `jax.nn.dot_product_attention` has no dropout: where it is
+      active the weights are computed here, whatever the implementation.
+  """
+  mask = None
+  if segment_ids is not None:
+    own = segment_ids if columns is None else jnp.take_along_axis(segment_ids, columns, axis=1)
+    mask = (own[:, :, None] == segment_ids[:, None, :])[:, None]
+  if causal and columns is not None:
+    seen = columns[:, None, :, None] >= jnp.arange(key.shape[1])[None, None, None, :]
+    mask = seen if mask is None else mask & seen
+    causal = False
+  active = dropout_rate > 0 and not deterministic
+  # On CPU a bfloat16 step is 5 to 14 % faster by the products here than by JAX's.
+  if not active and (implementation != 'xla' or query.dtype not in layers.LOW):
+    return jax.nn.dot_product_attention(
+      query, key, value, mask=mask, is_causal=causal, implementation=implementation
+    )
+  if causal:
+    seen = jnp.tri(query.shape[1], key.shape[1], dtype=bool)[None, None]
+    mask = seen if mask is None else mask & seen
+  scores = layers.dot_general(
+    query, key, (((3,), (3,)), ((0, 2), (0, 2))), preferred_element_type=jnp.float32
+  ) * np.float32(query.shape[-1] ** -0.5)
+  if mask is not None:
+    scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
+  weights = jax.nn.softmax(scores, axis=-1)
+  if active:
+    weights = layers.dropout(dropout_rng, dropout_rate, weights)
+  weights = weights.astype(value.dtype)
+  return layers.dot_general(weights, value, (((3,), (1,)), ((0, 1), (0, 2)))).swapaxes(1, 2)
+
+
+class SelfAttention(nn.Module):
+  """Projections, attention and the output projection; no residual, no norm, no dropout after."""
+
+  num_heads: int
+  options: layers.Options
+  causal: bool = False
+  std: float = 0.02
+  output_std: float = 0.02
+
+  @nn.compact
+  def __call__(
+    self,
+    x: jax.Array,
+    segment_ids: jax.Array | None,
+    columns: jax.Array | None,
+    *,
+    deterministic: bool,
+  ) -> jax.Array:
+    width = x.shape[-1]
+
+    def heads(name: str, x: jax.Array) -> jax.Array:
+      projected = layers.dense(width, self.options, self.std, name)(x)
+      return projected.reshape(*x.shape[:-1], self.num_heads, width // self.num_heads)
+
+    rate = self.options.attention_dropout
+    active = rate > 0 and not deterministic
+    y = attention(
+      heads('query', layers.take_columns(x, columns)),
+      heads('key', x),
+      heads('value', x),
+      segment_ids,
+      columns=columns,
+      causal=self.causal,
+      implementation=self.options.attention,
+      dropout_rate=rate,
+      dropout_rng=self.make_rng('dropout') if active else None,
+      deterministic=deterministic,
+    )
+    return layers.dense(width, self.options, self.output_std, 'output')(
+      y.reshape(*y.shape[:-2], width)
+    )

@@ -1,0 +1,179 @@
+"""BERT (Devlin et al. 2018) and RoBERTa (Liu et al. 2019): one encoder, two configurations."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from lora_jax.models import heads, layers
+from lora_jax.models.attention import SelfAttention
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+  """Architecture of an encoder; the defaults are BERT-base's.
+
+  `max_positions` is the number of usable positions; RoBERTa's table has two rows more, the first of
+  its positions being `position_offset`. `classifier_dropout` None: that of the hidden states.
+  """
+
+  family: str = 'bert'
+  vocab_size: int = 30522
+  max_positions: int = 512
+  position_offset: int = 0
+  type_vocab_size: int = 2
+  hidden_size: int = 768
+  num_layers: int = 12
+  num_heads: int = 12
+  intermediate_size: int = 3072
+  activation: str = 'gelu'
+  norm_epsilon: float = 1e-12
+  initializer_range: float = 0.02
+  pad_token_id: int = 0
+  hidden_dropout: float = 0.1
+  attention_dropout: float = 0.1
+  classifier_dropout: float | None = None
+  num_labels: int = 2
+
+  @property
+  def position_rows(self) -> int:
+    """Rows of the table of position embeddings."""
+    return self.max_positions + self.position_offset
+
+
+class Embeddings(nn.Module):
+  """Sum of word, position and token type embeddings, normalised."""
+
+  config: EncoderConfig
+  options: layers.Options
+
+  @nn.compact
+  def __call__(
+    self, input_ids: jax.Array, position_ids: jax.Array, token_type_ids: jax.Array | None
+  ) -> jax.Array:
+    c = self.config
+    # Summed in float32 for the norm: a lookup is too small to gain by a lower dtype.
+    options = dataclasses.replace(self.options, dtype=jnp.float32)
+
+    def table(rows: int, name: str) -> layers.Embed:
+      return layers.embed(rows, c.hidden_size, options, c.initializer_range, name)
+
+    types = jnp.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+    x = table(c.vocab_size, 'word')(input_ids)
+    x += table(c.position_rows, 'position')(position_ids + c.position_offset)
+    x += table(c.type_vocab_size, 'token_type')(types)
+    return layers.LayerNorm(c.norm_epsilon, self.options.dtype, name='norm')(x)
+
+
+class EncoderLayer(nn.Module):
+  """Attention and MLP, each followed by dropout, the residual and the norm (post-LN)."""
+
+  config: EncoderConfig
+  options: layers.Options
+
+  @nn.compact
+  def __call__(
+    self,
+    x: jax.Array,
+    segment_ids: jax.Array | None,
+    columns: jax.Array | None,
+    *,
+    deterministic: bool,
+  ) -> jax.Array:
+    c, std = self.config, self.config.initializer_range
+
+    def add(x: jax.Array, y: jax.Array, norm: str) -> jax.Array:
+      y = layers.Dropout(self.options.hidden_dropout)(y, deterministic=deterministic)
+      return layers.LayerNorm(c.norm_epsilon, self.options.dtype, name=norm)(x + y)
+
+    attention = SelfAttention(c.num_heads, self.options, std=std, output_std=std, name='attention')
+    y = attention(x, segment_ids, columns, deterministic=deterministic)
+    x = add(layers.take_columns(x, columns), y, 'attention_norm')
+    mlp = layers.MLP(
+      c.intermediate_size, c.activation, self.options, std=std, output_std=std, name='mlp'
+    )
+    return add(x, mlp(x), 'mlp_norm')
+
+
+class Encoder(nn.Module):
+  """An encoder with a head for classification, or for regression (`num_labels=1`).
+
+  Dropout rates that are None are the configuration's own.
+  """
+
+  config: EncoderConfig
+  num_labels: int = 2
+  dtype: Any = jnp.float32
+  param_dtype: Any = jnp.float32
+  scan: bool = False
+  remat: str = 'none'
+  attention: str = 'xla'
+  hidden_dropout: float | None = None
+  attention_dropout: float | None = None
+  classifier_dropout: float | None = None
+
+  @property
+  def head(self) -> tuple[str, ...]:
+    """Patterns of the parameter paths of the task head."""
+    return heads.PATHS[self.config.family]
+
+  @property
+  def options(self) -> layers.Options:
+    hidden = _first(self.hidden_dropout, self.config.hidden_dropout)
+    return layers.Options(
+      dtype=self.dtype,
+      param_dtype=self.param_dtype,
+      scan=self.scan,
+      remat=self.remat,
+      attention=self.attention,
+      embedding_dropout=hidden,
+      hidden_dropout=hidden,
+      attention_dropout=_first(self.attention_dropout, self.config.attention_dropout),
+    )
+
+  @nn.compact
+  def __call__(
+    self,
+    input_ids: jax.Array,
+    segment_ids: jax.Array | None = None,
+    position_ids: jax.Array | None = None,
+    token_type_ids: jax.Array | None = None,
+    readout: jax.Array | None = None,
+    *,
+    deterministic: bool = True,
+  ) -> jax.Array:
+    """Float32 logits [R, E, num_labels] at `readout` [R, E], or [R, num_labels] of first tokens.
+
+    Args:
+      input_ids, segment_ids, position_ids, token_type_ids: int32 [R, L]. Tokens see their own
+        segment only. Without segments a row is one sequence with no padding.
+      readout: columns of the examples' first tokens.
+      deterministic: no dropout; otherwise the rng stream `dropout` is needed.
+    """
+    c, options = self.config, self.options
+    columns = jnp.zeros_like(input_ids[:, :1]) if readout is None else readout
+    position_ids = layers.positions(input_ids, segment_ids, position_ids, c.max_positions)
+    embeddings = Embeddings(c, options, name='embeddings')
+    x = embeddings(input_ids, position_ids, token_type_ids)
+    x = layers.Dropout(options.embedding_dropout)(x, deterministic=deterministic)
+    stack = layers.Stack(
+      lambda name: EncoderLayer(c, options, name=name), c.num_layers, options, name='encoder'
+    )
+    x = stack(x, segment_ids, columns, deterministic=deterministic)
+    rate = _first(self.classifier_dropout, c.classifier_dropout, options.hidden_dropout)
+    logits = heads.HEADS[c.family](
+      x,
+      self.num_labels,
+      std=c.initializer_range,
+      dropout=lambda x: layers.Dropout(rate)(x, deterministic=deterministic),
+    )
+    return logits[:, 0] if readout is None else logits
+
+
+def _first(*values: Any) -> Any:
+  """The first value that is not None."""
+  return next(value for value in values if value is not None)

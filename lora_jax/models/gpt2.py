@@ -1,0 +1,151 @@
+"""GPT-2 (Radford et al. 2019), its output tied to its word embeddings."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from lora_jax.models import layers
+from lora_jax.models.attention import SelfAttention
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GPT2Config:
+  """Architecture of a GPT-2; the defaults are those of the smallest, 124M parameters."""
+
+  family: str = 'gpt2'
+  vocab_size: int = 50257
+  max_positions: int = 1024
+  hidden_size: int = 768
+  num_layers: int = 12
+  num_heads: int = 12
+  intermediate_size: int = 3072
+  activation: str = 'gelu_new'
+  norm_epsilon: float = 1e-5
+  initializer_range: float = 0.02
+  embedding_dropout: float = 0.1
+  hidden_dropout: float = 0.1
+  attention_dropout: float = 0.1
+
+
+class Embeddings(nn.Module):
+  """Word and position embeddings; the words' are also the output layer."""
+
+  config: GPT2Config
+  options: layers.Options
+
+  def setup(self) -> None:
+    c, std = self.config, self.config.initializer_range
+    self.word = layers.embed(c.vocab_size, c.hidden_size, self.options, std, None)
+    self.position = layers.embed(c.max_positions, c.hidden_size, self.options, std, None)
+
+  def __call__(self, input_ids: jax.Array, position_ids: jax.Array) -> jax.Array:
+    return self.word(input_ids) + self.position(position_ids)
+
+  def attend(self, x: jax.Array) -> jax.Array:
+    """Float32 logits [..., vocab_size]."""
+    return self.word.attend(x)
+
+
+class DecoderLayer(nn.Module):
+  """Norm, causal attention, residual; norm, MLP, residual (pre-LN)."""
+
+  config: GPT2Config
+  options: layers.Options
+
+  @nn.compact
+  def __call__(
+    self,
+    x: jax.Array,
+    segment_ids: jax.Array | None,
+    columns: jax.Array | None,
+    *,
+    deterministic: bool,
+  ) -> jax.Array:
+    c, std = self.config, self.config.initializer_range
+    output_std = std * (2 * c.num_layers) ** -0.5  # Of what is added to the residual stream.
+
+    def norm(x: jax.Array, name: str) -> jax.Array:
+      return layers.LayerNorm(c.norm_epsilon, self.options.dtype, name=name)(x)
+
+    def add(x: jax.Array, y: jax.Array) -> jax.Array:
+      return x + layers.Dropout(self.options.hidden_dropout)(y, deterministic=deterministic)
+
+    attention = SelfAttention(
+      c.num_heads, self.options, causal=True, std=std, output_std=output_std, name='attention'
+    )
+    y = attention(norm(x, 'attention_norm'), segment_ids, columns, deterministic=deterministic)
+    x = add(layers.take_columns(x, columns), y)
+    mlp = layers.MLP(
+      c.intermediate_size, c.activation, self.options, std=std, output_std=output_std, name='mlp'
+    )
+    return add(x, mlp(norm(x, 'mlp_norm')))
+
+
+class GPT2(nn.Module):
+  """A GPT-2 language model. Dropout rates that are None are the configuration's own.
+
+  `hidden_dropout` stands for the rates of the embeddings and of the residual branches.
+  """
+
+  config: GPT2Config
+  dtype: Any = jnp.float32
+  param_dtype: Any = jnp.float32
+  scan: bool = False
+  remat: str = 'none'
+  attention: str = 'xla'
+  hidden_dropout: float | None = None
+  attention_dropout: float | None = None
+
+  @property
+  def head(self) -> tuple[str, ...]:
+    """A language model has no task head: its output is the word embeddings."""
+    return ()
+
+  @property
+  def options(self) -> layers.Options:
+    c, hidden, attention = self.config, self.hidden_dropout, self.attention_dropout
+    return layers.Options(
+      dtype=self.dtype,
+      param_dtype=self.param_dtype,
+      scan=self.scan,
+      remat=self.remat,
+      attention=self.attention,
+      embedding_dropout=c.embedding_dropout if hidden is None else hidden,
+      hidden_dropout=c.hidden_dropout if hidden is None else hidden,
+      attention_dropout=c.attention_dropout if attention is None else attention,
+    )
+
+  @nn.compact
+  def __call__(
+    self,
+    input_ids: jax.Array,
+    segment_ids: jax.Array | None = None,
+    position_ids: jax.Array | None = None,
+    readout: jax.Array | None = None,
+    *,
+    deterministic: bool = True,
+  ) -> jax.Array:
+    """Float32 logits [R, E, vocab_size] at the columns `readout` [R, E], or [R, L, vocab_size].
+
+    Args:
+      input_ids, segment_ids, position_ids: int32 [R, L]. Tokens see the earlier tokens of their own
+        segment. Without segments a row is one sequence (padding after it changes nothing).
+      readout: the columns that predict a wanted token; the others pay for no vocabulary.
+      deterministic: no dropout; otherwise the rng stream `dropout` is needed.
+    """
+    c, options = self.config, self.options
+    position_ids = layers.positions(input_ids, segment_ids, position_ids, c.max_positions)
+    embeddings = Embeddings(c, options, name='embeddings')
+    x = embeddings(input_ids, position_ids)
+    x = layers.Dropout(options.embedding_dropout)(x, deterministic=deterministic)
+    stack = layers.Stack(
+      lambda name: DecoderLayer(c, options, name=name), c.num_layers, options, name='decoder'
+    )
+    x = stack(x, segment_ids, readout, deterministic=deterministic)
+    x = layers.LayerNorm(c.norm_epsilon, options.dtype, name='final_norm')(x)
+    return embeddings.attend(x)

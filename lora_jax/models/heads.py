@@ -1,0 +1,48 @@
+"""Classification heads as Hugging Face has them for each family.
+
+Few positions reach a head, so it runs in float32 whatever the compute dtype. A head is a function
+that makes its modules in the model that calls it, for their paths to lie at the top of the tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from lora_jax.models import layers
+
+Dropout = Callable[[jax.Array], jax.Array]
+
+
+def bert(x: jax.Array, num_labels: int, *, std: float, dropout: Dropout) -> jax.Array:
+  """x [..., width] to logits [..., num_labels]: pooler with tanh, dropout, classifier."""
+  options = layers.Options()
+  x = x.astype(jnp.float32)
+  x = jnp.tanh(layers.dense(x.shape[-1], options, std, 'pooler')(x))
+  return layers.dense(num_labels, options, std, 'classifier')(dropout(x))
+
+
+class RobertaHead(nn.Module):
+  """Dropout, dense with tanh, dropout, output."""
+
+  num_labels: int
+  std: float
+
+  @nn.compact
+  def __call__(self, x: jax.Array, dropout: Dropout) -> jax.Array:
+    options = layers.Options()
+    x = jnp.tanh(layers.dense(x.shape[-1], options, self.std, 'dense')(dropout(x)))
+    return layers.dense(self.num_labels, options, self.std, 'output')(dropout(x))
+
+
+def roberta(x: jax.Array, num_labels: int, *, std: float, dropout: Dropout) -> jax.Array:
+  """x [..., width] to logits [..., num_labels]."""
+  head = RobertaHead(num_labels, std, name='classifier')
+  return head(x.astype(jnp.float32), dropout)
+
+
+HEADS = {'bert': bert, 'roberta': roberta}
+PATHS = {'bert': (r'pooler/.*', r'classifier/.*'), 'roberta': (r'classifier/.*',)}

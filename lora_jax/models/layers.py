@@ -1,0 +1,343 @@
+"""What every model here is built of: products, norms, dropout, embeddings and the layer stack.
+
+Numbers: parameters of LayerNorm and heads are float32; LayerNorm, softmax and the accumulation of
+every product run in float32; what passes between layers has the compute dtype.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+
+LOW = (jnp.bfloat16, jnp.float16)
+IMPLEMENTATIONS = ('xla', 'cudnn')
+REMAT = {
+  'none': None,
+  'full': jax.checkpoint_policies.nothing_saveable,
+  # Keeps what the dense layers gave, computes attention and activations again. JAX's own policies
+  # do not see into the custom VJP of low-precision products, so the results carry a name.
+  'dots': jax.checkpoint_policies.save_only_these_names('dense'),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+  """How a model runs, as opposed to what it is; the same parameters serve every choice.
+
+  `dtype` is that of computation, `param_dtype` that of the embeddings and kernels.
+  """
+
+  dtype: Any = jnp.float32
+  param_dtype: Any = jnp.float32
+  scan: bool = False
+  remat: str = 'none'
+  attention: str = 'xla'
+  embedding_dropout: float = 0.0
+  hidden_dropout: float = 0.0
+  attention_dropout: float = 0.0
+
+  def __post_init__(self) -> None:
+    for name in ('dtype', 'param_dtype'):
+      object.__setattr__(self, name, _float_dtype(name, getattr(self, name)))
+    for name, allowed in (('remat', tuple(REMAT)), ('attention', IMPLEMENTATIONS)):
+      if getattr(self, name) not in allowed:
+        raise ValueError(f'{name}={getattr(self, name)!r}: choose one of {", ".join(allowed)}')
+    for name in ('embedding_dropout', 'hidden_dropout', 'attention_dropout'):
+      if not 0 <= getattr(self, name) < 1:
+        raise ValueError(f'{name}={getattr(self, name)!r}: a dropout rate lies in [0, 1)')
+
+
+def _float_dtype(name: str, value: Any) -> Any:
+  try:
+    dtype = jnp.dtype(value)
+  except TypeError:
+    dtype = None
+  if dtype not in (jnp.float32, *LOW):
+    raise ValueError(f'{name}={value!r}: choose one of float32, bfloat16, float16')
+  return dtype
+
+
+def _gelu(x: jax.Array) -> jax.Array:
+  # jax.nn.gelu goes by erfc, which takes twice the time of erf on CPU.
+  return 0.5 * x * (1 + lax.erf(x * np.float32(np.sqrt(0.5))))
+
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {  # By Hugging Face's names.
+  'gelu': _gelu,
+  'gelu_new': functools.partial(jax.nn.gelu, approximate=True),
+  'relu': jax.nn.relu,
+}
+
+
+def activation(name: str, x: jax.Array) -> jax.Array:
+  """The activation in float32, returned in the dtype of `x`.
+
+  Only `x` is kept for the gradient: less memory than its float32 factors, and no slower.
+  """
+  compute = lambda x: ACTIVATIONS[name](x.astype(jnp.float32)).astype(x.dtype)
+  return jax.checkpoint(compute)(x)
+
+
+# --- products -------------------------------------------------------------------------------------
+
+
+def dot_general(
+  lhs: jax.Array,
+  rhs: jax.Array,
+  dimension_numbers: Any,
+  precision: Any = None,
+  preferred_element_type: Any = None,
+) -> jax.Array:
+  """`lax.dot_general` that accumulates in float32 and never multiplies float32 for a low dtype.
+
+  For bfloat16 and float16 operands the result has their dtype, or `preferred_element_type`, and the
+  backward products take the cotangent in the operands' dtype. Other operands go to `lax` as is.
+  """
+  if lhs.dtype == rhs.dtype and lhs.dtype in LOW:
+    dims = jax.tree.map(int, _tuples(dimension_numbers))
+    dtype = jnp.dtype(preferred_element_type or lhs.dtype)
+    y = _low_dot(lhs, rhs, dims, precision, dtype)
+  else:
+    y = lax.dot_general(
+      lhs, rhs, dimension_numbers, precision, preferred_element_type=preferred_element_type
+    )
+  batch = dimension_numbers[1][0]
+  return y if batch else checkpoint_name(y, 'dense')
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _low_dot(lhs: jax.Array, rhs: jax.Array, dims: Any, precision: Any, dtype: Any) -> jax.Array:
+  return _accumulate(lhs, rhs, dims, precision).astype(dtype)
+
+
+def _low_dot_fwd(lhs: jax.Array, rhs: jax.Array, dims: Any, precision: Any, dtype: Any) -> Any:
+  return _low_dot(lhs, rhs, dims, precision, dtype), (lhs, rhs)
+
+
+def _low_dot_bwd(dims: Any, precision: Any, dtype: Any, saved: Any, g: jax.Array) -> Any:
+  # Of the two, jit drops the one that nobody asks for: a frozen kernel costs no gradient.
+  lhs, rhs = saved
+  g = g.astype(lhs.dtype)
+  (lhs_contract, rhs_contract), (lhs_batch, rhs_batch) = dims
+  lhs_kept = _kept(lhs, lhs_contract, lhs_batch)
+  rhs_kept = _kept(rhs, rhs_contract, rhs_batch)
+  batch = tuple(range(len(lhs_batch)))
+  g_lhs = tuple(range(len(batch), len(batch) + len(lhs_kept)))
+  g_rhs = tuple(range(len(batch) + len(lhs_kept), g.ndim))
+  # As g rhs^T and lhs^T g. XLA's CPU compiler fails on some products in the other order, g^T lhs,
+  # in bfloat16: "Unsupported element type for DotThunk" (jax 0.10.2).
+  g_of_lhs = _accumulate(g, rhs, ((g_rhs, rhs_kept), (batch, rhs_batch)), precision)
+  g_of_rhs = _accumulate(lhs, g, ((lhs_kept, g_lhs), (lhs_batch, batch)), precision)
+  # The contracted axes come in the order in which the other operand holds them.
+  by_rhs = [lhs_contract[i] for i in np.argsort(rhs_contract)]
+  by_lhs = [rhs_contract[i] for i in np.argsort(lhs_contract)]
+  return (
+    _restore(g_of_lhs, (*lhs_batch, *lhs_kept, *by_rhs), lhs.dtype),
+    _restore(g_of_rhs, (*rhs_batch, *by_lhs, *rhs_kept), rhs.dtype),
+  )
+
+
+_low_dot.defvjp(_low_dot_fwd, _low_dot_bwd)
+
+
+def _accumulate(lhs: jax.Array, rhs: jax.Array, dims: Any, precision: Any) -> jax.Array:
+  return lax.dot_general(lhs, rhs, dims, precision, preferred_element_type=jnp.float32)
+
+
+def _kept(x: jax.Array, contracted: tuple[int, ...], batch: tuple[int, ...]) -> tuple[int, ...]:
+  return tuple(i for i in range(x.ndim) if i not in (*contracted, *batch))
+
+
+def _restore(x: jax.Array, axes: tuple[int, ...], dtype: Any) -> jax.Array:
+  """`x`, whose i-th axis is to be axis `axes[i]`."""
+  return lax.transpose(x.astype(dtype), tuple(int(i) for i in np.argsort(axes)))
+
+
+def _tuples(nested: Any) -> Any:
+  return tuple(_tuples(x) for x in nested) if hasattr(nested, '__iter__') else nested
+
+
+class Embed(nn.Embed):
+  """`nn.Embed` that casts what it looked up, not the whole table, and attends in float32."""
+
+  def __call__(self, inputs: jax.Array) -> jax.Array:
+    if self.num_embeddings == 1:
+      return jnp.broadcast_to(self.embedding[0], (*inputs.shape, self.features)).astype(self.dtype)
+    return jnp.take(self.embedding, inputs, axis=0).astype(self.dtype)
+
+  def attend(self, query: jax.Array) -> jax.Array:
+    """Float32 logits [..., num_embeddings] of `query` [..., features]."""
+    table = self.embedding.astype(self.dtype)
+    dims = (((query.ndim - 1,), (1,)), ((), ()))
+    return dot_general(query, table, dims, preferred_element_type=jnp.float32)
+
+
+def dense(features: int, options: Options, std: float, name: str) -> nn.Dense:
+  """A dense layer whose kernel is drawn from N(0, std^2), its bias zero."""
+  return nn.Dense(
+    features,
+    dtype=options.dtype,
+    param_dtype=options.param_dtype,
+    kernel_init=nn.initializers.normal(std),
+    dot_general=dot_general,
+    name=name,
+  )
+
+
+def embed(rows: int, features: int, options: Options, std: float, name: str) -> Embed:
+  """An embedding table drawn from N(0, std^2)."""
+  return Embed(
+    rows,
+    features,
+    dtype=options.dtype,
+    param_dtype=options.param_dtype,
+    embedding_init=nn.initializers.normal(std),
+    name=name,
+  )
+
+
+class LayerNorm(nn.Module):
+  """Layer normalisation over the last axis in float32, returned as `dtype`."""
+
+  epsilon: float
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    # The fast variance, E[x^2] - E[x]^2, loses digits where a residual stream has outliers.
+    scale = self.param('scale', nn.initializers.ones, (x.shape[-1],), jnp.float32)
+    bias = self.param('bias', nn.initializers.zeros, (x.shape[-1],), jnp.float32)
+    x = x.astype(jnp.float32)
+    centred = x - jnp.mean(x, axis=-1, keepdims=True)
+    variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+    over = tuple(range(x.ndim - 1))
+    scale, bias = (jnp.expand_dims(p.astype(jnp.float32), over) for p in (scale, bias))
+    return (centred * lax.rsqrt(variance + self.epsilon) * scale + bias).astype(self.dtype)
+
+
+# --- dropout --------------------------------------------------------------------------------------
+
+
+def dropout(key: jax.Array, rate: float, x: jax.Array) -> jax.Array:
+  """Zeroes each element with probability `rate`, to 1/65536, and rescales the others.
+
+  Two elements share one random word: on CPU the bits are most of what dropout costs.
+  """
+  kept = round((1 - rate) * 65536)
+  if kept == 65536:
+    return x
+  words = (*x.shape[:-1], -(-x.shape[-1] // 2))
+  bits = lax.bitcast_convert_type(jax.random.bits(key, words, jnp.uint32), jnp.uint16)
+  bits = bits.reshape(*x.shape[:-1], -1)[..., : x.shape[-1]]
+  scale = jnp.asarray(65536 / kept, x.dtype)  # Of the probability as rounded: no bias.
+  return jnp.where(bits < np.uint16(kept), x * scale, jnp.zeros((), x.dtype))
+
+
+class Dropout(nn.Module):
+  """Dropout from the rng stream `dropout`; needs none where it is off."""
+
+  rate: float
+
+  def __call__(self, x: jax.Array, *, deterministic: bool) -> jax.Array:
+    if deterministic or self.rate == 0:
+      return x
+    return dropout(self.make_rng('dropout'), self.rate, x)
+
+
+class MLP(nn.Module):
+  """Two dense layers with an activation between."""
+
+  width: int
+  activation: str
+  options: Options
+  std: float = 0.02
+  output_std: float = 0.02
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    h = activation(self.activation, dense(self.width, self.options, self.std, 'up')(x))
+    return dense(x.shape[-1], self.options, self.output_std, 'down')(h)
+
+
+# --- the layer stack ------------------------------------------------------------------------------
+
+
+def take_columns(x: jax.Array, columns: jax.Array | None) -> jax.Array:
+  """x [R, L, width] at columns [R, E]: [R, E, width]; all of `x` for None."""
+  return x if columns is None else jnp.take_along_axis(x, columns[:, :, None], axis=1)
+
+
+def positions(
+  input_ids: jax.Array, segment_ids: jax.Array | None, position_ids: jax.Array | None, limit: int
+) -> jax.Array:
+  """Position ids [R, L]; where none are given they start at 0 with each row and each segment.
+
+  Raises:
+    ValueError: if rows that hold one sequence each are longer than the model's positions. (Ids are
+      not known when a model is traced; one that is out of range gives NaN.)
+  """
+  if position_ids is not None:
+    return position_ids
+  rows, length = input_ids.shape
+  columns = lax.broadcasted_iota(jnp.int32, (rows, length), 1)
+  if segment_ids is None:
+    if length > limit:
+      raise ValueError(
+        f'input_ids {input_ids.shape}: rows of {length} tokens, but the model has {limit} '
+        'positions. Cut the sequences, or pack shorter ones with segment_ids.'
+      )
+    return columns
+  starts = jnp.pad(segment_ids[:, 1:] != segment_ids[:, :-1], ((0, 0), (1, 0)))
+  return columns - lax.cummax(jnp.where(starts, columns, 0), axis=1)
+
+
+class Stack(nn.Module):
+  """`num_layers` equal layers: `layers_0`, `layers_1`, ..., or one `layers` stacked on axis 0.
+
+  `layer(name)` makes a layer, called with (x, segment_ids, columns, deterministic=). Looped, the
+  last layer gets `columns` and computes no others; stacked, they are taken from its output.
+  """
+
+  layer: Callable[[str], nn.Module]
+  num_layers: int
+  options: Options
+
+  @nn.compact
+  def __call__(
+    self,
+    x: jax.Array,
+    segment_ids: jax.Array | None,
+    columns: jax.Array | None,
+    *,
+    deterministic: bool,
+  ) -> jax.Array:
+    policy = REMAT[self.options.remat]
+
+    def call(layer: nn.Module, x: jax.Array, columns: jax.Array | None = None) -> jax.Array:
+      return layer(x, segment_ids, columns, deterministic=deterministic)
+
+    if policy is not None:
+      # Inside a scan nothing can be merged with the forward pass, so no barrier is needed.
+      call = nn.remat(call, policy=policy, prevent_cse=not self.options.scan)
+    if not self.options.scan:
+      for i in range(self.num_layers):
+        last = i == self.num_layers - 1
+        x = call(self.layer(f'layers_{i}'), x, columns if last else None)
+      return x
+    scanned = nn.scan(
+      lambda layer, x: (call(layer, x), None),
+      variable_axes={'params': 0},
+      split_rngs={'params': True, 'dropout': True},
+      length=self.num_layers,
+    )
+    x, _ = scanned(self.layer('layers'), x)
+    return take_columns(x, columns)

@@ -1,0 +1,220 @@
+"""Published architectures by name, and architectures from Hugging Face's config.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from lora_jax.models.encoder import Encoder, EncoderConfig
+from lora_jax.models.gpt2 import GPT2, GPT2Config
+from lora_jax.models.layers import ACTIVATIONS
+
+Config = EncoderConfig | GPT2Config
+FAMILIES: dict[str, type[Config]] = {
+  'bert': EncoderConfig,
+  'roberta': EncoderConfig,
+  'gpt2': GPT2Config,
+}
+MODELS = {'bert': Encoder, 'roberta': Encoder, 'gpt2': GPT2}
+TASKS = {
+  'bert': ('classification', 'regression'),
+  'roberta': ('classification', 'regression'),
+  'gpt2': ('lm',),
+}
+
+
+class Preset(NamedTuple):
+  """An architecture and the Hugging Face repository that holds its pretrained weights."""
+
+  config: Config
+  repository: str
+
+
+def _bert(**sizes: Any) -> EncoderConfig:
+  return EncoderConfig(family='bert', **sizes)
+
+
+def _roberta(**sizes: Any) -> EncoderConfig:
+  return EncoderConfig(
+    family='roberta', vocab_size=50265, position_offset=2, type_vocab_size=1, norm_epsilon=1e-5,
+    pad_token_id=1, **sizes,
+  )  # fmt: skip
+
+
+def _gpt2(hidden_size: int, num_layers: int, num_heads: int) -> GPT2Config:
+  return GPT2Config(
+    hidden_size=hidden_size, num_layers=num_layers, num_heads=num_heads,
+    intermediate_size=4 * hidden_size,
+  )  # fmt: skip
+
+
+LARGE = dict(hidden_size=1024, num_layers=24, num_heads=16, intermediate_size=4096)
+PRESETS: dict[str, Preset] = {
+  'bert-base-uncased': Preset(_bert(), 'google-bert/bert-base-uncased'),
+  'bert-large-uncased': Preset(_bert(**LARGE), 'google-bert/bert-large-uncased'),
+  'roberta-base': Preset(_roberta(), 'FacebookAI/roberta-base'),
+  'roberta-large': Preset(_roberta(**LARGE), 'FacebookAI/roberta-large'),
+  'gpt2': Preset(_gpt2(768, 12, 12), 'openai-community/gpt2'),
+  'gpt2-medium': Preset(_gpt2(1024, 24, 16), 'openai-community/gpt2-medium'),
+  'gpt2-large': Preset(_gpt2(1280, 36, 20), 'openai-community/gpt2-large'),
+  'gpt2-xl': Preset(_gpt2(1600, 48, 25), 'openai-community/gpt2-xl'),
+}
+
+
+def architecture(family: str, **fields: Any) -> Config:
+  """An architecture from plain values; what is not given is as in the family's base size.
+
+  Raises:
+    ValueError: for an unknown family or field (near names offered), sizes that do not fit.
+  """
+  if family not in FAMILIES:
+    raise ValueError(f'family={family!r}: {near(family, FAMILIES)}')
+  kind = FAMILIES[family]
+  known = [field.name for field in dataclasses.fields(kind) if field.name != 'family']
+  if unknown := [name for name in fields if name not in known]:
+    problems = (f'{name!r}: {near(name, known)}' for name in unknown)
+    raise ValueError(f'{family} has no such field as {"; ".join(problems)}')
+  if 'hidden_size' in fields and 'intermediate_size' not in fields:
+    fields['intermediate_size'] = 4 * fields['hidden_size']
+  base = _roberta() if family == 'roberta' else kind(family=family)
+  return check(dataclasses.replace(base, **fields), family)
+
+
+def from_hugging_face(values: Mapping[str, Any], where: str = 'config.json') -> Config:
+  """The architecture that a Hugging Face config.json describes.
+
+  Raises:
+    ValueError: naming `where` and everything in it that this package does not compute.
+  """
+  parsers = {'bert': _from_bert, 'roberta': _from_bert, 'gpt2': _from_gpt2}
+  model_type = values.get('model_type')
+  if model_type not in parsers:
+    raise ValueError(f'{where}: model_type={model_type!r}; supported: {", ".join(parsers)}')
+  try:
+    config, fixed = parsers[model_type](values)
+  except KeyError as error:
+    raise ValueError(f'{where}: {model_type} needs the key {error}, which is missing') from None
+  problems = [
+    f'{key}={values[key]!r}; supported: {allowed!r}'
+    for key, allowed in fixed.items()
+    if values.get(key, allowed) != allowed
+  ]
+  if problems:
+    raise ValueError(f'{where}: {". ".join(problems)}')
+  return check(config, where)
+
+
+def build(
+  config: Config, *, task: str, num_labels: int | None = None, **options: Any
+) -> Encoder | GPT2:
+  """The model of an architecture for a task; `options` are the model's other attributes.
+
+  Raises:
+    ValueError: for a task that the architecture does not do, or labels that do not fit it.
+  """
+  tasks = TASKS[config.family]
+  if task not in tasks:
+    raise ValueError(f'task={task!r}: a {config.family} model does {" or ".join(tasks)}')
+  if isinstance(config, GPT2Config):
+    if options.pop('classifier_dropout', None) is not None:
+      raise ValueError('classifier_dropout: a language model has no classifier')
+    return GPT2(config, **options)
+  if task == 'regression':
+    if num_labels not in (None, 1):
+      raise ValueError(f'num_labels={num_labels}: regression has 1 output')
+    num_labels = 1
+  elif num_labels is None:
+    num_labels = config.num_labels
+  if num_labels < 1:
+    raise ValueError(f'num_labels={num_labels}: a head has at least 1 output')
+  return Encoder(config, num_labels=num_labels, **options)
+
+
+def near(name: str, known: Iterable[str]) -> str:
+  """`did you mean ...? Known: ...`, for an error about a name."""
+  known = list(known)
+  guesses = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+  start = f'did you mean {" or ".join(guesses)}? ' if guesses else ''
+  return f'{start}Known: {", ".join(known)}'
+
+
+def check(config: Config, where: str) -> Config:
+  """The config, if its sizes fit and its activation is known.
+
+  Raises:
+    ValueError: naming `where` and the sizes.
+  """
+  if config.activation not in ACTIVATIONS:
+    raise ValueError(f'{where}: activation {config.activation!r}; supported: {list(ACTIVATIONS)}')
+  if config.hidden_size % config.num_heads:
+    raise ValueError(
+      f'{where}: a width of {config.hidden_size} does not divide into {config.num_heads} heads'
+    )
+  return config
+
+
+def _from_bert(values: Mapping[str, Any]) -> tuple[EncoderConfig, dict[str, Any]]:
+  """The architecture, and the keys that have one supported value."""
+  family = values['model_type']
+  roberta = family == 'roberta'
+  pad = values.get('pad_token_id', 1 if roberta else 0)
+  # RoBERTa counts positions from the padding id + 1; the rows before that are never used.
+  offset = pad + 1 if roberta else 0
+  config = EncoderConfig(
+    family=family,
+    vocab_size=values['vocab_size'],
+    max_positions=values['max_position_embeddings'] - offset,
+    position_offset=offset,
+    type_vocab_size=values.get('type_vocab_size', 2),
+    hidden_size=values['hidden_size'],
+    num_layers=values['num_hidden_layers'],
+    num_heads=values['num_attention_heads'],
+    intermediate_size=values['intermediate_size'],
+    activation=values.get('hidden_act', 'gelu'),
+    norm_epsilon=values.get('layer_norm_eps', 1e-12),
+    initializer_range=values.get('initializer_range', 0.02),
+    pad_token_id=pad,
+    hidden_dropout=values.get('hidden_dropout_prob', 0.1),
+    attention_dropout=values.get('attention_probs_dropout_prob', 0.1),
+    classifier_dropout=values.get('classifier_dropout'),
+    num_labels=_num_labels(values),
+  )
+  fixed = {
+    'position_embedding_type': 'absolute',
+    'is_decoder': False,
+    'add_cross_attention': False,
+  }
+  return config, fixed
+
+
+def _from_gpt2(values: Mapping[str, Any]) -> tuple[GPT2Config, dict[str, Any]]:
+  width = values['n_embd']
+  config = GPT2Config(
+    vocab_size=values['vocab_size'],
+    max_positions=values.get('n_positions', 1024),
+    hidden_size=width,
+    num_layers=values['n_layer'],
+    num_heads=values['n_head'],
+    intermediate_size=values.get('n_inner') or 4 * width,
+    activation=values.get('activation_function', 'gelu_new'),
+    norm_epsilon=values.get('layer_norm_epsilon', 1e-5),
+    initializer_range=values.get('initializer_range', 0.02),
+    embedding_dropout=values.get('embd_pdrop', 0.1),
+    hidden_dropout=values.get('resid_pdrop', 0.1),
+    attention_dropout=values.get('attn_pdrop', 0.1),
+  )
+  fixed = {
+    'scale_attn_weights': True,
+    'scale_attn_by_inverse_layer_idx': False,
+    'add_cross_attention': False,
+    'tie_word_embeddings': True,
+  }
+  return config, fixed
+
+
+def _num_labels(values: Mapping[str, Any]) -> int:
+  if 'id2label' in values:
+    return len(values['id2label'])
+  return values.get('num_labels', 2)

@@ -1,0 +1,122 @@
+"""Evaluation: the outputs for each example of the held-out splits, and the metrics of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lora_jax import methods
+from lora_jax.data import batches, tasks
+from lora_jax.train import job, step
+
+Outputs = dict[str, np.ndarray]
+
+
+def evaluate(
+  outputs_of: Callable[[Mapping[str, np.ndarray]], Mapping[str, jax.Array]],
+  task: tasks.Task,
+  splits: Mapping[str, list[Mapping[str, np.ndarray]]],
+) -> Iterator[tuple[str, float]]:
+  """Yields (`split/metric`, value) for each split: its mean loss and the task's metrics.
+
+  Args:
+    outputs_of: the outputs of a batch's read-outs, as `step.make_eval_step` computes them.
+    task: whose labels and metric it is.
+    splits: each split's batches, as `batches.eval_batches` lays them out.
+  """
+  for split, dataset in task.evals.items():
+    outputs, loss, weight = collect(outputs_of, splits[split], len(dataset.ids))
+    yield f'{split}/loss', loss / weight
+    if task.kind == 'lm':
+      # Per target token; without smoothing, as the authors' validation loss.
+      yield f'{split}/perplexity', math.exp(min(loss / weight, 700.0))
+    else:
+      for name, value in task.score(dataset.labels, outputs['prediction']).items():
+        yield f'{split}/{name}', float(value)
+
+
+def layouts(work: job.Job, rows_multiple: int = 1) -> dict[str, list[dict[str, np.ndarray]]]:
+  """The batches of each held-out split, as the config lays them out."""
+  data = work.config.data
+  return {
+    split: list(
+      batches.eval_batches(
+        dataset,
+        work.config.train.eval_batch_size,
+        layout=data.batching,
+        max_length=data.max_length,
+        row_length=data.row_length,
+        rows_multiple=rows_multiple,
+      )
+    )
+    for split, dataset in work.task.evals.items()
+  }
+
+
+def collect(
+  outputs_of: Callable[[Mapping[str, np.ndarray]], Mapping[str, jax.Array]],
+  split: list[Mapping[str, np.ndarray]],
+  size: int,
+) -> tuple[Outputs, float, float]:
+  """Each example's outputs in the dataset's order, the summed loss, the number of read-outs."""
+  # All batches are dispatched before the first result is waited for.
+  pending = [(batch, outputs_of(batch)) for batch in split]
+  collected: dict[str, list[Any]] = {}
+  loss = weight = 0.0
+  for batch, outputs in pending:
+    outputs = {name: np.asarray(value) for name, value in outputs.items()}
+    loss += float((outputs.pop('loss').astype(np.float64) * batch['weights']).sum())
+    weight += float(batch['weights'].sum())
+    for name, value in outputs.items():
+      collected.setdefault(name, []).append(value)
+  index = [batch['index'] for batch, _ in pending]
+  ordered = {name: batches.collect(index, values, size) for name, values in collected.items()}
+  return ordered, loss, weight
+
+
+def evaluate_run(
+  workdir: str | Path, *, which: str = 'best', splits: Sequence[str] = ()
+) -> dict[str, Any]:
+  """Evaluates a run directory's checkpoint, adapted and merged, on one device.
+
+  Args:
+    workdir: the run directory.
+    which: `best` or `last` checkpoint.
+    splits: splits of the task to evaluate on; none is its held-out ones.
+
+  Returns:
+    `adapted` and `merged` with the metrics of each, and `largest_logit_difference` between the two
+    over all read-outs. A method that cannot be merged has the reason under `merged`.
+  """
+  work, trainable = job.load_run(workdir, which, evals=splits)
+  held_out = layouts(work)
+  adapted_step = step.make_eval_step(work.apply, work.task.kind)
+  adapted = lambda batch: adapted_step(work.frozen, trainable, batch)
+  report: dict[str, Any] = {'adapted': dict(evaluate(adapted, work.task, held_out))}
+  try:
+    merged_params = work.method.merge(work.frozen, trainable)
+  except ValueError as error:
+    return report | {'merged': f'not possible: {error}'}
+  plain = methods.bind(work.model.apply, methods.full())
+  merged_step = step.make_eval_step(plain, work.task.kind)
+  merged = lambda batch: merged_step({}, merged_params, batch)
+  report['merged'] = dict(evaluate(merged, work.task, held_out))
+
+  @jax.jit
+  def difference(frozen: Any, trainable: Any, merged: Any, batch: Any) -> jax.Array:
+    inputs = step.model_inputs(batch)
+    change = work.apply(frozen, trainable, **inputs) - plain({}, merged, **inputs)
+    return jnp.max(jnp.abs(change) * batch['weights'][..., None])
+
+  report['largest_logit_difference'] = max(
+    float(difference(work.frozen, trainable, merged_params, batch))
+    for split in held_out.values()
+    for batch in split
+  )
+  return report

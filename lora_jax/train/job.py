@@ -1,0 +1,244 @@
+"""What a config names, loaded: the task's data, the model, the method and its two parts."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+from ml_collections import config_dict
+
+from lora_jax import methods, tree
+from lora_jax.checkpoints import huggingface
+from lora_jax.data import tasks, tokenizers
+from lora_jax.train.state import Checkpoints
+
+OPTIONS = ('dtype', 'attention', 'remat', 'hidden_dropout', 'attention_dropout')
+
+
+class Job(NamedTuple):
+  """Everything that training and evaluation share.
+
+  Attributes:
+    config: the run's.
+    task: data and metric.
+    model: the Flax module.
+    method: how it is adapted.
+    frozen: the pretrained leaves that stay, in `config.model.param_dtype`.
+    trainable: the initial value of what is trained, float32.
+    apply: `apply(frozen, trainable, **inputs)`.
+    summary: what the method matched, and counts.
+  """
+
+  config: config_dict.ConfigDict
+  task: tasks.Task
+  model: nn.Module
+  method: methods.Method
+  frozen: dict[str, Any]
+  trainable: dict[str, Any]
+  apply: Callable[..., jax.Array]
+  summary: methods.Summary
+
+
+def load(config: config_dict.ConfigDict, evals: Sequence[str] = ()) -> Job:
+  """Loads data and model, and lets the method split the model's parameters.
+
+  Args:
+    config: the run's.
+    evals: splits to evaluate on; none is the task's own choice.
+
+  Raises:
+    ValueError: as the data, the checkpoint, the method and `check_ranges` say.
+  """
+  tokenizer = tokenizers.load_tokenizer(config.data.tokenizer or _tokenizer_folder(config))
+  task = tasks.load_task(
+    config.task,
+    tokenizer,
+    source=config.data.source,
+    data_dir=config.data.dir,
+    max_length=config.data.max_length,
+    limit=config.data.limit,
+    seed=config.seed,
+    evals=evals,
+  )
+  return build(config, task)
+
+
+def build(config: config_dict.ConfigDict, task: tasks.Task) -> Job:
+  """As `load`, for data that is at hand."""
+  model, params = load_base(config, task)
+  check_ranges(config, task, model)
+  method = make_method(config, model)
+  tokens = jax.ShapeDtypeStruct((1, 8), np.int32)
+  frozen, trainable = method.init(jax.random.key(config.seed), model, params, tokens)
+  frozen = tree.cast(frozen, config.model.param_dtype)
+  trainable = tree.cast(trainable, np.float32)
+  summary = methods.summarize(method, frozen, trainable, model.head)
+  apply = methods.bind(model.apply, method)
+  return Job(config, task, model, method, frozen, trainable, apply, summary)
+
+
+def make_method(config: config_dict.ConfigDict, model: nn.Module) -> methods.Method:
+  """The config's method; the model's task head is always trained."""
+  options = dict(config.method)
+  name = options.pop('name')
+  if name != 'full':
+    options['train'] = (*options.get('train', ()), *model.head)
+  plain = lambda x: x.to_dict() if isinstance(x, config_dict.ConfigDict) else x
+  return methods.make(name, **{option: plain(value) for option, value in options.items()})
+
+
+def load_base(config: config_dict.ConfigDict, task: tasks.Task) -> tuple[nn.Module, dict[str, Any]]:
+  """The model and its parameters before adaptation: pretrained, fresh, or what a run made of it."""
+  name = config.model.name
+  if is_run(name):
+    job, trainable = load_run(name, 'best', task)
+    options = {option: config.model.get(option) for option in OPTIONS}
+    model = job.model.clone(**{key: value for key, value in options.items() if value is not None})
+    return model, job.method.merge(job.frozen, trainable)
+  options = {
+    **{option: config.model.get(option) for option in (*OPTIONS, 'classifier_dropout')},
+    'scan': config.model.scan,
+    'task': task.kind,
+    'num_labels': task.num_labels,
+    'seed': config.seed,
+  }
+  if name == 'fresh':
+    return huggingface.fresh_model(dict(config.model.fresh), **options)
+  return huggingface.load_model(name, **options)
+
+
+def is_run(name: str) -> bool:
+  """Whether a model's name is a run directory of this project."""
+  return (Path(name).expanduser() / 'checkpoints').is_dir()
+
+
+def load_run(
+  workdir: str | Path,
+  which: str = 'best',
+  task: tasks.Task | None = None,
+  evals: Sequence[str] = (),
+) -> tuple[Job, dict[str, Any]]:
+  """A finished run's job and its trained parameters.
+
+  Args:
+    workdir: the run directory.
+    which: `best` or `last` checkpoint.
+    task: the run's task, if it is loaded already; otherwise it is loaded as the run's config says.
+    evals: as for `load`.
+
+  Raises:
+    ValueError: if the folder is no run directory or has no such checkpoint.
+  """
+  config = read_config(workdir)
+  job = load(config, evals) if task is None else build(config, task)
+  checkpoints = Checkpoints(Path(workdir).expanduser(), config.checkpoint.keep)
+  try:
+    step = checkpoints.best_step() if which == 'best' else checkpoints.last_step()
+    if step is None:
+      raise ValueError(f'{workdir} has no {which} checkpoint. Train it first: experiments.train')
+    return job, checkpoints.restore_trainable(step, job.trainable)
+  finally:
+    checkpoints.close()
+
+
+def read_config(workdir: str | Path) -> config_dict.ConfigDict:
+  """The config that a run directory was made with.
+
+  Raises:
+    ValueError: if the folder holds none.
+  """
+  path = Path(workdir).expanduser() / 'config.json'
+  try:
+    return config_dict.ConfigDict(json.loads(path.read_text()))
+  except FileNotFoundError as error:
+    raise ValueError(f'{workdir} is no run directory: it has no config.json') from error
+  except ValueError as error:
+    raise ValueError(f'{path} is no JSON: {error}') from error
+
+
+def warm_start(job: Job, workdir: str | Path) -> tuple[dict[str, Any], list[str]]:
+  """`job.trainable` with what another run trained in its place, and the paths that were dropped.
+
+  A head of another shape is dropped: that of MNLI has three classes, that of RTE two.
+
+  Raises:
+    ValueError: if the other run trained other leaves than heads, or at another scale.
+  """
+  theirs = read_config(workdir)
+  same = ('name', 'rank', 'alpha', 'rslora', 'targets')
+  differing = [
+    f'{key}: {theirs.method.get(key)} there, {job.config.method.get(key)} here'
+    for key in same
+    if _plain(theirs.method.get(key)) != _plain(job.config.method.get(key))
+  ]
+  if differing:
+    raise ValueError(f'init_adapter={workdir} was trained differently: {"; ".join(differing)}')
+  checkpoints = Checkpoints(Path(workdir).expanduser(), theirs.checkpoint.keep)
+  try:
+    step = checkpoints.best_step()
+    if step is None:
+      raise ValueError(f'init_adapter={workdir} has no checkpoint. Train it first.')
+    saved = tree.flatten(checkpoints.restore_trainable(step))
+  finally:
+    checkpoints.close()
+  ours = tree.flatten(job.trainable)
+  head = {
+    path
+    for path in {*ours, *saved}
+    if any(re.fullmatch(pattern, path) for pattern in job.model.head)
+  }
+  unfit = {
+    path
+    for path in {*ours, *saved}
+    if path not in ours or path not in saved or ours[path].shape != saved[path].shape
+  }
+  if unfit - head:
+    raise ValueError(
+      f'init_adapter={workdir} does not fit: {sorted(unfit - head)} are missing there or here, or '
+      'of another shape. Only a task head may differ.'
+    )
+  # A head goes as a whole: its dense layer is of no use to another output layer (paper.md, 6).
+  dropped = sorted(head & ours.keys()) if unfit else []
+  kept = {path: saved[path] for path in ours if path not in dropped}
+  return tree.unflatten(ours | kept), dropped
+
+
+def check_ranges(config: config_dict.ConfigDict, task: tasks.Task, model: nn.Module) -> None:
+  """Raises a ValueError if the data has ids or positions that the model has no embedding for."""
+  for split, dataset in {'train': task.train, **task.evals}.items():
+    largest = max(int(ids.max()) for ids in dataset.ids)
+    if largest >= model.config.vocab_size:
+      raise ValueError(
+        f'{task.name} {split}: token id {largest} is beyond the {model.config.vocab_size} of the '
+        f'model {config.model.name!r}. Is config.data.tokenizer that of the model?'
+      )
+    longest = max(len(ids) for ids in dataset.ids)
+    if longest > model.config.max_positions:
+      raise ValueError(
+        f'{task.name} {split}: an example has {longest} tokens; {config.model.name!r} has '
+        f'{model.config.max_positions} positions. Lower config.data.max_length.'
+      )
+
+
+def _tokenizer_folder(config: config_dict.ConfigDict) -> Path:
+  """Where the tokenizer of the config's model lies; a run directory's is that of its base."""
+  name = config.model.name
+  while is_run(name):
+    base = read_config(name)
+    if base.data.tokenizer:
+      return Path(base.data.tokenizer)
+    name = base.model.name
+  if name == 'fresh':
+    raise ValueError('a fresh model has no tokenizer: give config.data.tokenizer=FOLDER_OR_ZIP')
+  return huggingface.locate(name)
+
+
+def _plain(value: Any) -> Any:
+  value = value.to_dict() if isinstance(value, config_dict.ConfigDict) else value
+  return list(value) if isinstance(value, tuple | list) else value

@@ -1,0 +1,252 @@
+"""The one training loop: data, model, method, state, step, restore, loop, result."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import config_dict
+
+from lora_jax.data import batches
+from lora_jax.train import evaluate, feed, job, mesh, optimizer, result, state, step, writers
+
+
+def train(config: config_dict.ConfigDict, workdir: str | Path) -> dict[str, Any]:
+  """Trains what the config says, into a run directory, and returns its `result.json`.
+
+  A directory that holds an unfinished run of the same config is gone on with, exactly: on one
+  machine the result is that of a run that was never interrupted, bit by bit. A finished one is
+  returned as it is.
+
+  Raises:
+    ValueError: for a config, data, checkpoint or mesh that does not fit, saying what to do; for a
+      directory that holds a run of another config.
+    FloatingPointError: at the step whose loss is not finite; the last good checkpoint stays.
+    SystemExit: with status 143 after SIGTERM, when the state is saved.
+  """
+  workdir = Path(workdir).expanduser().absolute()
+  claim(workdir, config)
+  if (workdir / 'result.json').exists():
+    logging.info('%s is finished', workdir)
+    return json.loads((workdir / 'result.json').read_text())
+  return run(job.load(config), workdir)
+
+
+def run(work: job.Job, workdir: Path) -> dict[str, Any]:
+  """As `train`, for a job that is loaded, in a directory that is claimed."""
+  config, task = work.config, work.task
+  devices = mesh.make_mesh(config.mesh.data, config.mesh.fsdp)
+  multiple = mesh.check_batch(devices, config.train.batch_size, config.train.accumulate)
+  training = batches.Batches(
+    task.train,
+    batch_size=config.train.batch_size,
+    seed=config.seed,
+    rows_multiple=multiple,
+    group=config.train.steps_per_call,
+    layout=config.data.batching,
+    max_length=config.data.max_length,
+    row_length=config.data.row_length,
+    readout_cost=readout_cost(work.model.config),
+  )
+  held_out = evaluate.layouts(work, devices.size)
+  total_steps = training.steps_per_epoch * config.train.epochs
+  tx, schedule = optimizer.make_optimizer(config.optim, total_steps)
+
+  dropped: list[str] = []
+  trainable = work.trainable
+  if config.init_adapter:
+    trainable, dropped = job.warm_start(work, config.init_adapter)
+    if dropped:
+      logging.warning('init_adapter: the task head is new, dropped: %s', ', '.join(dropped))
+  print(work.summary, flush=True)
+
+  frozen = mesh.place_frozen(work.frozen, devices)
+  now = jax.device_put(state.init_state(trainable, tx, config.seed), mesh.replicated(devices))
+  train_step = step.make_train_step(
+    work.apply,
+    tx,
+    task.kind,
+    smoothing=config.train.label_smoothing,
+    accumulate=config.train.accumulate,
+  )
+  eval_step = step.make_eval_step(work.apply, task.kind)
+  clock = result.Clock()
+
+  def evaluated(trainable: Any) -> dict[str, float]:
+    def outputs_of(batch: Any) -> Any:
+      with clock.compiling_if_new('evaluation', batch):
+        return eval_step(frozen, trainable, jax.device_put(dict(batch), split))
+
+    split = mesh.evaluation_rows(devices)
+    with clock.measure('evaluation'):
+      return dict(evaluate.evaluate(outputs_of, task, held_out))
+
+  checkpoints = state.Checkpoints(workdir, config.checkpoint.keep)
+  progress = {'history': [], 'loss_sum': 0.0, 'losses': 0, 'examples': 0, 'tokens': 0, 'slots': 0}
+  restored = checkpoints.restore(now)
+  if restored is not None:
+    now, saved = restored
+    progress |= saved
+    clock.add(saved['seconds'])
+  done = int(now.step)
+  writer = writers.Writer(
+    workdir,
+    total_steps=total_steps,
+    resume_step=done if restored else None,
+    active=jax.process_index() == 0,
+  )
+  eval_every, save_every = intervals(config, training.steps_per_epoch)
+
+  def account(first: int, metrics: Any) -> None:
+    """Waits for a dispatch's metrics, checks them and adds them to the sums."""
+    metrics = {name: np.asarray(value, np.float64) for name, value in metrics.items()}
+    check_finite(metrics, first, schedule, workdir, checkpoints)
+    progress['loss_sum'] += float(metrics['loss'].sum())
+    progress['losses'] += len(metrics['loss'])
+    progress['grad_norm'] = float(metrics['grad_norm'][-1])
+    writer.progress(first + len(metrics['loss']), metrics['loss'][-1], progress['examples'])
+
+  def save(score: float | None = None) -> None:
+    checkpoints.save(now, {**progress, 'seconds': clock.seconds()}, score)
+
+  with contextlib.closing(checkpoints), writer, interruption() as interrupted:
+    clock.start()
+    running = None
+    for fed in feed.feed(upcoming(training, done, total_steps), mesh.rows(devices)):
+      with clock.compiling_if_new('training', fed.batches):
+        now, metrics = train_step(now, frozen, fed.batches)
+      if running:  # The dispatch before: waiting for it leaves the devices this one to work on.
+        account(*running)
+      first, done = done, done + fed.steps
+      running = first, metrics
+      for name in ('examples', 'tokens', 'slots'):
+        progress[name] += getattr(fed, name)
+      evaluating = crosses(first, done, eval_every) or done == total_steps
+      if not (evaluating or crosses(first, done, save_every) or interrupted.is_set()):
+        continue
+      account(*running)
+      running = None
+      if evaluating:
+        record = {
+          'epoch': done / training.steps_per_epoch,
+          'train/loss': progress['loss_sum'] / progress['losses'],
+          'train/grad_norm': progress['grad_norm'],
+          'train/learning_rate': float(schedule(done - 1)),
+          **evaluated(now.trainable),
+        }
+        progress['history'] = [*progress['history'], {'step': done, **record}]
+        progress |= {'loss_sum': 0.0, 'losses': 0}
+        writer.write(done, record)
+        writer.show(done, record)
+        save(result.score(task, record))
+      else:
+        save()
+      if interrupted.is_set():
+        raise SystemExit(143)  # As a process ended by SIGTERM; the next start goes on from here.
+    clock.stop()
+
+  summary = result.make(work, progress, clock.seconds(), training, devices, dropped)
+  writers.write_json(workdir / 'result.json', summary)
+  return summary
+
+
+def claim(workdir: Path, config: config_dict.ConfigDict) -> None:
+  """Makes the run directory this config's own.
+
+  Raises:
+    ValueError: if a run of another config is in it, with the keys that differ.
+  """
+  ours = json.loads(config.to_json_best_effort())
+  path = workdir / 'config.json'
+  if not path.exists():
+    if workdir.exists() and any(workdir.iterdir()):
+      raise ValueError(f'{workdir} holds other files and no config.json: choose an empty --workdir')
+    workdir.mkdir(parents=True, exist_ok=True)
+    writers.write_json(path, ours)
+    return
+  theirs = json.loads(job.read_config(workdir).to_json_best_effort())
+  differing = dict(differences(theirs, ours))
+  if differing:
+    listed = '\n'.join(f'  {key}: {old} there, {new} here' for key, (old, new) in differing.items())
+    raise ValueError(
+      f'{workdir} holds a run of another config:\n{listed}\n'
+      'Choose another --workdir, or give the same values to go on with that run.'
+    )
+
+
+def readout_cost(architecture: Any) -> float:
+  """Cost of a language model's output at a position, over that of the position's layers."""
+  layers = 12 * architecture.num_layers * architecture.hidden_size
+  return architecture.vocab_size / layers
+
+
+def differences(old: Any, new: Any, key: str = '') -> Iterator[tuple[str, tuple[Any, Any]]]:
+  """Leaves of two nested dicts that differ: (`a.b.c`, (old, new)); absent ones are None."""
+  if isinstance(old, dict) and isinstance(new, dict):
+    for name in [*old, *(name for name in new if name not in old)]:
+      yield from differences(old.get(name), new.get(name), f'{key}.{name}' if key else name)
+  elif old != new:
+    yield key, (old, new)
+
+
+def upcoming(training: batches.Batches, done: int, total_steps: int) -> Iterator[Any]:
+  """Batches from a step on, each with a leading axis of updates."""
+  while done < total_steps:
+    epoch, start = divmod(done, training.steps_per_epoch)
+    for batch in training.epoch(epoch, start):
+      yield batch
+      done += len(batch['input_ids'])
+
+
+@contextlib.contextmanager
+def interruption() -> Iterator[threading.Event]:
+  """An event that SIGTERM sets inside the block (in the main thread, where signals arrive)."""
+  interrupted = threading.Event()
+  if threading.current_thread() is not threading.main_thread():
+    yield interrupted
+    return
+  before = signal.signal(signal.SIGTERM, lambda *_: interrupted.set())
+  try:
+    yield interrupted
+  finally:
+    signal.signal(signal.SIGTERM, before)
+
+
+def intervals(config: config_dict.ConfigDict, steps_per_epoch: int) -> tuple[int, int]:
+  """Steps between evaluations, and between checkpoints."""
+  every = config.eval.every_steps or config.eval.every_epochs * steps_per_epoch
+  return every, config.checkpoint.every_steps or steps_per_epoch
+
+
+def crosses(first: int, last: int, every: int) -> bool:
+  """Whether a multiple of `every` lies in (first, last]: a dispatch may make several steps."""
+  return last // every > first // every
+
+
+def check_finite(
+  metrics: dict[str, np.ndarray],
+  first: int,
+  schedule: Any,
+  workdir: Path,
+  checkpoints: state.Checkpoints,
+) -> None:
+  """Raises a FloatingPointError if a loss or gradient of the steps after `first` is not finite."""
+  for name, values in metrics.items():
+    for offset, value in enumerate(values):
+      if not math.isfinite(value):
+        last = checkpoints.last_step()
+        kept = f'the checkpoint of step {last} stays' if last is not None else 'no step was saved'
+        raise FloatingPointError(
+          f'{name} is {value} at step {first + offset + 1} (learning rate '
+          f'{float(schedule(first + offset)):.3g}); {kept} in {workdir}. Lower '
+          'config.optim.lr, lengthen the warm-up, or set config.optim.clip.'
+        )

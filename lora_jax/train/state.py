@@ -1,0 +1,152 @@
+"""What changes in training, and how it is saved: Orbax checkpoints of the trainable side."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+
+class TrainState(NamedTuple):
+  """All that changes in training; the frozen base is no part of it.
+
+  Attributes:
+    step: number of updates made, int32.
+    trainable: what is trained, float32.
+    opt_state: the optimizer's.
+    key: raw key data, uint32 [2]; the dropout of a step is a function of it and of the step.
+  """
+
+  step: jax.Array
+  trainable: Any
+  opt_state: Any
+  key: jax.Array
+
+
+def init_state(trainable: Any, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+  """State before the first update. The arrays are copies: a train step may donate them."""
+  key = jax.random.key_data(jax.random.key(seed))
+  trainable = jax.tree.map(jnp.array, trainable)
+  return TrainState(jnp.zeros((), jnp.int32), trainable, optimizer.init(trainable), key)
+
+
+class Checkpoints:
+  """The checkpoints of a run directory: the latest few, and the best.
+
+  Each holds the state and, as JSON, the progress that the host keeps (history of evaluations, sums
+  since the last). A checkpoint appears whole or not at all, so a killed process leaves none half
+  written. A run directory on a bucket (`gs://...`) works as a local one.
+  """
+
+  def __init__(self, workdir: str | Path, keep: int = 2):
+    # Of equal scores the earliest counts as best, as in the history.
+    rank = lambda metrics: (metrics['score'], -metrics['step'])
+    best = checkpoint_managers.preservation_policy.BestN(
+      get_metric_fn=rank,
+      n=1,
+      keep_checkpoints_without_metrics=False,
+    )
+    latest = checkpoint_managers.preservation_policy.LatestN(keep)
+    self.folder = _absolute(workdir) / 'checkpoints'
+    logging.getLogger('absl').addFilter(_not_orbax_chatter)
+    self._manager = ocp.CheckpointManager(
+      self.folder,
+      options=ocp.CheckpointManagerOptions(
+        best_fn=rank,  # Without it no metrics are written, nor read by a later start.
+        preservation_policy=checkpoint_managers.AnyPreservationPolicy([latest, best]),
+        cleanup_tmp_directories=True,
+      ),
+      item_names=('trainable', 'rest', 'progress'),
+    )
+
+  def last_step(self) -> int | None:
+    """The step of the latest checkpoint, or None if there is none."""
+    return self._manager.latest_step()
+
+  def best_step(self) -> int | None:
+    """The step of the best evaluated checkpoint (of equals the earliest), or None."""
+    return self._manager.best_step()
+
+  def save(self, state: TrainState, progress: dict[str, Any], score: float | None = None) -> None:
+    """Saves in the background; `score` (higher is better) where the state was evaluated."""
+    step = int(state.step)
+    if step in self._manager.all_steps():
+      return
+    metrics = None if score is None else {'score': score, 'step': step}
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        trainable=ocp.args.StandardSave(state.trainable),
+        rest=ocp.args.StandardSave(_rest(state)),
+        progress=ocp.args.JsonSave(progress),
+      ),
+      metrics=metrics,
+    )
+
+  def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+    """The latest (state, progress), or None if there is none. `like` gives shapes and shardings."""
+    step = self._manager.latest_step()
+    if step is None:
+      return None
+    saved = self._read(
+      step,
+      trainable=ocp.args.StandardRestore(_abstract(like.trainable)),
+      rest=ocp.args.StandardRestore(_abstract(_rest(like))),
+      progress=ocp.args.JsonRestore(),
+    )
+    rest = saved['rest']
+    return TrainState(rest['step'], saved['trainable'], rest['opt_state'], rest['key']), saved[
+      'progress'
+    ]
+
+  def restore_trainable(self, step: int, like: Any = None) -> Any:
+    """The trainable part at a step; without `like`, in the shapes that were saved."""
+    if like is None:
+      saved = self._manager.item_metadata(step)['trainable']
+      device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+      like = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), saved.tree
+      )
+    return self._read(step, trainable=ocp.args.StandardRestore(_abstract(like)))['trainable']
+
+  def close(self) -> None:
+    """Waits until what was saved is on disk."""
+    self._manager.wait_until_finished()
+    self._manager.close()
+
+  def _read(self, step: int, **items: Any) -> Any:
+    try:
+      return self._manager.restore(step, args=ocp.args.Composite(**items))
+    except (ValueError, KeyError, OSError, TypeError) as error:
+      raise ValueError(
+        f'{self.folder / str(step)} cannot be read as a checkpoint of this run: {error}\n'
+        'If the folder is damaged, delete it: the run goes on from the checkpoint before.'
+      ) from error
+
+
+def _not_orbax_chatter(record: logging.LogRecord) -> bool:
+  """Orbax logs each phase of each save; only its errors are for the reader of a run."""
+  return 'orbax' not in record.pathname or record.levelno >= logging.ERROR
+
+
+def _rest(state: TrainState) -> dict[str, Any]:
+  return {'step': state.step, 'opt_state': state.opt_state, 'key': state.key}
+
+
+def _abstract(arrays: Any) -> Any:
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, 'sharding', None)), arrays
+  )
+
+
+def _absolute(workdir: str | Path) -> Any:
+  from etils import epath  # Handles buckets; installed with Orbax.
+
+  path = epath.Path(workdir)
+  return path if '://' in str(workdir) else path.expanduser().absolute()

@@ -1,0 +1,104 @@
+"""The compiled functions of training: one or several updates, and the outputs for evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lora_jax.train import losses
+from lora_jax.train.state import TrainState
+
+Batch = Mapping[str, jax.Array]
+INPUTS = ('input_ids', 'segment_ids', 'position_ids', 'token_type_ids', 'readout')
+
+
+def model_inputs(batch: Batch) -> dict[str, jax.Array]:
+  """What of a batch goes into the model."""
+  return {name: batch[name] for name in INPUTS if name in batch}
+
+
+def make_train_step(
+  apply: Callable[..., jax.Array],
+  optimizer: optax.GradientTransformation,
+  kind: str,
+  *,
+  smoothing: float = 0.0,
+  accumulate: int = 1,
+) -> Callable[[TrainState, Any, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+  """A jitted `step(state, frozen, batches) -> (state, metrics)`; `state` is donated.
+
+  `batches` has a leading axis of K batches, one update each, in one dispatch; the metrics are
+  [K]: `loss` (mean over the batch's read-outs) and `grad_norm` (global, before the clip).
+
+  The gradient is taken in `trainable` alone, so no dense gradient of a frozen kernel exists.
+
+  Args:
+    apply: `apply(frozen, trainable, **inputs)`, see `methods.bind`.
+    optimizer: optax transformation over `trainable`.
+    kind: the task's kind, which names the loss.
+    smoothing: label smoothing.
+    accumulate: number of parts that a batch's rows are split into, one after the other. The loss is
+      normalised over the whole batch, so the update is the same.
+  """
+
+  def gradient(state: TrainState, frozen: Any, batch: Batch) -> tuple[jax.Array, Any]:
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+    total = jnp.maximum(batch['weights'].sum(), 1.0)
+
+    def loss(trainable: Any, part: Batch, key: jax.Array) -> jax.Array:
+      rngs = {'dropout': key}
+      logits = apply(frozen, trainable, **model_inputs(part), deterministic=False, rngs=rngs)
+      each = losses.per_readout(kind, logits, part['labels'], smoothing)
+      return (each * part['weights']).sum() / total
+
+    if accumulate == 1:
+      return jax.value_and_grad(loss)(state.trainable, batch, key)
+
+    def add(sums: Any, part_and_key: tuple[Batch, jax.Array]) -> tuple[Any, None]:
+      one = jax.value_and_grad(loss)(state.trainable, *part_and_key)
+      return jax.tree.map(jnp.add, sums, one), None
+
+    # Every accumulate-th row to a part: each device keeps the rows that it has.
+    parts = jax.tree.map(
+      lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), dict(batch)
+    )
+    zeros = jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.trainable)
+    sums, _ = jax.lax.scan(add, zeros, (parts, jax.random.split(key, accumulate)))
+    return sums
+
+  def step(state: TrainState, frozen: Any, batches: Batch) -> tuple[TrainState, dict[str, Any]]:
+    def update(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+      loss, grads = gradient(state, frozen, batch)
+      updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
+      trainable = optax.apply_updates(state.trainable, updates)
+      metrics = {'loss': loss, 'grad_norm': optax.tree.norm(grads)}
+      return TrainState(state.step + 1, trainable, opt_state, state.key), metrics
+
+    return jax.lax.scan(update, state, dict(batches))
+
+  return jax.jit(step, donate_argnums=0)
+
+
+def make_eval_step(
+  apply: Callable[..., jax.Array], kind: str
+) -> Callable[[Any, Any, Batch], dict[str, jax.Array]]:
+  """A jitted `step(frozen, trainable, batch)`: each read-out's loss and prediction, [R, E].
+
+  The prediction is the class of the largest logit, or the value of a regression. For a language
+  model there is none: the vocabulary's argmax is of no use to its evaluation.
+  """
+
+  def step(frozen: Any, trainable: Any, batch: Batch) -> dict[str, jax.Array]:
+    logits = apply(frozen, trainable, **model_inputs(batch), deterministic=True)
+    outputs = {'loss': losses.per_readout(kind, logits, batch['labels'])}
+    if kind == 'classification':
+      outputs['prediction'] = jnp.argmax(logits, axis=-1)
+    elif kind == 'regression':
+      outputs['prediction'] = logits[..., 0]
+    return outputs
+
+  return jax.jit(step)

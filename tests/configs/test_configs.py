@@ -1,0 +1,227 @@
+"""The configs say what the paper and the authors' scripts say, and refuse what they do not know."""
+
+import re
+
+import pytest
+from absl import flags
+from ml_collections import config_dict, config_flags
+
+from configs import base, e2e, glue
+
+ALL = [(glue, f'task={task},preset={preset}') for task in glue.TASKS for preset in
+       ('paper', 'script', 'small')] + [
+  (glue, 'model=roberta-large'), (glue, 'model=roberta-large,preset=dagger'),
+  (glue, 'method=full'), (glue, 'method=full,preset=small'), (glue, 'tiny=true'),
+  (e2e, ''), (e2e, 'model=gpt2-large,preset=script'), (e2e, 'model=fresh,method=full'),
+  (e2e, 'method=full'), (e2e, 'tiny=true'),
+]  # fmt: skip
+
+
+def leaves(config, prefix=''):
+  for key, value in config.items():
+    if isinstance(value, config_dict.ConfigDict):
+      yield from leaves(value, f'{prefix}{key}.')
+    else:
+      yield prefix + key, value
+
+
+@pytest.mark.parametrize(('module', 'arg'), ALL)
+def test_a_config_has_every_field_is_locked_and_holds_plain_values(module, arg):
+  config = module.get_config(arg)
+  assert config.is_locked
+  fields = {path for path, _ in leaves(config)}
+  assert {path for path, _ in leaves(base.base())} <= fields
+  extra = {path.split('.')[0] for path in fields - {path for path, _ in leaves(base.base())}}
+  assert extra <= {'method', 'model'}
+  for path, value in leaves(config):
+    plain = value if isinstance(value, tuple) else (value,)
+    assert all(isinstance(item, int | float | str | None) for item in plain), path
+  assert (config.method.name == 'full') == (set(config.method) == {'name'})
+  assert ('fresh' in config.model) == (config.model.name == 'fresh')
+  with pytest.raises(AttributeError, match='weight_dekay'):
+    config.optim.weight_dekay = 0.1
+
+
+# The tables typed a second time, by columns, as paper.md has them: lr, batch, epochs, length.
+COLUMNS = ('mnli', 'sst2', 'mrpc', 'cola', 'qnli', 'qqp', 'rte', 'stsb')
+ROWS = {
+  'roberta-base,preset=paper': (
+    '5e-4 5e-4 4e-4 4e-4 4e-4 5e-4 5e-4 4e-4',
+    '16 16 16 32 32 16 32 16',
+    '30 60 30 80 25 25 80 40',
+    '512 512 512 512 512 512 512 512',
+  ),
+  'roberta-base,preset=script': (
+    '5e-4 5e-4 4e-4 4e-4 4e-4 5e-4 5e-4 4e-4',
+    '128 128 128 64 256 128 256 128',
+    '30 60 30 80 25 25 80 40',
+    '512 512 512 512 512 512 512 512',
+  ),
+  'roberta-large,preset=paper': (
+    '3e-4 4e-4 3e-4 2e-4 2e-4 3e-4 4e-4 2e-4',
+    '4 4 4 4 4 4 8 8',
+    '10 10 20 20 10 20 20 30',
+    '128 128 512 128 512 512 512 512',
+  ),
+  'roberta-large,preset=script': (
+    '3e-4 4e-4 3e-4 3e-4 2e-4 3e-4 4e-4 3e-4',
+    '32 64 32 32 32 32 64 32',
+    '10 10 20 20 10 20 20 10',
+    '128 512 512 128 512 512 512 128',
+  ),
+  'roberta-large,preset=dagger': (
+    '3e-4 4e-4 3e-4 2e-4 2e-4 3e-4 4e-4 2e-4',
+    '4 4 4 4 4 4 4 4',
+    '10 10 20 20 10 20 20 10',
+    '128 128 128 128 128 128 128 128',
+  ),
+}
+
+
+@pytest.mark.parametrize('row', ROWS)
+def test_glue_settings_are_those_of_table_9_and_of_the_scripts(row):
+  found = []
+  for task in COLUMNS:
+    c = glue.get_config(f'task={task},model={row}')
+    found.append((c.optim.lr, c.train.batch_size, c.train.epochs, c.data.max_length))
+    assert c.cell == ('table 2 †' if 'dagger' in row else 'table 2')
+    assert (c.method.rank, c.optim.warmup_ratio, c.optim.schedule) == (8, 0.06, 'linear')
+    assert c.method.alpha == (8 if row == 'roberta-base,preset=paper' else 16)
+    assert (c.optim.weight_decay, c.optim.clip) == (0.1, 1.0)
+  assert [*zip(*found)] == [tuple(float(x) for x in column.split()) for column in ROWS[row]]
+
+
+def test_small_encoders_train_at_the_settings_of_the_independent_run():
+  for task, epochs in (('mrpc', 10), ('stsb', 8), ('cola', 10), ('rte', 10)):
+    c = glue.get_config(f'task={task},model=/models/minilm,preset=small')
+    assert (c.optim.lr, c.optim.weight_decay, c.optim.warmup_ratio) == (1e-3, 0.1, 0.06)
+    assert (c.train.batch_size, c.train.epochs, c.optim.clip) == (32, epochs, 1.0)
+    assert (c.method.rank, c.method.alpha, c.data.max_length) == (8, 16, 128)
+    assert c.cell == ''
+
+
+def test_e2e_settings_are_those_of_table_11():
+  c = e2e.get_config('model=gpt2-large')
+  assert c.cell == 'table 3'
+  assert (c.method.rank, c.method.alpha, c.method.dropout) == (4, 32, 0.1)
+  assert (c.optim.lr, c.optim.warmup_steps, c.optim.schedule) == (2e-4, 500, 'linear')
+  assert (c.optim.weight_decay, c.optim.eps, c.optim.beta2, c.optim.clip) == (0.01, 1e-6, 0.999, 0)
+  assert (c.train.batch_size, c.train.epochs, c.train.label_smoothing) == (8, 5, 0.1)
+  assert (c.model.hidden_dropout, c.model.attention_dropout, c.data.max_length) == (0, 0, 512)
+  s = e2e.get_config('model=gpt2-large,preset=script')
+  assert (s.seed, s.eval.every_steps, s.checkpoint.every_steps) == (110, 2000, 1000)
+  changed = {path for (path, a), (_, b) in zip(leaves(c), leaves(s)) if a != b}
+  assert changed == {'preset', 'seed', 'eval.every_steps', 'checkpoint.every_steps'}
+
+
+def test_a_fresh_gpt2_is_the_small_one_with_gpt2s_vocabulary():
+  fresh = e2e.get_config('model=fresh,method=full').model.fresh
+  assert fresh.to_dict() == dict(
+    family='gpt2', vocab_size=50257, hidden_size=256, num_layers=6, num_heads=4,
+    intermediate_size=1024, max_positions=512,
+  )  # fmt: skip
+
+
+@pytest.mark.parametrize('module', [glue, e2e])
+def test_tiny_is_a_toy_from_scratch_unless_a_model_is_named(module):
+  toy = module.get_config('tiny=true')
+  assert toy.model.name == 'fresh' and toy.model.fresh.num_layers == 2
+  assert toy.data.max_length <= toy.model.fresh.max_positions
+  assert toy.data.limit * toy.train.epochs <= 20 * toy.train.batch_size  # Steps.
+  assert toy.cell == ''
+  named = module.get_config('tiny=true,model=/models/toy')
+  assert named.model.name == '/models/toy' and named.data.limit == toy.data.limit
+
+
+@pytest.mark.parametrize(
+  ('arg', 'model', 'task'),
+  [
+    ('model=/data/models/mini', '/data/models/mini', 'mrpc'),
+    ('model=./a=1/b,task=rte', './a=1/b', 'rte'),
+    ('task=rte,model=runs/r=8,lr=1e-3,seed=2', 'runs/r=8,lr=1e-3,seed=2', 'rte'),
+    ('model=/odd,name/x,task=cola,method=full', '/odd,name/x', 'cola'),
+    ('model=C:/models/x', 'C:/models/x', 'mrpc'),
+    ('model=FacebookAI/roberta-large', 'FacebookAI/roberta-large', 'mrpc'),
+  ],
+)
+def test_a_folder_may_hold_commas_and_equals_signs(arg, model, task):
+  config = glue.get_config(arg)
+  assert (config.model.name, config.task) == (model, task)
+
+
+def test_a_folder_of_roberta_large_takes_its_rows():
+  assert glue.get_config('model=/m/roberta-large/').train.epochs == 20
+  assert glue.get_config('model=/m/my-encoder').train.epochs == 30
+
+
+@pytest.mark.parametrize(
+  ('module', 'arg', 'message'),
+  [
+    (glue, 'tsk=mrpc', "Unknown key 'tsk'.*Did you mean task"),
+    (glue, 'model=/a/b,taks=rte', "Unknown key 'taks'.*Did you mean task"),
+    (glue, 'task=rte,lr=3', "Unknown key 'lr'.*Known: task, model"),
+    (glue, 'mrpc', "Expected key=value, found 'mrpc'"),
+    (glue, 'task=rte,', "Expected key=value, found ''"),
+    (glue, 'task=rte,task=cola', 'task is given twice'),
+    (glue, 'task=STS-B', "Unknown task 'STS-B'. Did you mean stsb"),
+    (glue, 'task=zzz', 'Known: cola, sst2'),
+    (glue, 'method=lroa', 'Did you mean lora'),
+    (glue, 'preset=papr', 'Did you mean paper'),
+    (glue, 'model=roberta-bse', r'Did you mean roberta-base.*\./roberta-bse'),
+    (glue, 'preset=dagger', 'model=roberta-large; found method=lora, model=roberta-base'),
+    (glue, 'preset=dagger,model=roberta-large,method=full', 'found method=full'),
+    (glue, 'tiny=yes', "tiny is true or false, found 'yes'"),
+    (e2e, 'model=gpt2-meduim', 'Did you mean gpt2-medium'),
+    (e2e, 'task=webnlg', "Unknown task 'webnlg'"),
+    (e2e, 'preset=small', 'Known: paper, script'),
+  ],
+)
+def test_what_is_unknown_is_refused_with_the_nearest_name(module, arg, message):
+  with pytest.raises(ValueError, match=message):
+    module.get_config(arg)
+
+
+@pytest.mark.parametrize(('module', 'seeds'), [(glue, 5), (e2e, 3)])
+def test_a_sweep_yields_overrides_that_the_config_takes(module, seeds):
+  runs = list(module.sweep())
+  assert [run['seed'] for run in runs] == list(range(seeds))
+  runs = list(module.sweep(range(2), (1e-3, 1e-4)))
+  assert [(r['optim.lr'], r['seed']) for r in runs] == [(1e-3, 0), (1e-3, 1), (1e-4, 0), (1e-4, 1)]
+  config = module.get_config()
+  config.update_from_flattened_dict(runs[-1])
+  assert (config.seed, config.optim.lr) == (1, 1e-4)
+
+
+def test_flags_set_fields_and_refuse_unknown_ones(monkeypatch):
+  monkeypatch.chdir(glue.__file__.rpartition('/configs/')[0])
+
+  def parse(*args):
+    values = flags.FlagValues()
+    monkeypatch.setattr('sys.argv', ['train', *args])  # config_flags finds the overrides there.
+    config_flags.DEFINE_config_file('config', flag_values=values)
+    values(['train', *args])
+    return values.config
+
+  config = parse(
+    '--config=configs/glue.py:task=cola,model=/a/b=c,preset=small',
+    '--config.optim.lr=3e-4',
+    '--config.model.hidden_dropout=0.2',
+    "--config.method.targets=('.*/(query|key)', '.*/value')",
+    "--config.method.train=('.*/bias',)",
+    '--config.method.alpha=4',
+  )
+  assert (config.task, config.model.name, config.optim.lr) == ('cola', '/a/b=c', 3e-4)
+  assert (config.model.hidden_dropout, config.model.attention_dropout) == (0.2, None)
+  assert config.method.targets == ('.*/(query|key)', '.*/value')
+  assert (config.method.train, config.method.alpha) == (('.*/bias',), 4.0)
+  with pytest.raises(AttributeError, match='Did you mean "warmup_ratio"'):
+    parse('--config=configs/glue.py', '--config.optim.warmup_rati=0.1')
+
+
+@pytest.mark.parametrize('module', [glue, e2e])
+def test_the_commands_of_a_docstring_name_configs_that_exist(module):
+  found = re.findall(r'--config=configs/(\w+)\.py:(\S+)', module.__doc__)
+  assert found
+  for name, arg in found:
+    assert {'glue': glue, 'e2e': e2e}[name] is module
+    module.get_config(arg)

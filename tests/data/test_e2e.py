@@ -1,0 +1,154 @@
+import zipfile
+
+import numpy as np
+import pytest
+
+from lora_jax.data import e2e, load_task, load_tokenizer
+
+MEANING = (
+  'name[Blue Spice], eatType[coffee shop], priceRange[more than £30], area[city centre], '
+  'familyFriendly[no]'
+)
+CONTEXT = (
+  'name : Blue Spice | Type : coffee shop | price : more than £ 30 | area : city centre | '
+  'family friendly : no'
+)
+
+
+@pytest.fixture
+def gpt2(request):
+  return load_tokenizer(request.path.parents[1] / 'golden' / 'tokens' / 'gpt2')
+
+
+def write(folder, text, name='trainset.csv'):
+  (folder / name).write_text(text, encoding='utf-8', newline='')
+  return folder / name
+
+
+def test_linearised_as_the_authors_do():
+  assert e2e.linearise(MEANING) == CONTEXT
+  every = ', '.join(f'{slot}[x]' for slot in e2e.SLOTS)
+  assert e2e.linearise(every).split(' : x') == [
+    'name', ' | Type', ' | food', ' | price', ' | customer rating', ' | area',
+    ' | family friendly', ' | near', '',
+  ]  # fmt: skip
+
+
+# The first three are lines of the authors' files.
+@pytest.mark.parametrize(
+  'written, spaced',
+  [
+    (
+      'There is a place in the city centre, Alimentum, that is not family-friendly.',
+      'There is a place in the city centre , Alimentum , that is not family - friendly .',
+    ),
+    (
+      'A coffee shop in the city centre area called Blue Spice. ',
+      'A coffee shop in the city centre area called Blue Spice .',
+    ),
+    (
+      'The Vaults pub near Café Adriatic has a 5 star rating.  Prices start at £30.',
+      'The Vaults pub near Café Adriatic has a 5 star rating . Prices start at £ 30 .',
+    ),
+    ('£20-25', '£ 20 - 25'),
+    ("It isn't £10.50, who's asking? 3/5.", "It is n't £ 10.50 , who 's asking ? 3 / 5 ."),
+    ("The venue 'Alimentum' has hors d'oeuvres", "The venue ' Alimentum ' has hors d'oeuvres"),
+    ('reviews;it is\r\n  open', 'reviews ; it is open'),
+  ],
+)
+def test_spaces_round_punctuation(written, spaced):
+  assert e2e.tokenize(written) == spaced
+  assert e2e.tokenize(spaced) == spaced
+
+
+def test_examples_read_out_the_reference_and_its_end(gpt2):
+  rows = [e2e.Example(CONTEXT, 'Blue Spice is closed .'), e2e.Example('name : a', 'b')]
+  data = e2e.encode(rows, gpt2, max_length=512)
+  for ids, start, row in zip(data.ids, data.target_starts, rows):
+    assert gpt2.decode(ids[: start - 1]) == row.context
+    assert gpt2.decode(ids[start:-1]) == ' ' + row.reference
+    assert ids[start - 1] == ids[-1] == gpt2.eos_id
+  assert data.ids[0].dtype == np.int32
+  assert data.readouts.tolist() == [len(i) - s for i, s in zip(data.ids, data.target_starts)]
+
+
+@pytest.mark.parametrize('cut', [5, 100, 120])
+def test_overlong_examples_are_cut_on_the_right(cut, gpt2):
+  row = e2e.Example(CONTEXT, 'Blue Spice is closed .')
+  whole = e2e.encode([row], gpt2, max_length=512)
+  part = e2e.encode([row], gpt2, max_length=cut)
+  np.testing.assert_array_equal(part.ids[0], whole.ids[0][:cut])
+  assert part.readouts[0] == max(0, len(part.ids[0]) - whole.target_starts[0])
+
+
+def test_csv_with_quotes_line_breaks_and_a_byte_order_mark(tmp_path):
+  text = f'\ufeffmr,ref\r\n"{MEANING}","Blue ""Spice"" is\r\n  closed."\r\nname[a],b\r\n'
+  write(tmp_path, text)
+  rows = e2e.read('train', 'files', tmp_path)
+  assert rows == [(CONTEXT, 'Blue " Spice " is closed .'), ('name : a', 'b')]
+  assert e2e.read('train', 'files', tmp_path, raw=True)[0].reference == (
+    'Blue "Spice" is\r\n  closed.'
+  )
+  with zipfile.ZipFile(tmp_path / 'e2e-dataset.zip', 'w') as archive:
+    archive.write(tmp_path / 'trainset.csv', 'e2e-dataset/trainset.csv')
+  (tmp_path / 'trainset.csv').unlink()
+  assert e2e.read('train', 'files', tmp_path) == rows
+
+
+def test_references_are_grouped_wherever_their_rows_stand():
+  rows = [e2e.Example('a', '1'), e2e.Example('b', '2'), e2e.Example('a', '3')]
+  assert e2e.grouped(rows) == {'a': ['1', '3'], 'b': ['2']}
+
+
+@pytest.mark.parametrize(
+  'text, message',
+  [
+    ('mr,text\nname[a],b\n', r"line 1: expected a header .* mr, ref; ref missing in \['mr', 'text"),
+    ('mr,ref\nname[a],b\nname[a],b,c\n', 'line 3: expected 2 comma-separated fields, found 3'),
+    ('mr,ref\n"name[a]","x\ny"\nname[a]\n', 'line 4: expected 2 comma-separated fields, found 1'),
+    ('mr,ref\nname[a],b\nname[a],"b\n', 'line 3: not CSV'),
+    (
+      'mr,ref\n"name[a], eattype[pub]",b\n',
+      "line 2: unknown slot 'eattype'; did you mean 'eatType'",
+    ),
+    ('mr,ref\nname[a] Pub,b\n', r"line 2: expected slot\[value\], .*found 'name\[a\] Pub'"),
+    ('mr,ref\nname,b\n', r'line 2: expected slot\[value\]'),
+    ('mr,ref\n"name[a], near[b",c\n', r"line 2: expected slot\[value\], .*found 'near\[b'"),
+  ],
+)
+def test_bad_rows_name_file_and_line(text, message, tmp_path):
+  path = write(tmp_path, text)
+  with pytest.raises(ValueError, match=message) as error:
+    e2e.read('train', 'files', tmp_path)
+  assert str(error.value).startswith(str(path))
+
+
+def test_what_tfds_cannot_give_is_said(gpt2):
+  with pytest.raises(ValueError, match=r"source='files' with the official e2e-dataset.zip"):
+    load_task('e2e', gpt2, source='tfds')
+  with pytest.raises(ValueError, match="e2e has no split 'tset'; did you mean 'test'"):
+    e2e.read('tset', 'files', '.')
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+  'split, size, contexts', [('train', 42061, 4862), ('dev', 4672, 547), ('test', 4693, 630)]
+)
+def test_real_files(split, size, contexts, shared_data):
+  rows = e2e.read(split, 'files', shared_data)
+  groups = e2e.grouped(rows)
+  assert (len(rows), len(groups)) == (size, contexts)
+  assert sum(map(len, groups.values())) == size
+  if split == 'test':
+    assert rows[0] == (
+      'name : Blue Spice | Type : coffee shop | area : city centre',
+      'A coffee shop in the city centre area called Blue Spice .',
+    )
+
+
+@pytest.mark.real_data
+def test_real_task(shared_data):
+  tokenizer = load_tokenizer(shared_data / 'tokenizer-gpt2.zip')
+  task = load_task('e2e', tokenizer, data_dir=str(shared_data), limit=100)
+  assert (task.kind, task.metric, task.higher_is_better) == ('lm', 'loss', False)
+  assert (len(task.train), list(task.evals), len(task.evals['dev'])) == (100, ['dev'], 4672)

@@ -1,0 +1,258 @@
+"""Laws of the LoRA transform, over every kind of layer and every way to stack layers."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lora_jax import bind, count, full, join, lora, summarize, tree
+from tests.methods.toys import CASES, IMAGE, KEY, METHOD, Stack, X, adapted, disturbed, one
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_identity_at_initialisation(name):
+  model, params, frozen, trainable, x = adapted(name)
+  np.testing.assert_array_equal(
+    bind(model.apply, METHOD)(frozen, trainable, x), model.apply({'params': params}, x)
+  )
+  assert {path.rpartition('/')[2] for path in tree.paths(trainable)} == {'lora_a', 'lora_b'}
+  for path, leaf in tree.flatten(frozen).items():
+    assert leaf is tree.flatten(params)[path]  # The base is passed on, not copied.
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_merge_equals_apply(name):
+  model, params, frozen, trainable, x = adapted(name)
+  trainable = disturbed(trainable)
+  unmerged = bind(model.apply, METHOD)(frozen, trainable, x)
+  merged = METHOD.merge(frozen, trainable)
+  assert jax.tree.map(jnp.shape, merged) == jax.tree.map(jnp.shape, params)
+  np.testing.assert_allclose(model.apply({'params': merged}, x), unmerged, atol=1e-5, rtol=1e-5)
+  changed = np.abs(unmerged - model.apply({'params': params}, x)).max()
+  assert changed > 1e-2, 'the factors have no effect, so the comparison shows nothing'
+
+
+def test_dense_update_is_the_papers_equation():
+  """h = W x + b + (alpha / r) x a b (section 4.1), written out."""
+  model = one(nn.Dense, 4)
+  params = model.init(KEY, X)['params']
+  frozen, trainable = METHOD.init(KEY, model, params, X)
+  trainable = disturbed(trainable)
+  weights = join(frozen, trainable)['query']
+  expected = X @ weights['kernel'] + weights['bias'][None, None]
+  expected += 3.0 / 2 * (X @ weights['lora_a'] @ weights['lora_b'])
+  actual = bind(model.apply, METHOD)(frozen, trainable, X)
+  np.testing.assert_allclose(actual, expected, atol=1e-6)
+
+
+def test_scanned_equals_looped():
+  _, _, frozen, trainable, _ = adapted('loop')
+  trainable = disturbed(trainable)
+  looped = bind(Stack('loop').apply, METHOD)(frozen, trainable, X)
+
+  def stack(parts):
+    layers = [parts[f'layers_{i}'] for i in range(3)]
+    rest = {name: part for name, part in parts.items() if not name.startswith('layers_')}
+    return {'layers': jax.tree.map(lambda *x: jnp.stack(x), *layers), **rest}
+
+  scanned = bind(Stack('scan').apply, METHOD)(stack(frozen), stack(trainable), X)
+  np.testing.assert_allclose(scanned, looped, atol=1e-6)
+  assert adapted('scan')[3]['layers']['query']['lora_a'].shape == (3, 6, 2)
+
+
+def test_vmap_over_adapters_equals_a_loop():
+  model, _, frozen, trainable, x = adapted('scan')
+  apply = bind(model.apply, METHOD)
+  several = [disturbed(trainable), jax.tree.map(jnp.negative, disturbed(trainable))]
+  stacked = jax.tree.map(lambda *x: jnp.stack(x), *several)
+  together = jax.vmap(apply, in_axes=(None, 0, None))(frozen, stacked, x)
+  alone = jnp.stack([apply(frozen, one, x) for one in several])
+  np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+@pytest.mark.parametrize('name', ['loop', 'scan'])
+def test_initialisation_is_loralibs(name):
+  model, params, x = CASES[name][0], CASES[name][0].init(KEY, X)['params'], X
+  method = lora(rank=500, alpha=1.0, targets=r'.*/query')
+  _, trainable = method.init(KEY, model, params, x)
+  leaves = tree.flatten(trainable)
+  a = np.concatenate([np.ravel(leaf) for path, leaf in leaves.items() if path.endswith('lora_a')])
+  bound = 1 / np.sqrt(6)  # fan_in is 6 in each layer, stacked or not.
+  assert 0.99 * bound < np.abs(a).max() <= bound
+  np.testing.assert_allclose(a.std(), bound / np.sqrt(3), rtol=0.02)
+  assert all(not leaf.any() for path, leaf in leaves.items() if path.endswith('lora_b'))
+  normal = lora(rank=500, alpha=1.0, targets=r'.*/query', init='normal')
+  _, trainable = normal.init(KEY, model, params, x)
+  a = np.concatenate(
+    [np.ravel(leaf) for path, leaf in tree.flatten(trainable).items() if path.endswith('lora_a')]
+  )
+  np.testing.assert_allclose(a.std(), 0.02, rtol=0.02)
+
+
+def test_adding_a_target_changes_no_other_factor():
+  model, params, x = CASES['loop'][0], CASES['loop'][0].init(KEY, X)['params'], X
+  few = lora(rank=2, alpha=1, targets='.*/query').init(KEY, model, params, x)[1]
+  more = lora(rank=2, alpha=1, targets=('.*/query', '.*/out')).init(KEY, model, params, x)[1]
+  first = lambda parts: parts['layers_0']['query']['lora_a']
+  np.testing.assert_array_equal(first(few), first(more))
+  assert (first(few) != few['layers_1']['query']['lora_a']).all()
+
+
+def test_an_embeddings_roles_are_swapped():
+  _, _, _, trainable, _ = adapted('embed', lora(rank=400, alpha=1.0))
+  factors = trainable['query']
+  assert not factors['lora_a'].any()
+  np.testing.assert_allclose(factors['lora_b'].std(), 1.0, rtol=0.05)
+
+
+def test_rank_and_alpha_by_pattern():
+  method = lora(rank={'.*_0/query': 4, '.*': 1}, alpha={'.*/query': 8.0, '.*/value': 2.0})
+  model, _, frozen, trainable, x = adapted('loop', method)
+  ranks = {
+    path: leaf.shape[-1] for path, leaf in tree.flatten(trainable).items() if 'lora_a' in path
+  }
+  assert ranks.pop('layers_0/query/lora_a') == 4
+  assert set(ranks.values()) == {1}
+  trainable = disturbed(trainable)
+  unmerged = bind(model.apply, method)(frozen, trainable, x)
+  merged = method.merge(frozen, trainable)
+  np.testing.assert_allclose(model.apply({'params': merged}, x), unmerged, atol=1e-5, rtol=1e-5)
+  query, base = merged['layers_0']['query']['kernel'], frozen['layers_0']['query']['kernel']
+  factors = trainable['layers_0']['query']
+  np.testing.assert_allclose(
+    query - base, 8.0 / 4 * factors['lora_a'] @ factors['lora_b'], atol=1e-6
+  )
+
+
+def test_rslora_scales_by_the_square_root():
+  *_, frozen, trainable, _ = adapted('loop')
+  trainable = disturbed(trainable)
+  plain = lora(rank=2, alpha=3.0 * np.sqrt(2)).merge(frozen, trainable)
+  rs = lora(rank=2, alpha=3.0, rslora=True).merge(frozen, trainable)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), plain, rs)
+
+
+@pytest.mark.parametrize(
+  'bias, expected', [('none', 0), ('adapted', 3 * 2 * 6), ('all', 3 * (2 * 6 + 6) + 2)]
+)
+def test_biases_trained(bias, expected):
+  _, params, frozen, trainable, _ = adapted('loop', lora(rank=2, alpha=1, bias=bias))
+  biases = {p: x for p, x in tree.flatten(trainable).items() if p.endswith('bias')}
+  assert count(tree.unflatten(biases)) == expected
+  assert count(frozen) + expected == count(params)
+
+
+def test_further_leaves_are_trained_by_pattern():
+  method = lora(rank=2, alpha=1, train='classifier/.*')
+  _, params, frozen, trainable, _ = adapted('scan', method)
+  assert set(trainable['classifier']) == {'kernel', 'bias'}
+  assert 'classifier' not in frozen
+  merged = method.merge(frozen, trainable)
+  jax.tree.map(np.testing.assert_array_equal, merged, params)
+
+
+def test_dropout_is_off_when_deterministic():
+  method = lora(rank=2, alpha=1, dropout=0.5)
+  for name in ('loop', 'scan', 'remat'):
+    model, _, frozen, trainable, x = adapted(name, method)
+    trainable = disturbed(trainable)
+    apply = bind(model.apply, method)
+    rngs = {'dropout': jax.random.key(5)}
+    clean = apply(frozen, trainable, x)
+    # Said by keyword, by position, or left to the model's default: all are deterministic.
+    np.testing.assert_array_equal(clean, apply(frozen, trainable, x, deterministic=True, rngs=rngs))
+    np.testing.assert_array_equal(clean, apply(frozen, trainable, x, True, rngs=rngs))
+    np.testing.assert_array_equal(clean, apply(frozen, trainable, x, rngs=rngs))
+    noisy = apply(frozen, trainable, x, deterministic=False, rngs=rngs)
+    assert np.abs(noisy - clean).max() > 1e-2
+    other = apply(frozen, trainable, x, False, rngs={'dropout': jax.random.key(6)})
+    assert np.abs(noisy - other).max() > 1e-2
+
+
+def test_dropout_keeps_the_expected_update():
+  method = lora(rank=2, alpha=1, dropout=0.3, targets='layers_2/value')
+  model, _, frozen, trainable, x = adapted('loop', method)
+  trainable = disturbed(trainable)
+  apply = bind(model.apply, method)
+  draw = lambda key: apply(frozen, trainable, x, deterministic=False, rngs={'dropout': key})
+  mean = jax.vmap(draw)(jax.random.split(KEY, 4000)).mean(0)
+  np.testing.assert_allclose(mean, apply(frozen, trainable, x), atol=0.05)
+
+
+def test_bfloat16_compute_keeps_float32_factors():
+  model = one(nn.Dense, 4, dtype=jnp.bfloat16)
+  params = tree.cast(model.init(KEY, X)['params'], jnp.bfloat16)
+  frozen, trainable = METHOD.init(KEY, model, params, X)
+  assert {leaf.dtype for leaf in jax.tree.leaves(trainable)} == {jnp.dtype('float32')}
+  assert bind(model.apply, METHOD)(frozen, disturbed(trainable), X).dtype == jnp.bfloat16
+  assert METHOD.merge(frozen, disturbed(trainable))['query']['kernel'].dtype == jnp.bfloat16
+
+
+def test_merge_in_bfloat16_rounds_once():
+  model = one(nn.Dense, 64)
+  params = tree.cast(model.init(KEY, X)['params'], jnp.bfloat16)
+  frozen, trainable = METHOD.init(KEY, model, params, X)
+  trainable = disturbed(trainable)
+  weights = join(frozen, trainable)['query']
+  exact = np.float64(weights['kernel']) + 1.5 * np.float64(weights['lora_a']) @ np.float64(
+    weights['lora_b']
+  )
+  merged = METHOD.merge(frozen, trainable)['query']['kernel']
+  twice = weights['kernel'] + (1.5 * weights['lora_a'] @ weights['lora_b']).astype(jnp.bfloat16)
+  error = lambda x: np.abs(np.float64(x) - exact).max()
+  assert error(merged) < error(twice)
+
+
+def test_other_collections_pass_through():
+  class Normed(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+      x = nn.Conv(4, (3, 3), name='query')(x)
+      return nn.BatchNorm(use_running_average=not train)(x)
+
+  model = Normed()
+  variables = model.init(KEY, IMAGE)
+  frozen, trainable = METHOD.init(KEY, model, variables['params'], IMAGE)
+  stats = {'batch_stats': variables['batch_stats']}
+  apply = bind(model.apply, METHOD)
+  expected = model.apply(variables, IMAGE)
+  np.testing.assert_array_equal(apply(frozen, trainable, IMAGE, collections=stats), expected)
+  _, updated = apply(
+    frozen, trainable, IMAGE, train=True, collections=stats, mutable=['batch_stats']
+  )
+  assert 'batch_stats' in updated
+
+
+def test_only_the_trainable_part_moves():
+  model, _, frozen, trainable, x = adapted('loop', lora(rank=2, alpha=1, train='classifier/.*'))
+  trainable = disturbed(trainable)
+  apply = bind(model.apply, METHOD)
+  grads = jax.grad(lambda trainable: (apply(frozen, trainable, x) ** 2).mean())(trainable)
+  assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(grads))
+  assert jax.tree.structure(grads) == jax.tree.structure(trainable)
+
+
+def test_full_fine_tuning_trains_everything():
+  method = full()
+  model, params, frozen, trainable, x = adapted('scan', method)
+  assert frozen == {}
+  assert count(trainable) == count(params)
+  jax.tree.map(np.testing.assert_array_equal, method.merge(frozen, trainable), params)
+  expected = model.apply({'params': params}, x)
+  np.testing.assert_array_equal(bind(model.apply, method)(frozen, trainable, x), expected)
+
+
+def test_summary_counts_per_pattern():
+  method = lora(rank=2, alpha=1, targets=('.*/query', '.*/value'), train='classifier/.*')
+  _, params, frozen, trainable, _ = adapted('loop', method)
+  summary = summarize(method, frozen, trainable, head='classifier/.*')
+  assert [(row.pattern, len(row.matched), row.parameters) for row in summary.rows] == [
+    ('.*/query', 3, 3 * 2 * (6 + 6)),
+    ('.*/value', 3, 3 * 2 * (6 + 6)),
+    ('classifier/.*', 2, 6 * 2 + 2),
+  ]
+  assert (summary.head, summary.trainable) == (14, 14 + 2 * 72)
+  assert summary.frozen == count(params) - 14
+  assert '.*/query' in str(summary)
+  assert '144 and 14 in the head' in str(summary)

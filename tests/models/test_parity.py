@@ -1,0 +1,114 @@
+"""Equal to transformers at toy size: logits, losses and gradients (golden/make_models.py)."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lora_jax import tree
+from lora_jax.checkpoints import load_model
+
+GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'models'
+LAYOUTS = {
+  'loop': {},
+  'scan': dict(scan=True),
+  'remat': dict(remat='full'),
+  'scan+remat': dict(scan=True, remat='dots'),
+}
+CASES = {
+  'bert': 'classification',
+  'bert-regression': 'regression',
+  'roberta': 'classification',
+  'roberta-regression': 'regression',
+}
+ENCODER_GRADIENTS = {  # Path here -> name there. Kernels are transposed.
+  'embeddings/word/embedding': 'embeddings.word_embeddings.weight',
+  'embeddings/position/embedding': 'embeddings.position_embeddings.weight',
+  'embeddings/norm/scale': 'embeddings.LayerNorm.weight',
+  'encoder/layers_0/attention/query/kernel': 'encoder.layer.0.attention.self.query.weight',
+  'encoder/layers_1/attention/value/bias': 'encoder.layer.1.attention.self.value.bias',
+  'encoder/layers_1/mlp/up/kernel': 'encoder.layer.1.intermediate.dense.weight',
+  'encoder/layers_1/mlp_norm/bias': 'encoder.layer.1.output.LayerNorm.bias',
+}
+GPT2_GRADIENTS = {
+  'embeddings/word/embedding': 'wte.weight',
+  'embeddings/position/embedding': 'wpe.weight',
+  'decoder/layers_1/attention/output/kernel': 'h.1.attn.c_proj.weight',
+  'decoder/layers_0/mlp/up/kernel': 'h.0.mlp.c_fc.weight',
+  'decoder/layers_1/mlp_norm/scale': 'h.1.ln_2.weight',
+  'final_norm/bias': 'ln_f.bias',
+}
+
+
+def leaf(grads, path):
+  """The leaf at a looped path, also of stacked layers."""
+  leaves = tree.flatten(grads)
+  if path in leaves:
+    return leaves[path]
+  stack, layer, rest = path.partition('/layers_')[0], *path.partition('/layers_')[2].split('/', 1)
+  return leaves[f'{stack}/layers/{rest}'][int(layer)]
+
+
+def close(found, expected):
+  np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.usefixtures('strict_dtypes')
+@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('case', CASES)
+def test_encoder(case, layout):
+  expected = np.load(GOLDEN / case / 'expected.npz')
+  model, params = load_model(GOLDEN / case, task=CASES[case], **LAYOUTS[layout])
+  labels = expected['labels']
+
+  def loss_fn(params):
+    logits = model.apply(
+      {'params': params},
+      expected['input_ids'],
+      segment_ids=expected['mask'],
+      token_type_ids=expected['token_type_ids'],
+    )
+    if CASES[case] == 'regression':
+      return jnp.mean(jnp.square(logits[:, 0] - labels.astype(np.float32))), logits
+    chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=-1)
+    return -jnp.mean(chosen), logits
+
+  (loss, logits), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(params)
+  close(logits, expected['logits'])
+  close(loss, expected['loss'])
+  family = case.split('-')[0]
+  for path, name in ENCODER_GRADIENTS.items():
+    found = leaf(grads, path)
+    close(found.T if path.endswith('kernel') else found, expected[f'grad:{family}.{name}'])
+  last = ('classifier/kernel', 'classifier.weight')
+  if family == 'roberta':
+    last = ('classifier/output/kernel', 'classifier.out_proj.weight')
+  close(leaf(grads, last[0]).T, expected[f'grad:{last[1]}'])
+
+
+@pytest.mark.usefixtures('strict_dtypes')
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_gpt2(layout):
+  expected = np.load(GOLDEN / 'gpt2' / 'expected.npz')
+  model, params = load_model(GOLDEN / 'gpt2', task='lm', **LAYOUTS[layout])
+  ids, mask, target = (expected[name] for name in ('input_ids', 'mask', 'target'))
+
+  def loss_fn(params):
+    logits = model.apply({'params': params}, ids, segment_ids=mask)
+    next_ids = ids[:, 1:, None]
+    chosen = jnp.take_along_axis(jax.nn.log_softmax(logits[:, :-1]), next_ids, axis=-1)[..., 0]
+    return -jnp.sum(jnp.where(target[:, 1:], chosen, 0)) / np.float32(target.sum()), logits
+
+  (loss, logits), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(params)
+  close(logits[mask == 1], expected['logits'][mask == 1])
+  close(loss, expected['loss'])
+  for path, name in GPT2_GRADIENTS.items():
+    close(leaf(grads, path), expected[f'grad:transformer.{name}'])
+  for path, name in (
+    ('decoder/layers_0/attention/{}/kernel', 'h.0.attn.c_attn.weight'),
+    ('decoder/layers_1/attention/{}/bias', 'h.1.attn.c_attn.bias'),
+  ):
+    thirds = [leaf(grads, path.format(name)) for name in ('query', 'key', 'value')]
+    close(jnp.concatenate(thirds, axis=-1), expected[f'grad:transformer.{name}'])

@@ -1,0 +1,247 @@
+"""The loop as a whole: what a run leaves, and that an interrupted one ends like any other."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lora_jax import tree
+from lora_jax.train import evaluate, job, loop
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def result_of(workdir):
+  return json.loads((workdir / 'result.json').read_text())
+
+
+def trained(workdir, which='last'):
+  """What a finished run trained, by path."""
+  return tree.flatten(job.load_run(workdir, which)[1])
+
+
+def assert_same_run(one, other):
+  """Metrics and final parameters equal to the last bit; only times and the place differ."""
+  ours, theirs = result_of(one), result_of(other)
+  for name in ('history', 'best', 'last', 'steps', 'padding', 'parameters'):
+    assert ours[name] == theirs[name], name
+  assert (one / 'metrics.jsonl').read_text() == (other / 'metrics.jsonl').read_text()
+  ours, theirs = trained(one), trained(other)
+  assert ours.keys() == theirs.keys()
+  for path, leaf in ours.items():
+    np.testing.assert_array_equal(leaf, theirs[path], err_msg=path)
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory, make_config):
+  """A finished LoRA run and its result; tests only read it."""
+  workdir = tmp_path_factory.mktemp('finished') / 'run'
+  return workdir, loop.train(make_config(**{'train.epochs': 8}), workdir)
+
+
+def test_a_run_learns_and_says_how(finished):
+  workdir, result = finished
+  assert result == result_of(workdir)
+  history = result['history']
+  assert history[-1]['train/loss'] < 0.8 * history[0]['train/loss']
+  assert result['best']['dev/accuracy'] > 0.8
+  assert result['best']['dev/accuracy'] == max(record['dev/accuracy'] for record in history)
+  assert [record['step'] for record in history] == [6 * epoch for epoch in range(1, 9)]
+  parameters = result['parameters']
+  # Two layers, query and value, rank 8, width 16; the head is BERT's pooler and classifier.
+  assert parameters['trainable_without_head'] == 2 * 2 * 8 * (16 + 16)
+  assert parameters['trainable'] - parameters['trainable_without_head'] == 16 * 17 + 17 * 2
+  assert 0 <= result['padding'] < 0.5
+  assert set(result['seconds']) == {'training', 'compiling', 'evaluation'}
+  assert all(seconds > 0 for seconds in result['seconds'].values())
+  assert result['config']['optim']['lr'] == 1e-2
+  assert result['versions']['jax']
+  lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+  assert [line['step'] for line in lines] == [record['step'] for record in history]
+  assert list((workdir / 'tensorboard').iterdir())
+
+
+def test_checkpoints_hold_no_frozen_leaf(finished):
+  workdir, result = finished
+  job_, trainable = job.load_run(workdir)
+  assert tree.count(trainable) == result['parameters']['trainable']
+  assert not set(tree.paths(trainable)) & set(tree.paths(job_.frozen))
+
+
+def test_best_and_last_are_kept(finished):
+  workdir, result = finished
+  for which in ('best', 'last'):
+    report = evaluate.evaluate_run(workdir, which=which)
+    for name, value in report['adapted'].items():
+      np.testing.assert_allclose(value, result[which][name], rtol=1e-5, err_msg=name)
+
+
+def test_merged_model_evaluates_the_same(finished):
+  report = evaluate.evaluate_run(finished[0])
+  assert 0 < report['largest_logit_difference'] < 1e-4
+  assert report['merged']['dev/accuracy'] == report['adapted']['dev/accuracy']
+
+
+def test_a_finished_run_is_not_run_again(finished, make_config):
+  workdir, result = finished
+  before = (workdir / 'result.json').stat().st_mtime_ns
+  assert loop.train(make_config(**{'train.epochs': 8}), workdir) == result
+  assert (workdir / 'result.json').stat().st_mtime_ns == before
+
+
+def test_another_config_is_refused(finished, make_config):
+  with pytest.raises(ValueError, match=r'optim\.lr: 0\.01 there, 0\.5 here') as error:
+    loop.train(make_config(**{'train.epochs': 8, 'optim.lr': 0.5}), finished[0])
+  assert str(finished[0]) in str(error.value)
+
+
+def test_a_folder_of_other_files_is_refused(tmp_path, make_config):
+  (tmp_path / 'thesis.tex').touch()
+  with pytest.raises(ValueError, match=f'{tmp_path} holds other files'):
+    loop.train(make_config(), tmp_path)
+  assert [path.name for path in tmp_path.iterdir()] == ['thesis.tex']
+
+
+def test_sigterm_saves_and_the_next_start_ends_the_same(tmp_path, make_config):
+  """Interrupted inside an epoch, at a step that no schedule would save."""
+  config = make_config(**{'train.epochs': 30, 'model.hidden_dropout': 0.1})
+  loop.train(config, tmp_path / 'whole')
+  interrupted = tmp_path / 'interrupted'
+
+  def interrupt():
+    while not (interrupted / 'metrics.jsonl').exists() or (
+      (interrupted / 'metrics.jsonl').read_text().count('\n') < 3
+    ):
+      time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  threading.Thread(target=interrupt, daemon=True).start()
+  with pytest.raises(SystemExit) as stopped:
+    loop.train(config, interrupted)
+  assert stopped.value.code == 143
+  assert not (interrupted / 'result.json').exists()
+  loop.train(config, interrupted)
+  assert_same_run(tmp_path / 'whole', interrupted)
+
+
+@pytest.mark.parametrize('every', [4])
+def test_killed_run_ends_the_same(tmp_path, make_config, every):
+  """kill -9 of a real process, twice, between checkpoints inside epochs."""
+  overrides = {'train.epochs': 12, 'checkpoint.every_steps': every, 'model.hidden_dropout': 0.1}
+  config = make_config(**overrides)
+  (tmp_path / 'config.py').write_text(
+    'import json\nfrom ml_collections import config_dict\n'
+    f'def get_config():\n  return config_dict.ConfigDict(json.loads({config.to_json()!r}))\n'
+  )
+
+  def start(workdir):
+    return subprocess.Popen(
+      [sys.executable, '-m', 'experiments.train', f'--config={tmp_path / "config.py"}',
+       f'--workdir={workdir}'],
+      cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+  whole, killed = tmp_path / 'whole', tmp_path / 'killed'
+  uninterrupted = start(whole)
+  for least in (1, 30):  # Steps that have to be saved before the process is killed.
+    process = start(killed)
+    while process.poll() is None and latest(killed) < least:
+      time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+  assert not (killed / 'result.json').exists(), 'the run ended before it was killed'
+  process = start(killed)
+  for one in (process, uninterrupted):
+    _, errors = one.communicate(timeout=300)
+    assert one.returncode == 0, errors
+  assert_same_run(whole, killed)
+
+
+def latest(workdir):
+  """The largest step that has a checkpoint."""
+  steps = [int(p.name) for p in (workdir / 'checkpoints').glob('*') if p.name.isdigit()]
+  return max(steps, default=0)
+
+
+def test_warm_start_takes_factors_and_drops_another_head(finished, make_config, tmp_path):
+  same = make_config(**{'init_adapter': str(finished[0])})
+  started, dropped = job.warm_start(job.load(same), finished[0])
+  assert dropped == []
+  for path, leaf in trained(finished[0], 'best').items():
+    np.testing.assert_array_equal(leaf, tree.flatten(started)[path])
+
+  work = job.load(same)
+  wider = job.build(same, work.task._replace(num_labels=3))
+  started, dropped = job.warm_start(wider, finished[0])
+  assert dropped == [
+    'classifier/bias', 'classifier/kernel', 'pooler/bias', 'pooler/kernel'
+  ]  # fmt: skip
+  factors = 'encoder/layers/attention/query/lora_b'
+  np.testing.assert_array_equal(
+    tree.flatten(started)[factors], trained(finished[0], 'best')[factors]
+  )
+
+
+@pytest.mark.parametrize(
+  'overrides, word',
+  [
+    ({'method.alpha': 8.0}, 'alpha: 16.0 there, 8.0 here'),
+    ({'method.rank': 4}, 'rank: 8 there, 4 here'),
+  ],
+)
+def test_warm_start_refuses_another_scale(finished, make_config, overrides, word):
+  with pytest.raises(ValueError, match=word):
+    job.warm_start(job.load(make_config(**overrides)), finished[0])
+
+
+def test_a_run_is_the_base_of_another(finished, make_config, tmp_path):
+  """LoRA on top of a merged run begins at that run's outputs."""
+  config = make_config('full', **{'model.name': str(finished[0])})
+  work = job.load(config)
+  outputs = evaluate.evaluate_run(finished[0])
+  step = loop.step.make_eval_step(work.apply, 'classification')
+  report = dict(
+    evaluate.evaluate(
+      lambda batch: step(work.frozen, work.trainable, batch), work.task, evaluate.layouts(work)
+    )
+  )
+  np.testing.assert_allclose(report['dev/loss'], outputs['adapted']['dev/loss'], rtol=1e-4)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, make_config):
+  """Adam's first steps at such a rate overflow; what was saved before stays as it is."""
+  config = make_config(**{'optim.lr': 1e30, 'optim.clip': 0.0, 'optim.warmup_ratio': 0.6})
+  with pytest.raises(FloatingPointError, match=r'is nan at step \d+ .*Lower config\.optim\.lr'):
+    loop.train(config, tmp_path / 'run')
+  assert not (tmp_path / 'run' / 'result.json').exists()
+  assert all(not p.name.startswith('.') for p in (tmp_path / 'run').iterdir())
+
+
+@pytest.mark.parametrize(
+  'overrides, words',
+  [
+    ({'model.fresh.vocab_size': 8}, ['token id', 'beyond the 8', 'config.data.tokenizer']),
+    ({'model.fresh.max_positions': 4}, ['tokens', '4 positions', 'config.data.max_length']),
+    ({'train.batch_size': 2, 'mesh.data': 4}, ['batch_size=2 cannot be split over 4 devices']),
+    ({'mesh.data': 64}, ['needs 64 devices; there are 8']),
+    ({'optim.warmup_steps': 999}, ['optim.warmup_steps=999 exceeds']),
+    ({'optim.schedule': 'cosin'}, ["optim.schedule='cosin'"]),
+    ({'task': 'sst22'}, ['sst22', 'sst2']),
+    ({'method.targets': ('.*/qurey',)}, ["'.*/qurey' matches no", 'attention/query']),
+    ({'init_adapter': '/nowhere'}, ['/nowhere is no run directory']),
+    ({'data.tokenizer': ''}, ['config.data.tokenizer=']),
+  ],
+)
+def test_errors_come_before_the_first_step(tmp_path, make_config, overrides, words):
+  with pytest.raises(ValueError) as error:
+    loop.train(make_config(**overrides), tmp_path / 'run')
+  assert all(word in str(error.value) for word in words), error.value
+  left = {path.name for path in (tmp_path / 'run').rglob('*') if path.is_file()}
+  assert left <= {'config.json'}

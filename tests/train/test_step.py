@@ -1,0 +1,181 @@
+"""Laws of the compiled step: devices, accumulation, dispatches, what it computes and keeps."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from lora_jax import tree
+from lora_jax.data import batches
+from lora_jax.train import job, losses, mesh, optimizer, state, step
+
+
+def run(config, steps=20, group=1, work=None):
+  """(losses, final trainable) of the first steps of a run."""
+  work = work or job.load(config)
+  devices = mesh.make_mesh(config.mesh.data, config.mesh.fsdp)
+  multiple = mesh.check_batch(devices, config.train.batch_size, config.train.accumulate)
+  training = batches.Batches(
+    work.task.train, batch_size=config.train.batch_size, seed=0, rows_multiple=multiple,
+    row_length=config.data.row_length, group=group,
+  )  # fmt: skip
+  tx, _ = optimizer.make_optimizer(config.optim, steps)
+  now = jax.device_put(state.init_state(work.trainable, tx, 0), mesh.replicated(devices))
+  frozen = mesh.place_frozen(work.frozen, devices)
+  train_step = step.make_train_step(
+    work.apply, tx, work.task.kind, accumulate=config.train.accumulate
+  )
+  collected, epoch = [], 0
+  while len(collected) < steps:
+    for batch in training.epoch(epoch):
+      now, metrics = train_step(now, frozen, jax.device_put(batch, mesh.rows(devices)))
+      collected += metrics['loss'].tolist()
+    epoch += 1
+  return np.array(collected[:steps]), now.trainable
+
+
+@pytest.fixture(scope='module')
+def one_device(make_config):
+  return run(make_config(**DETERMINISTIC))
+
+
+DETERMINISTIC = {
+  'model.hidden_dropout': 0.0,
+  'model.attention_dropout': 0.0,
+  'train.batch_size': 16,
+}
+
+
+@pytest.mark.parametrize(
+  'overrides',
+  [{'mesh.data': 8}, {'mesh.data': 4, 'mesh.fsdp': 2}, {'train.accumulate': 4}],
+  ids=str,
+)
+def test_devices_and_accumulation_compute_the_same_run(make_config, one_device, overrides):
+  expected, _ = one_device
+  actual, _ = run(make_config(**DETERMINISTIC, **overrides))
+  np.testing.assert_allclose(actual, expected, atol=1e-5)
+  assert expected[-1] < expected[0]
+
+
+def test_dropout_is_the_same_on_any_number_of_devices(make_config):
+  """The layout of a batch depends on the devices; given the same rows, so do no random bits."""
+  config = make_config(**{'train.batch_size': 16, 'model.hidden_dropout': 0.3})
+  work = job.load(config)
+  training = batches.Batches(work.task.train, batch_size=16, rows_multiple=8, row_length=16)
+  batch = next(training.epoch(0))
+  tx, _ = optimizer.make_optimizer(config.optim, 10)
+  train_step = step.make_train_step(work.apply, tx, work.task.kind)
+  seen = []
+  for count in (1, 8):
+    devices = mesh.make_mesh(count)
+    now = jax.device_put(state.init_state(work.trainable, tx, 0), mesh.replicated(devices))
+    frozen = mesh.place_frozen(work.frozen, devices)
+    seen.append(train_step(now, frozen, jax.device_put(batch, mesh.rows(devices)))[1]['loss'])
+  np.testing.assert_allclose(seen[0], seen[1], atol=1e-6)
+
+
+def test_several_steps_per_dispatch_are_the_same_steps(make_config, one_device):
+  expected, _ = one_device
+  actual, _ = run(make_config(**DETERMINISTIC), group=2)
+  np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def compiled_step(config, rows=8, length=16):
+  """The compiled train step of a config at one shape, and its job."""
+  work = job.load(config)
+  tx, _ = optimizer.make_optimizer(config.optim, 10)
+  shape = jax.ShapeDtypeStruct((1, rows, length), jnp.int32)
+  each = jax.ShapeDtypeStruct((1, rows, 1), jnp.int32)
+  batch = {name: shape for name in ('input_ids', 'segment_ids', 'position_ids', 'token_type_ids')}
+  batch |= {'readout': each, 'labels': each}
+  batch |= {'weights': jax.ShapeDtypeStruct((1, rows, 1), jnp.float32)}
+  now = jax.eval_shape(lambda: state.init_state(work.trainable, tx, 0))
+  train_step = step.make_train_step(work.apply, tx, work.task.kind)
+  return train_step.lower(now, work.frozen, batch).compile(), work
+
+
+# Wide enough that its products are most of its FLOPs, as in the models of the paper.
+WIDE = {
+  'model.fresh.hidden_size': 128,
+  'model.fresh.intermediate_size': 512,
+  'model.scan': False,  # A scan's FLOPs are those of one layer in XLA's count.
+  'model.fresh.num_layers': 4,
+}
+
+
+def test_lora_computes_no_dense_gradient_and_copies_no_base(make_config):
+  lora, work = compiled_step(make_config('lora', **WIDE))
+  full, _ = compiled_step(make_config('full', **WIDE))
+  ratio = lora.cost_analysis()['flops'] / full.cost_analysis()['flops']
+  assert ratio <= 0.70, ratio
+  # Of the base nothing comes out, and what is kept meanwhile is smaller than one of its matrices
+  # for each layer: neither its gradient nor a copy is among the buffers.
+  memory = lora.memory_analysis()
+  trained = tree.nbytes(work.trainable)
+  assert memory.output_size_in_bytes < 4 * trained
+  activations = full.memory_analysis().temp_size_in_bytes - tree.nbytes(work.frozen)
+  assert memory.temp_size_in_bytes < tree.nbytes(work.frozen) + activations
+  text = lora.as_text()
+  copied = [
+    line
+    for line in text.splitlines()
+    if ' copy(' in line and 'f32[128,512]' in line.split('=')[1][:30]
+  ]
+  assert not copied, copied[0]
+  constants = [
+    line for line in text.splitlines() if ' constant(' in line and 'f32[128,512]' in line
+  ]
+  assert not constants, 'the base is captured as a constant'
+
+
+def test_the_clip_is_of_the_trainable_gradients(make_config):
+  config = make_config(**{'optim.clip': 0.5})
+  tx, _ = optimizer.make_optimizer(config.optim, 10)
+  grads = {'a': jnp.full(4, 10.0)}
+  clipped = optax.clip_by_global_norm(0.5).update(grads, optax.EmptyState())[0]
+  np.testing.assert_allclose(optax.tree.norm(clipped), 0.5, rtol=1e-6)
+  params = {'a': jnp.zeros(4)}
+  opt_state = tx.init(params)
+  opt_state = tx.update(grads, opt_state, params)[1]
+  moment = opt_state[1][0].mu['a']
+  np.testing.assert_allclose(moment, 0.1 * clipped['a'], rtol=1e-6)
+
+
+def test_decay_skips_biases_and_norms():
+  params = {
+    'query': {'kernel': 1, 'bias': 1, 'lora_a': 1, 'lora_b': 1},
+    'norm': {'scale': 1, 'bias': 1},
+    'word': {'embedding': 1},
+  }
+  skipped = [path for path, yes in tree.flatten(optimizer.decays(params)).items() if not yes]
+  assert skipped == ['query/bias', 'norm/scale', 'norm/bias']
+
+
+def test_schedule_is_the_trainers(make_config):
+  """Hugging Face's linear schedule: the first update has rate 0, the peak is after the warm-up."""
+  config = make_config(**{'optim.lr': 2.0, 'optim.warmup_ratio': 0.06})
+  schedule = optimizer.make_schedule(config.optim, 50)
+  warmup = 3
+  expected = [2.0 * (i / warmup if i < warmup else (50 - i) / (50 - warmup)) for i in range(51)]
+  np.testing.assert_allclose([schedule(i) for i in range(51)], expected, atol=1e-6)
+
+
+def test_label_smoothing_is_the_authors():
+  """0.9 nll + 0.1 mean over the vocabulary of -log p (examples/NLG, paper.md section 2)."""
+  logits = np.array([[1.0, 2.0, -1.0], [0.5, 0.0, 3.0]])
+  log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+  labels = np.array([2, 0])
+  expected = -0.9 * log_p[[0, 1], labels] - 0.1 * log_p.mean(-1)
+  actual = losses.cross_entropy(jnp.asarray(logits), jnp.asarray(labels), 0.1)
+  np.testing.assert_allclose(actual, expected, rtol=1e-6)
+
+
+def test_fsdp_names_a_matrix_that_it_cannot_split():
+  devices = mesh.make_mesh(1, 8)
+  with pytest.raises(ValueError, match=r'odd/kernel: no axis of \(3, 5\) is a multiple'):
+    mesh.place_frozen({'odd': {'kernel': np.zeros((3, 5), np.float32)}}, devices)
+  placed = mesh.place_frozen({'kernel': np.zeros((3, 16)), 'bias': np.zeros(3)}, devices)
+  assert placed['kernel'].sharding.shard_shape((3, 16)) == (3, 2)
+  assert placed['bias'].sharding.is_fully_replicated

@@ -49,6 +49,7 @@ def base() -> config_dict.ConfigDict:
         max_length=512,
         batching='pack',  # pack, pad, pad_max.
         row_length=0,  # Tokens of a packed row; 0 chooses.
+        max_shapes=7,  # Of batches: each is a compilation, fewer leave more padding.
         limit=0,  # Training examples, after a seeded shuffle; 0 is all.
       ),
       train=dict(

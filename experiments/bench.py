@@ -19,10 +19,11 @@ import time
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 from ml_collections import config_dict
 
 from configs import glue
+from experiments import cli
 from lora_jax.data import batches, tasks, tokenizers
 from lora_jax.train import job, mesh, optimizer, result, state, step, writers
 
@@ -160,8 +161,7 @@ def table(title: str, rows: dict[str, dict[str, float]]) -> str:
   return '\n'.join(lines) + '\n'
 
 
-def main(argv: list[str]) -> None:
-  del argv
+def main() -> None:
   measured = {}
   shape = f'{MODEL.value} {ROWS.value}x{LENGTH.value}'
   if 'method' in PARTS.value:
@@ -189,4 +189,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main)
+  cli.run(main)

@@ -6,8 +6,9 @@ and the largest difference between the two in any logit.
 
 import json
 
-from absl import app, flags
+from absl import flags
 
+from experiments import cli
 from lora_jax.train import evaluate, writers
 
 WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory.', required=True)
@@ -15,12 +16,10 @@ SPLIT = flags.DEFINE_list('split', [], "Splits, by comma; empty for the task's h
 WHICH = flags.DEFINE_enum('which', 'best', ['best', 'last'], 'Which checkpoint.')
 
 
-def main(argv: list[str]) -> None:
-  if len(argv) > 1:
-    raise app.UsageError(f'unexpected arguments {argv[1:]}: options begin with --')
+def main() -> None:
   report = evaluate.evaluate_run(WORKDIR.value, which=WHICH.value, splits=SPLIT.value)
   print(json.dumps(writers.to_json(report), indent=2))
 
 
 if __name__ == '__main__':
-  app.run(main)
+  cli.run(main)

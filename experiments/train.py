@@ -3,18 +3,17 @@
 The same command goes on with a run that was interrupted.
 """
 
-from absl import app, flags, logging
+from absl import flags, logging
 from ml_collections import config_flags
 
+from experiments import cli
 from lora_jax.train import loop
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, and after a colon its cell.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory: made, or gone on with.')
 
 
-def main(argv: list[str]) -> None:
-  if len(argv) > 1:
-    raise app.UsageError(f'unexpected arguments {argv[1:]}: options begin with --')
+def main() -> None:
   result = loop.train(CONFIG.value, WORKDIR.value)
   name, best = result['metric'], result['best']
   logging.info(
@@ -24,4 +23,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == '__main__':
   flags.mark_flags_as_required(['config', 'workdir'])
-  app.run(main)
+  cli.run(main)

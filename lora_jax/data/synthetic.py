@@ -1,6 +1,8 @@
 """Text for the demo: meaning representations and sentences, in the form of E2E, from no file.
 
-A small GPT-2 is pretrained on all domains but one and adapted to that one. What can be learned:
+A small GPT-2 is pretrained on all domains but one and adapted to that one. Of that one it has read
+plain sentences, never a meaning representation, as GPT-2 had read about restaurants before E2E:
+factors on query and value cannot teach a tied embedding a new vocabulary. What can be learned:
 which phrases say which value, in which order, and how sentences are joined; what cannot: the choice
 among phrases, which sets a floor on the loss.
 """
@@ -24,7 +26,8 @@ from lora_jax.data.tokenizers import Tokenizer
 
 PRETRAIN = tuple(name for name in DOMAINS if name != HELD_OUT)
 TRAIN_ROWS, DEV_ROWS = 2000, 300  # of each domain
-_SEEDS = {'train': 0, 'dev': 1, 'test': 2}
+SPLITS = ('train', 'dev', 'test')
+_SEEDS = {'train': 0, 'dev': 1, 'test': 2, 'text': 3}
 
 
 def load(
@@ -39,10 +42,8 @@ def load(
 
   The rows are the same for every run's seed, which chooses only which of them `limit` keeps.
   """
-  if unknown := [split for split in evals if split not in _SEEDS]:
-    raise ValueError(
-      f'synthetic has no split {unknown[0]!r}{sources.nearest(unknown[0], list(_SEEDS))}'
-    )
+  if unknown := [split for split in evals if split not in SPLITS]:
+    raise ValueError(f'synthetic has no split {unknown[0]!r}{sources.nearest(unknown[0], SPLITS)}')
   train = rows(name, 'train')
   order = np.random.default_rng(seed).permutation(len(train))
   if 0 < limit < len(train):
@@ -62,8 +63,11 @@ def load(
 
 
 def rows(name: str, split: str) -> list[Example]:
-  """The rows of a split. No context of `dev` or `test` occurs in `train`."""
-  found = []
+  """The rows of a split. No context of `dev` or `test` occurs in `train`.
+
+  `pretrain` trains on plain text of the held-out domain besides, and is not evaluated on it.
+  """
+  found = plain_text(HELD_OUT, TRAIN_ROWS) if (name, split) == ('pretrain', 'train') else []
   for domain in PRETRAIN if name == 'pretrain' else (name,):
     train = generate(_SEEDS['train'], domain, TRAIN_ROWS)
     if split == 'train':
@@ -79,6 +83,13 @@ def generate(seed: int, domain: str, n: int) -> list[Example]:
   """n rows of a domain: a pure function of its arguments, and of more rows the first ones."""
   rng = np.random.default_rng([seed, zlib.crc32(domain.encode())])
   return [_example(rng, DOMAINS[domain]) for _ in range(n)]
+
+
+def plain_text(domain: str, n: int) -> list[Example]:
+  """n sentences of a domain that say what no row of `dev` or `test` says, without their meaning."""
+  held_out = {row.context for split in ('dev', 'test') for row in rows(domain, split)}
+  new = [row for row in generate(_SEEDS['text'], domain, 2 * n) if row.context not in held_out]
+  return [Example('text', row.reference) for row in new[:n]]
 
 
 def _example(rng: np.random.Generator, domain: Domain) -> Example:

@@ -55,6 +55,7 @@ def run(work: job.Job, workdir: Path) -> dict[str, Any]:
     layout=config.data.batching,
     max_length=config.data.max_length,
     row_length=config.data.row_length,
+    max_shapes=config.data.max_shapes,
     readout_cost=readout_cost(work.model.config),
   )
   held_out = evaluate.layouts(work, devices.size)

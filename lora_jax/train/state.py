@@ -62,7 +62,11 @@ class Checkpoints:
         preservation_policy=checkpoint_managers.AnyPreservationPolicy([latest, best]),
         cleanup_tmp_directories=True,
       ),
-      item_names=('trainable', 'rest', 'progress'),
+      item_handlers={
+        'trainable': ocp.StandardCheckpointHandler(),
+        'rest': ocp.StandardCheckpointHandler(),
+        'progress': ocp.JsonCheckpointHandler(),
+      },
     )
 
   def last_step(self) -> int | None:
@@ -110,9 +114,7 @@ class Checkpoints:
     if like is None:
       saved = self._manager.item_metadata(step)['trainable']
       device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-      like = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), saved.tree
-      )
+      like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), saved)
     return self._read(step, trainable=ocp.args.StandardRestore(_abstract(like)))['trainable']
 
   def close(self) -> None:

@@ -2,9 +2,9 @@
 
   python tests/golden/make_models.py     # In an environment with torch and transformers.
 
-For each case a folder in Hugging Face layout under models/, with `expected.npz`: inputs, logits, loss, and the
-gradients of the loss in a few parameters by their names there. Weights are random and larger than
-at initialisation, biases and norms are not zero and one, so that no term can be left out unseen.
+For each case a folder in Hugging Face layout under models/, with `expected.npz`: inputs, logits,
+loss, and the gradients of the loss in a few parameters by their names there. Weights are larger
+than at initialisation, biases and norms are not zero and one, so that no term can go unseen.
 """
 
 import json

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from configs import glue
+from configs import demo, glue
+from lora_jax.data import synthetic
 
 WORDS = ['good', 'bad', 'film', 'plot', 'the', 'a', 'was', 'is', 'very', 'not', 'cast', 'score']
 
@@ -35,10 +36,14 @@ def make_config(folder):
   def make(method='lora', **overrides):
     config = glue.get_config(f'task=sst2,tiny=true,preset=small,method={method}')
     fresh = dict(family='bert', vocab_size=64, hidden_size=16, num_layers=2, num_heads=2,
-                 intermediate_size=32, max_positions=32)  # fmt: skip
+                 intermediate_size=32, max_positions=32,
+                 initializer_range=0.3)  # fmt: skip
     values = {
       'model.fresh': fresh,
       'model.scan': True,  # Compiles faster than two layers.
+      'model.hidden_dropout': 0.0,
+      'model.attention_dropout': 0.0,
+      'data.max_shapes': 2,
       'data.dir': str(folder),
       'data.tokenizer': str(folder / 'vocab'),
       'data.max_length': 32,
@@ -47,6 +52,36 @@ def make_config(folder):
       'train.batch_size': 8,
       'train.epochs': 2,
       'optim.lr': 1e-2,
+      'mesh.data': 1,
+      **overrides,
+    }
+    with config.unlocked():
+      for name, value in values.items():
+        config.update_from_flattened_dict({name: value})
+    return config
+
+  return make
+
+
+@pytest.fixture(scope='session')
+def make_language_model(tmp_path_factory):
+  """As `make_config`, for a fresh GPT-2 on the demo's text."""
+  folder = tmp_path_factory.mktemp('tokenizer')
+  synthetic.train_tokenizer(512).save(folder)
+
+  def make(**overrides):
+    config = demo.get_config(f'method=full,tokenizer={folder}')
+    values = {
+      'task': 'synthetic/recipes',
+      'model.fresh.vocab_size': 512,
+      'model.fresh.hidden_size': 16,
+      'model.fresh.intermediate_size': 32,
+      'model.fresh.num_layers': 2,
+      'model.scan': True,
+      'data.limit': 48,
+      'data.row_length': 128,
+      'data.max_shapes': 1,
+      'train.epochs': 3,
       'mesh.data': 1,
       **overrides,
     }

@@ -68,6 +68,18 @@ def test_a_run_learns_and_says_how(finished):
   assert list((workdir / 'tensorboard').iterdir())
 
 
+def test_a_language_model_learns(tmp_path, make_language_model):
+  config = make_language_model(**{'train.batch_size': 8, 'train.epochs': 6, 'optim.lr': 2e-2})
+  result = loop.train(config, tmp_path / 'run')
+  losses = [record['dev/loss'] for record in result['history']]
+  assert losses[-1] < losses[0] - 0.5
+  assert result['best']['dev/loss'] == min(losses)
+  np.testing.assert_allclose(
+    result['last']['dev/perplexity'], np.exp(result['last']['dev/loss']), rtol=1e-6
+  )
+  assert result['parameters']['frozen'] == 0
+
+
 def test_checkpoints_hold_no_frozen_leaf(finished):
   workdir, result = finished
   job_, trainable = job.load_run(workdir)
@@ -111,7 +123,7 @@ def test_a_folder_of_other_files_is_refused(tmp_path, make_config):
 
 def test_sigterm_saves_and_the_next_start_ends_the_same(tmp_path, make_config):
   """Interrupted inside an epoch, at a step that no schedule would save."""
-  config = make_config(**{'train.epochs': 30, 'model.hidden_dropout': 0.1})
+  config = make_config(**{'train.epochs': 12, 'model.hidden_dropout': 0.1})
   loop.train(config, tmp_path / 'whole')
   interrupted = tmp_path / 'interrupted'
 

@@ -10,6 +10,8 @@ from lora_jax import tree
 from lora_jax.data import batches
 from lora_jax.train import job, losses, mesh, optimizer, state, step
 
+BATCH = {'train.batch_size': 16}  # Examples enough for eight devices and for four parts.
+
 
 def run(config, steps=20, group=1, work=None):
   """(losses, final trainable) of the first steps of a run."""
@@ -37,14 +39,7 @@ def run(config, steps=20, group=1, work=None):
 
 @pytest.fixture(scope='module')
 def one_device(make_config):
-  return run(make_config(**DETERMINISTIC))
-
-
-DETERMINISTIC = {
-  'model.hidden_dropout': 0.0,
-  'model.attention_dropout': 0.0,
-  'train.batch_size': 16,
-}
+  return run(make_config(**BATCH))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +49,18 @@ DETERMINISTIC = {
 )
 def test_devices_and_accumulation_compute_the_same_run(make_config, one_device, overrides):
   expected, _ = one_device
-  actual, _ = run(make_config(**DETERMINISTIC, **overrides))
+  actual, _ = run(make_config(**BATCH, **overrides))
+  np.testing.assert_allclose(actual, expected, atol=1e-5)
+  assert expected[-1] < expected[0]
+
+
+def test_devices_compute_the_same_language_model_run(make_language_model):
+  config = make_language_model(**BATCH)
+  work = job.load(config)
+  expected, _ = run(config, steps=6, work=work)
+  with config.unlocked():
+    config.mesh.data = 8
+  actual, _ = run(config, steps=6, work=work)
   np.testing.assert_allclose(actual, expected, atol=1e-5)
   assert expected[-1] < expected[0]
 
@@ -78,7 +84,7 @@ def test_dropout_is_the_same_on_any_number_of_devices(make_config):
 
 def test_several_steps_per_dispatch_are_the_same_steps(make_config, one_device):
   expected, _ = one_device
-  actual, _ = run(make_config(**DETERMINISTIC), group=2)
+  actual, _ = run(make_config(**BATCH), group=2)
   np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 

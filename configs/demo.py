@@ -1,0 +1,56 @@
+r"""The demo: a small GPT-2 pretrained on made-up text of several domains, adapted to another one.
+
+  make demo      # All of it, in order. One run of it, once the tokenizer is there:
+  python -m experiments.train --workdir=runs/demo/lora-4 \
+      --config=configs/demo.py:model=runs/demo/pretrain,method=lora,rank=4
+
+Argument: `model` (`fresh` to pretrain, or the run directory of that), `method` (lora, full),
+`rank`, `tokenizer` (the folder that the demo saves it to). Nothing of it is the paper's.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from ml_collections import config_dict
+
+from configs import base
+
+HELD_OUT = 'synthetic/recipes'
+
+
+def get_config(arg: str | None = None) -> config_dict.ConfigDict:
+  """The locked config of one run.
+
+  Raises:
+    ValueError: on an unknown key or method, with the nearest names.
+  """
+  defaults = dict(model='fresh', method='lora', rank='4', tokenizer='runs/demo/tokenizer')
+  args = base.parse_arg(arg, paths=('model', 'tokenizer'), **defaults)
+  base.check('method', args['method'], base.METHODS)
+  pretraining = args['model'] == 'fresh'
+  config = base.base()
+  config.experiment = 'demo'
+  config.task = 'synthetic/pretrain' if pretraining else HELD_OUT
+  config.preset = ''
+  config.model.update(name=args['model'], hidden_dropout=0.0, attention_dropout=0.0)
+  # A compilation takes longer here than the padding that it would save.
+  config.data.update(tokenizer=args['tokenizer'], max_length=128, max_shapes=3)
+  config.train.update(batch_size=32, eval_batch_size=128, epochs=1 if pretraining else 3)
+  config.optim.update(warmup_ratio=0.1, weight_decay=0.01, clip=1.0)
+  if pretraining:
+    config.model.fresh = base.fresh('gpt2', 1024, 128, num_layers=4, num_heads=4, max_positions=128)
+    config.method = dict(name='full')
+    config.optim.lr = 3e-3
+  elif args['method'] == 'full':
+    config.method = dict(name='full')
+    config.optim.lr = 1e-3
+  else:
+    config.method = base.lora(rank=int(args['rank']), alpha=2 * int(args['rank']))
+    # Every matrix: so narrow a model has little room in query and value alone.
+    config.method.targets = ('.*/(query|key|value|output|up|down)',)
+    config.optim.lr = 1e-2
+  return config.lock()
+
+
+def sweep(seeds: Iterable[int] = range(3), rates: Iterable[float] = ()) -> Iterator[Mapping]:
+  """Overrides of the runs behind one row of the demo's table."""
+  return base.runs(seeds, rates)

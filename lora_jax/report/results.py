@@ -1,0 +1,110 @@
+"""`results/README.md` from the JSON in `results/runs`: no number in it is typed by hand."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+HEADER = """# Results
+
+Made by `python -m experiments.report` from the files in `results/runs`; do not edit. A run is
+selected by its best epoch, as the paper does; the last one stands beside it. Means and sample
+standard deviations are over seeds.
+"""
+GROUPED = ('task', 'model', 'method', 'preset', 'metric', 'device', 'cpu')
+
+
+def read(folder: str | Path) -> dict[str, dict[str, Any]]:
+  """The JSON files below a folder, by their path in it.
+
+  Raises:
+    ValueError: naming a file that is not JSON or has no `experiment`.
+  """
+  found = {}
+  for path in sorted(Path(folder).rglob('*.json')):
+    try:
+      found[str(path.relative_to(folder))] = value = json.loads(path.read_text())
+      value['experiment']
+    except (ValueError, KeyError, TypeError) as error:
+      raise ValueError(f'{path}: expected the JSON of a run or benchmark: {error!r}') from error
+  return found
+
+
+def render(found: Mapping[str, Mapping[str, Any]]) -> str:
+  """The page."""
+  runs = [run for run in found.values() if 'history' in run]
+  benches = {path: run for path, run in found.items() if 'measured' in run}
+  parts = [HEADER, '## Runs\n', table(run_rows(runs)) if runs else 'None yet.\n']
+  for path, bench in benches.items():
+    parts.append(f'## Speed and size ({path})\n')
+    parts.append(
+      f'{bench["device"]} ({bench["cpu"]}), commit {bench["commit"][:10]}, median of '
+      f'{bench["rounds"]} rounds; a ratio is to the last row, in one run.\n'
+    )
+    for title, rows in bench['measured'].items():
+      parts.append(f'### {title}\n')
+      parts.append(table([{'': name, **_numbers(row)} for name, row in rows.items()]))
+  return '\n'.join(parts)
+
+
+def run_rows(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+  """A row for each group of runs that differ in nothing but the seed."""
+  groups: dict[str, list[Mapping[str, Any]]] = {}
+  for run in runs:
+    config = {key: value for key, value in run['config'].items() if key != 'seed'}
+    key = json.dumps([[run[name] for name in GROUPED], config], sort_keys=True)
+    groups.setdefault(key, []).append(run)
+  rows = []
+  for group in groups.values():
+    first = group[0]
+    metric = first['metric']
+    best = [run['best'][metric] for run in group]
+    rows.append(
+      {
+        'task': first['task'],
+        'model': first['model'],
+        'method': first['method'],
+        'metric': metric,
+        'best': _spread(best),
+        'median': f'{statistics.median(best):.4f}',
+        'last': _spread([run['last'][metric] for run in group]),
+        'seeds': ', '.join(str(run['seed']) for run in group),
+        'trained (without head)': _counts(first['parameters']),
+        'minutes': f'{_mean(sum(run["seconds"].values()) for run in group) / 60:.1f}',
+        'tokens/s': f'{_mean(run["tokens_per_second"] for run in group):,.0f}',
+        'padding': f'{_mean(run["padding"] for run in group):.1%}',
+        'device': f'{first["device"]} ({first["cpu"]})',
+        'commit': ', '.join(dict.fromkeys(run['commit'][:10] for run in group)),
+      }
+    )
+  return rows
+
+
+def table(rows: Sequence[Mapping[str, str]]) -> str:
+  """Rows of equal keys as a Markdown table."""
+  names = list(rows[0])
+  lines = ['| ' + ' | '.join(names) + ' |', '|' + '---|' * len(names)]
+  lines += ['| ' + ' | '.join(row[name] for name in names) + ' |' for row in rows]
+  return '\n'.join(lines) + '\n'
+
+
+def _numbers(row: Mapping[str, float]) -> dict[str, str]:
+  return {
+    name: f'{value:,}' if isinstance(value, int) else f'{value:.4g}' for name, value in row.items()
+  }
+
+
+def _counts(parameters: Mapping[str, int]) -> str:
+  return f'{parameters["trainable"]:,} ({parameters["trainable_without_head"]:,})'
+
+
+def _mean(values: Iterable[float]) -> float:
+  return statistics.fmean(values)
+
+
+def _spread(values: Sequence[float]) -> str:
+  mean = f'{statistics.fmean(values):.4f}'
+  return f'{mean} ± {statistics.stdev(values):.4f}' if len(values) > 1 else mean

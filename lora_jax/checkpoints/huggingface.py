@@ -95,7 +95,11 @@ def fresh_model(
   if isinstance(config, Mapping):
     config = presets.architecture(**config)
   model = make_model(config, task=task, num_labels=num_labels, **options)
-  return model, jax.jit(lambda key: _init(model, key))(jax.random.key(seed))
+  # Drawn in float32 and cast: the same seed is the same model in every dtype.
+  exact = model.clone(param_dtype=jnp.float32)
+  params = jax.jit(lambda key: _init(exact, key))(jax.random.key(seed))
+  declared = jax.eval_shape(lambda: _init(model, jax.random.key(0)))
+  return model, jax.tree.map(lambda x, leaf: x.astype(leaf.dtype), params, declared)
 
 
 def locate(name_or_folder: str | Path) -> Path:

@@ -22,7 +22,8 @@ class Summary(NamedTuple):
   """What is trained. `str(summary)` is a table.
 
   Attributes:
-    rows: one a pattern, in the method's order; a parameter counts for the first that matches.
+    rows: one a pattern, in the method's order, and one for what is trained besides; a parameter
+      counts for the first pattern that matches it.
     trainable: number of trained parameters, the task head's included.
     head: how many of them are the task head's, which the paper's tables leave out.
     frozen: number of frozen parameters.
@@ -43,9 +44,9 @@ class Summary(NamedTuple):
     ]
     total = self.trainable + self.frozen
     lines.append(
-      f'trained {self.trainable:,} of {total:,} ({self.trainable / total:.3%}): '
-      f'{self.trainable - self.head:,} and {self.head:,} in the head; '
-      f'frozen {self.frozen:,} ({self.frozen_bytes / 1e6:,.1f} MB)'
+      f'trained {self.trainable:,} of {total:,} ({self.trainable / total:.3%}), of them '
+      f'{self.head:,} in the task head; frozen {self.frozen:,} '
+      f'({self.frozen_bytes / 1e6:,.1f} MB)'
     )
     return '\n'.join(lines)
 
@@ -64,7 +65,7 @@ def summarize(
   leaves = tree.flatten(trainable)
   left = dict(leaves)
   rows = []
-  for pattern in (*method.patterns, '.*'):
+  for pattern in method.patterns:
     matched: dict[str, None] = {}
     parameters = 0
     for path in list(left):
@@ -73,8 +74,9 @@ def summarize(
       if name is not None:
         matched[name] = None
         parameters += tree.count({path: left.pop(path)})
-    if matched or pattern in method.patterns:
-      rows.append(Row(pattern, tuple(matched), parameters))
+    rows.append(Row(pattern, tuple(matched), parameters))
+  if left:  # Trained by an option of the method, not by a pattern: its biases.
+    rows.append(Row('(others)', tuple(left), tree.count(left)))
   in_head = {
     p: x for p, x in leaves.items() if any(re.fullmatch(q, p) for q in tree.as_patterns(head))
   }

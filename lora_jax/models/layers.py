@@ -51,6 +51,10 @@ class Options:
     for name, allowed in (('remat', tuple(REMAT)), ('attention', IMPLEMENTATIONS)):
       if getattr(self, name) not in allowed:
         raise ValueError(f'{name}={getattr(self, name)!r}: choose one of {", ".join(allowed)}')
+    if self.attention == 'cudnn' and self.dtype not in LOW:
+      raise ValueError(
+        f"attention='cudnn' computes in bfloat16 or float16, but dtype is {self.dtype}"
+      )
     for name in ('embedding_dropout', 'hidden_dropout', 'attention_dropout'):
       if not 0 <= getattr(self, name) < 1:
         raise ValueError(f'{name}={getattr(self, name)!r}: a dropout rate lies in [0, 1)')
@@ -297,14 +301,17 @@ def positions(
       )
     return columns
   starts = jnp.pad(segment_ids[:, 1:] != segment_ids[:, :-1], ((0, 0), (1, 0)))
-  return columns - lax.cummax(jnp.where(starts, columns, 0), axis=1)
+  restarted = columns - lax.cummax(jnp.where(starts, columns, 0), axis=1)
+  # Padding may be longer than the table, and NaN times a weight of zero is NaN.
+  return jnp.where(segment_ids == 0, 0, restarted)
 
 
 class Stack(nn.Module):
   """`num_layers` equal layers: `layers_0`, `layers_1`, ..., or one `layers` stacked on axis 0.
 
   `layer(name)` makes a layer, called with (x, segment_ids, columns, deterministic=). Looped, the
-  last layer gets `columns` and computes no others; stacked, they are taken from its output.
+  last layer gets `columns` and computes no others. Stacked, they are taken from its output; by
+  `cudnn` too, which takes no odd number of queries beside a mask.
   """
 
   layer: Callable[[str], nn.Module]
@@ -329,10 +336,10 @@ class Stack(nn.Module):
       # Inside a scan nothing can be merged with the forward pass, so no barrier is needed.
       call = nn.remat(call, policy=policy, prevent_cse=not self.options.scan)
     if not self.options.scan:
+      early = columns if self.options.attention == 'xla' else None
       for i in range(self.num_layers):
-        last = i == self.num_layers - 1
-        x = call(self.layer(f'layers_{i}'), x, columns if last else None)
-      return x
+        x = call(self.layer(f'layers_{i}'), x, early if i == self.num_layers - 1 else None)
+      return x if early is not None else take_columns(x, columns)
     scanned = nn.scan(
       lambda layer, x: (call(layer, x), None),
       variable_axes={'params': 0},

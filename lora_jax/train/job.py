@@ -18,7 +18,7 @@ from lora_jax.checkpoints import huggingface
 from lora_jax.data import tasks, tokenizers
 from lora_jax.train.state import Checkpoints
 
-OPTIONS = ('dtype', 'attention', 'remat', 'hidden_dropout', 'attention_dropout')
+RATES = ('hidden_dropout', 'attention_dropout')
 
 
 class Job(NamedTuple):
@@ -29,7 +29,7 @@ class Job(NamedTuple):
     task: data and metric.
     model: the Flax module.
     method: how it is adapted.
-    frozen: the pretrained leaves that stay, in `config.model.param_dtype`.
+    frozen: the pretrained leaves that stay, in the dtypes that the model declares.
     trainable: the initial value of what is trained, float32.
     apply: `apply(frozen, trainable, **inputs)`.
     summary: what the method matched, and counts.
@@ -75,8 +75,9 @@ def build(config: config_dict.ConfigDict, task: tasks.Task) -> Job:
   check_ranges(config, task, model)
   method = make_method(config, model)
   tokens = jax.ShapeDtypeStruct((1, 8), np.int32)
+  declared = jax.eval_shape(model.init, jax.random.key(0), tokens)['params']
+  params = jax.tree.map(lambda x, leaf: x.astype(leaf.dtype), params, declared)
   frozen, trainable = method.init(jax.random.key(config.seed), model, params, tokens)
-  frozen = tree.cast(frozen, config.model.param_dtype)
   trainable = tree.cast(trainable, np.float32)
   summary = methods.summarize(method, frozen, trainable, model.head)
   apply = methods.bind(model.apply, method)
@@ -95,21 +96,22 @@ def make_method(config: config_dict.ConfigDict, model: nn.Module) -> methods.Met
 
 def load_base(config: config_dict.ConfigDict, task: tasks.Task) -> tuple[nn.Module, dict[str, Any]]:
   """The model and its parameters before adaptation: pretrained, fresh, or what a run made of it."""
-  name = config.model.name
-  if is_run(name):
-    job, trainable = load_run(name, 'best', task)
-    options = {option: config.model.get(option) for option in OPTIONS}
-    model = job.model.clone(**{key: value for key, value in options.items() if value is not None})
-    return model, job.method.merge(job.frozen, trainable)
+  name, chosen = config.model.name, config.model
   options = {
-    **{option: config.model.get(option) for option in (*OPTIONS, 'classifier_dropout')},
-    'scan': config.model.scan,
-    'task': task.kind,
-    'num_labels': task.num_labels,
-    'seed': config.seed,
+    'dtype': _dtype('model.dtype', chosen.dtype),
+    'param_dtype': _dtype('model.param_dtype', chosen.param_dtype),
+    'attention': chosen.attention,
+    'remat': chosen.remat,
+    **{rate: chosen[rate] for rate in RATES if chosen[rate] is not None},
   }
+  if is_run(name):
+    work, trainable = load_run(name, 'best', task)
+    return work.model.clone(**options), work.method.merge(work.frozen, trainable)
+  options |= {'scan': chosen.scan, 'task': task.kind, 'seed': config.seed}
+  if task.kind != 'lm':
+    options |= {'num_labels': task.num_labels, 'classifier_dropout': chosen.classifier_dropout}
   if name == 'fresh':
-    return huggingface.fresh_model(dict(config.model.fresh), **options)
+    return huggingface.fresh_model(dict(chosen.fresh), **options)
   return huggingface.load_model(name, **options)
 
 
@@ -237,6 +239,13 @@ def _tokenizer_folder(config: config_dict.ConfigDict) -> Path:
   if name == 'fresh':
     raise ValueError('a fresh model has no tokenizer: give config.data.tokenizer=FOLDER_OR_ZIP')
   return huggingface.locate(name)
+
+
+def _dtype(key: str, name: str) -> np.dtype:
+  known = ('float32', 'bfloat16', 'float16')
+  if name not in known:
+    raise ValueError(f'config.{key}={name!r}: choose one of {", ".join(known)}')
+  return np.dtype(name)
 
 
 def _plain(value: Any) -> Any:

@@ -34,7 +34,7 @@ def train(config: config_dict.ConfigDict, workdir: str | Path) -> dict[str, Any]
     SystemExit: with status 143 after SIGTERM, when the state is saved.
   """
   workdir = Path(workdir).expanduser().absolute()
-  claim(workdir, config)
+  check_workdir(workdir, config)
   if (workdir / 'result.json').exists():
     logging.info('%s is finished', workdir)
     return json.loads((workdir / 'result.json').read_text())
@@ -42,8 +42,9 @@ def train(config: config_dict.ConfigDict, workdir: str | Path) -> dict[str, Any]
 
 
 def run(work: job.Job, workdir: Path) -> dict[str, Any]:
-  """As `train`, for a job that is loaded, in a directory that is claimed."""
+  """As `train`, for a job that is loaded, in a directory that is empty or this run's own."""
   config, task = work.config, work.task
+  code = result.commit()  # Now: the checkout may change while the run goes on.
   devices = mesh.make_mesh(config.mesh.data, config.mesh.fsdp)
   multiple = mesh.check_batch(devices, config.train.batch_size, config.train.accumulate)
   training = batches.Batches(
@@ -91,6 +92,10 @@ def run(work: job.Job, workdir: Path) -> dict[str, Any]:
     with clock.measure('evaluation'):
       return dict(evaluate.evaluate(outputs_of, task, held_out))
 
+  # The directory is this run's from here on: a mistake in the config has shown itself by now.
+  workdir.mkdir(parents=True, exist_ok=True)
+  if not (workdir / 'config.json').exists():
+    writers.write_json(workdir / 'config.json', json.loads(config.to_json_best_effort()))
   checkpoints = state.Checkpoints(workdir, config.checkpoint.keep)
   progress = {'history': [], 'loss_sum': 0.0, 'losses': 0, 'examples': 0, 'tokens': 0, 'slots': 0}
   restored = checkpoints.restore(now)
@@ -155,25 +160,21 @@ def run(work: job.Job, workdir: Path) -> dict[str, Any]:
         raise SystemExit(143)  # As a process ended by SIGTERM; the next start goes on from here.
     clock.stop()
 
-  summary = result.make(work, progress, clock.seconds(), training, devices, dropped)
+  summary = result.make(work, progress, clock.seconds(), training, devices, dropped, code)
   writers.write_json(workdir / 'result.json', summary)
   return summary
 
 
-def claim(workdir: Path, config: config_dict.ConfigDict) -> None:
-  """Makes the run directory this config's own.
+def check_workdir(workdir: Path, config: config_dict.ConfigDict) -> None:
+  """Raises a ValueError if a directory is neither empty nor that of a run of this config.
 
-  Raises:
-    ValueError: if a run of another config is in it, with the keys that differ.
+  The message has the keys that differ.
   """
-  ours = json.loads(config.to_json_best_effort())
-  path = workdir / 'config.json'
-  if not path.exists():
-    if workdir.exists() and any(workdir.iterdir()):
-      raise ValueError(f'{workdir} holds other files and no config.json: choose an empty --workdir')
-    workdir.mkdir(parents=True, exist_ok=True)
-    writers.write_json(path, ours)
+  if not workdir.exists() or not any(workdir.iterdir()):
     return
+  if not (workdir / 'config.json').exists():
+    raise ValueError(f'{workdir} holds other files and no config.json: choose an empty --workdir')
+  ours = json.loads(config.to_json_best_effort())
   theirs = json.loads(job.read_config(workdir).to_json_best_effort())
   differing = dict(differences(theirs, ours))
   if differing:

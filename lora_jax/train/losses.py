@@ -17,11 +17,15 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) 
     labels: int [...], in [0, K).
     smoothing: s, in [0, 1).
   """
-  log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
-  loss = -jnp.take_along_axis(log_p, labels[..., None], axis=-1)[..., 0]
+  logits = logits.astype(jnp.float32)
+  # The label's logit by comparison and sum: a gather's gradient is a scatter into [..., K], which
+  # for a vocabulary costs more than the model's own product.
+  classes = jax.lax.broadcasted_iota(labels.dtype, logits.shape, logits.ndim - 1)
+  picked = jnp.where(classes == labels[..., None], logits, 0.0).sum(-1)
+  expected = (1 - smoothing) * picked
   if smoothing:
-    loss = (1 - smoothing) * loss - smoothing * log_p.mean(-1)
-  return loss
+    expected += smoothing * logits.mean(-1)
+  return jax.nn.logsumexp(logits, axis=-1) - expected
 
 
 def squared_error(logits: jax.Array, labels: jax.Array) -> jax.Array:

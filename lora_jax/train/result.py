@@ -89,8 +89,9 @@ def make(
   training: batches.Batches,
   devices: Mesh,
   dropped: list[str],
+  code: str,
 ) -> dict[str, Any]:
-  """The contents of `result.json`."""
+  """The contents of `result.json`; `code` is the commit that the run began with."""
   config, history = work.config, progress['history']
   scores = [score(work.task, record) for record in history]
   best = history[scores.index(max(scores))]
@@ -121,7 +122,7 @@ def make(
     'device': mesh.device_names(devices),
     'cpu': f'{os.cpu_count()} x {platform.machine()}',
     'versions': versions(),
-    'commit': commit(),
+    'commit': code,
     'config': json.loads(config.to_json_best_effort()),
   }
 

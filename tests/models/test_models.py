@@ -219,6 +219,10 @@ def test_rows_longer_than_the_positions():
   model, params = small('gpt2')
   with pytest.raises(ValueError, match=r'rows of 13 tokens, but the model has 12 positions'):
     run(model, params, ids(1, 13))
+  # Padding is no sequence: a longer row is fine, and leaves the example alone.
+  segments = np.array([[1] * 4 + [0] * 16])
+  long = run(model, params, ids(1, 20), segments)
+  np.testing.assert_allclose(long[:, :4], run(model, params, ids(1, 20)[:, :4]), atol=1e-5)
   # Beyond what can be seen in a trace, NaN says it, not a wrong number.
   beyond = run(model, params, ids(1, 3), position_ids=np.array([[0, 1, 12]]))
   assert jnp.isnan(beyond[0, 2]).all()

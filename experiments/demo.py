@@ -72,15 +72,14 @@ def draw(rows: list[dict], path: Path) -> None:
   for row in adapted:
     full = row['method'] == 'full'
     axes.plot(row['parameters'], row['loss'], 's' if full else 'o', color='C1' if full else 'C0')
-    axes.annotate(
-      row['method'], (row['parameters'], row['loss']), xytext=(0, 8), textcoords='offset points',
-      ha='center',
-    )  # fmt: skip
+    label = row['method'].removeprefix('LoRA ')
+    at = row['parameters'], row['loss']
+    axes.annotate(label, at, xytext=(0, 8), textcoords='offset points', ha='center')
   axes.set(xscale='log', xlabel='trained parameters', ylabel='dev loss, nats per token')
   axes.set_ylim(bottom=0)
   axes.margins(x=0.15)
   axes.legend(frameon=False)
-  axes.set_title('A GPT-2 adapted to a domain that it was not pretrained on')
+  axes.set_title('A small GPT-2 adapted to a new domain')
   figure.savefig(path, dpi=150)
   pyplot.close(figure)
 
@@ -91,7 +90,7 @@ def conclusion(rows: list[dict]) -> str:
   best = min(lora, key=lambda row: row['loss'])
   gain = (before['loss'] - best['loss']) / (before['loss'] - full['loss'])
   return (
-    f'LoRA ({best["method"]}) made {gain:.0%} of the improvement of full fine-tuning with '
+    f'{best["method"]} made {gain:.0%} of the improvement of full fine-tuning with '
     f'{best["parameters"] / full["parameters"]:.1%} of its trained parameters. '
     'Next: adapt your own model (README.md, "Your own model").'
   )

@@ -12,7 +12,8 @@ HEADER = """# Results
 
 Made by `python -m experiments.report` from the files in `results/runs`; do not edit. A run is
 selected by its best epoch, as the paper does; the last one stands beside it. Means and sample
-standard deviations are over seeds.
+standard deviations are over seeds. Minutes and tokens/s are wall time of a machine that may have
+had other work; speed is compared by `experiments.bench`, at the end.
 """
 GROUPED = ('task', 'model', 'method', 'preset', 'metric', 'device', 'cpu')
 
@@ -42,7 +43,7 @@ def render(found: Mapping[str, Mapping[str, Any]]) -> str:
     parts.append(f'## Speed and size ({path})\n')
     parts.append(
       f'{bench["device"]} ({bench["cpu"]}), commit {bench["commit"][:10]}, median of '
-      f'{bench["rounds"]} rounds; a ratio is to the last row, in one run.\n'
+      f'{bench["rounds"]} rounds; ratios are to the row that has 1, in one run.\n'
     )
     for title, rows in bench['measured'].items():
       parts.append(f'### {title}\n')

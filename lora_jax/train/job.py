@@ -18,7 +18,7 @@ from lora_jax.checkpoints import huggingface
 from lora_jax.data import tasks, tokenizers
 from lora_jax.train.state import Checkpoints
 
-RATES = ('hidden_dropout', 'attention_dropout')
+RATES = ('hidden_dropout', 'attention_dropout', 'classifier_dropout')
 
 
 class Job(NamedTuple):
@@ -109,7 +109,7 @@ def load_base(config: config_dict.ConfigDict, task: tasks.Task) -> tuple[nn.Modu
     return work.model.clone(**options), work.method.merge(work.frozen, trainable)
   options |= {'scan': chosen.scan, 'task': task.kind, 'seed': config.seed}
   if task.kind != 'lm':
-    options |= {'num_labels': task.num_labels, 'classifier_dropout': chosen.classifier_dropout}
+    options['num_labels'] = task.num_labels
   if name == 'fresh':
     return huggingface.fresh_model(dict(chosen.fresh), **options)
   return huggingface.load_model(name, **options)

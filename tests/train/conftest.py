@@ -29,6 +29,14 @@ def folder(tmp_path_factory):
   return folder
 
 
+def updated(config, values):
+  """The config with fields set by their path."""
+  with config.unlocked():
+    for name, value in values.items():  # One by one: a whole section, then fields of it.
+      config.update_from_flattened_dict({name: value})
+  return config
+
+
 @pytest.fixture(scope='session')
 def make_config(folder):
   """`make_config('lora', **{'optim.lr': 1e-2})`: a run of seconds on one device."""
@@ -55,10 +63,7 @@ def make_config(folder):
       'mesh.data': 1,
       **overrides,
     }
-    with config.unlocked():
-      for name, value in values.items():
-        config.update_from_flattened_dict({name: value})
-    return config
+    return updated(config, values)
 
   return make
 
@@ -85,9 +90,6 @@ def make_language_model(tmp_path_factory):
       'mesh.data': 1,
       **overrides,
     }
-    with config.unlocked():
-      for name, value in values.items():
-        config.update_from_flattened_dict({name: value})
-    return config
+    return updated(config, values)
 
   return make

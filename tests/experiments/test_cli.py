@@ -1,0 +1,34 @@
+"""A mistake of a command's user ends in one message that says what there is instead."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = '--config=configs/glue.py:task=mrpc,model=roberta-base'
+
+
+@pytest.mark.parametrize(
+  'flag, words',
+  [
+    ('--config.optim.learning_rate=3', ["config.optim has no 'learning_rate'", 'lr,']),
+    ('--config.data.source=nowhere', ['error: ', 'nowhere']),
+  ],
+)
+def test_a_mistake_is_one_message_and_leaves_nothing(tmp_path, flag, words):
+  command = [
+    sys.executable,
+    '-m',
+    'experiments.train',
+    CONFIG,
+    flag,
+    f'--workdir={tmp_path / "run"}',
+  ]
+  command.append('--config.data.tokenizer=' + str(ROOT / 'tests/golden/tokens/bert'))
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode in (1, 2)
+  assert all(word in done.stderr for word in words), done.stderr
+  assert 'Traceback' not in done.stderr
+  assert not (tmp_path / 'run').exists()

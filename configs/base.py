@@ -71,6 +71,20 @@ def base() -> config_dict.ConfigDict:
         beta2=0.999,
         eps=1e-8,
       ),
+      decode=dict(  # Of texts that are generated; language models only.
+        strategy='beam',  # beam, greedy, sample.
+        beams=10,
+        length_penalty=0.9,  # A beam's log-probability is divided by its length to this power.
+        no_repeat_ngram=4,  # No sequence of so many generated tokens twice; 0 is off.
+        max_tokens=64,  # New ones.
+        batch_size=32,  # Contexts at a time.
+        temperature=1.0,  # This and the next two: sample only.
+        top_k=0,  # 0 is all.
+        top_p=1.0,
+        stop=('<|endoftext|>', '\n\n'),  # End a text, if they are one token of the vocabulary.
+        contexts=0,  # Of the first held-out split, decoded and scored at every evaluation.
+        final='',  # The split decoded in whole with the best checkpoint at the end; '' is none.
+      ),
       eval=dict(every_epochs=1, every_steps=0),  # Steps, if given, take the place of epochs.
       checkpoint=dict(every_steps=0, keep=2),  # 0 steps: at the end of each epoch.
       mesh=dict(data=-1, fsdp=1),  # -1: the devices that are left.
@@ -79,7 +93,7 @@ def base() -> config_dict.ConfigDict:
 
 
 def lora(rank: int, alpha: float, dropout: float = 0.0) -> dict[str, Any]:
-  """The `method` section of LoRA on the query and value kernels, as everywhere in the paper."""
+  """The `method` section of LoRA on the query and value kernels, as in most of the paper."""
   return dict(
     name='lora',
     rank=rank,

@@ -36,6 +36,9 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   config.data.update(tokenizer=args['tokenizer'], max_length=128, max_shapes=1)
   config.train.update(batch_size=32, eval_batch_size=128, epochs=1 if pretraining else 3)
   config.optim.update(warmup_ratio=0.1, weight_decay=0.01, clip=1.0)
+  # 64 tokens cut few sentences, and with a context (up to 44) they fit the positions. The demo
+  # decodes at its end, all runs with one program.
+  config.decode.update(beams=4, length_penalty=0.8, max_tokens=64, batch_size=50)
   if pretraining:
     config.model.fresh = base.fresh('gpt2', 1024, 128, num_layers=4, num_heads=4, max_positions=128)
     config.method = dict(name='full')

@@ -7,7 +7,9 @@ by full fine-tuning and by LoRA of rank 1, 4 and 8, and compares: `runs/demo/tab
 
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import matplotlib
@@ -16,10 +18,11 @@ from absl import flags
 from configs import demo
 from experiments import cli
 from lora_jax.data import synthetic
-from lora_jax.train import evaluate, job, loop, step, writers
+from lora_jax.train import evaluate, generate, job, loop, mesh, step, writers
 
 WORKDIR = flags.DEFINE_string('workdir', 'runs/demo', 'Folder of the runs.')
 RANKS = (1, 4, 8)
+CONTEXTS = 100  # From which a text is generated, for BLEU.
 
 
 def trained(folder: Path, name: str, arg: str) -> dict:
@@ -29,36 +32,60 @@ def trained(folder: Path, name: str, arg: str) -> dict:
   return loop.train(config, folder / name)
 
 
-def before_adaptation(folder: Path) -> float:
-  """Loss of the pretrained model on the domain that it has not seen, in nats per token."""
+def judged(folder: Path, runs: dict[str, dict]) -> Iterator[dict]:
+  """A row of the table for the pretrained model and for each run, by its best epoch.
+
+  Texts are generated with the adapter merged into the model, so one compiled decoder does for all.
+  """
   arg = f'model={folder / "pretrain"},method=full,tokenizer={folder / "tokenizer"}'
   work = job.load(demo.get_config(arg))
   eval_step = step.make_eval_step(work.apply, work.task.kind)
-  outputs_of = lambda batch: eval_step(work.frozen, work.trainable, batch)
-  return dict(evaluate.evaluate(outputs_of, work.task, evaluate.layouts(work)))['dev/loss']
+  outputs_of = lambda batch: eval_step({}, work.trainable, batch)
+  before = dict(evaluate.evaluate(outputs_of, work.task, evaluate.layouts(work)))
+  texts = generate.make_generator(work, work.config.decode, mesh.make_mesh(1))
+  prompts = generate.subset(work.task.prompts['dev'], CONTEXTS)
 
+  def row(name: str, params: Any, **rest: Any) -> dict:
+    found = texts({}, params, prompts)
+    bleu = generate.score(work.task, prompts, found)['scores']['bleu']
+    return {'method': name, **rest, 'bleu': bleu, 'examples': generate.examples(prompts, found)}
 
-def row(name: str, result: dict) -> dict:
-  """A row of the table; the loss is that of the best epoch."""
-  return {
-    'method': name,
-    'parameters': result['parameters']['trainable'],
-    'loss': result['best']['dev/loss'],
-    'seconds': sum(result['seconds'].values()),
-  }
+  yield row('none', work.trainable, parameters=0, loss=before['dev/loss'], seconds=None)
+  for name, result in runs.items():
+    adapted, trainable = job.load_run(folder / name, 'best', work.task)
+    yield row(
+      name.replace('lora-', 'LoRA r='),
+      adapted.method.merge(adapted.frozen, trainable),
+      parameters=result['parameters']['trainable'],
+      loss=result['best']['dev/loss'],
+      seconds=sum(result['seconds'].values()),
+    )
 
 
 def table(rows: list[dict]) -> str:
   """The rows as aligned text."""
   everything = max(row['parameters'] for row in rows)
-  lines = [f'{"method":12}{"trained":>10}{"share":>8}{"dev loss":>10}{"seconds":>9}']
+  lines = [f'{"method":12}{"trained":>10}{"share":>8}{"dev loss":>10}{"BLEU":>7}{"seconds":>9}']
   for row in rows:
     seconds = '-' if row['seconds'] is None else f'{row["seconds"]:.0f}'
     share = f'{row["parameters"] / everything:.1%}'
     lines.append(
-      f'{row["method"]:12}{row["parameters"]:10,}{share:>8}{row["loss"]:10.3f}{seconds:>9}'
+      f'{row["method"]:12}{row["parameters"]:10,}{share:>8}{row["loss"]:10.3f}'
+      f'{100 * row["bleu"]:7.1f}{seconds:>9}'
     )
   return '\n'.join(lines)
+
+
+def samples(rows: list[dict]) -> str:
+  """What the model before adaptation, the full and the best LoRA make of three contexts."""
+  before, full, *lora = rows
+  lines = []
+  for number, example in enumerate(before['examples']):
+    lines += ['', f'{"context":12}{example["context"]}']
+    for row in (before, full, min(lora, key=lambda row: row['loss'])):
+      lines.append(f'{row["method"]:12}{row["examples"][number]["generated"]}')
+    lines.append(f'{"reference":12}{example["reference"]}')
+  return '\n'.join(lines[1:])
 
 
 def draw(rows: list[dict], path: Path) -> None:
@@ -103,15 +130,10 @@ def main() -> None:
   print(f'lora_jax demo on {jax.devices()[0].device_kind}; runs in {folder}', file=sys.stderr)
   trained(folder, 'pretrain', 'model=fresh')
   base = f'model={folder / "pretrain"}'
-  rows = [
-    {'method': 'none', 'parameters': 0, 'loss': before_adaptation(folder), 'seconds': None},
-    row('full', trained(folder, 'full', f'{base},method=full')),
-    *(
-      row(f'LoRA r={rank}', trained(folder, f'lora-{rank}', f'{base},method=lora,rank={rank}'))
-      for rank in RANKS
-    ),
-  ]
-  text = f'{table(rows)}\n\n{conclusion(rows)}\n'
+  arguments = {'full': 'method=full'} | {f'lora-{r}': f'method=lora,rank={r}' for r in RANKS}
+  runs = {name: trained(folder, name, f'{base},{arg}') for name, arg in arguments.items()}
+  rows = list(judged(folder, runs))
+  text = f'{table(rows)}\n\n{samples(rows)}\n\n{conclusion(rows)}\n'
   writers.write_text(folder / 'table.txt', text)
   writers.write_json(folder / 'table.json', rows)
   draw(rows, folder / 'demo.png')

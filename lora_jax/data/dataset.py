@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+
+from lora_jax.data.tokenizers import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +61,15 @@ class Dataset:
     )
 
 
+class Prompts(NamedTuple):
+  """What text is generated from: the distinct contexts of a split, in the order of its file."""
+
+  contexts: Sequence[str]
+  ids: Sequence[np.ndarray]  # int32 [length] each: the context and the token that ends it
+  references: Sequence[Sequence[str]]  # all that the split has for each context, at least one
+  groups: Mapping[str, np.ndarray] = types.MappingProxyType({})  # name of a part -> bool [n]
+
+
 class Task(NamedTuple):
   """A dataset with its splits, and how a run on it is judged."""
 
@@ -70,3 +82,8 @@ class Task(NamedTuple):
   higher_is_better: bool
   # (labels [n], predictions [n]) -> scores; predictions are class ids or values, not logits.
   score: Callable[[np.ndarray, np.ndarray], dict[str, float]] | None
+  # For a language model: contexts by split as in `evals`, how texts are scored (metrics/text.py),
+  # and what makes texts of ids.
+  prompts: Mapping[str, Prompts] = types.MappingProxyType({})
+  scoring: str = ''
+  tokenizer: Tokenizer | None = None

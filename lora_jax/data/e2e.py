@@ -12,13 +12,11 @@ whose rules `tokenize` states. Pass `raw=True` to `read` for sentences as they w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
-import numpy as np
-
-from lora_jax.data import sources
-from lora_jax.data.dataset import Dataset, Task
+from lora_jax.data import data_to_text, sources
+from lora_jax.data.data_to_text import Example
+from lora_jax.data.dataset import Task
 from lora_jax.data.tokenizers import Tokenizer
 
 SPLITS = {'train': 'trainset.csv', 'dev': 'devset.csv', 'test': 'testset_w_refs.csv'}
@@ -37,11 +35,6 @@ SLOTS = {
 _MEANING = re.compile(r'\s*([^\[\],]+)\[([^\]]*)\]\s*(?:,|$)')
 
 
-class Example(NamedTuple):
-  context: str  # 'name : Blue Spice | Type : coffee shop | area : city centre'
-  reference: str
-
-
 def load(
   tokenizer: Tokenizer,
   source: str,
@@ -52,36 +45,16 @@ def load(
   evals: Sequence[str] = (),
 ) -> Task:
   """E2E as a language model's task, judged by the loss on target tokens; see `load_task`."""
-  rows = read('train', source, data_dir)
-  if 0 < limit < len(rows):
-    rows = [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))[:limit]]
-  return Task(
-    name='e2e',
-    kind='lm',
-    num_labels=0,
-    train=encode(rows, tokenizer, max_length),
-    evals={
-      split: encode(read(split, source, data_dir), tokenizer, max_length)
-      for split in evals or ('dev',)
-    },
-    metric='loss',
-    higher_is_better=False,
-    score=None,
+  return data_to_text.task(
+    'e2e',
+    read('train', source, data_dir),
+    {split: read(split, source, data_dir) for split in evals or ('dev',)},
+    tokenizer,
+    scoring='e2e',
+    max_length=max_length,
+    limit=limit,
+    seed=seed,
   )
-
-
-def encode(rows: Iterable[Example], tokenizer: Tokenizer, max_length: int) -> Dataset:
-  """BPE(context) + eos + BPE(' ' + reference) + eos, cut on the right; the first eos is context.
-
-  What is cut off is no target either, as in the authors' code (examples/NLG, data_utils.py).
-  """
-  rows = list(rows)
-  eos = np.array([tokenizer.eos_id], np.int32)
-  contexts = tokenizer.encode([row.context for row in rows])
-  # The authors strip a line's end before they cut it at '||', so no reference ends in a space.
-  targets = tokenizer.encode([' ' + row.reference.strip() for row in rows])
-  ids = [np.concatenate([c, eos, t, eos])[:max_length] for c, t in zip(contexts, targets)]
-  return Dataset(ids=ids, target_starts=np.array([len(c) + 1 for c in contexts], np.int32))
 
 
 def read(split: str, source: str, data_dir: str, raw: bool = False) -> list[Example]:
@@ -99,8 +72,7 @@ def read(split: str, source: str, data_dir: str, raw: bool = False) -> list[Exam
       "TFDS has only the cleaned E2E set, whose rows differ from the paper's: use "
       "config.data.source='files' with the official e2e-dataset.zip"
     )
-  if split not in SPLITS:
-    raise ValueError(f'e2e has no split {split!r}{sources.nearest(split, list(SPLITS))}')
+  sources.check_split('e2e', split, SPLITS)
   file = sources.find_text(data_dir, ('e2e-dataset.zip',), SPLITS[split])
   table = sources.read_csv(file, ('mr', 'ref'))
   contexts: dict[str, str] = {}  # Nine references share a meaning on average.
@@ -147,15 +119,3 @@ def tokenize(text: str) -> str:
   # Any other apostrophe at the edge of a word is a quotation mark.
   text = re.sub(r"(?<!\w)'(?!(?:s|m|d|ll|re|ve)\b)|(?<=\w)'(?!\w)", " ' ", text)
   return ' '.join(text.split())
-
-
-def grouped(rows: Iterable[Example]) -> dict[str, list[str]]:
-  """All references of each context, contexts in order of their first row.
-
-  As the authors group them: by identical context, wherever its rows stand (547 contexts of 4672
-  development rows, 630 of 4693 test rows).
-  """
-  groups: dict[str, list[str]] = {}
-  for context, reference in rows:
-    groups.setdefault(context, []).append(reference)
-  return groups

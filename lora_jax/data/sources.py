@@ -8,9 +8,10 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import json
 import pathlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 SOURCES = ('files', 'tfds')
@@ -38,6 +39,19 @@ def check_source(source: str) -> None:
   """Raises ValueError unless `source` is a known one."""
   if source not in SOURCES:
     raise ValueError(f'Unknown data source {source!r}{nearest(source, SOURCES)}')
+
+
+def check_files(task: str, source: str, archives: str) -> None:
+  """Raises ValueError unless `source` is 'files', for a task that is read from them alone."""
+  check_source(source)
+  if source != 'files':
+    raise ValueError(f"{task} is read from {archives} alone: use config.data.source='files'")
+
+
+def check_split(task: str, split: str, known: Iterable[str]) -> None:
+  """Raises ValueError unless `split` is one of a task's."""
+  if split not in (known := list(known)):
+    raise ValueError(f'{task} has no split {split!r}{nearest(split, known)}')
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
@@ -193,6 +207,39 @@ def read_csv(file: Text, columns: Sequence[str]) -> Table:
   except csv.Error as error:
     raise ValueError(f'{file.name}, line {line}: not CSV ({error})') from error
   return Table(file.name, rows, numbers)
+
+
+def read_json(file: Text) -> Any:
+  """What a JSON file holds.
+
+  Raises:
+    ValueError: naming the file and the line where it is damaged.
+  """
+  try:
+    return json.loads(file.text)
+  except json.JSONDecodeError as error:
+    raise ValueError(
+      f'{file.name}, line {error.lineno}: not JSON ({error.msg}); fetch the file again'
+    ) from error
+
+
+def get(value: Any, key: str, kind: type, where: str) -> Any:
+  """`value[key]`, of a type that the file must have there.
+
+  Raises:
+    ValueError: beginning with `where`, if it is missing or of another type.
+  """
+  if key not in expect(value, dict, where):
+    raise ValueError(f'{where}: expected the key {key!r}, found {", ".join(value) or "none"}')
+  return expect(value[key], kind, f'{where}, {key}')
+
+
+def expect(value: Any, kind: type, where: str) -> Any:
+  """The value itself, or a ValueError that begins with `where` if it is of another type."""
+  if not isinstance(value, kind):
+    names = {dict: 'an object', list: 'a list', str: 'a string'}
+    raise ValueError(f'{where}: expected {names[kind]}, found {str(value)[:60]!r}')
+  return value
 
 
 class Prepared(NamedTuple):

@@ -13,16 +13,14 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
-import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
-from lora_jax.data import e2e, sources
+from lora_jax.data import data_to_text, sources
+from lora_jax.data.data_to_text import Example
 from lora_jax.data.dataset import Task
 from lora_jax.data.domains import DOMAINS as DOMAINS
 from lora_jax.data.domains import HELD_OUT as HELD_OUT
 from lora_jax.data.domains import Domain, Slot
-from lora_jax.data.e2e import Example
-from lora_jax.data.tokenizers import Tokenizer
+from lora_jax.data.tokenizers import Tokenizer, train_byte_level
 
 PRETRAIN = tuple(name for name in DOMAINS if name != HELD_OUT)
 TRAIN_ROWS, DEV_ROWS = 2000, 300  # of each domain
@@ -42,23 +40,17 @@ def load(
 
   The rows are the same for every run's seed, which chooses only which of them `limit` keeps.
   """
-  if unknown := [split for split in evals if split not in SPLITS]:
-    raise ValueError(f'synthetic has no split {unknown[0]!r}{sources.nearest(unknown[0], SPLITS)}')
-  train = rows(name, 'train')
-  order = np.random.default_rng(seed).permutation(len(train))
-  if 0 < limit < len(train):
-    order = order[:limit]
-  return Task(
-    name=f'synthetic/{name}',
-    kind='lm',
-    num_labels=0,
-    train=e2e.encode([train[i] for i in order], tokenizer, max_length),
-    evals={
-      split: e2e.encode(rows(name, split), tokenizer, max_length) for split in evals or ('dev',)
-    },
-    metric='loss',
-    higher_is_better=False,
-    score=None,
+  for split in evals:
+    sources.check_split('synthetic', split, SPLITS)
+  return data_to_text.task(
+    f'synthetic/{name}',
+    rows(name, 'train'),
+    {split: rows(name, split) for split in evals or ('dev',)},
+    tokenizer,
+    scoring='synthetic',
+    max_length=max_length,
+    limit=limit,
+    seed=seed,
   )
 
 
@@ -138,18 +130,6 @@ def train_tokenizer(vocab_size: int = 1024) -> Tokenizer:
   The vocabulary is that of a pretrained model: it has seen the words of the new domain, if not the
   domain.
   """
-  backend = tokenizers.Tokenizer(models.BPE())
-  backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-  backend.decoder = decoders.ByteLevel()
-  backend.post_processor = processors.ByteLevel(trim_offsets=False)
-  trainer = trainers.BpeTrainer(
-    vocab_size=vocab_size,
-    special_tokens=['<|endoftext|>'],
-    initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-    show_progress=False,
-  )
-  texts = [row for name in DOMAINS for row in generate(_SEEDS['train'], name, 1000)]
-  backend.train_from_iterator(
-    (text for row in texts for text in (row.context, row.reference)), trainer
-  )
-  return Tokenizer(backend, 'synthetic')
+  rows_of_all = [row for name in DOMAINS for row in generate(_SEEDS['train'], name, 1000)]
+  texts = (text for row in rows_of_all for text in row)
+  return train_byte_level(texts, vocab_size, 'synthetic')

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lora_jax.data import e2e, glue, sources, synthetic
+from lora_jax.data import corpus, dart, e2e, glue, sources, synthetic, webnlg
 from lora_jax.data.dataset import Dataset as Dataset
+from lora_jax.data.dataset import Prompts as Prompts
 from lora_jax.data.dataset import Task as Task
 from lora_jax.data.tokenizers import Tokenizer
 
-TASKS = (*glue.TASKS, 'e2e', *(f'synthetic/{name}' for name in ('pretrain', *synthetic.DOMAINS)))
+FROM_FILES = {'e2e': e2e, 'webnlg': webnlg, 'dart': dart, 'corpus': corpus}
+MADE = tuple(f'synthetic/{name}' for name in ('pretrain', *synthetic.DOMAINS))
+TASKS = (*glue.TASKS, *FROM_FILES, *MADE)
 
 
 def load_task(
@@ -40,8 +43,9 @@ def load_task(
   sources.check_source(source)
   if name in glue.TASKS:
     return glue.load(name, tokenizer, source, data_dir, max_length, limit, seed, evals)
-  if name == 'e2e':
-    return e2e.load(tokenizer, source, data_dir, max_length, limit, seed, evals)
-  if name in TASKS:
+  if name in FROM_FILES:
+    load = FROM_FILES[name].load
+    return load(tokenizer, source, data_dir, max_length, limit, seed, evals)
+  if name in MADE:
     return synthetic.load(name.partition('/')[2], tokenizer, max_length, limit, seed, evals)
   raise ValueError(f'Unknown task {name!r}{sources.nearest(name, TASKS)}')

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import pathlib
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 _FILES = ('tokenizer.json', 'vocab.txt', 'vocab.json', 'merges.txt')
 _OPTIONAL = ('config.json', 'tokenizer_config.json')
@@ -117,6 +117,33 @@ def load_tokenizer(path: str | pathlib.Path) -> Tokenizer:
     f'{path}: expected tokenizer.json, or vocab.txt, or vocab.json and merges.txt; found '
     f'{", ".join(sorted(files)) or "none of them"}'
   )
+
+
+def train_byte_level(texts: Iterable[str], vocab_size: int, name: str) -> Tokenizer:
+  """A byte-level BPE trained on texts: GPT-2's kind, with its end token as id 0.
+
+  Args:
+    vocab_size: at least 257: the bytes and the end token. Of few texts the result may be smaller.
+    name: what errors call it.
+
+  Raises:
+    ValueError: if the size is too small.
+  """
+  alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+  if vocab_size <= len(alphabet):
+    raise ValueError(f'vocab_size must be above {len(alphabet)}, found {vocab_size}')
+  backend = tokenizers.Tokenizer(models.BPE())
+  backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  backend.decoder = decoders.ByteLevel()
+  backend.post_processor = processors.ByteLevel(trim_offsets=False)
+  trainer = trainers.BpeTrainer(
+    vocab_size=vocab_size,
+    special_tokens=['<|endoftext|>'],
+    initial_alphabet=alphabet,
+    show_progress=False,
+  )
+  backend.train_from_iterator(texts, trainer)
+  return Tokenizer(backend, name)
 
 
 def _files(path: pathlib.Path) -> dict[str, bytes]:

@@ -1,1 +1,1 @@
-"""Scores of predictions, in NumPy and SciPy alone."""
+"""Scores of predictions: of classes and values (`glue`), and of texts (`text`)."""

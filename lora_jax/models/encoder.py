@@ -79,9 +79,9 @@ class EncoderLayer(nn.Module):
   def __call__(
     self,
     x: jax.Array,
-    segment_ids: jax.Array | None,
     columns: jax.Array | None,
     *,
+    segment_ids: jax.Array | None,
     deterministic: bool,
   ) -> jax.Array:
     c, std = self.config, self.config.initializer_range
@@ -91,7 +91,7 @@ class EncoderLayer(nn.Module):
       return layers.LayerNorm(c.norm_epsilon, self.options.dtype, name=norm)(x + y)
 
     attention = SelfAttention(c.num_heads, self.options, std=std, output_std=std, name='attention')
-    y = attention(x, segment_ids, columns, deterministic=deterministic)
+    y = attention(x, columns, segment_ids=segment_ids, deterministic=deterministic)
     x = add(layers.take_columns(x, columns), y, 'attention_norm')
     mlp = layers.MLP(
       c.intermediate_size, c.activation, self.options, std=std, output_std=std, name='mlp'
@@ -163,7 +163,7 @@ class Encoder(nn.Module):
     stack = layers.Stack(
       lambda name: EncoderLayer(c, options, name=name), c.num_layers, options, name='encoder'
     )
-    x = stack(x, segment_ids, columns, deterministic=deterministic)
+    x = stack(x, columns, segment_ids=segment_ids, deterministic=deterministic)
     rate = _first(self.classifier_dropout, c.classifier_dropout, options.hidden_dropout)
     logits = heads.HEADS[c.family](
       x,

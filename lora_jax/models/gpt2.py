@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from lora_jax.models import layers
-from lora_jax.models.attention import SelfAttention
+from lora_jax.models.attention import Cached, SelfAttention
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,10 +61,10 @@ class DecoderLayer(nn.Module):
   def __call__(
     self,
     x: jax.Array,
-    segment_ids: jax.Array | None,
     columns: jax.Array | None,
     *,
     deterministic: bool,
+    **inputs: Any,
   ) -> jax.Array:
     c, std = self.config, self.config.initializer_range
     output_std = std * (2 * c.num_layers) ** -0.5  # Of what is added to the residual stream.
@@ -78,7 +78,7 @@ class DecoderLayer(nn.Module):
     attention = SelfAttention(
       c.num_heads, self.options, causal=True, std=std, output_std=output_std, name='attention'
     )
-    y = attention(norm(x, 'attention_norm'), segment_ids, columns, deterministic=deterministic)
+    y = attention(norm(x, 'attention_norm'), columns, deterministic=deterministic, **inputs)
     x = add(layers.take_columns(x, columns), y)
     mlp = layers.MLP(
       c.intermediate_size, c.activation, self.options, std=std, output_std=output_std, name='mlp'
@@ -127,6 +127,7 @@ class GPT2(nn.Module):
     segment_ids: jax.Array | None = None,
     position_ids: jax.Array | None = None,
     readout: jax.Array | None = None,
+    cached: Cached | None = None,
     *,
     deterministic: bool = True,
   ) -> jax.Array:
@@ -136,6 +137,9 @@ class GPT2(nn.Module):
       input_ids, segment_ids, position_ids: int32 [R, L]. Tokens see the earlier tokens of their own
         segment. Without segments a row is one sequence (padding after it changes nothing).
       readout: the columns that predict a wanted token; the others pay for no vocabulary.
+      cached: the keys and values of the collection `cache` are attended to instead of the row's
+        own, which are added to it (models/incremental.py). If that collection is mutable and this
+        is None, it becomes those of the row.
       deterministic: no dropout; otherwise the rng stream `dropout` is needed.
     """
     c, options = self.config, self.options
@@ -146,6 +150,6 @@ class GPT2(nn.Module):
     stack = layers.Stack(
       lambda name: DecoderLayer(c, options, name=name), c.num_layers, options, name='decoder'
     )
-    x = stack(x, segment_ids, readout, deterministic=deterministic)
+    x = stack(x, readout, segment_ids=segment_ids, cached=cached, deterministic=deterministic)
     x = layers.LayerNorm(c.norm_epsilon, options.dtype, name='final_norm')(x)
     return embeddings.attend(x)

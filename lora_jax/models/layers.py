@@ -309,9 +309,10 @@ def positions(
 class Stack(nn.Module):
   """`num_layers` equal layers: `layers_0`, `layers_1`, ..., or one `layers` stacked on axis 0.
 
-  `layer(name)` makes a layer, called with (x, segment_ids, columns, deterministic=). Looped, the
-  last layer gets `columns` and computes no others. Stacked, they are taken from its output; by
-  `cudnn` too, which takes no odd number of queries beside a mask.
+  `layer(name)` makes a layer, called with (x, columns, **inputs). Looped, the last layer gets
+  `columns` and computes no others. Stacked, they are taken from its output; by `cudnn` too, which
+  takes no odd number of queries beside a mask. The collection `cache` is stacked on axis 1: its
+  axis 0 are the rows.
   """
 
   layer: Callable[[str], nn.Module]
@@ -319,18 +320,11 @@ class Stack(nn.Module):
   options: Options
 
   @nn.compact
-  def __call__(
-    self,
-    x: jax.Array,
-    segment_ids: jax.Array | None,
-    columns: jax.Array | None,
-    *,
-    deterministic: bool,
-  ) -> jax.Array:
+  def __call__(self, x: jax.Array, columns: jax.Array | None, **inputs: Any) -> jax.Array:
     policy = REMAT[self.options.remat]
 
     def call(layer: nn.Module, x: jax.Array, columns: jax.Array | None = None) -> jax.Array:
-      return layer(x, segment_ids, columns, deterministic=deterministic)
+      return layer(x, columns, **inputs)
 
     if policy is not None:
       # Inside a scan nothing can be merged with the forward pass, so no barrier is needed.
@@ -342,7 +336,7 @@ class Stack(nn.Module):
       return x if early is not None else take_columns(x, columns)
     scanned = nn.scan(
       lambda layer, x: (call(layer, x), None),
-      variable_axes={'params': 0},
+      variable_axes={'params': 0, 'cache': 1},
       split_rngs={'params': True, 'dropout': True},
       length=self.num_layers,
     )

@@ -55,18 +55,36 @@ def load(config: config_dict.ConfigDict, evals: Sequence[str] = ()) -> Job:
   Raises:
     ValueError: as the data, the checkpoint, the method and `check_ranges` say.
   """
+  return build(config, load_task(config, evals))
+
+
+def load_task(
+  config: config_dict.ConfigDict, evals: Sequence[str] = (), limit: int | None = None
+) -> tasks.Task:
+  """The config's task; `limit` takes the place of the config's."""
   tokenizer = tokenizers.load_tokenizer(config.data.tokenizer or _tokenizer_folder(config))
-  task = tasks.load_task(
+  return tasks.load_task(
     config.task,
     tokenizer,
     source=config.data.source,
     data_dir=config.data.dir,
     max_length=config.data.max_length,
-    limit=config.data.limit,
+    limit=config.data.limit if limit is None else limit,
     seed=config.seed,
     evals=evals,
   )
-  return build(config, task)
+
+
+def load_prompts(config: config_dict.ConfigDict, split: str) -> tasks.Prompts:
+  """The contexts of a split, which need not be one that the run evaluates on.
+
+  Raises:
+    ValueError: if the split has none.
+  """
+  task = load_task(config, (split,), limit=1)
+  if split not in task.prompts:
+    raise ValueError(f'{config.task} has no contexts to generate from in {split!r}')
+  return task.prompts[split]
 
 
 def build(config: config_dict.ConfigDict, task: tasks.Task) -> Job:

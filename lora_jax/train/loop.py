@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import math
@@ -17,7 +18,18 @@ import numpy as np
 from ml_collections import config_dict
 
 from lora_jax.data import batches
-from lora_jax.train import evaluate, feed, job, mesh, optimizer, result, state, step, writers
+from lora_jax.train import (
+  evaluate,
+  feed,
+  generate,
+  job,
+  mesh,
+  optimizer,
+  result,
+  state,
+  step,
+  writers,
+)
 
 
 def train(config: config_dict.ConfigDict, workdir: str | Path) -> dict[str, Any]:
@@ -92,6 +104,11 @@ def run(work: job.Job, workdir: Path) -> dict[str, Any]:
     with clock.measure('evaluation'):
       return dict(evaluate.evaluate(outputs_of, task, held_out))
 
+  decode, texts = config.decode, None
+  if decode.contexts or decode.final:
+    texts = generate.make_generator(work, decode, devices)
+  final = job.load_prompts(config, decode.final) if decode.final else None
+
   # The directory is this run's from here on: a mistake in the config has shown itself by now.
   workdir.mkdir(parents=True, exist_ok=True)
   if not (workdir / 'config.json').exists():
@@ -149,6 +166,11 @@ def run(work: job.Job, workdir: Path) -> dict[str, Any]:
           'train/learning_rate': float(schedule(done - 1)),
           **evaluated(now.trainable),
         }
+        if decode.contexts:
+          with clock.measure('decoding'):
+            scores, examples = generate.sample(work, texts, frozen, now.trainable)
+          record |= scores
+          writer.write_texts(done, examples)
         progress['history'] = [*progress['history'], {'step': done, **record}]
         progress |= {'loss_sum': 0.0, 'losses': 0}
         writer.write(done, record)
@@ -158,9 +180,20 @@ def run(work: job.Job, workdir: Path) -> dict[str, Any]:
         save()
       if interrupted.is_set():
         raise SystemExit(143)  # As a process ended by SIGTERM; the next start goes on from here.
+    generated = None
+    if final:
+      best = checkpoints.restore_trainable(checkpoints.best_step(), trainable)
+      best = jax.device_put(best, mesh.replicated(devices))
+      path = workdir / f'predictions-{decode.final}.txt'
+      with clock.measure('decoding'):
+        generated = generate.report(
+          work, decode, functools.partial(texts, frozen, best), decode.final, final, path
+        )
+      writer.write_texts(done, generated['examples'])
     clock.stop()
 
-  summary = result.make(work, progress, clock.seconds(), training, devices, dropped, code)
+  seconds = clock.seconds()
+  summary = result.make(work, progress, seconds, training, devices, dropped, code, generated)
   writers.write_json(workdir / 'result.json', summary)
   return summary
 

@@ -26,7 +26,7 @@ class Clock:
   """Seconds of a run by what they went into, over all its starts: training, compiling, evaluation.
 
   Compiling is the wall time of the first call with batches of a shape; neither it nor the
-  evaluations are in training's seconds.
+  evaluations are in training's seconds. Decoding has its own, its compilations included.
   """
 
   def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Clock:
   def add(self, seconds: Mapping[str, float]) -> None:
     """Adds what an earlier start of the run counted."""
     for name, value in seconds.items():
-      self._seconds[name] += value
+      self._seconds[name] = self._seconds.get(name, 0.0) + value
 
   def seconds(self) -> dict[str, float]:
     """Seconds so far."""
@@ -62,7 +62,7 @@ class Clock:
     yield
     passed = time.monotonic() - began
     self._running.pop()
-    self._seconds[name] += passed
+    self._seconds[name] = self._seconds.get(name, 0.0) + passed
     self._seconds[self._running[-1]] -= passed
 
   def compiling_if_new(
@@ -90,8 +90,14 @@ def make(
   devices: Mesh,
   dropped: list[str],
   code: str,
+  generated: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-  """The contents of `result.json`; `code` is the commit that the run began with."""
+  """The contents of `result.json`.
+
+  Args:
+    code: the commit that the run began with.
+    generated: the report of the texts that were decoded at the end, if there are any.
+  """
   config, history = work.config, progress['history']
   scores = [score(work.task, record) for record in history]
   best = history[scores.index(max(scores))]
@@ -107,6 +113,7 @@ def make(
     'best': best,
     'last': history[-1],
     'history': history,
+    **({} if generated is None else {'generated': generated}),
     'parameters': {
       'trainable': work.summary.trainable,
       'trainable_without_head': work.summary.trainable - work.summary.head,

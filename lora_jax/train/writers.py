@@ -10,7 +10,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 import tensorboardX
@@ -132,6 +132,14 @@ class Writer:
     self._lines.flush()
     for name, value in metrics.items():
       self._events.add_scalar(name, float(value), step)
+
+  def write_texts(self, step: int, texts: Sequence[Mapping[str, str]]) -> None:
+    """Adds examples to the TensorBoard events: the values of each under their names."""
+    if not self._active:
+      return
+    for number, example in enumerate(texts):
+      lines = [f'**{name}**: {value}' for name, value in example.items()]
+      self._events.add_text(f'examples/{number}', '  \n'.join(lines), step)
 
   def progress(self, step: int, loss: float, examples: int) -> None:
     """Moves the bar; `examples` is a running count, its growth since the last call the rate."""

@@ -1,19 +1,24 @@
 """The configs say what the paper and the authors' scripts say, and refuse what they do not know."""
 
+import importlib
 import re
 
 import pytest
 from absl import flags
 from ml_collections import config_dict, config_flags
 
-from configs import base, e2e, glue
+from configs import base, dart, demo, e2e, glue, pretrain, webnlg
 
+NLG = (e2e, webnlg, dart)
 ALL = [(glue, f'task={task},preset={preset}') for task in glue.TASKS for preset in
        ('paper', 'script', 'small')] + [
   (glue, 'model=roberta-large'), (glue, 'model=roberta-large,preset=dagger'),
   (glue, 'method=full'), (glue, 'method=full,preset=small'), (glue, 'tiny=true'),
   (e2e, ''), (e2e, 'model=gpt2-large,preset=script'), (e2e, 'model=fresh,method=full'),
-  (e2e, 'method=full'), (e2e, 'tiny=true'),
+  (e2e, 'method=full'), (e2e, 'tiny=true'), (e2e, 'model=runs/pretrain,targets=all'),
+  (webnlg, ''), (webnlg, 'preset=script'), (webnlg, 'tiny=true'), (dart, ''),
+  (dart, 'method=full'), (dart, 'tiny=true'), (pretrain, ''), (pretrain, 'tiny=true'),
+  (demo, ''), (demo, 'model=runs/demo/pretrain,rank=8'),
 ]  # fmt: skip
 
 
@@ -100,18 +105,91 @@ def test_small_encoders_train_at_the_settings_of_the_independent_run():
     assert c.cell == ''
 
 
-def test_e2e_settings_are_those_of_table_11():
-  c = e2e.get_config('model=gpt2-large')
-  assert c.cell == 'table 3'
-  assert (c.method.rank, c.method.alpha, c.method.dropout) == (4, 32, 0.1)
+# Table 11: weight decay, dropout, label smoothing, length penalty; then the table of results.
+TABLE_11 = {
+  e2e: (0.01, 0.1, 0.1, 0.9, 'table 3'),
+  webnlg: (0.01, 0.1, 0.1, 0.8, 'table 14'),
+  dart: (0.0, 0.0, 0.0, 0.8, 'table 13'),
+}
+
+
+@pytest.mark.parametrize('module', NLG)
+@pytest.mark.parametrize('size', ['medium', 'large'])
+def test_settings_of_gpt2_are_those_of_table_11(module, size):
+  c = module.get_config(f'model=gpt2-{size}')
+  weight_decay, dropout, smoothing, length_penalty, cell = TABLE_11[module]
+  assert (c.experiment, c.task, c.cell) == (*[module.__name__.rpartition('.')[2]] * 2, cell)
+  assert (c.method.rank, c.method.alpha, c.method.dropout) == (4, 32, dropout)
+  assert c.method.targets == ('.*/(query|value)',)
   assert (c.optim.lr, c.optim.warmup_steps, c.optim.schedule) == (2e-4, 500, 'linear')
-  assert (c.optim.weight_decay, c.optim.eps, c.optim.beta2, c.optim.clip) == (0.01, 1e-6, 0.999, 0)
-  assert (c.train.batch_size, c.train.epochs, c.train.label_smoothing) == (8, 5, 0.1)
+  assert (c.optim.eps, c.optim.beta1, c.optim.beta2, c.optim.clip) == (1e-6, 0.9, 0.999, 0)
+  assert (c.optim.weight_decay, c.train.label_smoothing) == (weight_decay, smoothing)
+  assert (c.train.batch_size, c.train.epochs) == (8, 5)
   assert (c.model.hidden_dropout, c.model.attention_dropout, c.data.max_length) == (0, 0, 512)
-  s = e2e.get_config('model=gpt2-large,preset=script')
+  d = c.decode
+  assert (d.strategy, d.beams, d.length_penalty) == ('beam', 10, length_penalty)
+  assert (d.no_repeat_ngram, d.max_tokens, d.final) == (4, 64, 'test')
+  assert d.stop == ('<|endoftext|>', '\n\n')
+
+  s = module.get_config(f'model=gpt2-{size},preset=script')
   assert (s.seed, s.eval.every_steps, s.checkpoint.every_steps) == (110, 2000, 1000)
+  assert s.decode.length_penalty == 0.8
   changed = {path for (path, a), (_, b) in zip(leaves(c), leaves(s)) if a != b}
-  assert changed == {'preset', 'seed', 'eval.every_steps', 'checkpoint.every_steps'}
+  assert changed - {'decode.length_penalty'} == {
+    'preset', 'seed', 'eval.every_steps', 'checkpoint.every_steps',
+  }  # fmt: skip
+  assert ('decode.length_penalty' in changed) == (module is e2e)
+
+
+@pytest.mark.parametrize('module', NLG)
+def test_a_model_that_is_no_gpt2_by_name_is_small(module):
+  for name in ('runs/pretrain', './gpt2-mine', 'fresh'):
+    assert module.get_config(f'model={name}').preset == 'small'
+  for name in ('gpt2', '/models/gpt2-medium/', 'openai-community/gpt2-xl'):
+    assert module.get_config(f'model={name}').preset == 'paper'
+  assert module.get_config('model=runs/pretrain,preset=paper').optim.lr == 2e-4
+  lora, full = (module.get_config(f'model=runs/pretrain,method={m}') for m in ('lora', 'full'))
+  assert lora.cell == full.cell == ''
+  assert (lora.method.rank, lora.method.alpha, lora.method.dropout) == (4, 32, 0)
+  # What the two differ in besides the method is the rate alone.
+  differing = {path for path, value in leaves(lora) if dict(leaves(full)).get(path) != value}
+  assert {path for path in differing if not path.startswith('method.')} == {'optim.lr'}
+  # The positions that pretraining has trained.
+  assert lora.data.max_length <= pretrain.get_config().data.max_length
+
+
+def test_targets_are_attention_matrices_and_nothing_of_the_mlp():
+  paths = [f'decoder/layers_0/{name}' for name in (
+    'attention/query', 'attention/key', 'attention/value', 'attention/output', 'mlp/up', 'mlp/down',
+    'mlp/output', 'attention_norm',
+  )]  # fmt: skip
+  matched = lambda arg: [
+    path.rpartition('/')[2]
+    for path in paths
+    if any(re.fullmatch(pattern, path) for pattern in e2e.get_config(arg).method.targets)
+  ]
+  assert matched('targets=qv') == matched('') == ['query', 'value']
+  assert matched('targets=all') == ['query', 'key', 'value', 'output']
+  assert e2e.get_config('targets=all').cell == ''
+
+
+def test_the_base_model_is_trained_on_the_corpus_and_its_vocabulary():
+  c = pretrain.get_config('tokenizer=runs/v=8k,x/tokenizer')
+  assert (c.task, c.model.name, c.method.name) == ('corpus', 'fresh', 'full')
+  assert c.data.tokenizer == 'runs/v=8k,x/tokenizer'
+  fresh = c.model.fresh
+  assert (fresh.num_layers, fresh.hidden_size, fresh.num_heads) == (6, 384, 6)
+  assert (fresh.vocab_size, fresh.max_positions) == (8192, 512)
+  assert c.train.batch_size * c.data.max_length == 4096
+  toy = pretrain.get_config('tiny=true')
+  assert toy.data.limit and toy.model.fresh.num_layers == 2
+  assert toy.data.max_length <= toy.model.fresh.max_positions
+  assert list(pretrain.sweep()) == [{'seed': 0}]
+
+
+def test_the_demo_decodes_the_domain_it_is_adapted_to_within_its_positions():
+  base_model, adapted = demo.get_config(), demo.get_config('model=runs/demo/pretrain')
+  assert adapted.decode.max_tokens + 44 <= base_model.model.fresh.max_positions
 
 
 def test_a_fresh_gpt2_is_the_small_one_with_gpt2s_vocabulary():
@@ -122,7 +200,7 @@ def test_a_fresh_gpt2_is_the_small_one_with_gpt2s_vocabulary():
   )  # fmt: skip
 
 
-@pytest.mark.parametrize('module', [glue, e2e])
+@pytest.mark.parametrize('module', [glue, *NLG])
 def test_tiny_is_a_toy_from_scratch_unless_a_model_is_named(module):
   toy = module.get_config('tiny=true')
   assert toy.model.name == 'fresh' and toy.model.fresh.num_layers == 2
@@ -173,7 +251,15 @@ def test_a_folder_of_roberta_large_takes_its_rows():
     (glue, 'tiny=yes', "tiny is true or false, found 'yes'"),
     (e2e, 'model=gpt2-meduim', 'Did you mean gpt2-medium'),
     (e2e, 'task=webnlg', "Unknown task 'webnlg'"),
-    (e2e, 'preset=small', 'Known: paper, script'),
+    (e2e, 'preset=smal', 'Did you mean small.*Known: paper, script, small'),
+    (webnlg, 'modle=gpt2', "Unknown key 'modle'.*Did you mean model"),
+    (webnlg, 'method=lroa', 'Did you mean lora'),
+    (dart, 'task=drt', "Unknown task 'drt'. Did you mean dart"),
+    (dart, 'targets=qkvo', "Unknown targets 'qkvo'.*Known: qv, all"),
+    (e2e, 'targets=all,method=full', 'targets=all is for method=lora, found method=full'),
+    (pretrain, 'tokeniser=x', "Unknown key 'tokeniser'.*Did you mean tokenizer"),
+    (pretrain, 'tiny=maybe', "tiny is true or false, found 'maybe'"),
+    (demo, 'rnak=4', "Unknown key 'rnak'.*Did you mean rank"),
   ],
 )
 def test_what_is_unknown_is_refused_with_the_nearest_name(module, arg, message):
@@ -181,7 +267,7 @@ def test_what_is_unknown_is_refused_with_the_nearest_name(module, arg, message):
     module.get_config(arg)
 
 
-@pytest.mark.parametrize(('module', 'seeds'), [(glue, 5), (e2e, 3)])
+@pytest.mark.parametrize(('module', 'seeds'), [(glue, 5), *((module, 3) for module in NLG)])
 def test_a_sweep_yields_overrides_that_the_config_takes(module, seeds):
   runs = list(module.sweep())
   assert [run['seed'] for run in runs] == list(range(seeds))
@@ -218,10 +304,9 @@ def test_flags_set_fields_and_refuse_unknown_ones(monkeypatch):
     parse('--config=configs/glue.py', '--config.optim.warmup_rati=0.1')
 
 
-@pytest.mark.parametrize('module', [glue, e2e])
+@pytest.mark.parametrize('module', [glue, *NLG, pretrain, demo])
 def test_the_commands_of_a_docstring_name_configs_that_exist(module):
-  found = re.findall(r'--config=configs/(\w+)\.py:(\S+)', module.__doc__)
-  assert found
+  found = re.findall(r'--config=configs/(\w+)\.py(?::(\S+))?', module.__doc__)
+  assert module.__name__.rpartition('.')[2] in [name for name, _ in found]
   for name, arg in found:
-    assert {'glue': glue, 'e2e': e2e}[name] is module
-    module.get_config(arg)
+    importlib.import_module(f'configs.{name}').get_config(arg)

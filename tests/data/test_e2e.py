@@ -1,9 +1,8 @@
 import zipfile
 
-import numpy as np
 import pytest
 
-from lora_jax.data import e2e, load_task, load_tokenizer
+from lora_jax.data import data_to_text, e2e, load_task, load_tokenizer
 
 MEANING = (
   'name[Blue Spice], eatType[coffee shop], priceRange[more than £30], area[city centre], '
@@ -61,26 +60,6 @@ def test_spaces_round_punctuation(written, spaced):
   assert e2e.tokenize(spaced) == spaced
 
 
-def test_examples_read_out_the_reference_and_its_end(gpt2):
-  rows = [e2e.Example(CONTEXT, 'Blue Spice is closed .'), e2e.Example('name : a', 'b')]
-  data = e2e.encode(rows, gpt2, max_length=512)
-  for ids, start, row in zip(data.ids, data.target_starts, rows):
-    assert gpt2.decode(ids[: start - 1]) == row.context
-    assert gpt2.decode(ids[start:-1]) == ' ' + row.reference
-    assert ids[start - 1] == ids[-1] == gpt2.eos_id
-  assert data.ids[0].dtype == np.int32
-  assert data.readouts.tolist() == [len(i) - s for i, s in zip(data.ids, data.target_starts)]
-
-
-@pytest.mark.parametrize('cut', [5, 100, 120])
-def test_overlong_examples_are_cut_on_the_right(cut, gpt2):
-  row = e2e.Example(CONTEXT, 'Blue Spice is closed .')
-  whole = e2e.encode([row], gpt2, max_length=512)
-  part = e2e.encode([row], gpt2, max_length=cut)
-  np.testing.assert_array_equal(part.ids[0], whole.ids[0][:cut])
-  assert part.readouts[0] == max(0, len(part.ids[0]) - whole.target_starts[0])
-
-
 def test_csv_with_quotes_line_breaks_and_a_byte_order_mark(tmp_path):
   text = f'\ufeffmr,ref\r\n"{MEANING}","Blue ""Spice"" is\r\n  closed."\r\nname[a],b\r\n'
   write(tmp_path, text)
@@ -93,11 +72,6 @@ def test_csv_with_quotes_line_breaks_and_a_byte_order_mark(tmp_path):
     archive.write(tmp_path / 'trainset.csv', 'e2e-dataset/trainset.csv')
   (tmp_path / 'trainset.csv').unlink()
   assert e2e.read('train', 'files', tmp_path) == rows
-
-
-def test_references_are_grouped_wherever_their_rows_stand():
-  rows = [e2e.Example('a', '1'), e2e.Example('b', '2'), e2e.Example('a', '3')]
-  assert e2e.grouped(rows) == {'a': ['1', '3'], 'b': ['2']}
 
 
 @pytest.mark.parametrize(
@@ -136,7 +110,7 @@ def test_what_tfds_cannot_give_is_said(gpt2):
 )
 def test_real_files(split, size, contexts, shared_data):
   rows = e2e.read(split, 'files', shared_data)
-  groups = e2e.grouped(rows)
+  groups = data_to_text.grouped(rows)
   assert (len(rows), len(groups)) == (size, contexts)
   assert sum(map(len, groups.values())) == size
   if split == 'test':
@@ -149,6 +123,14 @@ def test_real_files(split, size, contexts, shared_data):
 @pytest.mark.real_data
 def test_real_task(shared_data):
   tokenizer = load_tokenizer(shared_data / 'tokenizer-gpt2.zip')
-  task = load_task('e2e', tokenizer, data_dir=str(shared_data), limit=100)
+  task = load_task('e2e', tokenizer, data_dir=str(shared_data), limit=100, evals=('dev', 'test'))
   assert (task.kind, task.metric, task.higher_is_better) == ('lm', 'loss', False)
-  assert (len(task.train), list(task.evals), len(task.evals['dev'])) == (100, ['dev'], 4672)
+  assert (len(task.train), list(task.evals), len(task.evals['dev'])) == (100, ['dev', 'test'], 4672)
+  assert task.scoring == 'e2e' and list(task.prompts) == ['dev', 'test']
+  assert [len(task.prompts[split].contexts) for split in ('dev', 'test')] == [547, 630]
+  assert [sum(map(len, p.references)) for p in task.prompts.values()] == [4672, 4693]
+  first = task.prompts['test']
+  assert first.contexts[0] == 'name : Blue Spice | Type : coffee shop | area : city centre'
+  assert first.references[0] == ['A coffee shop in the city centre area called Blue Spice .',
+                                 'Blue Spice is a coffee shop in city centre .']  # fmt: skip
+  assert first.ids[0][-1] == 50256 and tokenizer.decode(first.ids[0][:-1]) == first.contexts[0]

@@ -95,6 +95,10 @@ def test_task_is_one_of_a_language_model(tokenizer):
   ids, start = task.train.ids[0], task.train.target_starts[0]
   assert tokenizer.decode(ids[:start]).startswith('name : ')
   assert tokenizer.decode(ids[start:]).endswith(' .')
+  prompts = task.prompts['dev']
+  assert (task.scoring, list(task.prompts), len(task.evals['dev'])) == ('synthetic', ['dev'], 300)
+  assert sum(map(len, prompts.references)) == 300
+  assert max(map(len, prompts.ids)) + 64 <= 128  # The demo's positions.
   other = load_task('synthetic/recipes', tokenizer, max_length=128, limit=50, seed=1)
   assert [x.tolist() for x in other.train.ids] != [x.tolist() for x in task.train.ids]
   assert [x.tolist() for x in other.evals['dev'].ids] == [x.tolist() for x in task.evals['dev'].ids]

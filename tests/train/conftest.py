@@ -87,6 +87,7 @@ def make_language_model(tmp_path_factory):
       'data.row_length': 128,
       'data.max_shapes': 1,
       'train.epochs': 3,
+      'decode.contexts': 0,
       'mesh.data': 1,
       **overrides,
     }

@@ -1,0 +1,37 @@
+"""Generates texts: `python -m experiments.generate --workdir=DIR --split=test --out=FILE`.
+
+Writes a line for each distinct context of the split, in the order of its file, and prints JSON: the
+scores, the settings of decoder and scorer, examples. The run's own decoding settings are changed by
+`--decode=length_penalty=0.8,beams=4`.
+"""
+
+import json
+
+from absl import flags
+
+from configs import base
+from experiments import cli
+from lora_jax.train import generate, job, writers
+
+WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory.', required=True)
+SPLIT = flags.DEFINE_string('split', 'test', "Split of the run's task.")
+OUT = flags.DEFINE_string('out', None, 'File of the texts.', required=True)
+WHICH = flags.DEFINE_enum('which', 'best', ['best', 'last'], 'Which checkpoint.')
+DECODE = flags.DEFINE_list('decode', [], 'Changes to config.decode: beams=4,length_penalty=0.8.')
+
+
+def main() -> None:
+  decode = base.base().decode.lock()
+  decode.update(job.read_config(WORKDIR.value).get('decode', {}))
+  for change in DECODE.value:
+    name, _, value = change.partition('=')
+    base.check('setting of --decode', name, decode)
+    decode[name] = type(decode[name])(value)
+  report = generate.generate_run(
+    WORKDIR.value, decode, split=SPLIT.value, out=OUT.value, which=WHICH.value
+  )
+  print(json.dumps(writers.to_json(report), indent=2, ensure_ascii=False))
+
+
+if __name__ == '__main__':
+  cli.run(main)

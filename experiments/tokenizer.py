@@ -1,0 +1,24 @@
+"""Trains the vocabulary of the corpus: `python -m experiments.tokenizer --data_dir=DIR --out=DIR`.
+
+Writes `tokenizer.json`, a byte-level BPE, into the folder `--out`; the pretraining config and what
+is built on its run read it from there.
+"""
+
+from absl import flags, logging
+
+from experiments import cli
+from lora_jax.data import corpus
+
+DATA_DIR = flags.DEFINE_string('data_dir', None, 'Folder of the official archives.', required=True)
+OUT = flags.DEFINE_string('out', 'runs/tokenizer', 'Folder to write to.')
+VOCAB_SIZE = flags.DEFINE_integer('vocab_size', 8192, 'Entries, the end token included.')
+
+
+def main() -> None:
+  tokenizer = corpus.train_tokenizer(DATA_DIR.value, VOCAB_SIZE.value)
+  tokenizer.save(OUT.value)
+  logging.info('%d entries in %s/tokenizer.json', tokenizer.vocab_size, OUT.value)
+
+
+if __name__ == '__main__':
+  cli.run(main)

@@ -1,0 +1,33 @@
+"""ROUGE-L and CIDEr as the E2E challenge computes them: pycocoevalcap's, over PTB tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+Tokens = tuple[Sequence[str], Sequence[Sequence[str]]]  # predictions, references of each
+
+
+def rouge_l(tokens: Tokens) -> float:
+  """ROUGE-L in [0, 1], the mean over segments; beta 1.2.
+
+  Of a segment's references the best precision and the best recall are taken, each by itself.
+  """
+  from pycocoevalcap.rouge.rouge import Rouge
+
+  return float(Rouge().compute_score(*_by_segment(tokens))[0])
+
+
+def cider(tokens: Tokens) -> float:
+  """CIDEr (4-grams, sigma 6) in [0, 10], the mean over segments.
+
+  N-grams are weighted by how few segments' references have them: that of a single segment is 0.
+  """
+  from pycocoevalcap.cider.cider import Cider
+
+  return float(Cider().compute_score(*_by_segment(tokens))[0])
+
+
+def _by_segment(tokens: Tokens) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
+  predictions, references = tokens
+  wanted = {i: list(texts) for i, texts in enumerate(references)}
+  return wanted, {i: [text] for i, text in enumerate(predictions)}

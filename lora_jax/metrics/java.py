@@ -1,0 +1,180 @@
+"""The two Java programs that scores need: METEOR 1.5 and the Stanford PTB tokenizer.
+
+Their archives come with pycocoevalcap. Its own wrappers are not used: they leave a process and its
+pipes open when Java dies, and write into the package's folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+# A program that has not ended by then hangs; METEOR scores 5000 segments in 15 s.
+SECONDS = 900
+
+_INSTALL = 'Install Java 8 or newer, for instance by: apt install default-jre-headless'
+# One thread for garbage: the rest of the scores are computed beside it.
+_OPTIONS = ('-XX:+UseSerialGC', '-Xmx2G')
+# What Java or the tokenizer takes for the end of a line.
+_BREAKS = re.compile('[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+')
+
+
+class Unavailable(Exception):
+  """Why a score cannot be computed on this machine, and what to do about it."""
+
+
+def version() -> str:
+  """What `java -version` says of itself: `openjdk version "17.0.15" 2025-04-15`.
+
+  Raises:
+    Unavailable: if there is no Java, or it does not start.
+  """
+  said = _run([*_java(), '-version']).stderr.splitlines()
+  # Before it may stand which options it has picked up from the environment.
+  return next((line for line in said if 'version' in line), 'unknown')
+
+
+def ptb_tokens(texts: Sequence[str]) -> list[str]:
+  """Each text as the PTB tokenizer's words, lower-cased, without punctuation, joined by spaces.
+
+  Raises:
+    Unavailable: if Java is missing or fails.
+  """
+  from pycocoevalcap.tokenizer import ptbtokenizer
+
+  archive = pathlib.Path(ptbtokenizer.__file__).with_name(ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR)
+  command = [*_java(), *_OPTIONS, '-cp', str(archive), 'edu.stanford.nlp.process.PTBTokenizer']
+  command += ['-preserveLines', '-lowerCase']  # UTF-8 in any locale, as METEOR.
+  lines = [_BREAKS.sub(' ', text) for text in texts]
+  done = _run(command, ''.join(line + '\n' for line in lines))
+  answers = done.stdout.split('\n')[:-1]
+  if len(answers) != len(lines):
+    raise Unavailable(
+      f'the PTB tokenizer answered {len(lines)} lines with {len(answers)}: {_last(done.stderr)}'
+    )
+  left_out = frozenset(ptbtokenizer.PUNCTUATIONS)
+  kept = lambda line: ' '.join(word for word in line.rstrip().split(' ') if word not in left_out)
+  return [kept(line) for line in answers]
+
+
+def meteor(texts: Callable[[], tuple[Sequence[str], Sequence[Sequence[str]]]]) -> float:
+  """Corpus METEOR 1.5 (English, -norm) in [0, 1].
+
+  Args:
+    texts: gives predictions and references; called while Java reads its tables, which takes most
+      of the time of a small set.
+
+  Raises:
+    Unavailable: if Java is missing or fails.
+  """
+  from pycocoevalcap.meteor import meteor as wrapper
+
+  archive = pathlib.Path(wrapper.__file__).with_name(wrapper.METEOR_JAR)
+  command = [*_java(), *_OPTIONS, '-jar', str(archive), '-', '-', '-stdio', '-l', 'en', '-norm']
+  with _running(command) as ask:
+    statistics = []
+    for prediction, references in zip(*texts()):
+      # The program's own separator is not taken for text.
+      fields = [text.replace('|||', '').replace('  ', ' ') for text in (*references, prediction)]
+      statistics.append(ask(' ||| '.join(['SCORE', *fields])))
+    ask(' ||| '.join(['EVAL', *statistics]))
+    for _ in statistics[1:]:  # One score per segment, then that of all.
+      ask()
+    return float(ask())
+
+
+@contextlib.contextmanager
+def _running(command: Sequence[str]) -> Iterator[Callable[..., str]]:
+  """A program that answers lines: `ask(line)` gives its next line, `ask()` without a question.
+
+  It is gone with all its pipes when the block is left, however it is left.
+  """
+  with tempfile.TemporaryFile() as errors:
+    try:
+      process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        encoding='utf-8',
+        errors='replace',
+      )
+    except OSError as error:
+      raise Unavailable(f'Java does not start ({error}). {_INSTALL}') from error
+    expired = threading.Event()
+
+    def stop() -> None:
+      expired.set()
+      process.kill()
+
+    watchdog = threading.Timer(SECONDS, stop)
+    watchdog.daemon = True
+    watchdog.start()
+
+    def ask(line: str | None = None) -> str:
+      if line is not None:
+        process.stdin.write(_BREAKS.sub(' ', line) + '\n')
+        process.stdin.flush()
+      answer = process.stdout.readline().strip()
+      # Anything but numbers is a message; the end of the stream is ''.
+      if not answer[:1].isdigit():
+        raise OSError(answer)
+      return answer
+
+    try:
+      yield ask
+    except OSError as error:
+      process.kill()
+      process.wait()
+      errors.seek(0)
+      said = f'{errors.read().decode("utf-8", "replace")}\n{error}'
+      if expired.is_set():
+        said = f'stopped because it had not ended within {SECONDS} s'
+      raise Unavailable(_failed(command, process.returncode, said)) from error
+    finally:
+      watchdog.cancel()
+      process.kill()
+      process.communicate()
+
+
+def _run(command: Sequence[str], text: str = '') -> subprocess.CompletedProcess[str]:
+  try:
+    done = subprocess.run(
+      command,
+      input=text,
+      capture_output=True,
+      encoding='utf-8',
+      errors='replace',
+      timeout=SECONDS,
+    )
+  except (OSError, subprocess.TimeoutExpired) as error:
+    raise Unavailable(f'Java does not run ({error}). {_INSTALL}') from error
+  if done.returncode:
+    raise Unavailable(_failed(command, done.returncode, done.stderr))
+  return done
+
+
+def _failed(command: Sequence[str], status: int, said: str) -> str:
+  return f'{command[0]} ended with status {status}: {_last(said)}. {_INSTALL}'
+
+
+def _last(said: str) -> str:
+  lines = [line.strip() for line in said.splitlines() if line.strip()]
+  # A traceback of Java says what happened first.
+  return next(
+    (line for line in lines if 'rror' in line or 'xception' in line), ' '.join(lines[-1:])
+  )
+
+
+def _java() -> list[str]:
+  path = shutil.which('java')
+  if path is None:
+    raise Unavailable(f'no `java` on PATH ({os.environ.get("PATH", "")}). {_INSTALL}')
+  return [path]

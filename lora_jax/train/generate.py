@@ -1,0 +1,210 @@
+"""Texts of a run: from the contexts of a split to predictions and their scores."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import config_dict
+
+from lora_jax import generation
+from lora_jax.data import dataset, tasks
+from lora_jax.data.tokenizers import Tokenizer
+from lora_jax.metrics import text
+from lora_jax.models import incremental
+from lora_jax.train import job, mesh, writers
+
+Texts = Callable[[Any, Any, dataset.Prompts], list[str]]
+EXAMPLES = 3
+
+
+def make_generator(
+  work: job.Job, decode: config_dict.ConfigDict, devices: jax.sharding.Mesh
+) -> Texts:
+  """A function `texts(frozen, trainable, prompts)`: a text for each prompt, on one line.
+
+  A text ends before the first of `decode.stop`. Of a context that leaves less than
+  `decode.max_tokens` of the model's room the end is kept, as the authors' code does
+  (examples/NLG, gpt2_beam.py).
+
+  Args:
+    work: the job whose model it is.
+    decode: the config's section.
+    devices: contexts are split over all of them.
+
+  Raises:
+    ValueError: for a task that has no contexts, and settings out of range.
+  """
+  tokenizer = work.task.tokenizer
+  if not work.task.prompts:
+    raise ValueError(
+      f'{work.task.name} has no contexts to generate from: leave config.decode.contexts at 0 and '
+      "config.decode.final at ''"
+    )
+  chosen = settings(decode, tokenizer, work.config.seed)
+  room = min(work.config.data.max_length, work.model.config.max_positions) - chosen.max_tokens
+  if room < 1:
+    raise ValueError(
+      f'config.decode.max_tokens={chosen.max_tokens} leaves no room for a context: '
+      f'{room + chosen.max_tokens} tokens in all (config.data.max_length, or the model)'
+    )
+  decoder = generation.make_decoder(
+    language_model(work.apply, chosen),
+    chosen,
+    batch_size=-(-decode.batch_size // devices.size) * devices.size,
+    sharding=mesh.evaluation_rows(devices),
+  )
+
+  def texts(frozen: Any, trainable: Any, prompts: dataset.Prompts) -> list[str]:
+    found = decoder((frozen, trainable), [ids[-room:] for ids in prompts.ids])
+    return [plain(tokenizer, one.tokens, decode.stop) for one in found]
+
+  return texts
+
+
+def language_model(
+  apply: Callable[..., Any], chosen: generation.Settings
+) -> generation.LanguageModel:
+  """A bound model as what is decoded; its parameters are (frozen, trainable)."""
+  bound = lambda params: functools.partial(apply, *params)
+  room = dict(beams=chosen.width, max_tokens=chosen.max_tokens)
+  return generation.LanguageModel(
+    lambda params, ids, lengths: incremental.prefill(bound(params), ids, lengths, **room),
+    lambda params, *state: incremental.step(bound(params), *state),
+  )
+
+
+def settings(
+  decode: config_dict.ConfigDict, tokenizer: Tokenizer, seed: int
+) -> generation.Settings:
+  """The decoder's settings; of the stop texts those that the vocabulary has as one token."""
+  names = {field.name for field in dataclasses.fields(generation.Settings)} - {'end_ids', 'seed'}
+  stops = tokenizer.encode(list(decode.stop))
+  ends = {int(ids[0]) for ids in stops if len(ids) == 1} | {tokenizer.eos_id}
+  return generation.Settings(
+    **{name: decode[name] for name in names}, end_ids=tuple(sorted(ends)), seed=seed
+  )
+
+
+def plain(tokenizer: Tokenizer, tokens: np.ndarray, stops: Sequence[str]) -> str:
+  """The text of generated tokens, before the first stop, with single spaces."""
+  found = tokenizer.decode(tokens, skip_special=False)
+  return ' '.join(min((found.split(stop)[0] for stop in stops), key=len, default=found).split())
+
+
+def subset(prompts: dataset.Prompts, n: int) -> dataset.Prompts:
+  """n of the prompts, evenly spaced; all of them if there are no more."""
+  chosen = np.unique(np.linspace(0, len(prompts.ids) - 1, min(n, len(prompts.ids))).astype(int))
+  take = lambda values: [values[i] for i in chosen]
+  return dataset.Prompts(
+    take(prompts.contexts),
+    take(prompts.ids),
+    take(prompts.references),
+    {name: np.asarray(part)[chosen] for name, part in prompts.groups.items()},
+  )
+
+
+def score(
+  task: tasks.Task, prompts: dataset.Prompts, texts: Sequence[str], metrics: Sequence[str] = ()
+) -> dict[str, Any]:
+  """The report of `metrics.text.score` as a dict; `parts` has the scores of each part."""
+  report = text.score(task.scoring, texts, prompts.references, metrics)._asdict()
+  report['parts'] = {
+    name: text.score(
+      task.scoring,
+      [texts[i] for i in np.flatnonzero(part)],
+      [prompts.references[i] for i in np.flatnonzero(part)],
+      metrics,
+    ).scores
+    for name, part in prompts.groups.items()
+  }
+  return report
+
+
+def examples(prompts: dataset.Prompts, texts: Sequence[str]) -> list[dict[str, str]]:
+  """A few contexts with what was generated and the first reference."""
+  few = subset(prompts, EXAMPLES)
+  generated = dict(zip(prompts.contexts, texts))
+  return [
+    {'context': context, 'generated': generated[context], 'reference': references[0]}
+    for context, references in zip(few.contexts, few.references)
+  ]
+
+
+def sample(
+  work: job.Job, texts: Texts, frozen: Any, trainable: Any
+) -> tuple[dict[str, float], list[dict[str, str]]]:
+  """`split/bleu` of the config's number of contexts of the first held-out split, and examples."""
+  split, prompts = next(iter(work.task.prompts.items()))
+  prompts = subset(prompts, work.config.decode.contexts)
+  found = texts(frozen, trainable, prompts)
+  scores = score(work.task, prompts, found, ('bleu',))['scores']
+  return {f'{split}/{name}': value for name, value in scores.items()}, examples(prompts, found)
+
+
+def report(
+  work: job.Job,
+  decode: config_dict.ConfigDict,
+  texts: Callable[[dataset.Prompts], list[str]],
+  split: str,
+  prompts: dataset.Prompts,
+  path: Path,
+) -> dict[str, Any]:
+  """Decodes all contexts of a split, writes a text per line to `path`, and scores them.
+
+  Beside it goes `references-SPLIT.txt`: what was scored against, a blank line after each context.
+
+  Returns:
+    The settings of decoder and scorer, scores, examples, and seconds of decoding with compiling.
+  """
+  began = time.monotonic()
+  found = texts(prompts)
+  seconds = time.monotonic() - began
+  writers.write_text(path, '\n'.join(found) + '\n')
+  line = lambda reference: ' '.join(reference.split()) + '\n'
+  groups = [''.join(map(line, references)) for references in prompts.references]
+  writers.write_text(path.with_name(f'references-{split}.txt'), '\n'.join(groups))
+  return {
+    'split': split,
+    'contexts': len(prompts.ids),
+    'seconds': seconds,
+    'decode': dataclasses.asdict(settings(decode, work.task.tokenizer, work.config.seed)),
+    **score(work.task, prompts, found),
+    'examples': examples(prompts, found),
+  }
+
+
+def generate_run(
+  workdir: str | Path,
+  decode: config_dict.ConfigDict,
+  *,
+  split: str,
+  out: str | Path,
+  which: str = 'best',
+) -> dict[str, Any]:
+  """As `report`, for a run directory, on all devices.
+
+  Args:
+    workdir: the run directory.
+    decode: how texts are generated, as the config's section of that name.
+    split: of the run's task.
+    out: where the texts are written.
+    which: `best` or `last` checkpoint.
+
+  Raises:
+    ValueError: if the folder is no run directory, the task has no contexts, or the split is none.
+  """
+  work, trainable = job.load_run(workdir, which)
+  devices = mesh.make_mesh()
+  texts = make_generator(work, decode, devices)
+  prompts = job.load_prompts(work.config, split)
+  frozen = mesh.place_frozen(work.frozen, devices)
+  trainable = jax.device_put(trainable, mesh.replicated(devices))
+  texts = functools.partial(texts, frozen, trainable)
+  return report(work, decode, texts, split, prompts, Path(out))

@@ -1,0 +1,131 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lora_jax.data import corpus, e2e, load_task, load_tokenizer, sources, tokenizers
+
+WIKITEXT = """ \n = First title = \n \n A 17th @-@ place <unk> of 30 @,@ 000 , or 1 @.@ 5 .
+ They don 't , and Don 't say ' so ' .\n \n = = A part = = \n \n = Played , W = \n It ended .
+ \n = Second ( 2 @-@ 3 ) = \n \n Another .\n"""
+FIRST = (
+  ' First title\n\n A 17th - place _ of 30,000 , or 1.5 .\n\n'
+  " They do n't , and Do n't say ' so ' .\n\n A part\n\n Played , W\n\n It ended ."
+)
+WEBNLG = {
+  'category': 'City',
+  'modifiedtripleset': [{'subject': 'a', 'property': 'b', 'object': 'c'}],
+  'lexicalisations': [
+    {'comment': 'good', 'lex': "It's a well-known city, isn't it?"},
+    {'comment': 'toFix', 'lex': 'Not this.'},
+  ],
+}
+TEXTS = [FIRST, ' Second ( 2 - 3 )\n\n Another .', " It 's a well - known city , is n't it ?"]
+
+
+@pytest.fixture
+def gpt2(request):
+  return load_tokenizer(request.path.parents[1] / 'golden' / 'tokens' / 'gpt2')
+
+
+@pytest.fixture
+def folder(tmp_path):
+  (tmp_path / 'wikitext-2').mkdir()
+  for wikitext, webnlg in (('train', 'train'), ('valid', 'dev')):
+    (tmp_path / 'wikitext-2' / f'{wikitext}.txt').write_text(WIKITEXT)
+    (tmp_path / f'{webnlg}.json').write_text(json.dumps({'entries': [{'1': WEBNLG}]}))
+  return tmp_path
+
+
+def joined(dataset, tokenizer):
+  """The texts that a dataset's sequences hold, put together again."""
+  tokens = np.concatenate([ids[1:] for ids in dataset.ids])
+  ends = np.flatnonzero(tokens == tokenizer.eos_id)
+  assert ends[-1] == len(tokens) - 1
+  return [tokenizer.decode(part[part != tokenizer.eos_id]) for part in np.split(tokens, ends)[:-1]]
+
+
+def test_both_sources_are_brought_into_the_form_of_e2e(folder):
+  texts = corpus.read('train', 'files', folder)
+  assert texts == TEXTS
+  spaced = [line for text in texts[1:] for line in text.split('\n\n')]
+  assert all(e2e.tokenize(line) == line.strip() for line in spaced)
+
+
+@pytest.mark.parametrize('length', [2, 3, 16, 1000])
+def test_sequences_are_full_and_every_token_is_a_target_once(length, gpt2):
+  data = corpus.chunks(TEXTS, gpt2, length)
+  assert joined(data, gpt2) == TEXTS
+  assert all(ids[0] == gpt2.eos_id and ids.dtype == np.int32 for ids in data.ids)
+  assert set(data.lengths[:-1]) <= {length} and 1 < data.lengths[-1] <= length
+  assert data.target_starts.tolist() == [1] * len(data)
+  assert data.readouts.sum() == sum(len(ids) + 1 for ids in gpt2.encode(TEXTS))
+
+
+def test_the_task_has_no_prompts_and_a_limit(folder, gpt2):
+  make = lambda **options: load_task('corpus', gpt2, data_dir=str(folder), max_length=8, **options)
+  whole, some, others = make(), make(limit=5), make(limit=5, seed=1)
+  assert (whole.kind, whole.metric, whole.scoring, whole.prompts) == ('lm', 'loss', '', {})
+  assert list(whole.evals) == ['dev'] and joined(whole.evals['dev'], gpt2) == TEXTS
+  assert len(whole.train) > len(some.train) == 5
+  kept = {ids.tobytes() for ids in some.train.ids}
+  assert kept <= {ids.tobytes() for ids in whole.train.ids}
+  assert kept != {ids.tobytes() for ids in others.train.ids}
+
+
+def test_a_text_that_is_no_wikitext_is_refused(gpt2):
+  text = '\n\nPlain prose.\n = Title = \n'
+  with pytest.raises(ValueError, match=r"^w.txt, line 3: .*found 'Plain prose.'"):
+    corpus.articles(sources.Text('w.txt', text))
+  with pytest.raises(ValueError, match='at least 2 for a corpus, found 1'):
+    corpus.chunks(TEXTS, gpt2, 1)
+  with pytest.raises(ValueError, match="corpus has no split 'valid'"):
+    corpus.read('valid', 'files', '.')
+  with pytest.raises(FileNotFoundError, match=r'No wikitext-2/train.txt. Looked for'):
+    corpus.read('train', 'files', '/')
+
+
+def test_a_vocabulary_is_a_function_of_its_texts():
+  texts = TEXTS * 3
+  first, again = (tokenizers.train_byte_level(iter(texts), 300, 'toy') for _ in range(2))
+  assert first.backend.to_str() == again.backend.to_str()
+  assert (first.vocab_size, first.eos_id) == (300, 0)
+  for text in (*TEXTS, 'Café £30 日本', '<unk> \n\n\t'):
+    assert first.decode(first.encode([text])[0]) == text
+  # Its special token in a text is that token: no text of ours has it.
+  assert first.encode(['a<|endoftext|>'])[0][-1] == 0
+  with pytest.raises(ValueError, match='vocab_size must be above 256, found 256'):
+    tokenizers.train_byte_level(texts, 256, 'toy')
+
+
+def test_the_command_writes_what_the_library_trains(folder):
+  command = [sys.executable, '-m', 'experiments.tokenizer', f'--data_dir={folder}',
+             f'--out={folder}/out', '--vocab_size=270']  # fmt: skip
+  subprocess.run(command, cwd=Path(__file__).parents[2], check=True, capture_output=True)
+  written = load_tokenizer(folder / 'out')
+  assert written.backend.to_str() == corpus.train_tokenizer(folder, 270).backend.to_str()
+
+
+@pytest.mark.real_data
+def test_real_files(shared_data):
+  texts = {split: corpus.read(split, 'files', shared_data) for split in ('dev', 'test')}
+  articles = {split: [t for t in texts[split] if '\n\n' in t] for split in texts}
+  assert [len(articles[split]) for split in texts] == [60, 60]
+  assert [len(texts[split]) - 60 for split in texts] == [2258, 4928]
+  everything = ''.join(t for split in texts for t in texts[split])
+  assert not any(mark in everything for mark in ('<unk>', '@-@', '@,@', '@.@', " n 't", ' = = '))
+  assert all(paragraph.startswith(' ') for t in texts['dev'] for paragraph in t.split('\n\n'))
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_the_vocabulary_of_the_corpus(shared_data):
+  tokenizer = corpus.train_tokenizer(shared_data)
+  assert (tokenizer.vocab_size, tokenizer.eos_id) == (8192, 0)
+  assert [len(tokenizer.encode([x])[0]) for x in ('\n\n The', ' _', ' restaurant')] == [2, 1, 1]
+  task = load_task('corpus', tokenizer, data_dir=str(shared_data), max_length=256)
+  assert (len(task.train), len(task.evals['dev'])) == (12092, 1271)
+  assert joined(task.evals['dev'], tokenizer) == corpus.read('dev', 'files', shared_data)

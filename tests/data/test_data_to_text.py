@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+
+from lora_jax.data import data_to_text, load_tokenizer
+from lora_jax.data.data_to_text import Example
+
+CONTEXT = (
+  'name : Blue Spice | Type : coffee shop | price : more than £ 30 | area : city centre | '
+  'family friendly : no'
+)
+ROWS = [
+  Example('a', 'one'),
+  Example('b', 'two '),
+  Example('a', 'three'),
+  Example(CONTEXT, 'Blue Spice is closed .'),
+  Example('a', 'one'),
+]
+
+
+@pytest.fixture
+def gpt2(request):
+  return load_tokenizer(request.path.parents[1] / 'golden' / 'tokens' / 'gpt2')
+
+
+def test_examples_read_out_the_reference_and_its_end(gpt2):
+  data = data_to_text.encode(ROWS, gpt2, max_length=512)
+  for ids, start, row in zip(data.ids, data.target_starts, ROWS):
+    assert gpt2.decode(ids[: start - 1]) == row.context
+    assert gpt2.decode(ids[start:-1]) == ' ' + row.reference.strip()
+    assert ids[start - 1] == ids[-1] == gpt2.eos_id
+  assert data.ids[0].dtype == np.int32
+  assert data.readouts.tolist() == [len(i) - s for i, s in zip(data.ids, data.target_starts)]
+
+
+@pytest.mark.parametrize('cut', [5, 100, 120])
+def test_overlong_examples_are_cut_on_the_right(cut, gpt2):
+  whole = data_to_text.encode(ROWS[3:4], gpt2, max_length=512)
+  part = data_to_text.encode(ROWS[3:4], gpt2, max_length=cut)
+  np.testing.assert_array_equal(part.ids[0], whole.ids[0][:cut])
+  assert part.readouts[0] == max(0, len(part.ids[0]) - whole.target_starts[0])
+
+
+def test_references_are_grouped_wherever_their_rows_stand():
+  assert list(data_to_text.grouped(ROWS).items()) == [
+    ('a', ['one', 'three', 'one']),
+    ('b', ['two']),
+    (CONTEXT, ['Blue Spice is closed .']),
+  ]
+
+
+def test_prompts_are_the_contexts_of_the_examples_whole(gpt2):
+  prompts = data_to_text.prompts(ROWS, gpt2, {'short': {'a', 'b'}, 'none': {'c'}})
+  examples = data_to_text.encode(ROWS, gpt2, max_length=512)
+  assert prompts.contexts == list(dict.fromkeys(row.context for row in ROWS))
+  assert sum(map(len, prompts.references)) == len(ROWS)
+  for row, ids, start in zip(ROWS, examples.ids, examples.target_starts):
+    i = prompts.contexts.index(row.context)
+    assert row.reference.strip() in prompts.references[i]
+    np.testing.assert_array_equal(prompts.ids[i], ids[:start])
+    assert prompts.ids[i].dtype == np.int32
+  assert {name: part.tolist() for name, part in prompts.groups.items()} == {
+    'short': [True, True, False],
+    'none': [False, False, False],
+  }
+  assert all(part.dtype == bool for part in prompts.groups.values())
+  assert data_to_text.prompts(ROWS, gpt2).groups == {}
+
+
+def test_a_task_has_prompts_for_each_held_out_split_and_limits_training_alone(gpt2):
+  evals = {'dev': ROWS, 'test': ROWS[:2]}
+  make = lambda **options: data_to_text.task(
+    'toy', ROWS, evals, gpt2, scoring='e2e', max_length=20, **options
+  )
+  task = make(limit=2)
+  assert (task.name, task.kind, task.scoring, task.metric) == ('toy', 'lm', 'e2e', 'loss')
+  assert (len(task.train), list(task.evals), list(task.prompts)) == (2, [*evals], [*evals])
+  assert [len(task.prompts[split].contexts) for split in evals] == [3, 2]
+  assert len(task.evals['dev'].ids[3]) == 20 < len(task.prompts['dev'].ids[2])
+  kept = {tuple(tuple(ids.tolist()) for ids in make(limit=2, seed=seed).train.ids)
+          for seed in range(8)}  # fmt: skip
+  assert len(kept) > 1
+  assert len(make().train) == len(make(limit=99).train) == len(ROWS)
+
+
+def test_triples_keep_their_names():
+  triples = [('Aarhus_Airport', 'cityServed', '"Aarhus, Denmark"'), ('A', 'NO._OF', '1')]
+  assert data_to_text.linearise(triples) == (
+    'Aarhus_Airport : cityServed : "Aarhus, Denmark" | A : NO._OF : 1'
+  )

@@ -1,0 +1,139 @@
+"""Texts of a run: decoded while it trains, at its end, from its directory, and as a base's."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from lora_jax.data import dataset, tokenizers
+from lora_jax.metrics import text
+from lora_jax.train import generate, job, loop, mesh
+
+DECODE = {'decode.beams': 2, 'decode.max_tokens': 24, 'decode.batch_size': 16}
+LEARNS = {'train.batch_size': 8, 'train.epochs': 2, 'optim.lr': 2e-2, **DECODE}
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory, make_language_model):
+  """A finished run that decoded four contexts at each epoch and all of `test` at its end."""
+  workdir = tmp_path_factory.mktemp('generated') / 'run'
+  config = make_language_model(**LEARNS, **{'decode.contexts': 4, 'decode.final': 'test'})
+  return workdir, loop.train(config, workdir)
+
+
+def test_a_run_decodes_and_says_how(finished):
+  workdir, result = finished
+  assert [0 <= record['dev/bleu'] <= 1 for record in result['history']] == [True, True]
+  generated = result['generated']
+  prompts = job.load_prompts(job.read_config(workdir), 'test')
+  texts = (workdir / 'predictions-test.txt').read_text().splitlines()
+  assert generated['split'] == 'test'
+  assert generated['contexts'] == len(texts) == len(prompts.contexts) > 100
+  assert generated['decode'] | {'beams': 2, 'max_tokens': 24} == generated['decode']
+  # The scores are those of the file.
+  assert generated['scores'] == text.score('synthetic', texts, prompts.references).scores
+  references = (workdir / 'references-test.txt').read_text().rstrip('\n').split('\n\n')
+  assert [group.split('\n') for group in references] == prompts.references
+  for example in generated['examples']:
+    assert example['generated'] == texts[prompts.contexts.index(example['context'])]
+  assert len(generated['examples']) == 3
+  assert result['seconds']['decoding'] > generated['seconds'] > 0
+  assert any(b'examples/0' in path.read_bytes() for path in (workdir / 'tensorboard').iterdir())
+
+
+def test_a_directory_gives_the_texts_again(finished, tmp_path):
+  workdir, result = finished
+  decode = job.read_config(workdir).decode
+  report = generate.generate_run(workdir, decode, split='test', out=tmp_path / 'texts.txt')
+  assert (tmp_path / 'texts.txt').read_text() == (workdir / 'predictions-test.txt').read_text()
+  assert report['scores'] == result['generated']['scores']
+
+
+def test_killed_while_it_decodes_at_its_end(finished, tmp_path, make_language_model, monkeypatch):
+  _, result = finished
+  config = make_language_model(**LEARNS, **{'decode.contexts': 4, 'decode.final': 'test'})
+  with monkeypatch.context() as patch:
+    patch.setattr(generate, 'report', lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+      loop.train(config, tmp_path / 'run')
+  assert not (tmp_path / 'run' / 'result.json').exists()
+  resumed = loop.train(config, tmp_path / 'run')
+  assert resumed['history'] == result['history']
+  assert resumed['generated']['scores'] == result['generated']['scores']
+
+
+def test_the_best_checkpoint_is_decoded(finished):
+  """The texts are those of the checkpoint, not of what came after it."""
+  workdir, _ = finished
+  work, trainable = job.load_run(workdir, 'best')
+  devices = mesh.make_mesh(1)
+  texts = generate.make_generator(work, work.config.decode, devices)
+  prompts = generate.subset(job.load_prompts(work.config, 'test'), 8)
+  saved = (workdir / 'predictions-test.txt').read_text().splitlines()
+  contexts = job.load_prompts(work.config, 'test').contexts
+  expected = [saved[contexts.index(context)] for context in prompts.contexts]
+  assert texts(work.frozen, trainable, prompts) == expected
+  assert texts(work.frozen, work.trainable, prompts) != expected  # Untrained.
+
+
+def test_long_contexts_keep_their_end(finished):
+  workdir, _ = finished
+  work, trainable = job.load_run(workdir, 'best')
+  texts = generate.make_generator(work, work.config.decode, mesh.make_mesh(1))
+  room = work.config.data.max_length - 24
+  ids = np.tile(job.load_prompts(work.config, 'test').ids[0], 20)
+  assert len(ids) > room
+
+  def decoded(ids):
+    prompts = dataset.Prompts(['context'], [ids], [['reference']])
+    return texts(work.frozen, trainable, prompts)
+
+  assert decoded(ids) == decoded(ids[-room:])
+
+
+def test_parts_are_scored_by_themselves(finished):
+  work, _ = job.load_run(finished[0], 'best')
+  part = np.array([True, False, True])
+  prompts = dataset.Prompts(
+    ['a', 'b', 'c'],
+    [np.ones(1, np.int32)] * 3,
+    [['x y z w v'], ['p q r s t'], ['k l m n o']],
+    {'seen': part, 'unseen': ~part},
+  )
+  report = generate.score(work.task, prompts, ['x y z w v', 'q p', 'k l m n o'])
+  assert report['parts']['seen'] == pytest.approx({'bleu': 1.0})
+  assert report['parts']['unseen']['bleu'] == 0
+  assert 0 < report['scores']['bleu'] < 1
+  few = generate.subset(prompts, 2)
+  assert few.contexts == ['a', 'c'] and few.groups['seen'].tolist() == [True, True]
+
+
+PLAIN = {
+  ' A b . <|endoftext|> more': 'A b .',
+  ' A b\n\nC d': 'A b',
+  ' A\nb  c ': 'A b c',
+  '': '',
+}
+
+
+@pytest.mark.parametrize('written', PLAIN)
+def test_a_text_is_one_line_before_the_first_stop(written):
+  texts = ['a b c d A C . more', '\n\n \n']
+  tokenizer = tokenizers.train_byte_level(texts, 280, 'toy')
+  (ids,) = tokenizer.encode([written])
+  assert generate.plain(tokenizer, ids, ('<|endoftext|>', '\n\n')) == PLAIN[written]
+
+
+def test_mistakes(finished, make_config, make_language_model, tmp_path):
+  with pytest.raises(ValueError, match=re.escape('sst2 has no contexts to generate from')):
+    loop.train(make_config(**{'decode.final': 'test'}), tmp_path / 'glue')
+  with pytest.raises(ValueError, match='max_tokens=128 leaves no room for a context'):
+    loop.train(
+      make_language_model(**{'decode.max_tokens': 128, 'decode.contexts': 1}), tmp_path / 'room'
+    )
+  with pytest.raises(ValueError, match=r"no split 'tset'.*did you mean 'test'"):
+    loop.train(make_language_model(**{'decode.final': 'tset'}), tmp_path / 'split')
+  assert not list(tmp_path.iterdir())  # Nothing is left of a run that could not have ended.
+  config = job.read_config(finished[0])
+  assert json.loads(config.to_json_best_effort())['decode']['final'] == 'test'

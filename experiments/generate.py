@@ -13,6 +13,7 @@ from configs import base
 from experiments import cli
 from lora_jax.train import generate, job, writers
 
+OF_THE_LOOP = ('contexts', 'final', 'stop')  # When it decodes; and what is not one word.
 WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory.', required=True)
 SPLIT = flags.DEFINE_string('split', 'test', "Split of the run's task.")
 OUT = flags.DEFINE_string('out', None, 'File of the texts.', required=True)
@@ -25,8 +26,11 @@ def main() -> None:
   decode.update(job.read_config(WORKDIR.value).get('decode', {}))
   for change in DECODE.value:
     name, _, value = change.partition('=')
-    base.check('setting of --decode', name, decode)
-    decode[name] = type(decode[name])(value)
+    base.check('setting of --decode', name, [key for key in decode if key not in OF_THE_LOOP])
+    try:
+      decode[name] = type(decode[name])(value)
+    except ValueError as error:
+      raise ValueError(f'--decode={change}: {error}') from error
   report = generate.generate_run(
     WORKDIR.value, decode, split=SPLIT.value, out=OUT.value, which=WHICH.value
   )

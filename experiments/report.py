@@ -1,6 +1,7 @@
 """Writes `results/README.md` from `results/runs`: `python -m experiments.report`.
 
-`--add=DIR[,DIR...]` first copies the `result.json` of run directories to `results/runs`.
+`--add=DIR[,DIR...]` first copies the `result.json` of run directories to `results/runs`, named by
+task, model and directory.
 """
 
 import json
@@ -24,7 +25,7 @@ def main() -> None:
       raise ValueError(f'{source}: no such file. The run has not finished: start it again.')
     run = json.loads(source.read_text())
     model = Path(run['model']).name
-    target = folder / 'runs' / f'{run["task"]}-{model}-{run["method"]}-seed{run["seed"]}.json'
+    target = folder / 'runs' / f'{run["task"]}-{model}-{source.parent.resolve().name}.json'
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target.with_name(target.name.replace('/', '_')))
   text = results.render(results.read(folder / 'runs'))

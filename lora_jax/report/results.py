@@ -15,6 +15,19 @@ selected by its best epoch, as the paper does; the last one stands beside it. Me
 standard deviations are over seeds. Minutes and tokens/s are wall time of a machine that may have
 had other work; speed is compared by `experiments.bench`, at the end.
 """
+TEXTS = """Of the best epoch, on all distinct contexts of the split; in the paper's units (BLEU,
+METEOR, ROUGE-L times 100). NIST is the challenge's. Seconds are those of decoding and compiling.
+"""
+SCORES = {
+  'bleu': 'BLEU',
+  'nist': 'NIST',
+  'meteor': 'METEOR',
+  'rouge_l': 'ROUGE-L',
+  'cider': 'CIDEr',
+  'ter': 'TER',
+}
+SCALES = {'bleu': 100, 'meteor': 100, 'rouge_l': 100}
+Run = Mapping[str, Any]
 GROUPED = ('task', 'model', 'method', 'preset', 'metric', 'device', 'cpu')
 
 
@@ -39,6 +52,8 @@ def render(found: Mapping[str, Mapping[str, Any]]) -> str:
   runs = [run for run in found.values() if 'history' in run]
   benches = {path: run for path, run in found.items() if 'measured' in run}
   parts = [HEADER, '## Runs\n', table(run_rows(runs)) if runs else 'None yet.\n']
+  if texts := text_rows(runs):
+    parts += ['## Generated texts\n', TEXTS, table(texts)]
   for path, bench in benches.items():
     parts.append(f'## Speed and size ({path})\n')
     parts.append(
@@ -51,15 +66,21 @@ def render(found: Mapping[str, Mapping[str, Any]]) -> str:
   return '\n'.join(parts)
 
 
-def run_rows(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-  """A row for each group of runs that differ in nothing but the seed."""
-  groups: dict[str, list[Mapping[str, Any]]] = {}
+def grouped(runs: Sequence[Run]) -> list[list[Run]]:
+  """Runs in groups that differ in nothing but the seed."""
+  groups: dict[str, list[Run]] = {}
   for run in runs:
     config = {key: value for key, value in run['config'].items() if key != 'seed'}
     key = json.dumps([[run[name] for name in GROUPED], config], sort_keys=True)
     groups.setdefault(key, []).append(run)
+  return list(groups.values())
+
+
+def run_rows(runs: Sequence[Run]) -> list[dict[str, str]]:
+  """A row for each group of seeds."""
   rows = []
-  for group in groups.values():
+  groups = grouped(runs)
+  for group in groups:
     first = group[0]
     metric = first['metric']
     best = [run['best'][metric] for run in group]
@@ -67,7 +88,8 @@ def run_rows(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
       {
         'task': first['task'],
         'model': first['model'],
-        'method': first['method'],
+        'method': _method(first),
+        'settings': _settings(first, [other[0] for other in groups]),
         'metric': metric,
         'best': _spread(best),
         'median': f'{statistics.median(best):.4f}',
@@ -79,6 +101,35 @@ def run_rows(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         'padding': f'{_mean(run["padding"] for run in group):.1%}',
         'device': f'{first["device"]} ({first["cpu"]})',
         'commit': ', '.join(dict.fromkeys(run['commit'][:10] for run in group)),
+      }
+    )
+  return rows
+
+
+def text_rows(runs: Sequence[Run]) -> list[dict[str, str]]:
+  """A row for each group of seeds whose texts were decoded and scored, in the form of table 3."""
+  rows = []
+  for group in grouped([run for run in runs if 'generated' in run]):
+    first = group[0]['generated']
+    decode = first['decode']
+    scores = {
+      title: [SCALES.get(name, 1) * run['generated']['scores'][name] for run in group]
+      for name, title in SCORES.items()
+      if all(name in run['generated']['scores'] for run in group)
+    }
+    rows.append(
+      {
+        'task': f'{group[0]["task"]} {first["split"]}',
+        'model': group[0]['model'],
+        'method': _method(group[0]),
+        'trained': f'{group[0]["parameters"]["trainable"]:,}',
+        **{
+          title: _spread(scores[title], 2) if title in scores else '-' for title in SCORES.values()
+        },
+        'seeds': ', '.join(str(run['seed']) for run in group),
+        'contexts': f'{first["contexts"]:,}',
+        'decoding': f'{decode["strategy"]} {decode["beams"]}, p {decode["length_penalty"]}',
+        'seconds': f'{_mean(run["generated"]["seconds"] for run in group):.0f}',
       }
     )
   return rows
@@ -106,6 +157,38 @@ def _mean(values: Iterable[float]) -> float:
   return statistics.fmean(values)
 
 
-def _spread(values: Sequence[float]) -> str:
-  mean = f'{statistics.fmean(values):.4f}'
-  return f'{mean} ± {statistics.stdev(values):.4f}' if len(values) > 1 else mean
+def _method(run: Run) -> str:
+  """The method's name, and of LoRA the modules that it adapts: `lora (query, value)`."""
+  targets = run['config'].get('method', {}).get('targets', ())
+  names = [target.rpartition('/')[2].replace('|', ', ') for target in targets]  # | ends a cell.
+  return ' '.join([run['method'], *names])
+
+
+def _settings(run: Run, others: Sequence[Run]) -> str:
+  """What of the config tells the run from the other rows with the same task, model and method."""
+  alike = [
+    _leaves(other['config'])
+    for other in others
+    if [other[name] for name in GROUPED] == [run[name] for name in GROUPED]
+    and _method(other) == _method(run)
+  ]
+  ours = _leaves(run['config'])
+  return ', '.join(
+    f'{key}={value}'
+    for key, value in ours.items()
+    if key != 'seed' and any(other.get(key) != value for other in alike)
+  )
+
+
+def _leaves(config: Run, prefix: str = '') -> dict[str, Any]:
+  """Nested fields by their dotted names."""
+  found = {}
+  for key, value in config.items():
+    nested = isinstance(value, Mapping)
+    found |= _leaves(value, f'{prefix}{key}.') if nested else {f'{prefix}{key}': value}
+  return found
+
+
+def _spread(values: Sequence[float], digits: int = 4) -> str:
+  mean = f'{statistics.fmean(values):.{digits}f}'
+  return f'{mean} ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else mean

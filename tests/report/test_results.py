@@ -29,6 +29,31 @@ def test_seeds_are_one_row_and_other_configs_another():
   assert (first['seeds'], first['minutes']) == ('0, 1', '2.0')
   assert first['trained (without head)'] == '3,000 (1,000)'
   assert (second['best'], second['seeds']) == ('0.7000', '0')
+  assert (first['settings'], second['settings']) == ('optim.lr=0.001', 'optim.lr=0.01')
+  assert results.run_rows([run(0, 0.8), run(1, 0.9)])[0]['settings'] == ''
+
+
+def test_generated_texts_are_in_the_papers_units():
+  def generated(seed, bleu, nist):
+    decode = {'strategy': 'beam', 'beams': 10, 'length_penalty': 0.9}
+    scores = {'bleu': bleu, 'nist': nist, 'meteor': 0.46}
+    config = {'seed': seed, 'method': {'targets': ['.*/(query|value)']}}
+    texts = {'split': 'test', 'contexts': 630, 'seconds': 90, 'decode': decode, 'scores': scores}
+    return run(seed, 0.8, generated=texts, config=config)
+
+  (row,) = results.text_rows([generated(0, 0.68, 8.5), generated(1, 0.70, 8.7), run(2, 0.9)])
+  assert (row['BLEU'], row['NIST'], row['METEOR']) == (
+    '69.00 ± 1.41',
+    '8.60 ± 0.14',
+    '46.00 ± 0.00',
+  )
+  assert (row['CIDEr'], row['TER']) == ('-', '-')
+  assert (row['method'], row['decoding']) == ('lora (query, value)', 'beam 10, p 0.9')
+  page = results.render({'a.json': generated(0, 0.68, 8.5)})
+  assert '| 68.00 |' in page
+  assert (
+    len({line.count('|') for line in page.split('## Generated')[1].splitlines()[5:]} - {0}) == 1
+  )
 
 
 def test_the_committed_page_is_that_of_the_committed_runs():

@@ -5,7 +5,9 @@ import re
 
 import numpy as np
 import pytest
+from absl import flags
 
+from experiments import generate as command
 from lora_jax.data import dataset, tokenizers
 from lora_jax.metrics import text
 from lora_jax.train import generate, job, loop, mesh
@@ -48,6 +50,28 @@ def test_a_directory_gives_the_texts_again(finished, tmp_path):
   report = generate.generate_run(workdir, decode, split='test', out=tmp_path / 'texts.txt')
   assert (tmp_path / 'texts.txt').read_text() == (workdir / 'predictions-test.txt').read_text()
   assert report['scores'] == result['generated']['scores']
+
+
+def test_the_command_prints_scores_and_takes_changes(finished, tmp_path, capsys):
+  workdir, _ = finished
+
+  def command_with(*changes):
+    out = tmp_path / 'texts.txt'
+    flags.FLAGS(['generate', f'--workdir={workdir}', f'--out={out}', *changes])
+    command.main()
+    return json.loads(capsys.readouterr().out)
+
+  report = command_with('--decode=beams=1,max_tokens=3', '--split=dev')
+  assert report['decode'] | {'beams': 1, 'max_tokens': 3} == report['decode']
+  assert report['split'] == 'dev'
+  texts = (tmp_path / 'texts.txt').read_text().splitlines()
+  references = job.load_prompts(job.read_config(workdir), 'dev').references
+  assert report['scores'] == text.score('synthetic', texts, references).scores
+  assert len(texts) == report['contexts'] and max(len(text.split()) for text in texts) <= 3
+  with pytest.raises(ValueError, match=r'Unknown setting of --decode .beems.\. Did you mean beams'):
+    command_with('--decode=beems=1')
+  with pytest.raises(ValueError, match='--decode=beams=two: invalid literal'):
+    command_with('--decode=beams=two')
 
 
 def test_killed_while_it_decodes_at_its_end(finished, tmp_path, make_language_model, monkeypatch):

@@ -4,6 +4,10 @@
   dtype    bfloat16 with float32 accumulation against float32, LoRA
   layout   an epoch of a task packed, padded to the batch's longest, and padded to `max_length`
            (needs --data_dir, a folder of GLUE's archives and a BERT tokenizer)
+  decode   64 tokens after each of --contexts prompts, by a GPT-2 of 6 layers and width 384 with
+           GPT-2's vocabulary, by beam 1, 5 and 10 (nothing ends a text, so all steps are run):
+           seconds with and without compiling; bytes of the compiled loop, and how much of them is
+           the cache and the logits of the beams
 
 Weights are random: no time depends on them. Each variant is timed in turn, round after round, and
 the medians are compared, so that a machine whose speed drifts favours none. An epoch's seconds are
@@ -24,10 +28,12 @@ from ml_collections import config_dict
 
 from configs import glue
 from experiments import cli
+from lora_jax import generation, methods
+from lora_jax.checkpoints import huggingface
 from lora_jax.data import batches, tasks, tokenizers
-from lora_jax.train import job, mesh, optimizer, result, state, step, writers
+from lora_jax.train import generate, job, mesh, optimizer, result, state, step, writers
 
-PARTS = flags.DEFINE_list('parts', ['method', 'dtype', 'layout'], 'Which measurements.')
+PARTS = flags.DEFINE_list('parts', ['method', 'dtype', 'layout', 'decode'], 'Which measurements.')
 MODEL = flags.DEFINE_string('model', 'roberta-base', 'Shape for method and dtype.')
 ROWS = flags.DEFINE_integer('rows', 16, 'Rows of a step (method, dtype).')
 LENGTH = flags.DEFINE_integer('length', 64, 'Tokens of a row (method, dtype).')
@@ -35,6 +41,7 @@ ROUNDS = flags.DEFINE_integer('rounds', 5, 'Timed rounds, after one that is not 
 DATA_DIR = flags.DEFINE_string('data_dir', '', 'Folder of archives (layout).')
 TOKENIZER = flags.DEFINE_string('tokenizer', '', 'Folder or archive of a BERT vocabulary (layout).')
 TASKS = flags.DEFINE_list('tasks', ['rte', 'cola'], 'Tasks (layout).')
+CONTEXTS = flags.DEFINE_integer('contexts', 64, 'Number of prompts (decode).')
 DTYPE = flags.DEFINE_string('dtype', 'float32', 'Compute and base of method and layout.')
 OUT = flags.DEFINE_string('out', '', 'JSON file to write besides.')
 
@@ -152,6 +159,42 @@ def epochs_of(name: str) -> dict[str, dict[str, float]]:
   }
 
 
+def decoding() -> dict[str, dict[str, float]]:
+  """Seconds and bytes of decoding by the width of the beam."""
+  shape = dict(hidden_size=384, num_layers=6, num_heads=6, max_positions=512)
+  model, params = huggingface.fresh_model(
+    dict(family='gpt2', vocab_size=50257, intermediate_size=1536, **shape),
+    task='lm', dtype=DTYPE.value,
+  )  # fmt: skip
+  params = {}, params
+  random = np.random.default_rng(0)
+  lengths = random.integers(25, 62, CONTEXTS.value)  # As E2E's.
+  prompts = [random.integers(0, 50000, length).astype(np.int32) for length in lengths]
+  slots, rows = min(32, CONTEXTS.value), {}
+  for beams in (10, 5, 1):
+    settings = generation.Settings(beams=beams)
+    language_model = generate.language_model(methods.bind(model.apply, methods.full()), settings)
+    decode = generation.make_decoder(language_model, settings, batch_size=slots)
+    times = []
+    for _ in range(2):
+      began = time.perf_counter()
+      decode(params, prompts)
+      times.append(time.perf_counter() - began)
+    _, run = generation.decode.functions(language_model, settings)
+    state = generation.decode.empty_slots(language_model, params, settings, slots, 64)
+    memory = run.lower(params, state, 0).compile().memory_analysis()
+    itemsize = np.dtype(DTYPE.value).itemsize
+    columns = beams * settings.max_tokens
+    rows[f'beam {beams}'] = {
+      'seconds': times[1],
+      'compiling': times[0] - times[1],
+      'peak_bytes': memory.argument_size_in_bytes + memory.temp_size_in_bytes,
+      'cache_of_beams': slots * columns * 2 * shape['num_layers'] * shape['hidden_size'] * itemsize,
+      'logits': slots * beams * 50257 * 4,
+    }
+  return rows
+
+
 def table(title: str, rows: dict[str, dict[str, float]]) -> str:
   """The rows as aligned text."""
   names = list(next(iter(rows.values())))
@@ -175,6 +218,8 @@ def main() -> None:
   if 'layout' in PARTS.value:
     for name in TASKS.value:
       measured[f'epoch of {name}'] = epochs_of(name)
+  if 'decode' in PARTS.value:
+    measured[f'decode {CONTEXTS.value} contexts'] = decoding()
   for title, rows in measured.items():
     print(table(title, rows), flush=True)
   if OUT.value:

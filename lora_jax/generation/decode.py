@@ -72,7 +72,7 @@ def make_decoder(
   devices = 1 if sharding is None else len(sharding.device_set)
   if batch_size % devices:
     raise ValueError(f'batch_size={batch_size} is no multiple of the {devices} devices')
-  admit, run = _compiled(model, settings, sharding)
+  admit, run = functions(model, settings, sharding)
 
   def decode(params: Any, prompts: Sequence[np.ndarray]) -> list[Generated]:
     for i, prompt in enumerate(prompts):
@@ -85,7 +85,7 @@ def make_decoder(
       slots = min(batch_size, -(-len(indices) // devices) * devices)
       together = max(slots // 4 // devices, 1) * devices  # Contexts that enter at the same time.
       waiting, running = collections.deque(indices), [None] * slots
-      state = _empty(model, params, settings, slots, length, sharding)
+      state = empty_slots(model, params, settings, slots, length, sharding)
       while waiting or any(i is not None for i in running):
         for entering in _entering(waiting, running, together):
           state = admit(params, state, *_entrants(entering, prompts, settings, together, length))
@@ -108,9 +108,15 @@ def buckets(lengths: Sequence[int]) -> dict[int, list[int]]:
   return dict(sorted(found.items()))
 
 
-def _compiled(
-  model: LanguageModel, settings: Settings, sharding: jax.sharding.Sharding | None
+def functions(
+  model: LanguageModel, settings: Settings, sharding: jax.sharding.Sharding | None = None
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
+  """The two compiled functions of decoding; both are given their state away.
+
+  `admit(params, state, slots, ids, lengths, keys) -> state` puts contexts into slots;
+  `run(params, state, until) -> state` goes on until no more than `until` slots are undecided.
+  """
+
   def admit(
     params: Any, state: Any, slots: jax.Array, ids: jax.Array, lengths: jax.Array, keys: jax.Array
   ) -> Any:
@@ -137,15 +143,15 @@ def _compiled(
   return jit(admit), jit(run)
 
 
-def _empty(
+def empty_slots(
   model: LanguageModel,
   params: Any,
   settings: Settings,
   slots: int,
   length: int,
-  sharding: jax.sharding.Sharding | None,
+  sharding: jax.sharding.Sharding | None = None,
 ) -> Any:
-  """Slots without contexts: all done."""
+  """The state of slots without contexts, for prompts of up to `length` tokens: all done."""
   tokens = jax.ShapeDtypeStruct((slots, length), np.int32)
   lengths = jax.ShapeDtypeStruct((slots,), np.int32)
   _, cache = jax.eval_shape(model.prefill, params, tokens, lengths)

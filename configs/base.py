@@ -13,7 +13,20 @@ from typing import Any
 
 from ml_collections import config_dict
 
-METHODS = ('lora', 'full')
+# The options of each method beside LoRA; every one but `full` has `train` as well. Sizes are for a
+# small model: about as many parameters as LoRA of rank 8 on query and value of 6 layers of 384.
+OPTIONS: dict[str, dict[str, Any]] = {
+  'full': {},
+  'bitfit': {},
+  'top_layers': dict(layers=2),
+  'adapter_h': dict(bottleneck=8, activation='silu'),  # silu, relu, gelu, tanh.
+  'adapter_l': dict(bottleneck=15, activation='relu'),
+  'adapter_p': dict(bottleneck=16, activation='relu'),
+  'adapter_d': dict(bottleneck=16, activation='relu', drop=0),  # Lowest layers without one.
+  'prefix_embed': dict(prefix=184, infix=8),  # Tokens before and after the input.
+  'prefix_layer': dict(prefix=24, infix=8),
+}
+METHODS = ('lora', *OPTIONS, 'lora+prefix_embed', 'lora+prefix_layer')
 
 
 def base() -> config_dict.ConfigDict:
@@ -105,6 +118,14 @@ def lora(rank: int, alpha: float, dropout: float = 0.0) -> dict[str, Any]:
     bias='none',  # none, adapted, all.
     train=(),  # Paths of further leaves; the task head is always trained.
   )
+
+
+def method(name: str, lora: Mapping[str, Any]) -> dict[str, Any]:
+  """The `method` section of any method; `lora` is that of LoRA, for where it is one of them."""
+  section: dict[str, Any] = {}
+  for part in name.split('+'):
+    section |= lora if part == 'lora' else OPTIONS[part]
+  return {**section, 'name': name} if name == 'full' else {**section, 'name': name, 'train': ()}
 
 
 def fresh(

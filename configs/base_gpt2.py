@@ -2,7 +2,7 @@
 
 Each of them is `get_config` of a `Row`. Their argument: `model` (gpt2, gpt2-medium, gpt2-large,
 gpt2-xl, fresh, or a folder in Hugging Face layout or a run directory, written with a slash),
-`method` (lora, full), `targets` of LoRA (qv: query and value, the paper's; all: key and output
+`method` (base.METHODS), `targets` of LoRA (qv: query and value, the paper's; all: key and output
 besides, with the same rank), `preset`, `tiny`. Presets:
 
   paper    table 11; evaluated after every epoch. For a model or folder named gpt2, gpt2-medium, ...
@@ -64,8 +64,12 @@ def get_config(arg: str | None, row: Row) -> config_dict.ConfigDict:
   base.check('preset', preset, PRESETS)
   targets = args['targets'] or 'qv'
   base.check('targets', targets, TARGETS)
-  if args['targets'] and args['method'] != 'lora':
+  if args['targets'] and 'lora' not in args['method']:
     raise ValueError(f'targets={targets} is for method=lora, found method={args["method"]}.')
+  if preset != 'small' and args['method'] not in ('lora', 'full'):
+    raise ValueError(
+      f'preset={preset} has no settings of method={args["method"]}: take preset=small (ours).'
+    )
 
   config = base.base()
   config.experiment = config.task = row.task
@@ -82,15 +86,14 @@ def get_config(arg: str | None, row: Row) -> config_dict.ConfigDict:
   config.optim.update(weight_decay=row.weight_decay, eps=1e-6, beta1=0.9, beta2=0.999, clip=0.0)
   config.train.update(eval_batch_size=32, label_smoothing=row.label_smoothing)
   config.decode.update(length_penalty=row.length_penalty, contexts=64, final='test')
-  if args['method'] == 'lora':
-    config.method = base.lora(rank=4, alpha=32, dropout=row.dropout)
-    config.method.targets = TARGETS[targets]
-    _set(config, PAPER)
-  else:
-    config.method = dict(name='full')
+  lora = base.lora(rank=4, alpha=32, dropout=row.dropout) | {'targets': TARGETS[targets]}
+  config.method = base.method(args['method'], lora)
+  if args['method'] == 'full':
     config.train.label_smoothing = 0.0
     config.optim.clip = 1.0
     _set(config, FULL)
+  else:
+    _set(config, PAPER)
   if preset == 'script':
     config.seed = 110
     config.eval.every_steps = 2000
@@ -111,12 +114,13 @@ def _set(config: config_dict.ConfigDict, row: tuple[float, int, int, int]) -> No
 
 def _small(config: config_dict.ConfigDict) -> None:
   method = config.method.name
-  _set(config, FRESH if (config.model.name, method) == ('fresh', 'full') else SMALL[method])
+  fresh = (config.model.name, method) == ('fresh', 'full')
+  _set(config, FRESH if fresh else SMALL.get(method, SMALL['lora']))
   # configs/pretrain.py trains the positions up to here and no more.
   config.data.max_length = 256
   config.optim.clip = 1.0
   config.train.label_smoothing = 0.0
-  if method == 'lora':
+  if 'lora' in method:
     config.method.dropout = 0.0
 
 

@@ -2,10 +2,19 @@
 
 from lora_jax.methods import METHODS as METHODS
 from lora_jax.methods import Method as Method
+from lora_jax.methods import adapter_d as adapter_d
+from lora_jax.methods import adapter_h as adapter_h
+from lora_jax.methods import adapter_l as adapter_l
+from lora_jax.methods import adapter_p as adapter_p
 from lora_jax.methods import bind as bind
+from lora_jax.methods import bitfit as bitfit
+from lora_jax.methods import compose as compose
 from lora_jax.methods import full as full
 from lora_jax.methods import lora as lora
+from lora_jax.methods import prefix_embed as prefix_embed
+from lora_jax.methods import prefix_layer as prefix_layer
 from lora_jax.methods import summarize as summarize
+from lora_jax.methods import top_layers as top_layers
 from lora_jax.tree import count as count
 from lora_jax.tree import join as join
 from lora_jax.tree import split as split

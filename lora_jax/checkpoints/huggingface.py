@@ -1,4 +1,4 @@
-"""Models of Hugging Face's layout: a folder with config.json and model.safetensors, or a preset.
+"""Models of Hugging Face's layout: a folder with config.json and the tensors, or a preset.
 
     model, params = load_model('roberta-base', task='classification', num_labels=3)
 
@@ -21,17 +21,23 @@ import numpy as np
 from absl import logging
 
 from lora_jax import tree
-from lora_jax.checkpoints import safetensors
+from lora_jax.checkpoints import pytorch, safetensors
 from lora_jax.models import presets
 
 FETCHED = ('config.json', 'tokenizer*', 'vocab*', 'merges.txt', 'special_tokens_map.json')
 FETCHED = (*FETCHED, 'model*.safetensors', 'model.safetensors.index.json')
-PREFIXES = {'bert': 'bert.', 'roberta': 'roberta.', 'gpt2': 'transformer.'}
+PREFIXES = {
+  'bert': 'bert.',
+  'roberta': 'roberta.',
+  'deberta-v2': 'deberta.',
+  'gpt2': 'transformer.',
+}
 NORMS = {'gamma': 'weight', 'beta': 'bias'}  # As checkpoints of BERT's first years name them.
 # Tensors that a checkpoint may hold and no task here needs: buffers, and heads of other tasks.
 UNUSED = {
   'bert': r'embeddings\.(position|token_type)_ids|pooler\.dense\..*|cls\..*',
   'roberta': r'embeddings\.(position|token_type)_ids|pooler\.dense\..*|lm_head\..*',
+  'deberta-v2': r'embeddings\.position_(ids|embeddings\.weight)|(cls|(lm|mask)_predictions)\..*',
   'gpt2': r'h\.\d+\.attn\.(bias|masked_bias)|lm_head\.weight',
 }
 
@@ -74,7 +80,7 @@ def load_model(
   folder = locate(name_or_folder)
   config = read_config(folder)
   model = make_model(config, task=task, num_labels=num_labels, **options)
-  tensors = safetensors.read(folder)
+  tensors = (pytorch if pytorch.alone(folder) else safetensors).read(folder)
   return model, convert(model, tensors, seed=seed, fresh_head=fresh_head, where=str(folder))
 
 
@@ -114,7 +120,7 @@ def locate(name_or_folder: str | Path) -> Path:
   if (folder / 'config.json').is_file():
     return folder
   if name in presets.PRESETS:
-    return _fetch(name, presets.PRESETS[name].repository)
+    return _fetch(name, presets.PRESETS[name])
   if folder.is_dir():
     raise FileNotFoundError(f'{folder}: no config.json. Expected a model in Hugging Face layout.')
   raise ValueError(
@@ -207,6 +213,16 @@ ENCODER = {  # Module paths here -> there; in layers, the part behind the layer'
   'classifier/dense': 'classifier.dense',
   'classifier/output': 'classifier.out_proj',
 }
+DEBERTA = {
+  **ENCODER,
+  'relative': 'encoder.rel_embeddings',
+  'relative_norm': 'encoder.LayerNorm',
+  'convolution': 'encoder.conv.conv',
+  'convolution/norm': 'encoder.conv.LayerNorm',
+  'attention/query': 'attention.self.query_proj',
+  'attention/key': 'attention.self.key_proj',
+  'attention/value': 'attention.self.value_proj',
+}
 GPT2 = {
   'embeddings/word': 'wte',
   'embeddings/position': 'wpe',
@@ -220,6 +236,7 @@ GPT2 = {
   'mlp/down': 'mlp.c_proj',
   'final_norm': 'ln_f',
 }
+NAMES = {'bert': ENCODER, 'roberta': ENCODER, 'deberta-v2': DEBERTA, 'gpt2': GPT2}
 THIRDS = ('attention/query', 'attention/key', 'attention/value')  # Of a c_attn, in its order.
 
 
@@ -230,13 +247,14 @@ def _source(config: presets.Config, path: str, shape: tuple[int, ...]) -> Source
   if layer := re.match(r'(encoder|decoder)/layers_(\d+)/', module):
     module = module[layer.end() :]
     prefix = f'{"h" if config.family == "gpt2" else "encoder.layer"}.{layer[2]}.'
-  names = GPT2 if config.family == 'gpt2' else ENCODER
+  names = NAMES[config.family]
   name = f'{prefix}{names[module]}.{"bias" if leaf == "bias" else "weight"}'
   if names[module] == 'attn.c_attn':
     width = shape[-1]
     start = THIRDS.index(module) * width
     return Source(name, (*shape[:-1], 3 * width), lambda x: x[..., start : start + width])
-  if leaf == 'kernel' and config.family != 'gpt2':  # GPT-2's Conv1D is [in, out] as ours are.
+  # GPT-2's Conv1D is [in, out] as ours are; a convolution is [out, in, width].
+  if leaf == 'kernel' and config.family != 'gpt2':
     return Source(name, shape[::-1], np.transpose)
   return Source(name, shape, lambda x: x)
 
@@ -314,15 +332,16 @@ def _fresh_head(model: nn.Module, seed: int) -> dict[str, Any]:
   return draw(jax.random.key(seed))
 
 
-def _fetch(name: str, repository: str) -> Path:
+def _fetch(name: str, preset: presets.Preset) -> Path:
   """The folder of a preset's files, from the cache or the hub."""
   import huggingface_hub  # Imported for presets only: a folder never touches the network.
 
   try:
-    return Path(huggingface_hub.snapshot_download(repository, allow_patterns=list(FETCHED)))
+    patterns = [*FETCHED, *preset.files]
+    return Path(huggingface_hub.snapshot_download(preset.repository, allow_patterns=patterns))
   except Exception as error:  # Its own errors, those of its HTTP client, and the system's.
     raise ConnectionError(
-      f'{name!r}: could not fetch {repository} from the Hugging Face hub '
+      f'{name!r}: could not fetch {preset.repository} from the Hugging Face hub '
       f'({type(error).__name__}: {error}). Without a network, give a folder instead that holds its '
       'config.json, model.safetensors and tokenizer files, or fill the hub cache beforehand.'
     ) from error

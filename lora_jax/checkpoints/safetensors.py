@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,8 @@ class Tensors(Mapping[str, np.ndarray]):
 class Shards(Mapping[str, np.ndarray]):
   """The tensors of several files as an index assigns them."""
 
-  def __init__(self, index: Path):
-    self._files = _read_index(index)
+  def __init__(self, index: Path, kind: Callable[[Path], Mapping[str, np.ndarray]] = Tensors):
+    self._files = _read_index(index, kind)
 
   def __getitem__(self, name: str) -> np.ndarray:
     return self._files[name][name]
@@ -134,7 +134,9 @@ def _wrong(name: str, entry: Mapping[str, Any]) -> str | None:
   return None
 
 
-def _read_index(index: Path) -> dict[str, Tensors]:
+def _read_index(
+  index: Path, kind: Callable[[Path], Mapping[str, np.ndarray]]
+) -> dict[str, Mapping[str, np.ndarray]]:
   """The file of each tensor."""
   try:
     where = dict(json.loads(index.read_text())['weight_map'])
@@ -143,7 +145,7 @@ def _read_index(index: Path) -> dict[str, Tensors]:
     raise ValueError(f'{index}: not an index with a weight_map ({error!r})') from error
   if absent := [name for name in names if not (index.parent / name).is_file()]:
     raise FileNotFoundError(f'{index}: names shards that are not there: {", ".join(absent)}')
-  files = {name: Tensors(index.parent / name) for name in names}
+  files = {name: kind(index.parent / name) for name in names}
   if absent := [
     f'{tensor} ({name})' for tensor, name in where.items() if tensor not in files[name]
   ]:

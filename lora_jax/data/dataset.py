@@ -61,6 +61,33 @@ class Dataset:
     )
 
 
+def virtual_tokens(vocab_size: int, counts: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+  """Ids of the tokens that a method wants before and after an input, beyond the vocabulary."""
+  prefix, infix = counts
+  ids = vocab_size + np.arange(prefix + infix, dtype=np.int32)
+  return ids[:prefix], ids[prefix:]
+
+
+def with_virtual(dataset: Dataset, vocab_size: int, counts: tuple[int, int]) -> Dataset:
+  """The examples with a method's tokens around their inputs (methods/prefix.py).
+
+  A language model's input is its context, so the second kind stands before the target; an encoder's
+  is all of it, and the first kind follows the first token, which is read out.
+  """
+  prefix, infix = virtual_tokens(vocab_size, counts)
+  if not sum(counts):
+    return dataset
+  starts = dataset.target_starts
+  if starts is not None:
+    ids = [np.concatenate([prefix, x[:n], infix, x[n:]]) for x, n in zip(dataset.ids, starts)]
+    return dataclasses.replace(dataset, ids=ids, target_starts=starts + np.int32(sum(counts)))
+  ids = [np.concatenate([x[:1], prefix, x[1:], infix]) for x in dataset.ids]
+  types = dataset.token_types
+  if types is not None:
+    types = [np.pad(x, counts, mode='edge') for x in types]
+  return dataclasses.replace(dataset, ids=ids, token_types=types)
+
+
 class Prompts(NamedTuple):
   """What text is generated from: the distinct contexts of a split, in the order of its file."""
 

@@ -8,6 +8,8 @@ from lora_jax.data import corpus, dart, e2e, glue, sources, synthetic, webnlg
 from lora_jax.data.dataset import Dataset as Dataset
 from lora_jax.data.dataset import Prompts as Prompts
 from lora_jax.data.dataset import Task as Task
+from lora_jax.data.dataset import virtual_tokens as virtual_tokens
+from lora_jax.data.dataset import with_virtual as with_virtual
 from lora_jax.data.tokenizers import Tokenizer
 
 FROM_FILES = {'e2e': e2e, 'webnlg': webnlg, 'dart': dart, 'corpus': corpus}

@@ -11,7 +11,7 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-_FILES = ('tokenizer.json', 'vocab.txt', 'vocab.json', 'merges.txt')
+_FILES = ('tokenizer.json', 'vocab.txt', 'vocab.json', 'merges.txt', 'spm.model')
 _OPTIONAL = ('config.json', 'tokenizer_config.json')
 
 
@@ -89,8 +89,8 @@ def load_tokenizer(path: str | pathlib.Path) -> Tokenizer:
   """Reads a tokenizer from a folder or a zip archive.
 
   It holds `tokenizer.json`, or `vocab.txt` (BERT), or `vocab.json` and `merges.txt` (byte-level
-  BPE: RoBERTa if config.json beside them or the special tokens say so, else GPT-2). The first of
-  these that is there is read.
+  BPE: RoBERTa if config.json beside them or the special tokens say so, else GPT-2), or `spm.model`
+  (DeBERTa-v2). The first of these that is there is read.
 
   Raises:
     FileNotFoundError: if there is no such folder, or none of the files in it.
@@ -111,11 +111,19 @@ def load_tokenizer(path: str | pathlib.Path) -> Tokenizer:
       vocab = json.loads(files[file])
       file = 'merges.txt'
       return Tokenizer(_byte_level(vocab, files[file].decode(), config), str(path))
+    if 'spm.model' in files:
+      from lora_jax.data.sentence_piece import SentencePiece
+
+      file = 'spm.model'
+      if config.get('split_by_punct'):
+        raise ValueError('split_by_punct is not supported')
+      lowercase = config.get('do_lower_case', False)
+      return SentencePiece(files[file], str(path), lowercase=lowercase)
   except Exception as error:  # The library raises bare Exceptions.
     raise ValueError(f'{path}: cannot read {file} ({error}); fetch it again') from error
   raise FileNotFoundError(
-    f'{path}: expected tokenizer.json, or vocab.txt, or vocab.json and merges.txt; found '
-    f'{", ".join(sorted(files)) or "none of them"}'
+    f'{path}: expected tokenizer.json, or vocab.txt, or vocab.json and merges.txt, or spm.model; '
+    f'found {", ".join(sorted(files)) or "none of them"}'
   )
 
 

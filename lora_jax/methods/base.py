@@ -30,12 +30,15 @@ class Method(NamedTuple):
       says why the method cannot be folded into it.
     interceptor: a `flax.linen` method interceptor, or None where the parameters alone do it.
     patterns: what the method was told to adapt and train, for `summarize`.
+    virtual: numbers of tokens that the data has to put before and after each input, with ids from
+      the vocabulary's size up (`methods/prefix.py`).
   """
 
   init: Callable[..., tuple[dict[str, Any], dict[str, Any]]]
   merge: Callable[[Params, Params], dict[str, Any]]
   interceptor: Callable[..., Any] | None = None
   patterns: tuple[str, ...] = ()
+  virtual: tuple[int, int] = (0, 0)
 
 
 def bind(apply: Callable[..., Any], method: Method) -> Callable[..., Any]:

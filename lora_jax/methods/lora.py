@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from lora_jax import tree
-from lora_jax.methods import lowrank
+from lora_jax.methods import added, lowrank
 from lora_jax.methods.base import Method
 
 QUERY_VALUE = r'(.*/)?(query|value)'  # The paper's choice (section 4.2), by the names used here.
@@ -188,7 +188,7 @@ def find_sites(spec: Spec, model: nn.Module, *inputs: Any, **kwargs: Any) -> dic
             module.put_variable('params', name, jnp.zeros(shape))
     return y
 
-  shapes = tree.flatten(nn.unbox(_init_shapes(model, record, inputs, kwargs)['params']))
+  shapes = added.init_shapes(model, record, inputs, kwargs)
   for pattern in spec.targets:
     wrong = [path for path in others if _fullmatch(pattern, path)]
     if wrong and not any(_fullmatch(pattern, path) for path in adaptable):
@@ -207,24 +207,6 @@ def find_sites(spec: Spec, model: nn.Module, *inputs: Any, **kwargs: Any) -> dic
     )
     for path, (layer, factors) in found.items()
   }  # fmt: skip
-
-
-def _init_shapes(
-  model: nn.Module, interceptor: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> dict[str, Any]:
-  """Shapes of `model.init`'s variables; arguments that are no arrays are passed as they are."""
-  leaves, structure = jax.tree.flatten((inputs, dict(kwargs)))
-  is_array = [hasattr(x, 'shape') and hasattr(x, 'dtype') for x in leaves]
-
-  def run(arrays: list[Any]) -> dict[str, Any]:
-    rest = iter(arrays)
-    args, kwargs = structure.unflatten(
-      [next(rest) if array else x for x, array in zip(leaves, is_array)]
-    )
-    with nn.intercept_methods(interceptor):
-      return model.init(jax.random.key(0), *args, **kwargs)
-
-  return jax.eval_shape(run, [x for x, array in zip(leaves, is_array) if array])
 
 
 def _check_params(sites: Mapping[str, Site], leaves: Mapping[str, Any]) -> None:

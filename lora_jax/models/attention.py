@@ -32,6 +32,8 @@ def attention(
   *,
   columns: jax.Array | None = None,
   mask: jax.Array | None = None,
+  bias: jax.Array | None = None,
+  scale: float | None = None,
   causal: bool = False,
   implementation: str = 'xla',
   dropout_rate: float = 0.0,
@@ -46,6 +48,8 @@ def attention(
     segment_ids: [R, L]; a token sees the tokens of its own segment only. None: one segment.
     columns: [R, T], the column of each query. None: T = L and all columns in order.
     mask: bool [R, T, L], in place of segments and causality: what each query sees.
+    bias: float32 [R, heads, T, L], added to the scaled scores.
+    scale: of the products of queries and keys; None: one over the root of the width of a head.
     causal: a token sees no later column.
     implementation: `xla` or `cudnn`, as `jax.nn.dot_product_attention` takes it (`cudnn`: NVIDIA
       GPUs, bfloat16 or float16 only).
@@ -68,14 +72,16 @@ def attention(
   ours = active or given or (implementation == 'xla' and query.dtype in layers.LOW)
   if not ours:
     return jax.nn.dot_product_attention(
-      query, key, value, mask=mask, is_causal=causal, implementation=implementation
+      query, key, value, bias, mask, scale=scale, is_causal=causal, implementation=implementation
     )
   if causal:
     seen = jnp.tri(query.shape[1], key.shape[1], dtype=bool)[None, None]
     mask = seen if mask is None else mask & seen
   scores = layers.dot_general(
     query, key, (((3,), (3,)), ((0, 2), (0, 2))), preferred_element_type=jnp.float32
-  ) * np.float32(query.shape[-1] ** -0.5)
+  ) * np.float32(query.shape[-1] ** -0.5 if scale is None else scale)
+  if bias is not None:
+    scores += bias
   if mask is not None:
     scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
   weights = jax.nn.softmax(scores, axis=-1)

@@ -64,8 +64,10 @@ class Embeddings(nn.Module):
 
     types = jnp.zeros_like(input_ids) if token_type_ids is None else token_type_ids
     x = table(c.vocab_size, 'word')(input_ids)
-    x += table(c.position_rows, 'position')(position_ids + c.position_offset)
-    x += table(c.type_vocab_size, 'token_type')(types)
+    if c.position_rows:
+      x += table(c.position_rows, 'position')(position_ids + c.position_offset)
+    if c.type_vocab_size:
+      x += table(c.type_vocab_size, 'token_type')(types)
     return layers.LayerNorm(c.norm_epsilon, self.options.dtype, name='norm')(x)
 
 
@@ -82,21 +84,30 @@ class EncoderLayer(nn.Module):
     columns: jax.Array | None,
     *,
     segment_ids: jax.Array | None,
+    virtual: jax.Array,
     deterministic: bool,
+    **inputs: Any,
   ) -> jax.Array:
+    del virtual  # For methods.
     c, std = self.config, self.config.initializer_range
 
-    def add(x: jax.Array, y: jax.Array, norm: str) -> jax.Array:
-      y = layers.Dropout(self.options.hidden_dropout)(y, deterministic=deterministic)
-      return layers.LayerNorm(c.norm_epsilon, self.options.dtype, name=norm)(x + y)
+    def add(x: jax.Array, y: jax.Array, name: str) -> jax.Array:
+      norm = layers.LayerNorm(c.norm_epsilon, self.options.dtype, name=f'{name}_norm')
+      branch = layers.Branch(self.options.hidden_dropout, name=f'{name}_branch')
+      return norm(x + branch(y, deterministic=deterministic, added=lambda y: norm(x + y)))
 
-    attention = SelfAttention(c.num_heads, self.options, std=std, output_std=std, name='attention')
-    y = attention(x, columns, segment_ids=segment_ids, deterministic=deterministic)
-    x = add(layers.take_columns(x, columns), y, 'attention_norm')
+    attention = self.self_attention(name='attention')
+    y = attention(x, columns, segment_ids=segment_ids, deterministic=deterministic, **inputs)
+    x = add(layers.take_columns(x, columns), y, 'attention')
     mlp = layers.MLP(
       c.intermediate_size, c.activation, self.options, std=std, output_std=std, name='mlp'
     )
-    return add(x, mlp(x), 'mlp_norm')
+    return add(x, mlp(x), 'mlp')
+
+  def self_attention(self, name: str) -> nn.Module:
+    """What gets the `inputs` of a layer beyond those that every family has."""
+    c, std = self.config, self.config.initializer_range
+    return SelfAttention(c.num_heads, self.options, std=std, output_std=std, name=name)
 
 
 class Encoder(nn.Module):
@@ -163,15 +174,26 @@ class Encoder(nn.Module):
     stack = layers.Stack(
       lambda name: EncoderLayer(c, options, name=name), c.num_layers, options, name='encoder'
     )
-    x = stack(x, columns, segment_ids=segment_ids, deterministic=deterministic)
-    rate = _first(self.classifier_dropout, c.classifier_dropout, options.hidden_dropout)
-    logits = heads.HEADS[c.family](
+    x = stack(
+      x,
+      columns,
+      segment_ids=segment_ids,
+      virtual=input_ids - c.vocab_size,
+      deterministic=deterministic,
+    )
+    logits = self.classify(x, deterministic=deterministic)
+    return logits[:, 0] if readout is None else logits
+
+  def classify(self, x: jax.Array, *, deterministic: bool) -> jax.Array:
+    """Float32 logits [..., num_labels] of the first tokens' states."""
+    c = self.config
+    rate = _first(self.classifier_dropout, c.classifier_dropout, self.options.hidden_dropout)
+    return heads.HEADS[c.family](
       x,
       self.num_labels,
       std=c.initializer_range,
       dropout=lambda x: layers.Dropout(rate)(x, deterministic=deterministic),
     )
-    return logits[:, 0] if readout is None else logits
 
 
 def _first(*values: Any) -> Any:

@@ -63,27 +63,30 @@ class DecoderLayer(nn.Module):
     x: jax.Array,
     columns: jax.Array | None,
     *,
+    virtual: jax.Array,
     deterministic: bool,
     **inputs: Any,
   ) -> jax.Array:
+    del virtual  # For methods.
     c, std = self.config, self.config.initializer_range
     output_std = std * (2 * c.num_layers) ** -0.5  # Of what is added to the residual stream.
 
     def norm(x: jax.Array, name: str) -> jax.Array:
       return layers.LayerNorm(c.norm_epsilon, self.options.dtype, name=name)(x)
 
-    def add(x: jax.Array, y: jax.Array) -> jax.Array:
-      return x + layers.Dropout(self.options.hidden_dropout)(y, deterministic=deterministic)
+    def add(x: jax.Array, y: jax.Array, name: str) -> jax.Array:
+      branch = layers.Branch(self.options.hidden_dropout, name=f'{name}_branch')
+      return x + branch(y, deterministic=deterministic)
 
     attention = SelfAttention(
       c.num_heads, self.options, causal=True, std=std, output_std=output_std, name='attention'
     )
     y = attention(norm(x, 'attention_norm'), columns, deterministic=deterministic, **inputs)
-    x = add(layers.take_columns(x, columns), y)
+    x = add(layers.take_columns(x, columns), y, 'attention')
     mlp = layers.MLP(
       c.intermediate_size, c.activation, self.options, std=std, output_std=output_std, name='mlp'
     )
-    return add(x, mlp(norm(x, 'mlp_norm')))
+    return add(x, mlp(norm(x, 'mlp_norm')), 'mlp')
 
 
 class GPT2(nn.Module):
@@ -150,6 +153,13 @@ class GPT2(nn.Module):
     stack = layers.Stack(
       lambda name: DecoderLayer(c, options, name=name), c.num_layers, options, name='decoder'
     )
-    x = stack(x, readout, segment_ids=segment_ids, cached=cached, deterministic=deterministic)
+    x = stack(
+      x,
+      readout,
+      segment_ids=segment_ids,
+      cached=cached,
+      virtual=input_ids - c.vocab_size,
+      deterministic=deterministic,
+    )
     x = layers.LayerNorm(c.norm_epsilon, options.dtype, name='final_norm')(x)
     return embeddings.attend(x)

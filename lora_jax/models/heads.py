@@ -6,6 +6,7 @@ that makes its modules in the model that calls it, for their paths to lie at the
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -17,11 +18,18 @@ from lora_jax.models import layers
 Dropout = Callable[[jax.Array], jax.Array]
 
 
-def bert(x: jax.Array, num_labels: int, *, std: float, dropout: Dropout) -> jax.Array:
-  """x [..., width] to logits [..., num_labels]: pooler with tanh, dropout, classifier."""
+def bert(
+  x: jax.Array,
+  num_labels: int,
+  *,
+  std: float,
+  dropout: Dropout,
+  activation: Callable[[jax.Array], jax.Array] = jnp.tanh,
+) -> jax.Array:
+  """x [..., width] to logits [..., num_labels]: pooler with activation, dropout, classifier."""
   options = layers.Options()
   x = x.astype(jnp.float32)
-  x = jnp.tanh(layers.dense(x.shape[-1], options, std, 'pooler')(x))
+  x = activation(layers.dense(x.shape[-1], options, std, 'pooler')(x))
   return layers.dense(num_labels, options, std, 'classifier')(dropout(x))
 
 
@@ -44,5 +52,8 @@ def roberta(x: jax.Array, num_labels: int, *, std: float, dropout: Dropout) -> j
   return head(x.astype(jnp.float32), dropout)
 
 
-HEADS = {'bert': bert, 'roberta': roberta}
-PATHS = {'bert': (r'pooler/.*', r'classifier/.*'), 'roberta': (r'classifier/.*',)}
+deberta = functools.partial(bert, activation=layers.ACTIVATIONS['gelu'])
+
+HEADS = {'bert': bert, 'roberta': roberta, 'deberta-v2': deberta}
+POOLED = (r'pooler/.*', r'classifier/.*')
+PATHS = {'bert': POOLED, 'roberta': (r'classifier/.*',), 'deberta-v2': POOLED}

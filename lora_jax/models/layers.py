@@ -209,23 +209,30 @@ def embed(rows: int, features: int, options: Options, std: float, name: str) -> 
   )
 
 
-class LayerNorm(nn.Module):
+def normalise(
+  x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, dtype: Any
+) -> jax.Array:
   """Layer normalisation over the last axis in float32, returned as `dtype`."""
+  # The fast variance, E[x^2] - E[x]^2, loses digits where a residual stream has outliers.
+  x = x.astype(jnp.float32)
+  centred = x - jnp.mean(x, axis=-1, keepdims=True)
+  variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+  over = tuple(range(x.ndim - 1))
+  scale, bias = (jnp.expand_dims(p.astype(jnp.float32), over) for p in (scale, bias))
+  return (centred * lax.rsqrt(variance + epsilon) * scale + bias).astype(dtype)
+
+
+class LayerNorm(nn.Module):
+  """`normalise` with a scale and a bias of its own."""
 
   epsilon: float
   dtype: Any
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    # The fast variance, E[x^2] - E[x]^2, loses digits where a residual stream has outliers.
     scale = self.param('scale', nn.initializers.ones, (x.shape[-1],), jnp.float32)
     bias = self.param('bias', nn.initializers.zeros, (x.shape[-1],), jnp.float32)
-    x = x.astype(jnp.float32)
-    centred = x - jnp.mean(x, axis=-1, keepdims=True)
-    variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-    over = tuple(range(x.ndim - 1))
-    scale, bias = (jnp.expand_dims(p.astype(jnp.float32), over) for p in (scale, bias))
-    return (centred * lax.rsqrt(variance + self.epsilon) * scale + bias).astype(self.dtype)
+    return normalise(x, scale, bias, self.epsilon, self.dtype)
 
 
 # --- dropout --------------------------------------------------------------------------------------
@@ -252,6 +259,28 @@ class Dropout(nn.Module):
   rate: float
 
   def __call__(self, x: jax.Array, *, deterministic: bool) -> jax.Array:
+    if deterministic or self.rate == 0:
+      return x
+    return dropout(self.make_rng('dropout'), self.rate, x)
+
+
+class Branch(nn.Module):
+  """What a sub-layer gives, before it is added to the residual stream: dropout.
+
+  It stands by itself as the place where methods put an adapter (`methods/adapter.py`).
+  """
+
+  rate: float
+
+  def __call__(
+    self,
+    x: jax.Array,
+    *,
+    deterministic: bool,
+    added: Callable[[jax.Array], jax.Array] | None = None,
+  ) -> jax.Array:
+    """Dropout of `x`. `added(x)` is what the layer would make of x: the sum, with its norm."""
+    del added  # For methods.
     if deterministic or self.rate == 0:
       return x
     return dropout(self.make_rng('dropout'), self.rate, x)
@@ -309,10 +338,13 @@ def positions(
 class Stack(nn.Module):
   """`num_layers` equal layers: `layers_0`, `layers_1`, ..., or one `layers` stacked on axis 0.
 
-  `layer(name)` makes a layer, called with (x, columns, **inputs). Looped, the last layer gets
-  `columns` and computes no others. Stacked, they are taken from its output; by `cudnn` too, which
+  `layer(name)` makes a layer, called with (x, columns, **inputs); `virtual` is among them for the
+  methods that replace what enters a layer. Looped, the last layer gets `columns` and computes no
+  others. Stacked, they are taken from its output; by `cudnn` too, which
   takes no odd number of queries beside a mask. The collection `cache` is stacked on axis 1: its
   axis 0 are the rows.
+
+  `after_first`, a function without parameters, is applied to what the first layer gave.
   """
 
   layer: Callable[[str], nn.Module]
@@ -320,25 +352,42 @@ class Stack(nn.Module):
   options: Options
 
   @nn.compact
-  def __call__(self, x: jax.Array, columns: jax.Array | None, **inputs: Any) -> jax.Array:
+  def __call__(
+    self,
+    x: jax.Array,
+    columns: jax.Array | None,
+    *,
+    after_first: Callable[[jax.Array], jax.Array] | None = None,
+    **inputs: Any,
+  ) -> jax.Array:
     policy = REMAT[self.options.remat]
 
-    def call(layer: nn.Module, x: jax.Array, columns: jax.Array | None = None) -> jax.Array:
-      return layer(x, columns, **inputs)
+    def call(
+      layer: nn.Module,
+      x: jax.Array,
+      columns: jax.Array | None = None,
+      index: jax.Array | None = None,
+    ) -> jax.Array:
+      x = layer(x, columns, **inputs)
+      return x if index is None else lax.cond(index == 0, after_first, lambda x: x, x)
 
     if policy is not None:
       # Inside a scan nothing can be merged with the forward pass, so no barrier is needed.
       call = nn.remat(call, policy=policy, prevent_cse=not self.options.scan)
     if not self.options.scan:
-      early = columns if self.options.attention == 'xla' else None
+      whole = self.options.attention != 'xla' or (after_first and self.num_layers == 1)
+      early = None if whole else columns
       for i in range(self.num_layers):
         x = call(self.layer(f'layers_{i}'), x, early if i == self.num_layers - 1 else None)
+        if i == 0 and after_first is not None:
+          x = after_first(x)
       return x if early is not None else take_columns(x, columns)
     scanned = nn.scan(
-      lambda layer, x: (call(layer, x), None),
+      lambda layer, x, index: (call(layer, x, None, index), None),
       variable_axes={'params': 0, 'cache': 1},
       split_rngs={'params': True, 'dropout': True},
       length=self.num_layers,
     )
-    x, _ = scanned(self.layer('layers'), x)
+    indices = None if after_first is None else jnp.arange(self.num_layers)
+    x, _ = scanned(self.layer('layers'), x, indices)
     return take_columns(x, columns)

@@ -7,29 +7,36 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from lora_jax.models.deberta import Deberta, DebertaConfig
 from lora_jax.models.encoder import Encoder, EncoderConfig
 from lora_jax.models.gpt2 import GPT2, GPT2Config
 from lora_jax.models.layers import ACTIVATIONS
 
-Config = EncoderConfig | GPT2Config
+Config = EncoderConfig | DebertaConfig | GPT2Config
 FAMILIES: dict[str, type[Config]] = {
   'bert': EncoderConfig,
   'roberta': EncoderConfig,
+  'deberta-v2': DebertaConfig,
   'gpt2': GPT2Config,
 }
-MODELS = {'bert': Encoder, 'roberta': Encoder, 'gpt2': GPT2}
+MODELS = {'bert': Encoder, 'roberta': Encoder, 'deberta-v2': Deberta, 'gpt2': GPT2}
 TASKS = {
   'bert': ('classification', 'regression'),
   'roberta': ('classification', 'regression'),
+  'deberta-v2': ('classification', 'regression'),
   'gpt2': ('lm',),
 }
 
 
 class Preset(NamedTuple):
-  """An architecture and the Hugging Face repository that holds its pretrained weights."""
+  """An architecture and the Hugging Face repository that holds its pretrained weights.
+
+  `files` are those that are needed beside what most repositories have.
+  """
 
   config: Config
   repository: str
+  files: tuple[str, ...] = ()
 
 
 def _bert(**sizes: Any) -> EncoderConfig:
@@ -50,12 +57,18 @@ def _gpt2(hidden_size: int, num_layers: int, num_heads: int) -> GPT2Config:
   )  # fmt: skip
 
 
+XXLARGE = DebertaConfig(
+  hidden_size=1536, num_layers=48, num_heads=24, intermediate_size=6144, convolution=3
+)
+DEBERTA = ('spm.model', 'pytorch_model.bin')  # There is no safetensors file.
 LARGE = dict(hidden_size=1024, num_layers=24, num_heads=16, intermediate_size=4096)
 PRESETS: dict[str, Preset] = {
   'bert-base-uncased': Preset(_bert(), 'google-bert/bert-base-uncased'),
   'bert-large-uncased': Preset(_bert(**LARGE), 'google-bert/bert-large-uncased'),
   'roberta-base': Preset(_roberta(), 'FacebookAI/roberta-base'),
   'roberta-large': Preset(_roberta(**LARGE), 'FacebookAI/roberta-large'),
+  'deberta-v3-base': Preset(DebertaConfig(), 'microsoft/deberta-v3-base', DEBERTA),
+  'deberta-v2-xxlarge': Preset(XXLARGE, 'microsoft/deberta-v2-xxlarge', DEBERTA),
   'gpt2': Preset(_gpt2(768, 12, 12), 'openai-community/gpt2'),
   'gpt2-medium': Preset(_gpt2(1024, 24, 16), 'openai-community/gpt2-medium'),
   'gpt2-large': Preset(_gpt2(1280, 36, 20), 'openai-community/gpt2-large'),
@@ -88,7 +101,12 @@ def from_hugging_face(values: Mapping[str, Any], where: str = 'config.json') -> 
   Raises:
     ValueError: naming `where` and everything in it that this package does not compute.
   """
-  parsers = {'bert': _from_bert, 'roberta': _from_bert, 'gpt2': _from_gpt2}
+  parsers = {
+    'bert': _from_bert,
+    'roberta': _from_bert,
+    'deberta-v2': _from_deberta,
+    'gpt2': _from_gpt2,
+  }
   model_type = values.get('model_type')
   if model_type not in parsers:
     raise ValueError(f'{where}: model_type={model_type!r}; supported: {", ".join(parsers)}')
@@ -129,7 +147,7 @@ def build(
     num_labels = config.num_labels
   if num_labels < 1:
     raise ValueError(f'num_labels={num_labels}: a head has at least 1 output')
-  return Encoder(config, num_labels=num_labels, **options)
+  return MODELS[config.family](config, num_labels=num_labels, **options)
 
 
 def near(name: str, known: Iterable[str]) -> str:
@@ -146,12 +164,22 @@ def check(config: Config, where: str) -> Config:
   Raises:
     ValueError: naming `where` and the sizes.
   """
-  if config.activation not in ACTIVATIONS:
-    raise ValueError(f'{where}: activation {config.activation!r}; supported: {list(ACTIVATIONS)}')
+  for name in ('activation', 'convolution_activation'):
+    if (value := getattr(config, name, 'gelu')) not in ACTIVATIONS:
+      raise ValueError(f'{where}: {name} {value!r}; supported: {list(ACTIVATIONS)}')
   if config.hidden_size % config.num_heads:
     raise ValueError(
       f'{where}: a width of {config.hidden_size} does not divide into {config.num_heads} heads'
     )
+  if isinstance(config, DebertaConfig):
+    buckets, limit = config.position_buckets, config.max_positions
+    if not 4 <= buckets < 2 * (limit - 1):
+      raise ValueError(
+        f'{where}: {buckets} position buckets for distances up to {limit}; supported: at least 4, '
+        f'and less than {2 * (limit - 1)}'
+      )
+    if config.convolution and config.convolution % 2 == 0:
+      raise ValueError(f'{where}: a convolution of {config.convolution} tokens; supported: odd')
   return config
 
 
@@ -185,6 +213,51 @@ def _from_bert(values: Mapping[str, Any]) -> tuple[EncoderConfig, dict[str, Any]
     'position_embedding_type': 'absolute',
     'is_decoder': False,
     'add_cross_attention': False,
+  }
+  return config, fixed
+
+
+def _from_deberta(values: Mapping[str, Any]) -> tuple[DebertaConfig, dict[str, Any]]:
+  limit, convolution = values.get('max_relative_positions', -1), values.get('conv_kernel_size', 0)
+  config = DebertaConfig(
+    vocab_size=values['vocab_size'],
+    max_positions=limit if limit > 0 else values.get('max_position_embeddings', 512),
+    position_buckets=values['position_buckets'],
+    hidden_size=values['hidden_size'],
+    num_layers=values['num_hidden_layers'],
+    num_heads=values['num_attention_heads'],
+    intermediate_size=values['intermediate_size'],
+    activation=values.get('hidden_act', 'gelu'),
+    convolution=convolution,
+    convolution_activation=values.get('conv_act', 'tanh') if convolution else 'gelu',
+    norm_epsilon=values.get('layer_norm_eps', 1e-7),
+    initializer_range=values.get('initializer_range', 0.02),
+    pad_token_id=values.get('pad_token_id', 0),
+    hidden_dropout=values.get('hidden_dropout_prob', 0.1),
+    attention_dropout=values.get('attention_probs_dropout_prob', 0.1),
+    classifier_dropout=values.get('cls_dropout'),
+    num_labels=_num_labels(values),
+  )
+  kinds = values['pos_att_type']
+  kinds = kinds.lower().split('|') if isinstance(kinds, str) else kinds or ()
+  both = {kind.strip() for kind in kinds} == {'c2p', 'p2c'}
+  needed = {  # By their absence a config.json says otherwise.
+    'relative_attention': True,
+    'position_biased_input': False,
+    'share_att_key': True,
+    'norm_rel_ebd': 'layer_norm',
+  }
+  _ = [values[key] for key in needed]
+  fixed = {
+    **needed,
+    'pos_att_type': values['pos_att_type'] if both else ['c2p', 'p2c'],
+    'type_vocab_size': 0,
+    'embedding_size': config.hidden_size,
+    'attention_head_size': config.hidden_size // config.num_heads,
+    'conv_groups': 1,
+    'pooler_hidden_size': config.hidden_size,
+    'pooler_hidden_act': 'gelu',
+    'pooler_dropout': 0,
   }
   return config, fixed
 

@@ -50,7 +50,7 @@ def layouts(work: job.Job, rows_multiple: int = 1) -> dict[str, list[dict[str, n
         dataset,
         work.config.train.eval_batch_size,
         layout=data.batching,
-        max_length=data.max_length,
+        max_length=work.max_length,
         row_length=data.row_length,
         rows_multiple=rows_multiple,
       )

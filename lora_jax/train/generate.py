@@ -48,7 +48,9 @@ def make_generator(
       "config.decode.final at ''"
     )
   chosen = settings(decode, tokenizer, work.config.seed)
-  room = min(work.config.data.max_length, work.model.config.max_positions) - chosen.max_tokens
+  prefix, infix = tasks.virtual_tokens(work.model.config.vocab_size, work.method.virtual)
+  room = min(work.max_length, work.model.config.max_positions) - chosen.max_tokens
+  room -= len(prefix) + len(infix)
   if room < 1:
     raise ValueError(
       f'config.decode.max_tokens={chosen.max_tokens} leaves no room for a context: '
@@ -62,7 +64,8 @@ def make_generator(
   )
 
   def texts(frozen: Any, trainable: Any, prompts: dataset.Prompts) -> list[str]:
-    found = decoder((frozen, trainable), [ids[-room:] for ids in prompts.ids])
+    cut = [np.concatenate([prefix, ids[-room:], infix]) for ids in prompts.ids]
+    found = decoder((frozen, trainable), cut)
     return [plain(tokenizer, one.tokens, decode.stop) for one in found]
 
   return texts
@@ -113,7 +116,7 @@ def subset(prompts: dataset.Prompts, n: int) -> dataset.Prompts:
 def score(
   task: tasks.Task, prompts: dataset.Prompts, texts: Sequence[str], metrics: Sequence[str] = ()
 ) -> dict[str, Any]:
-  """The report of `metrics.text.score` as a dict; `parts` has the scores of each part."""
+  """The report of `metrics.text.score` as a dict; `parts` has the scores of each part, if any."""
   report = text.score(task.scoring, texts, prompts.references, metrics)._asdict()
   report['parts'] = {
     name: text.score(
@@ -123,6 +126,7 @@ def score(
       metrics,
     ).scores
     for name, part in prompts.groups.items()
+    if part.any()  # WebNLG's dev set has no unseen category.
   }
   return report
 

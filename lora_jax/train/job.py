@@ -44,6 +44,11 @@ class Job(NamedTuple):
   apply: Callable[..., jax.Array]
   summary: methods.Summary
 
+  @property
+  def max_length(self) -> int:
+    """Tokens of an example: the config's, and those that the method puts in."""
+    return self.config.data.max_length + sum(self.method.virtual)
+
 
 def load(config: config_dict.ConfigDict, evals: Sequence[str] = ()) -> Job:
   """Loads data and model, and lets the method split the model's parameters.
@@ -92,6 +97,8 @@ def build(config: config_dict.ConfigDict, task: tasks.Task) -> Job:
   model, params = load_base(config, task)
   check_ranges(config, task, model)
   method = make_method(config, model)
+  if sum(method.virtual):
+    task = with_virtual(task, method.virtual, model)
   tokens = jax.ShapeDtypeStruct((1, 8), np.int32)
   declared = jax.eval_shape(model.init, jax.random.key(0), tokens)['params']
   params = jax.tree.map(lambda x, leaf: x.astype(leaf.dtype), params, declared)
@@ -100,6 +107,23 @@ def build(config: config_dict.ConfigDict, task: tasks.Task) -> Job:
   summary = methods.summarize(method, frozen, trainable, model.head)
   apply = methods.bind(model.apply, method)
   return Job(config, task, model, method, frozen, trainable, apply, summary)
+
+
+def with_virtual(task: tasks.Task, counts: tuple[int, int], model: nn.Module) -> tasks.Task:
+  """The task with a method's tokens in its examples; prompts get theirs when they are decoded.
+
+  Raises:
+    ValueError: if the model has too few positions for them.
+  """
+  put = lambda data: tasks.with_virtual(data, model.config.vocab_size, counts)
+  evals = {split: put(data) for split, data in task.evals.items()}
+  longest = max(max(len(ids) for ids in data.ids) for data in (put(task.train), *evals.values()))
+  if longest > model.config.max_positions:
+    raise ValueError(
+      f'{task.name}: with the {sum(counts)} tokens of the method an example has {longest}; the '
+      f'model has {model.config.max_positions} positions. Lower config.data.max_length.'
+    )
+  return task._replace(train=put(task.train), evals=evals)
 
 
 def make_method(config: config_dict.ConfigDict, model: nn.Module) -> methods.Method:

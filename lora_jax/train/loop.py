@@ -66,7 +66,7 @@ def run(work: job.Job, workdir: Path) -> dict[str, Any]:
     rows_multiple=multiple,
     group=config.train.steps_per_call,
     layout=config.data.batching,
-    max_length=config.data.max_length,
+    max_length=work.max_length,
     row_length=config.data.row_length,
     max_shapes=config.data.max_shapes,
     readout_cost=readout_cost(work.model.config),

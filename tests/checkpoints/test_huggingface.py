@@ -210,7 +210,7 @@ def test_gpt2_buffers_and_tied_output(tmp_path):
 @pytest.mark.parametrize(
   'case, values, message',
   [
-    ('bert', {'model_type': 't5'}, "model_type='t5'; supported: bert, roberta, gpt2"),
+    ('bert', {'model_type': 't5'}, "model_type='t5'; supported: bert, roberta, deberta-v2, gpt2"),
     ('bert', {'model_type': None}, 'model_type=None; supported'),
     ('bert', {'hidden_act': 'silu'}, "activation 'silu'; supported: .*gelu"),
     (

@@ -8,6 +8,7 @@ from absl import flags
 from ml_collections import config_dict, config_flags
 
 from configs import base, dart, demo, e2e, glue, pretrain, webnlg
+from lora_jax import methods
 
 NLG = (e2e, webnlg, dart)
 ALL = [(glue, f'task={task},preset={preset}') for task in glue.TASKS for preset in
@@ -310,3 +311,46 @@ def test_the_commands_of_a_docstring_name_configs_that_exist(module):
   assert module.__name__.rpartition('.')[2] in [name for name, _ in found]
   for name, arg in found:
     importlib.import_module(f'configs.{name}').get_config(arg)
+
+
+@pytest.mark.parametrize('name', base.METHODS)
+def test_every_method_can_be_made_of_its_section(name):
+  section = base.method(name, base.lora(rank=8, alpha=16))
+  assert section.pop('name') == name
+  method = methods.make(name, **section)
+  assert method.virtual == (section.get('prefix', 0), section.get('infix', 0))
+  for part in name.split('+'):
+    assert part in methods.METHODS
+  assert set(base.METHODS) >= set(methods.METHODS)
+
+
+# Table 9, Adpt-P and Adpt-H on RoBERTa-large: lr, epochs, bottleneck.
+@pytest.mark.parametrize(
+  'arg, expected',
+  [
+    ('method=adapter_p,task=mnli', (3e-4, 5, 16)),
+    ('method=adapter_p,task=mnli,bottleneck=64', (3e-5, 10, 64)),
+    ('method=adapter_p,task=sst2,bottleneck=64', (3e-5, 20, 64)),
+    ('method=adapter_h,task=sst2', (3e-4, 5, 8)),
+    ('method=adapter_h,task=stsb,bottleneck=64', (3e-4, 10, 64)),
+    ('method=adapter_h,task=rte', (3e-4, 20, 8)),
+  ],
+)
+def test_the_adapters_of_table_9(arg, expected):
+  config = glue.get_config(f'model=roberta-large,preset=dagger,{arg}')
+  assert (config.optim.lr, config.train.epochs, config.method.bottleneck) == expected
+  assert (config.train.batch_size, config.data.max_length, config.cell) == (32, 128, 'table 2 †')
+
+
+@pytest.mark.parametrize(
+  'arg, message',
+  [
+    ('method=bitfit', 'preset=paper has no settings of method=bitfit'),
+    ('model=roberta-large,preset=dagger,method=bitfit', "table 9's rows of method=lora"),
+    ('model=roberta-large,preset=dagger,method=adapter_h,bottleneck=9', 'Known: 8, 64'),
+    ('preset=small,method=adapter_h,bottleneck=9', 'bottleneck picks a row of preset=dagger'),
+  ],
+)
+def test_settings_that_the_paper_does_not_have(arg, message):
+  with pytest.raises(ValueError, match=message):
+    glue.get_config(arg)

@@ -82,6 +82,41 @@ def encoder(name, kind, config, labels, seed):
   )  # fmt: skip
 
 
+def deberta(name, labels, seed, **options):
+  """Rows of up to 40 tokens: of 8 buckets for distances below 24, some in each and some beyond."""
+  config = transformers.DebertaV2Config(
+    **SIZES, max_position_embeddings=24, type_vocab_size=0, pad_token_id=0,
+    relative_attention=True, position_buckets=8, norm_rel_ebd='layer_norm', share_att_key=True,
+    pos_att_type='p2c|c2p', position_biased_input=False, **options,
+  )  # fmt: skip
+  model = randomise(transformers.DebertaV2ForSequenceClassification(config), seed)
+  lengths = np.array((40, 1, 17, 6))
+  rng = np.random.default_rng(seed)
+  mask = np.arange(lengths.max())[None] < lengths[:, None]
+  ids = np.where(mask, rng.integers(3, 61, mask.shape), 0)
+  mask = mask.astype(np.int64)
+  labels = torch.tensor(labels)
+  out = model(torch.tensor(ids), attention_mask=torch.tensor(mask), labels=labels)
+  gradients = [
+    'deberta.embeddings.word_embeddings.weight',
+    'deberta.embeddings.LayerNorm.weight',
+    'deberta.encoder.rel_embeddings.weight',
+    'deberta.encoder.LayerNorm.weight',
+    'deberta.encoder.layer.0.attention.self.query_proj.weight',
+    'deberta.encoder.layer.1.attention.self.key_proj.weight',
+    'deberta.encoder.layer.1.attention.self.value_proj.bias',
+    'deberta.encoder.layer.1.output.LayerNorm.bias',
+    'pooler.dense.weight',
+    'classifier.weight',
+  ]
+  if options.get('conv_kernel_size'):
+    gradients += [f'deberta.encoder.conv.{x}' for x in ('conv.weight', 'LayerNorm.weight')]
+  save(
+    name, model, out.loss, gradients, input_ids=ids, mask=mask, labels=labels.numpy(),
+    logits=out.logits.detach().numpy(),
+  )  # fmt: skip
+
+
 def gpt2(name, seed):
   config = transformers.GPT2Config(
     vocab_size=61, n_positions=POSITIONS, n_embd=24, n_layer=2, n_head=3, n_inner=40,
@@ -134,6 +169,8 @@ def main():
     [0.5, -1.0, 4.2, 2.0], seed=4,
   )  # fmt: skip
   gpt2('gpt2', seed=5)
+  deberta('deberta-v2', [0, 2, 1, 1], seed=6, num_labels=3, conv_kernel_size=3, conv_act='gelu')
+  deberta('deberta-v2-regression', [0.5, -1.0, 4.2, 2.0], seed=7, num_labels=1)
   versions = {'torch': torch.__version__, 'transformers': transformers.__version__}
   (HERE / 'versions.json').write_text(json.dumps(versions, indent=2) + '\n')
 

@@ -84,8 +84,10 @@ def test_merge_refuses_layers_stacked_elsewhere():
 def test_unknown_method_and_option():
   with pytest.raises(ValueError, match="unknown method 'loar'; nearest: lora"):
     make('loar')
-  with pytest.raises(ValueError, match=r"'lora' has no option \['ranks'\]; it takes \['rank'"):
+  with pytest.raises(ValueError, match=r"'lora' has no option \['ranks'\]; lora takes rank, alpha"):
     make('lora', ranks=3)
+  with pytest.raises(ValueError, match="unknown method 'prefix_embde'; nearest: prefix_embed"):
+    make('lora+prefix_embde')
 
 
 def test_split_and_join():

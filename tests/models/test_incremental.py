@@ -22,15 +22,17 @@ CASES = {
   'looped': dict(),
   'scanned': dict(scan=True),
   'looped, bfloat16': dict(dtype=jnp.bfloat16),
+  'an adapter': dict(method=methods.adapter_l(bottleneck=4)),
+  'a prefix at every layer': dict(method=methods.prefix_layer(prefix=2, infix=1), scan=True),
 }
+LORA = methods.lora(rank=2, alpha=8, targets='.*/(query|value)')
 
 
-def adapted(**options):
-  """A GPT-2 with factors that are not zero, as `apply(ids, ...)`."""
+def adapted(method=LORA, **options):
+  """A GPT-2 with a method's parameters that are not zero, as `apply(ids, ...)`."""
   model = gpt2.GPT2(CONFIG, **options)
   ids = jnp.zeros((1, 8), jnp.int32)
   params = model.init(jax.random.key(0), ids)['params']
-  method = methods.lora(rank=2, alpha=8, targets='.*/(query|value)')
   frozen, trainable = method.init(jax.random.key(1), model, params, ids)
   trainable = jax.tree.map(lambda x: jax.random.normal(jax.random.key(2), x.shape), trainable)
   return functools.partial(methods.bind(model.apply, method), frozen, trainable)
@@ -42,6 +44,8 @@ def test_cached_equals_uncached(case):
   rng = np.random.default_rng(0)
   lengths = np.array([10, 4, 1], np.int32)
   ids = rng.integers(0, CONFIG.vocab_size, (3, 10)).astype(np.int32)  # Junk beyond the lengths.
+  if 'prefix' in case:
+    ids[:2, [0, 1, 3]] = CONFIG.vocab_size + np.arange(3)
   prefill = functools.partial(incremental.prefill, apply, beams=BEAMS, max_tokens=STEPS)
   logits, cache = jax.jit(prefill)(ids, lengths)
   step = jax.jit(functools.partial(incremental.step, apply))

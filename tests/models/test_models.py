@@ -11,7 +11,7 @@ import pytest
 from lora_jax import tree
 from lora_jax.checkpoints import fresh_model
 from lora_jax.models import GPT2, PRESETS, Encoder
-from lora_jax.models.presets import architecture, build
+from lora_jax.models.presets import MODELS, architecture, build
 
 SMALL = dict(
   vocab_size=40, max_positions=12, hidden_size=16, num_layers=2, num_heads=2, intermediate_size=32
@@ -237,6 +237,8 @@ COUNTS = {  # Without pooler and head.
   'gpt2-medium': 354_823_168,
   'gpt2-large': 774_030_080,
   'gpt2-xl': 1_557_611_200,
+  'deberta-v2-xxlarge': 1_564_549_632,  # As transformers' model on torch's meta device.
+  'deberta-v3-base': 183_831_552,
 }
 
 
@@ -244,7 +246,7 @@ COUNTS = {  # Without pooler and head.
 def test_parameter_counts_at_full_size(name):
   config = PRESETS[name].config
   # Stacked: the same leaves, traced once whatever the depth.
-  model = (GPT2 if config.family == 'gpt2' else Encoder)(config, scan=True)
+  model = MODELS[config.family](config, scan=True)
   shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 4), jnp.int32))['params']
   without = {key: value for key, value in shapes.items() if key not in ('pooler', 'classifier')}
   assert tree.count(without) == COUNTS[name]

@@ -116,6 +116,23 @@ def test_long_contexts_keep_their_end(finished):
   assert decoded(ids) == decoded(ids[-room:])
 
 
+def test_a_prefix_is_decoded_with(tmp_path, make_language_model):
+  method = dict(name='prefix_embed', prefix=2, infix=1, train=())
+  own = {'decode.beams': 1, 'decode.final': 'test', 'train.epochs': 1, 'data.max_length': 120}
+  config = make_language_model(**LEARNS | own | {'method': method})
+  loop.train(config, tmp_path / 'run')
+  work, trainable = job.load_run(tmp_path / 'run', 'best')
+  prompts = generate.subset(job.load_prompts(config, 'test'), 3)
+  found = generate.make_generator(work, config.decode, mesh.make_mesh(1))
+  texts = found(work.frozen, trainable, prompts)
+  # The first token, from the whole sequence at once: prefix, context, infix.
+  for ids, written in zip(prompts.ids, texts):
+    whole = np.concatenate([[512, 513], ids, [514]]).astype(np.int32)
+    logits = work.apply(work.frozen, trainable, whole[None])[0, -1]
+    first = work.task.tokenizer.decode([int(logits.argmax())])
+    assert written.startswith(first.strip())
+
+
 def test_parts_are_scored_by_themselves(finished):
   work, _ = job.load_run(finished[0], 'best')
   part = np.array([True, False, True])
@@ -123,11 +140,12 @@ def test_parts_are_scored_by_themselves(finished):
     ['a', 'b', 'c'],
     [np.ones(1, np.int32)] * 3,
     [['x y z w v'], ['p q r s t'], ['k l m n o']],
-    {'seen': part, 'unseen': ~part},
+    {'seen': part, 'unseen': ~part, 'nowhere': part & ~part},
   )
   report = generate.score(work.task, prompts, ['x y z w v', 'q p', 'k l m n o'])
   assert report['parts']['seen'] == pytest.approx({'bleu': 1.0})
   assert report['parts']['unseen']['bleu'] == 0
+  assert report['parts'].keys() == {'seen', 'unseen'}
   assert 0 < report['scores']['bleu'] < 1
   few = generate.subset(prompts, 2)
   assert few.contexts == ['a', 'c'] and few.groups['seen'].tolist() == [True, True]

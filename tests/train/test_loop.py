@@ -68,6 +68,19 @@ def test_a_run_learns_and_says_how(finished):
   assert list((workdir / 'tensorboard').iterdir())
 
 
+@pytest.mark.parametrize('name', ['adapter_p', 'prefix_embed', 'lora+prefix_layer'])
+def test_every_method_trains_and_its_checkpoint_restores(name, tmp_path, make_config):
+  tokens = {'method.prefix': 3, 'method.infix': 2, 'data.row_length': 24}
+  tokens = tokens if 'prefix' in name else {}
+  config = make_config(name, **tokens, **{'train.epochs': 6, 'train.eval_batch_size': 8})
+  result = loop.train(config, tmp_path / 'run')
+  assert result['history'][-1]['train/loss'] < 0.95 * result['history'][0]['train/loss']
+  assert 0 < result['parameters']['trainable_without_head'] < result['parameters']['frozen']
+  report = evaluate.evaluate_run(tmp_path / 'run', which='last')
+  np.testing.assert_allclose(report['adapted']['dev/loss'], result['last']['dev/loss'], rtol=1e-5)
+  assert report['merged'].startswith(f'not possible: {name.rpartition("+")[2]} ')
+
+
 def test_a_language_model_learns(tmp_path, make_language_model):
   config = make_language_model(**{'train.batch_size': 8, 'train.epochs': 6, 'optim.lr': 2e-2})
   result = loop.train(config, tmp_path / 'run')

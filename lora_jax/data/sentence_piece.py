@@ -1,0 +1,123 @@
+"""DeBERTa-v2's tokenizer: the `spm.model` of the `sentencepiece` library and its special tokens."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from lora_jax.data.tokenizers import Tokenizer
+
+SPECIAL = ('[PAD]', '[CLS]', '[SEP]', '[UNK]', '[MASK]')
+
+
+class SentencePiece(Tokenizer):
+  """Text to int32 ids and back, as transformers' slow tokenizer of DeBERTa-v2.
+
+  A special token that a file lacks, `[MASK]` in all that are published, has the next free id. In a
+  text the name of a special token is that token.
+
+  Raises:
+    ValueError: if the file has no `[CLS]`, `[SEP]` or `[UNK]`. (The library's own RuntimeError, if
+      it is none of its files.)
+  """
+
+  def __init__(self, model: bytes, name: str, *, lowercase: bool = False):
+    import sentencepiece  # Here: only DeBERTa needs it.
+
+    self.backend = sentencepiece.SentencePieceProcessor(model_proto=model)
+    self.name = name
+    self._lowercase = lowercase
+    pieces = self.backend.get_piece_size()
+    known = {self.backend.id_to_piece(i): i for i in range(pieces)}
+    if missing := [token for token in ('[CLS]', '[SEP]', '[UNK]') if token not in known]:
+      raise ValueError(f'no {", ".join(missing)} among {pieces} pieces')
+    added = [token for token in SPECIAL if token not in known]
+    self._special = {token: known[token] for token in SPECIAL if token in known}
+    self._special |= {token: pieces + i for i, token in enumerate(added)}
+    self._split = re.compile(f'({"|".join(map(re.escape, SPECIAL))})')
+
+  @property
+  def vocab_size(self) -> int:
+    """One more than the largest id."""
+    return max(self.backend.get_piece_size() - 1, *self._special.values()) + 1
+
+  @property
+  def eos_id(self) -> int:
+    """`[SEP]`."""
+    return self._special['[SEP]']
+
+  def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+    """int32 ids of each text, without special tokens, uncut."""
+    # Odd parts are special tokens.
+    parts = [self._split.split(text) for text in texts]
+    plain = [part.lower() if self._lowercase else part for text in parts for part in text[::2]]
+    ids = iter(self.backend.encode(plain))
+    return [
+      np.array(
+        [
+          x
+          for i, part in enumerate(text)
+          for x in ([self._special[part]] if i % 2 else next(ids))
+        ],
+        np.int32,
+      )
+      for text in parts
+    ]  # fmt: skip
+
+  def encode_pairs(
+    self, first: Sequence[str], second: Sequence[str] | None = None, *, max_length: int
+  ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """int32 ids and token types of texts or pairs: `[CLS] a [SEP] b [SEP]`, types 0 and 1.
+
+    Cut to `max_length` tokens from the end of the longer text, of the second where they are equal.
+
+    Raises:
+      ValueError: if the special tokens leave no room for text.
+    """
+    special = 2 if second is None else 3
+    if max_length <= special:
+      raise ValueError(f'max_length {max_length} leaves no room: {special} tokens are special')
+    start, end = ([self._special[token]] for token in ('[CLS]', '[SEP]'))
+    none = [np.zeros(0, np.int32)] * len(first)
+    ids, types = [], []
+    for a, b in zip(self.encode(first), none if second is None else self.encode(second)):
+      keep, other = _cut(len(a), len(b), max_length - special)
+      head = [*start, *a[:keep], *end]
+      tail = [] if second is None else [*b[:other], *end]
+      ids.append(np.array(head + tail, np.int32))
+      types.append(np.repeat(np.array([0, 1], np.int32), [len(head), len(tail)]))
+    return ids, types
+
+  def decode(self, ids: Sequence[int] | np.ndarray, skip_special: bool = True) -> str:
+    """The text of ids, single spaces between words; special tokens stand apart."""
+    names = {token_id: token for token, token_id in self._special.items()}
+    runs: list[list[int]] = [[]]
+    words = []
+    for i in map(int, ids):
+      if i not in names:
+        runs[-1].append(i)
+      elif not skip_special:
+        words += [self.backend.decode(runs[-1]), names[i]]
+        runs.append([])
+    words.append(self.backend.decode(runs[-1]))
+    return ' '.join(word for word in words if word).strip()
+
+  def save(self, folder: str | pathlib.Path) -> None:
+    """Writes `spm.model` and what was configured into a folder, which is made if needed."""
+    path = pathlib.Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    (path / 'spm.model').write_bytes(self.backend.serialized_model_proto())
+    lowercase = str(self._lowercase).lower()
+    (path / 'tokenizer_config.json').write_text(f'{{"do_lower_case": {lowercase}}}\n')
+
+
+def _cut(first: int, second: int, room: int) -> tuple[int, int]:
+  """Lengths after tokens were taken one by one from the longer, of two equal from the second."""
+  over = max(first + second - room, 0)
+  ahead = min(over, max(first - second, 0))
+  behind = min(over, max(second - first, 0))
+  over -= ahead + behind
+  return first - ahead - over // 2, second - behind - (over + 1) // 2

@@ -1,0 +1,56 @@
+"""Several methods at once, as `lora` and `prefix_embed` in table 15 of the paper."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from lora_jax import tree
+from lora_jax.methods.base import Method
+
+
+def compose(*methods: Method) -> Method:
+  """All of the methods: what any of them trains is trained, what any adds to a module is added.
+
+  The first one is the innermost around a module. Merging folds each into the model, so it raises
+  the error of the first that cannot be folded.
+  """
+
+  def init(
+    key: jax.Array, model: nn.Module, params: tree.Params, *inputs: Any, **kwargs: Any
+  ) -> tuple[dict[str, Any], dict[str, Any]]:
+    trained: dict[str, Any] = {}
+    for method, own in zip(methods, jax.random.split(key, len(methods)), strict=True):
+      _, found = method.init(own, model, params, *inputs, **kwargs)
+      trained |= tree.flatten(found)  # A task head is the same leaf in each.
+    leaves = tree.flatten(nn.unbox(params))
+    frozen = {path: leaf for path, leaf in leaves.items() if path not in trained}
+    return tree.unflatten(frozen), tree.unflatten(trained)
+
+  interceptors = [method.interceptor for method in methods if method.interceptor]
+
+  def interceptor(next_fun: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext):
+    for inner in interceptors:
+      next_fun = functools.partial(_call, inner, next_fun, context)
+    return next_fun(*args, **kwargs)
+
+  def merge(frozen: tree.Params, trainable: tree.Params) -> dict[str, Any]:
+    params = tree.join(frozen, trainable)
+    for method in methods:
+      params = method.merge(params, {})
+    return params
+
+  return Method(
+    init=init,
+    merge=merge,
+    interceptor=interceptor if interceptors else None,
+    patterns=tuple(dict.fromkeys(p for method in methods for p in method.patterns)),
+    virtual=tuple(max(counts) for counts in zip(*(method.virtual for method in methods))),
+  )
+
+
+def _call(inner: Any, next_fun: Any, context: Any, *args: Any, **kwargs: Any) -> Any:
+  return inner(next_fun, args, kwargs, context)

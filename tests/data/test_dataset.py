@@ -1,0 +1,34 @@
+"""A method's tokens around the inputs of examples."""
+
+import numpy as np
+
+from lora_jax.data.dataset import Dataset, virtual_tokens, with_virtual
+
+
+def ids(*values):
+  return np.array(values, np.int32)
+
+
+def test_a_context_is_put_between_and_the_target_follows():
+  data = Dataset([ids(1, 2, 0, 5, 6), ids(3, 0, 7)], target_starts=ids(3, 2))
+  found = with_virtual(data, 100, (2, 1))
+  assert found.ids[0].tolist() == [100, 101, 1, 2, 0, 102, 5, 6]
+  assert found.ids[1].tolist() == [100, 101, 3, 0, 102, 7]
+  assert found.target_starts.tolist() == [6, 5]
+  assert found.readouts.tolist() == data.readouts.tolist()  # As many targets as before.
+  assert found.ids[0].dtype == found.target_starts.dtype == np.int32
+
+
+def test_the_first_token_of_an_encoder_stays_the_first():
+  data = Dataset([ids(1, 2, 3, 4)], token_types=[ids(0, 0, 1, 1)], labels=ids(1))
+  found = with_virtual(data, 100, (1, 2))
+  assert found.ids[0].tolist() == [1, 100, 2, 3, 4, 101, 102]
+  assert found.token_types[0].tolist() == [0, 0, 0, 1, 1, 1, 1]
+  assert found.labels.tolist() == [1]
+
+
+def test_no_tokens_change_nothing():
+  data = Dataset([ids(1, 2)], labels=ids(0))
+  assert with_virtual(data, 100, (0, 0)) is data
+  prefix, infix = virtual_tokens(100, (2, 1))
+  assert (prefix.tolist(), infix.tolist()) == ([100, 101], [102])

@@ -175,6 +175,7 @@ def test_lora_reaches_the_relative_positions_too(scan):
   close(found, run(model, method.merge(frozen, trained), ids(2, 9)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', list(QUIET))
 def test_each_dropout_rate_acts(name):
   model, params = small()
@@ -186,6 +187,7 @@ def test_each_dropout_rate_acts(name):
   assert jnp.abs(first - quiet).max() > 1e-3 and jnp.abs(first - other).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('scan', [False, True])
 def test_bfloat16_is_near_float32(scan):
   model, params = fresh_model({'family': 'deberta-v2', **SMALL}, task='classification', scan=scan)

@@ -1,4 +1,4 @@
-"""Plain text to pretrain a small GPT-2 on: WikiText-2 and the texts of WebNLG, never E2E or DART.
+"""Plain text to pretrain a small GPT-2 on: WikiText-2 and WebNLG, never E2E or DART.
 
 All of it is in one form, that of E2E's references: spaces round punctuation, `family - friendly`,
 `10,000`, `do n't`, `£ 30`. WikiText-2 is nearly so already; its ` @-@ ` becomes ` - `, ` @,@ ` and
@@ -7,9 +7,12 @@ little text to learn two forms, and the one it will write in is this.
 
 A text begins with a space, as a reference does after its context, and so does each paragraph of an
 article: the blank line between them is then one token, as in GPT-2's vocabulary. Texts are strung
-together with the end token between them and cut into sequences of one length. WebNLG's stand in the
-order of its file, so that mostly several say the same in other words: what a name was is to be
-copied, as it will be from a context. Its triples, which would be the task itself, are left out.
+together with the end token between them and cut into sequences of one length.
+
+An entry of WebNLG is one text: its triples are the first paragraph and each lexicalisation is a
+further one. That names of a list are copied into sentences is what GPT-2 has from the web and what
+three million words of prose do not teach: without the triples (commit 7b945bf) the base did not
+copy, and of LoRA on it only 31 BLEU came on E2E, against 67 of full fine-tuning.
 """
 
 from __future__ import annotations
@@ -80,7 +83,7 @@ def chunks(texts: Iterable[str], tokenizer: Tokenizer, max_length: int) -> Datas
 
 
 def read(split: str, source: str, data_dir: str) -> list[str]:
-  """The texts of a split: the articles of WikiText-2, then WebNLG's good texts.
+  """The texts of a split: the articles of WikiText-2, then the entries of WebNLG with a good text.
 
   Raises:
     ValueError: for an unknown split, or files that are not as expected, naming file and line.
@@ -89,8 +92,8 @@ def read(split: str, source: str, data_dir: str) -> list[str]:
   sources.check_files('corpus', source, 'wikitext-2.zip and webnlg-2017.zip')
   sources.check_split('corpus', split, SPLITS)
   found = articles(sources.find_text(data_dir, ('wikitext-2.zip',), SPLITS[split]))
-  rows = webnlg.rows(webnlg.read(split, source, data_dir))
-  return found + [' ' + e2e.tokenize(row.reference) for row in rows]
+  entries = webnlg.read(split, source, data_dir)
+  return found + [_entry(entry) for entry in entries if entry.references]
 
 
 def articles(file: sources.Text) -> list[str]:
@@ -120,6 +123,12 @@ def articles(file: sources.Text) -> list[str]:
 def train_tokenizer(data_dir: str, vocab_size: int = 8192) -> Tokenizer:
   """A byte-level BPE trained on the training split alone: E2E's words are as rare as they are."""
   return tokenizers.train_byte_level(read('train', 'files', data_dir), vocab_size, 'corpus')
+
+
+def _entry(entry: webnlg.Entry) -> str:
+  """An entry of WebNLG: its triples, `_` for a space no more, and its texts, as paragraphs."""
+  paragraphs = (entry.context.replace('_', ' '), *entry.references)
+  return '\n\n'.join(' ' + e2e.tokenize(paragraph) for paragraph in paragraphs)
 
 
 def _paragraph(line: str) -> str:

@@ -23,7 +23,11 @@ WEBNLG = {
     {'comment': 'toFix', 'lex': 'Not this.'},
   ],
 }
-TEXTS = [FIRST, ' Second ( 2 - 3 )\n\n Another .', " It 's a well - known city , is n't it ?"]
+TEXTS = [
+  FIRST,
+  ' Second ( 2 - 3 )\n\n Another .',
+  " a : b : c\n\n It 's a well - known city , is n't it ?",
+]
 
 
 @pytest.fixture
@@ -112,9 +116,11 @@ def test_the_command_writes_what_the_library_trains(folder):
 @pytest.mark.real_data
 def test_real_files(shared_data):
   texts = {split: corpus.read(split, 'files', shared_data) for split in ('dev', 'test')}
-  articles = {split: [t for t in texts[split] if '\n\n' in t] for split in texts}
-  assert [len(articles[split]) for split in texts] == [60, 60]
-  assert [len(texts[split]) - 60 for split in texts] == [2258, 4928]
+  assert [len(texts[split]) - 60 for split in texts] == [871, 1862]
+  assert all(' : ' not in text.split('\n\n')[0] for text in texts['dev'][:60])
+  entries = [text.split('\n\n') for split in texts for text in texts[split][60:]]
+  assert all(' : ' in triples for triples, *_ in entries)
+  assert sum(len(lines) - 1 for lines in entries) == 2258 + 4928
   everything = ''.join(t for split in texts for t in texts[split])
   assert not any(mark in everything for mark in ('<unk>', '@-@', '@,@', '@.@', " n 't", ' = = '))
   assert all(paragraph.startswith(' ') for t in texts['dev'] for paragraph in t.split('\n\n'))
@@ -127,5 +133,5 @@ def test_the_vocabulary_of_the_corpus(shared_data):
   assert (tokenizer.vocab_size, tokenizer.eos_id) == (8192, 0)
   assert [len(tokenizer.encode([x])[0]) for x in ('\n\n The', ' _', ' restaurant')] == [2, 1, 1]
   task = load_task('corpus', tokenizer, data_dir=str(shared_data), max_length=256)
-  assert (len(task.train), len(task.evals['dev'])) == (12092, 1271)
+  assert (len(task.train), len(task.evals['dev'])) == (13018, 1387)
   assert joined(task.evals['dev'], tokenizer) == corpus.read('dev', 'files', shared_data)

@@ -117,7 +117,8 @@ def with_virtual(task: tasks.Task, counts: tuple[int, int], model: nn.Module) ->
   """
   put = lambda data: tasks.with_virtual(data, model.config.vocab_size, counts)
   evals = {split: put(data) for split, data in task.evals.items()}
-  longest = max(max(len(ids) for ids in data.ids) for data in (put(task.train), *evals.values()))
+  every = (put(task.train), *evals.values())
+  longest = max((len(ids) for data in every for ids in data.ids), default=0)
   if longest > model.config.max_positions:
     raise ValueError(
       f'{task.name}: with the {sum(counts)} tokens of the method an example has {longest}; the '
@@ -128,12 +129,16 @@ def with_virtual(task: tasks.Task, counts: tuple[int, int], model: nn.Module) ->
 
 def make_method(config: config_dict.ConfigDict, model: nn.Module) -> methods.Method:
   """The config's method; the model's task head is always trained."""
-  options = dict(config.method)
-  name = options.pop('name')
-  if name != 'full':
-    options['train'] = (*options.get('train', ()), *model.head)
+  return methods.make(**method_options(config, model))
+
+
+def method_options(config: config_dict.ConfigDict, model: nn.Module) -> dict[str, Any]:
+  """The name and options of the config's method, the task head's paths among them."""
   plain = lambda x: x.to_dict() if isinstance(x, config_dict.ConfigDict) else x
-  return methods.make(name, **{option: plain(value) for option, value in options.items()})
+  options = {option: plain(value) for option, value in config.method.items()}
+  if options['name'] != 'full':
+    options['train'] = (*options.get('train', ()), *model.head)
+  return options
 
 
 def load_base(config: config_dict.ConfigDict, task: tasks.Task) -> tuple[nn.Module, dict[str, Any]]:
@@ -256,13 +261,13 @@ def warm_start(job: Job, workdir: str | Path) -> tuple[dict[str, Any], list[str]
 def check_ranges(config: config_dict.ConfigDict, task: tasks.Task, model: nn.Module) -> None:
   """Raises a ValueError if the data has ids or positions that the model has no embedding for."""
   for split, dataset in {'train': task.train, **task.evals}.items():
-    largest = max(int(ids.max()) for ids in dataset.ids)
+    largest = max((int(ids.max()) for ids in dataset.ids), default=0)
     if largest >= model.config.vocab_size:
       raise ValueError(
         f'{task.name} {split}: token id {largest} is beyond the {model.config.vocab_size} of the '
         f'model {config.model.name!r}. Is config.data.tokenizer that of the model?'
       )
-    longest = max(len(ids) for ids in dataset.ids)
+    longest = max((len(ids) for ids in dataset.ids), default=0)
     if longest > model.config.max_positions:
       raise ValueError(
         f'{task.name} {split}: an example has {longest} tokens; {config.model.name!r} has '

@@ -22,6 +22,8 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
   part.mkdir()
   try:
     yield part
+    for file in part.iterdir():  # The library of safetensors lets only their owner read its files.
+      file.chmod(part.stat().st_mode & 0o666)
     os.replace(part, folder)
   finally:
     shutil.rmtree(part, ignore_errors=True)

@@ -136,6 +136,12 @@ def make_model(config: presets.Config, *, task: str, **options: Any) -> nn.Modul
   return model
 
 
+def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+  """Shapes of a looped model's parameters by path; nothing is computed."""
+  leaves = jax.eval_shape(lambda: _init(model, jax.random.key(0)))
+  return {path: leaf.shape for path, leaf in tree.flatten(leaves).items()}
+
+
 def convert(
   model: nn.Module,
   tensors: Mapping[str, np.ndarray],

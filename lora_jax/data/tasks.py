@@ -70,3 +70,24 @@ def load_task(
   if name in MADE:
     return synthetic.load(name.partition('/')[2], tokenizer, max_length, limit, seed, evals)
   raise ValueError(f'Unknown task {name!r}{sources.nearest(name, TASKS)}')
+
+
+def without_data(name: str) -> Task:
+  """A task with no examples: what a model has to know of it, its kind and its number of labels.
+
+  Raises:
+    ValueError: for an unknown task.
+  """
+  if name not in TASKS:
+    raise ValueError(f'Unknown task {name!r}{sources.nearest(name, TASKS)}')
+  spec = glue.TASKS.get(name)
+  return Task(
+    name=name,
+    kind=spec.kind if spec else 'lm',
+    num_labels=(len(spec.classes) or 1) if spec else 0,
+    train=Dataset(ids=[]),
+    evals={},
+    metric='',
+    higher_is_better=True,
+    score=None,
+  )

@@ -59,7 +59,7 @@ class Spec:
 
   def scale(self, path: str, rank: int) -> float:
     """The factor before b a x: alpha / r, or alpha / sqrt(r) (rsLoRA, arXiv 2312.03732)."""
-    return _rule('alpha', self.alpha, path) / (math.sqrt(rank) if self.rslora else rank)
+    return rule('alpha', self.alpha, path) / (math.sqrt(rank) if self.rslora else rank)
 
 
 class Site(NamedTuple):
@@ -159,6 +159,22 @@ def lora(
   return Method(init=init_fn, merge=merge, interceptor=interceptor, patterns=patterns)
 
 
+def rule(name: str, value: Any, path: str) -> Any:
+  """The number of an option for a module: itself, or that of the first pattern matching the path.
+
+  Raises:
+    ValueError: if the option `name` is a mapping and none of its patterns matches.
+  """
+  if not isinstance(value, Mapping):
+    return value
+  for pattern, number in value.items():
+    if _fullmatch(pattern, path):
+      return number
+  raise ValueError(
+    f'lora: {name} has no pattern for {path!r}: {list(value)}. Add ".*" as the last.'
+  )
+
+
 def find_sites(spec: Spec, model: nn.Module, *inputs: Any, **kwargs: Any) -> dict[str, Site]:
   """Adapted modules by path, from one abstract run of `model.init`; see `lora` for the errors.
 
@@ -180,7 +196,7 @@ def find_sites(spec: Spec, model: nn.Module, *inputs: Any, **kwargs: Any) -> dic
       adaptable.append(path)
       if any(_fullmatch(pattern, path) for pattern in spec.targets):
         weight = nn.unbox(module.get_variable('params', layer.weight)).shape
-        rank = _rule('rank', spec.rank, path)
+        rank = rule('rank', spec.rank, path)
         factors = layer.factors(module, weight, rank, *_arguments(args, kwargs))
         found[path] = layer, factors
         for name, shape in (('lora_a', factors.a), ('lora_b', factors.b)):
@@ -248,16 +264,6 @@ def _trains_bias(spec: Spec, sites: Mapping[str, Site], path: str) -> bool:
 def _dropout(key: jax.Array, rate: float, x: jax.Array) -> jax.Array:
   keep = jax.random.bernoulli(key, 1 - rate, x.shape)
   return lax.select(keep, x / jnp.asarray(1 - rate, x.dtype), jnp.zeros_like(x))
-
-
-def _rule(name: str, rule: Any, path: str) -> Any:
-  """The number for a module: itself, or that of the first pattern matching the path."""
-  if not isinstance(rule, Mapping):
-    return rule
-  for pattern, value in rule.items():
-    if _fullmatch(pattern, path):
-      return value
-  raise ValueError(f'lora: {name} has no pattern for {path!r}: {list(rule)}. Add ".*" as the last.')
 
 
 def _arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import difflib
 import functools
-import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -28,10 +27,10 @@ from lora_jax import methods, tree
 from lora_jax.checkpoints import layers
 from lora_jax.checkpoints.adapter import TOKENS, Adapter, check_base
 from lora_jax.checkpoints.fingerprint import fingerprint
-from lora_jax.methods.lora import QUERY_VALUE, scale
+from lora_jax.methods.lora import QUERY_VALUE
+from lora_jax.serving import fit
 
 BASE = 'base'  # The name of no adapter: the base as it is.
-FACTORS = ('lora_a', 'lora_b')
 
 
 class Bank:
@@ -62,7 +61,7 @@ class Bank:
     num_labels: int | None = None,
     static: Mapping[str, Any] | None = None,
   ):
-    """Makes room; no program is compiled yet.
+    """Makes room, and compiles the program that puts an adapter in.
 
     Args:
       model, params: the base. A head in `params` is that of `BASE`.
@@ -83,7 +82,8 @@ class Bank:
         raise ValueError(f'{name}={size}: a bank has room for at least 1')
     inputs = inputs or (TOKENS,)
     self._static = dict(static or {})
-    model, params = _widened(model, nn.unbox(params), num_labels, inputs, self._static)
+    self._labels = {BASE: getattr(model, 'num_labels', 0)}
+    model, params = fit.widened(model, nn.unbox(params), num_labels, inputs, self._static)
     train = getattr(model, 'head', ()) if train is None else train
     # With alpha equal to the rank the method's own scale is 1: each adapter's is in its lora_b.
     method = methods.lora(rank=rank, alpha=rank, targets=targets, train=train)
@@ -101,8 +101,6 @@ class Bank:
       for path, leaf in shapes.items()
     }
     self._slots = {BASE: 0}
-    self._labels = {BASE: self.num_labels or 0}
-    self._places = _places(self._base)
     self._apply = methods.bind(model.apply, method)
     self._run, self._put = jax.jit(self._forward), jax.jit(self._write, donate_argnums=0)
     self.arrays = {
@@ -110,6 +108,42 @@ class Bank:
       for path, value in self._base.items()
     }
     self.arrays = self._put(self.arrays, self._base, 0)
+
+  @classmethod
+  def of(
+    cls,
+    model: nn.Module,
+    params: tree.Params,
+    adapters: Mapping[str, Adapter],
+    *,
+    capacity: int = 0,
+    other_base: bool = False,
+  ) -> Bank:
+    """A bank with room for what these adapters need, and with them in it.
+
+    Args:
+      model, params: the base, called with token ids.
+      adapters: by name.
+      capacity: of the bank, if it is to be more than their number.
+      other_base: as for `add`.
+
+    Raises:
+      ValueError: as `Bank` and `add` do.
+    """
+    needs = fit.needs(adapters, layers.is_scanned(params))
+    has = getattr(model, 'num_labels', None)
+    bank = cls(
+      model,
+      params,
+      capacity=max(capacity, len(adapters)),
+      rank=needs.rank,
+      targets=needs.targets,
+      train=needs.train,
+      num_labels=has and max(has, needs.num_labels),
+    )
+    for name, adapter in adapters.items():
+      bank.add(name, adapter, other_base=other_base)
+    return bank
 
   @property
   def names(self) -> list[str]:
@@ -248,120 +282,11 @@ class Bank:
         check_base(adapter, self.model, self._frozen, here=self._fingerprint)
       except ValueError as error:
         raise ValueError(f'adapter {name!r}: {error}') from None
-    values = self._values(name, adapter)
+    values = fit.values(name, adapter, self._base, self.rank, self.num_labels)
     self.arrays = self._put(self.arrays, values, slot)
     self._slots[name], self._labels[name] = slot, adapter.num_labels
 
   @functools.cached_property
   def _fingerprint(self) -> dict[str, Any]:
-    own = {path: x for path, x in self._base.items() if path.rpartition('/')[2] not in FACTORS}
+    own = {path: x for path, x in self._base.items() if path.rpartition('/')[2] not in fit.FACTORS}
     return fingerprint(tree.join(self._frozen, tree.unflatten(own)), self.model.config)
-
-  def _values(self, name: str, adapter: Adapter) -> dict[str, np.ndarray]:
-    """The slice of every array that an adapter is."""
-    method = adapter.method.get('name')
-    if method != 'lora':
-      raise ValueError(
-        f'adapter {name!r} was trained by {method!r}: a bank holds the factors of lora alone, '
-        'which have the same places and shapes in all adapters'
-      )
-    if self.num_labels and not 1 <= adapter.num_labels <= self.num_labels:
-      raise ValueError(
-        f'adapter {name!r} has {adapter.num_labels} labels, the bank room for 1 to '
-        f'{self.num_labels} (its num_labels)'
-      )
-    options = layers.looped_patterns(adapter.method)
-    given = tree.flatten(layers.unstack(adapter.trainable))
-    problems = [f'{path}: missing' for path in self._expected(options) if path not in given]
-    values = {path: value.copy() for path, value in self._base.items()}
-    for path, value in given.items():
-      if path not in self._places:
-        problems.append(f"{path}: the bank's targets and train leave no place for it")
-        continue
-      place, index = self._places[path]
-      slot = values[place][... if index is None else index]
-      value, sizes = np.asarray(value, np.float32), (adapter.num_labels, self.num_labels)
-      module, _, leaf = path.rpartition('/')
-      if leaf in FACTORS:
-        rank = np.shape(given.get(f'{module}/lora_a'.lstrip('/'), value))[-1]
-        sizes = rank, self.rank
-        if leaf == 'lora_b':
-          rslora = options.get('rslora', False)
-          value = value * np.float32(scale(options['alpha'], module, rank, rslora))
-      inside = _inside(value.shape, slot.shape, *sizes)
-      if inside is None:
-        most = f' of rank up to {self.rank}' if leaf in FACTORS else ''
-        problems.append(f'{path}: {value.shape}, the bank has {slot.shape}{most}')
-      elif not np.isfinite(value).all():
-        problems.append(f'{path}: not finite')
-      else:
-        slot[...] = 0
-        slot[inside] = value
-    if problems:
-      raise ValueError(f'adapter {name!r} does not fit the bank:\n  ' + '\n  '.join(problems))
-    return values
-
-  def _expected(self, options: Mapping[str, Any]) -> Iterator[str]:
-    """The places that an adapter of this method fills."""
-    for path in self._places:
-      module, _, leaf = path.rpartition('/')
-      name, patterns = path, options.get('train', ())
-      if leaf in FACTORS:
-        name, patterns = module, options.get('targets', QUERY_VALUE)
-      if any(re.fullmatch(pattern, name) for pattern in tree.as_patterns(patterns)):
-        yield path
-
-
-def _widened(
-  model: nn.Module,
-  params: tree.Params,
-  num_labels: int | None,
-  inputs: Sequence[Any],
-  static: Mapping[str, Any],
-) -> tuple[nn.Module, dict[str, Any]]:
-  """The model with `num_labels` outputs; those that the base lacks are zero."""
-  has = getattr(model, 'num_labels', None)
-  if num_labels in (None, has):
-    return model, params
-  if has is None or num_labels < has:
-    raise ValueError(f'num_labels={num_labels}: the base has {has or "no"} labels')
-  model = model.clone(num_labels=num_labels)
-  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), *_zeros(inputs), **static))
-  leaves = tree.flatten(params)
-  for path, shape in tree.flatten(nn.unbox(shapes['params'])).items():
-    if path in leaves and leaves[path].shape != shape.shape:
-      wide = np.zeros(shape.shape, leaves[path].dtype)
-      inside = _inside(leaves[path].shape, shape.shape, has, num_labels)
-      if inside is None:
-        raise ValueError(f'{path}: {leaves[path].shape}, the model with more labels {shape.shape}')
-      wide[inside] = leaves[path]
-      leaves[path] = wide
-  return model, tree.unflatten(leaves)
-
-
-def _zeros(inputs: Sequence[Any]) -> Any:
-  return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tuple(inputs))
-
-
-def _places(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[str, int | None]]:
-  """Where each leaf of a looped adapter goes: an array, and an index where layers are stacked."""
-  places: dict[str, tuple[str, int | None]] = {}
-  for path, array in arrays.items():
-    if not layers.is_scanned({path: array}):
-      places[path] = path, None
-      continue
-    looped = tree.paths(layers.unstack(tree.unflatten({path: array})))
-    places |= {name: (path, i) for i, name in enumerate(looped)}
-  return places
-
-
-def _inside(
-  shape: Sequence[int], room: Sequence[int], size: int, largest: int
-) -> tuple[slice, ...] | None:
-  """The part of an array that a smaller one fills: at most one axis is `size`, not `largest`."""
-  if len(shape) != len(room):
-    return None
-  shorter = [pair for pair in zip(shape, room) if pair[0] != pair[1]]
-  if shorter and (len(shorter) > 1 or shorter[0] != (size, largest) or size > largest):
-    return None
-  return tuple(slice(0, n) for n in shape)

@@ -104,13 +104,21 @@ def check(adapter: Adapter, where: str) -> None:
     raise ValueError(f'{where}: the parameters do not fit: {"; ".join(problems)}')
 
 
-def check_base(adapter: Adapter, model: nn.Module, params: tree.Params) -> None:
+def check_base(
+  adapter: Adapter,
+  model: nn.Module,
+  params: tree.Params,
+  *,
+  here: Mapping[str, Any] | None = None,
+) -> None:
   """Raises a ValueError that says what differs if a base is not the adapter's.
 
   What the adapter brings itself does not count: after full fine-tuning any base of the shape does.
-  An adapter without a fingerprint, as other tools' are, is compared by architecture alone.
+  An adapter without a fingerprint, as other tools' are, is compared by architecture alone. `here`
+  is the fingerprint of `params`, where it is at hand.
   """
-  here = fingerprints.fingerprint(params, model.config) if adapter.fingerprint else {}
+  if here is None:
+    here = fingerprints.fingerprint(params, model.config) if adapter.fingerprint else {}
   own = frozenset(map(fingerprints.general, tree.flatten(adapter.trainable)))
   if found := fingerprints.differences(
     adapter.config, adapter.fingerprint, model.config, here, own

@@ -58,8 +58,8 @@ class Spec:
       raise ValueError('lora: targets is empty: name the modules to adapt')
 
   def scale(self, path: str, rank: int) -> float:
-    """The factor before b a x: alpha / r, or alpha / sqrt(r) (rsLoRA, arXiv 2312.03732)."""
-    return rule('alpha', self.alpha, path) / (math.sqrt(rank) if self.rslora else rank)
+    """The factor before b a x; see `scale`."""
+    return scale(self.alpha, path, rank, self.rslora)
 
 
 class Site(NamedTuple):
@@ -173,6 +173,21 @@ def rule(name: str, value: Any, path: str) -> Any:
   raise ValueError(
     f'lora: {name} has no pattern for {path!r}: {list(value)}. Add ".*" as the last.'
   )
+
+
+def scale(alpha: float | Mapping[str, float], path: str, rank: int, rslora: bool = False) -> float:
+  """The factor before b a x: alpha / r, or alpha / sqrt(r) (rsLoRA, arXiv 2312.03732).
+
+  Args:
+    alpha: as for `lora`.
+    path: of the module.
+    rank: of its factors.
+    rslora: as for `lora`.
+
+  Raises:
+    ValueError: if `alpha` is a mapping with no pattern for the path.
+  """
+  return rule('alpha', alpha, path) / (math.sqrt(rank) if rslora else rank)
 
 
 def find_sites(spec: Spec, model: nn.Module, *inputs: Any, **kwargs: Any) -> dict[str, Site]:

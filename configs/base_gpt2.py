@@ -74,6 +74,14 @@ CELLS = (
   *own_cells(ADAPTERS_OF_LARGE),
 )
 
+# Table 1: batch x length -> how many parameters its adapters have; and the bottlenecks that come
+# nearest to that in GPT-2 medium, those of 11M being table 3's.
+TABLE_1 = {'32x512': '0.5M', '16x256': '11M', '1x128': '11M'}
+ADAPTERS_OF_TABLE_1 = {
+  '0.5M': {'adapter_l': 9, 'adapter_h': 5},
+  '11M': {'adapter_l': 224, 'adapter_h': 112},
+}
+
 # lr, batch, epochs, warm-up steps. The README trains on one device: that batch is the global one.
 PAPER = (2e-4, 8, 5, 500)  # Table 11, for every task.
 # Ours. Two methods are compared here, so smoothing and decay are the same for both.

@@ -27,6 +27,7 @@ ARROWS = {
   'sweep': {'train', 'methods', 'tree'},
   'plan': {'train', 'methods', 'tree'},
   'serving': {'methods', 'tree'},
+  'latency': {'methods', 'tree'},
   'analysis': {'methods', 'tree'},
   'report': set(),
   'lora_jax': {'checkpoints', 'models', 'methods', 'tree'},

@@ -10,6 +10,15 @@ METHODS = ('adapter_h', 'adapter_l')  # Figure 5: top, bottom.
 TITLES = {'adapter_h': 'Adapter-H', 'adapter_l': 'Adapter-L'}
 
 
+def about(run: Mapping[str, Any]) -> str:
+  """How a file's numbers were obtained."""
+  return (
+    f'Milliseconds, mean ± standard deviation of {run["trials"]} passes; the slow-down is that of '
+    'the medians. The merged model is compiled to the program of the bare one, to the letter: what '
+    'is measured between the two is noise.'
+  )
+
+
 def rows(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
   """A row for each variant, a column for each setting: milliseconds, and the slow-down."""
   found = {}

@@ -2,11 +2,14 @@
 
 import re
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import e2e
-from experiments import counts, latency
+from configs import base_gpt2, e2e
+from experiments import counts
+from lora_jax import latency, methods
+from lora_jax.checkpoints import fresh_model
 from lora_jax.models import presets
 from lora_jax.report import latency as page
 
@@ -15,15 +18,19 @@ TOY = presets.architecture(
 )
 
 
+LORA = methods.lora(rank=2, alpha=4.0)
+ADAPTERS = {name: methods.make(name, bottleneck=4) for name in ('adapter_l', 'adapter_h')}
+
+
 @pytest.fixture(scope='module')
 def toy():
-  on = latency.make_base(TOY)
-  ids = latency.tokens(on, 2, 8)
-  return on, ids, latency.of_table(on, ids, '0.5M')
+  base = latency.Base(*fresh_model(TOY, task='lm'))
+  ids = jnp.arange(16).reshape(2, 8)
+  return base, ids, latency.compare(base, ids, LORA, ADAPTERS)
 
 
 def test_merged_is_the_program_of_the_bare_model_and_nothing_else_is(toy):
-  on, ids, variants = toy
+  _, ids, variants = toy
   programs = {name: variant.program() for name, variant in variants.items()}
   assert programs['bare'] == programs['lora, merged']
   assert len(set(programs.values())) == 4
@@ -35,10 +42,10 @@ def test_merged_is_the_program_of_the_bare_model_and_nothing_else_is(toy):
 
 
 def test_another_program_is_not_let_through(toy, monkeypatch):
-  on, ids, _ = toy
-  monkeypatch.setattr(latency, 'merged', latency.adapted)
+  base, ids, _ = toy
+  monkeypatch.setattr(latency, 'merged', latency.beside)
   with pytest.raises(AssertionError, match='another program than the bare one'):
-    latency.of_table(on, ids, '11M')
+    latency.compare(base, ids, LORA, {})
 
 
 def test_times_are_to_the_first_variant(toy):
@@ -52,13 +59,13 @@ def test_times_are_to_the_first_variant(toy):
   assert rows['bare']['trained'] == 0 < rows['lora, beside']['trained']
 
 
-@pytest.mark.parametrize('printed', latency.BOTTLENECKS)
+@pytest.mark.parametrize('printed', base_gpt2.ADAPTERS_OF_TABLE_1)
 def test_the_adapters_have_the_counts_of_table_1(printed):
-  for method, size in latency.BOTTLENECKS[printed].items():
+  for method, size in base_gpt2.ADAPTERS_OF_TABLE_1[printed].items():
     found = counts.trained('gpt2-medium', method, dict(bottleneck=size), scan=True).trainable
     assert f'{found / 1e6:.{"1f" if "." in printed else "0f"}}M' == printed
   sizes = {cell.options['bottleneck'] for cell in e2e.TABLE_3 if cell.printed == '11.09M'}
-  assert set(latency.BOTTLENECKS['11M'].values()) == sizes
+  assert set(base_gpt2.ADAPTERS_OF_TABLE_1['11M'].values()) == sizes
 
 
 def test_the_picture_and_the_table(tmp_path):

@@ -28,6 +28,7 @@ ARROWS = {
   'plan': {'train', 'methods', 'tree'},
   # Adapters are of checkpoints; data lays out texts of any length, in decoding's buckets.
   'serving': {'generation', 'data', 'checkpoints', 'methods', 'tree'},
+  'latency': {'methods', 'tree'},
   'analysis': {'methods', 'tree'},
   'report': set(),
   'lora_jax': {'checkpoints', 'models', 'methods', 'tree'},

@@ -215,7 +215,7 @@ def read_config(workdir: str | Path) -> config_dict.ConfigDict:
 def warm_start(job: Job, source: str | Path) -> tuple[dict[str, Any], list[str]]:
   """`job.trainable` with what another run trained in its place, and the paths that were dropped.
 
-  A head of another shape is dropped: that of MNLI has three classes, that of RTE two.
+  A module of the head that has another shape is dropped: MNLI has three classes, RTE has two.
 
   Args:
     job: whose parameters are begun with.
@@ -252,8 +252,10 @@ def warm_start(job: Job, source: str | Path) -> tuple[dict[str, Any], list[str]]
       f'init_adapter={source} does not fit: {sorted(unfit - head)} are missing there or here, or '
       'of another shape. Only a task head may differ.'
     )
-  # A head goes as a whole: its dense layer is of no use to another output layer (paper.md, 6).
-  dropped = sorted(head & ours.keys()) if unfit else []
+  # A head goes by its modules, as the authors' code has it: RoBERTa's is one, whose dense layer is
+  # dropped with its output; BERT's and DeBERTa's pooler is another, and stays.
+  gone = [pattern for pattern in job.model.head if any(re.fullmatch(pattern, p) for p in unfit)]
+  dropped = sorted(p for p in ours if any(re.fullmatch(pattern, p) for pattern in gone))
   kept = {path: saved[path] for path in ours if path not in dropped}
   started = tree.unflatten(ours | kept)
   return layers.stack(started, job.model.config.num_layers) if scanned else started, dropped

@@ -14,11 +14,13 @@ NLG = (e2e, webnlg, dart)
 ALL = [(glue, f'task={task},preset={preset}') for task in glue.TASKS for preset in
        ('paper', 'script', 'small')] + [
   (glue, 'model=roberta-large'), (glue, 'model=roberta-large,preset=dagger'),
-  (glue, 'method=full'), (glue, 'method=full,preset=small'), (glue, 'tiny=true'),
+  (glue, 'model=deberta-v2-xxlarge'), (glue, 'preset=compare'),
+  (glue, 'method=full,preset=small'), (glue, 'tiny=true'),
   (e2e, ''), (e2e, 'model=gpt2-large,preset=script'), (e2e, 'model=fresh,method=full'),
-  (e2e, 'method=full'), (e2e, 'tiny=true'), (e2e, 'model=runs/pretrain,targets=all'),
+  (e2e, 'model=gpt2-large,method=adapter_l'), (e2e, 'tiny=true'),
+  (e2e, 'model=runs/pretrain,targets=all'),
   (webnlg, ''), (webnlg, 'preset=script'), (webnlg, 'tiny=true'), (dart, ''),
-  (dart, 'method=full'), (dart, 'tiny=true'), (pretrain, ''), (pretrain, 'tiny=true'),
+  (dart, 'method=full,preset=small'), (dart, 'tiny=true'), (pretrain, ''), (pretrain, 'tiny=true'),
   (gpt3, ''), (gpt3, 'task=samsum,method=full'), (gpt3, 'task=mnli_text,tiny=true'),
   (demo, ''), (demo, 'model=runs/demo/pretrain,rank=8'),
 ]  # fmt: skip
@@ -219,7 +221,7 @@ def test_tiny_is_a_toy_from_scratch_unless_a_model_is_named(module):
     ('model=/data/models/mini', '/data/models/mini', 'mrpc'),
     ('model=./a=1/b,task=rte', './a=1/b', 'rte'),
     ('task=rte,model=runs/r=8,lr=1e-3,seed=2', 'runs/r=8,lr=1e-3,seed=2', 'rte'),
-    ('model=/odd,name/x,task=cola,method=full', '/odd,name/x', 'cola'),
+    ('model=/odd,name/x,task=cola,preset=small', '/odd,name/x', 'cola'),
     ('model=C:/models/x', 'C:/models/x', 'mrpc'),
     ('model=FacebookAI/roberta-large', 'FacebookAI/roberta-large', 'mrpc'),
   ],

@@ -212,13 +212,20 @@ def test_warm_start_takes_factors_and_drops_another_head(finished, work):
 
   wider = job.build(work.config, work.task._replace(num_labels=3))
   started, dropped = job.warm_start(wider, finished[0])
+  assert dropped == ['classifier/bias', 'classifier/kernel']
+  for path in ('encoder/layers/attention/query/lora_b', 'pooler/kernel'):
+    np.testing.assert_array_equal(tree.flatten(started)[path], trained(finished[0], 'best')[path])
+
+
+def test_warm_start_drops_all_of_robertas_head(make_config, tmp_path):
+  config = make_config(**{'model.fresh.family': 'roberta', 'train.epochs': 1})
+  loop.train(config, tmp_path / 'run')
+  work = job.load(config)
+  wider = job.build(config, work.task._replace(num_labels=3))
+  _, dropped = job.warm_start(wider, tmp_path / 'run')
   assert dropped == [
-    'classifier/bias', 'classifier/kernel', 'pooler/bias', 'pooler/kernel'
-  ]  # fmt: skip
-  factors = 'encoder/layers/attention/query/lora_b'
-  np.testing.assert_array_equal(
-    tree.flatten(started)[factors], trained(finished[0], 'best')[factors]
-  )
+    f'classifier/{layer}/{leaf}' for layer in ('dense', 'output') for leaf in ('bias', 'kernel')
+  ]
 
 
 @pytest.fixture(scope='module')

@@ -32,7 +32,10 @@ OUT = flags.DEFINE_string('out', None, 'Folder for the numbers and pictures.', r
 LAYERS = flags.DEFINE_list('layers', [], 'Layers, from 0, by comma. Empty: see `measured`.')
 MATRICES = flags.DEFINE_list('matrices', [], 'Matrices (query,value), by comma; empty for all.')
 OF = flags.DEFINE_enum(
-  'of', 'a', pair.OF, "Directions compared: of the factor A (the paper's) or of the whole update."
+  'of',
+  'a',
+  pair.OF,
+  "Directions compared: of A (the paper's), of B, or of the update in its input.",
 )
 WHICH = flags.DEFINE_enum('which', 'best', ['best', 'last'], 'Which checkpoint.')
 BASE = flags.DEFINE_bool('base', True, 'Load the base of a single run.')
@@ -43,7 +46,8 @@ DIGITS = 6
 DEFINITIONS = {
   'phi': '||U1[:, :i]^T U2[:, :j]||_F^2 / min(i, j), row i, column j, from 1 (equation 4)',
   'chance': 'expected phi of random subspaces, max(i, j) / dimension',
-  'of': "a: U are the right-singular vectors of the paper's A (section 7.2). update: those of dW",
+  'of': "a: U are the right-singular vectors of the paper's A (section 7.2); update: those of dW; "
+  "b: the left-singular vectors of the paper's B, in the layer's output",
   'input': 'right-singular vectors of dW as the paper writes it (W x)',
   'output': 'left-singular vectors of dW as the paper writes it',
   'update': 'dW = scale * B A: alpha / r is in its norm and singular values',

@@ -9,23 +9,27 @@ import numpy as np
 
 from lora_jax.analysis import factors, subspace
 
-OF = ('a', 'update')
+OF = ('a', 'b', 'update')
 
 
 def directions(update: factors.Update, of: str) -> np.ndarray:
-  """Directions [d, n] in the input: of the factor `a` (the paper's), or of the whole `update`.
+  """Directions that an update works in, by falling singular value.
 
-  The two span one space; the update orders it by what reaches the output, the factor by itself.
+  Args:
+    of: `a`: [d, n] in the input, of the factor A, as in the paper's figures. `update`: the same
+      space, ordered by what reaches the output. `b`: [k, n] in the output, of the factor B, which
+      starts at zero, so that all of it was learned; A holds much of its random start for long.
 
   Raises:
     ValueError: if what is asked for is zero, naming the matrix.
   """
   if of not in OF:
     raise ValueError(f'of={of!r}: choose one of {", ".join(OF)}')
-  zero = not (update.a.any() and (of == 'a' or update.b.any()))
-  if zero:
+  if not ((of == 'b' or update.a.any()) and (of == 'a' or update.b.any())):
     raise ValueError(f'{update.path}: {of} is zero, so it has no directions: was anything trained?')
-  return subspace.directions(update.a) if of == 'a' else factors.thin_svd(update)[0]
+  if of == 'update':
+    return factors.thin_svd(update)[0]
+  return subspace.directions(update.a if of == 'a' else update.b.T)
 
 
 def compare(
@@ -54,7 +58,7 @@ def compare(
 
   Raises:
     ValueError: if the runs have no matrix in common, one that was asked for is missing in either,
-      or their inputs have different sizes.
+      or it has different shapes.
   """
   for found in (first, second):
     factors.select(found, matrices)
@@ -73,10 +77,10 @@ def compare(
   random = np.random.default_rng(seed)
   for update in [update for update in common if update.layer in chosen]:
     other = others[update.path]
-    if len(update.a) != len(other.a):
+    sizes = [(len(u.a), u.b.shape[1]) for u in (update, other)]
+    if sizes[0] != sizes[1]:
       raise ValueError(
-        f'{update.path}: inputs of {len(update.a)} and {len(other.a)} numbers: the runs are on '
-        'different bases'
+        f'{update.path}: the runs are on different bases, the matrix is {sizes[0]} and {sizes[1]}'
       )
     one, two = directions(update, of), directions(other, of)
     entry = _entry(one, two) | {'path': update.path, 'layer': update.layer}

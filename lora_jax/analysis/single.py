@@ -63,15 +63,16 @@ def measure(
   measured |= {'table7': [], 'figure8': []}
   for update in chosen:
     weight = kernel(frozen, update)
-    inputs, values, _ = np.linalg.svd(weight, full_matrices=False)
+    inputs, values, outputs = np.linalg.svd(weight, full_matrices=False)
     row = amplification.measure(weight, svds[update.path], values, random)
     measured['table7'].append({**_name(update), 'scale': update.scale, **row._asdict()})
     if update.layer in shown:
       own = pair.directions(update, of)
-      top = inputs[:, : max(round(TOP_SHARE * len(weight)), own.shape[1])]
-      drawn = subspace.random_directions(random, len(weight), own.shape[1])
+      side = outputs.T if of == 'b' else inputs
+      top = side[:, : max(round(TOP_SHARE * len(side)), own.shape[1])]
+      drawn = subspace.random_directions(random, *own.shape)
       phi, control = subspace.similarity(top, own), subspace.similarity(top, drawn)
-      entry = {'dimension': len(weight), 'ranks': list(phi.shape), 'phi': phi, 'control': control}
+      entry = {'dimension': len(own), 'ranks': list(phi.shape), 'phi': phi, 'control': control}
       measured['figure8'].append({**_name(update), **entry})
   return measured
 

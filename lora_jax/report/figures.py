@@ -20,8 +20,9 @@ from lora_jax.report import results
 
 matplotlib.use('Agg')
 
-CMAP = 'magma'
+CMAP = matplotlib.colormaps['magma'].with_extremes(bad='0.85')  # Grey: not shown.
 SHORT = {'query': 'q', 'key': 'k', 'value': 'v'}
+FACTOR = {'a': 'A', 'b': 'B'}
 Report = Mapping[str, Any]
 
 
@@ -72,8 +73,8 @@ def pair_pictures(report: Report) -> Iterator[tuple[str, Figure]]:
       title = lambda entry: f'{_delta(entry, report["of"])}, layer {layer}'
       row = [Panel(entry['phi'], title(entry)) for entry in maps]
       zooms = [Panel(entry['phi'], f'{title(entry)}, zoom', zoom=True) for entry in maps]
-      rows.append([*row, *(zooms if unequal else []), *control])
-    what = 'A' if report['of'] == 'a' else r'\Delta W'
+      rows.append([*row, *(zooms if unequal else []), *([] if rows else control)])
+    what = FACTOR.get(report['of'], r'\Delta W')
     caption = rf'$\phi({what}_1, {what}_2, i, j)$: {_caption(report)}'
     yield name, heat_maps(rows, caption, axes, top=1.0)
 
@@ -105,7 +106,8 @@ def single_pictures(report: Report) -> Iterator[tuple[str, Figure]]:
         Panel(e['phi'], f'{_weight(e)} and {_delta(e, report["of"])}, layer {layer}') for e in maps
       ]
       rows.append([*row, Panel(maps[0]['control'], f'{_weight(maps[0])} and random')])
-    text = rf'$\phi(W, A, i, j)$: {caption}'
+    what = FACTOR.get(report['of'], r'\Delta W')
+    text = rf'$\phi(W, {what}, i, j)$: {caption}'
     # The paper's bar ends at 0.2: on one up to 1, all that is there would be one colour.
     yield 'figure8', heat_maps(rows, text, ['i of W', 'j of the update'], _largest(rows))
 
@@ -219,7 +221,6 @@ def lines(report: Report) -> Iterable[str]:
 
 def _heat_map(axis: Axes, panel: Panel, norm: colors.Normalize, names: Sequence[int]) -> Any:
   image = axis.imshow(panel.values, CMAP, norm, aspect='auto')
-  image.cmap.set_bad('0.85')
   axis.set_title(panel.title, fontsize=9)
   axis.tick_params(labelsize=7)
   for along, size in zip((axis.yaxis, axis.xaxis), panel.values.shape):
@@ -245,7 +246,7 @@ def _largest(rows: Sequence[Sequence[Panel]]) -> float:
 
 def _delta(entry: Mapping[str, Any], of: str = 'update') -> str:
   name = SHORT.get(entry['matrix'], entry['matrix'])
-  return rf'$\Delta W_{{{name}}}$' + (' (A)' if of == 'a' else '')
+  return rf'$\Delta W_{{{name}}}$' + (f' ({FACTOR[of]})' if of in FACTOR else '')
 
 
 def _weight(entry: Mapping[str, Any]) -> str:

@@ -220,6 +220,17 @@ def test_layers_that_share_a_subspace_are_found():
   assert inputs['whole_by_chance'] == 2 / D
 
 
+def test_b_is_compared_in_the_output():
+  left, right = orthogonal(D, 10), orthogonal(K, 11)
+  one = update(left[:, :3], right[:, :3].T)
+  two = update(left[:, 3:6], right[:, 1:4].T)
+  (reads,) = pair.compare([one], [two])['maps']
+  (writes,) = pair.compare([one], [two], of='b')['maps']
+  assert (reads['dimension'], writes['dimension']) == (D, K)
+  assert reads['whole'] == pytest.approx(0)
+  assert writes['whole'] == pytest.approx(2 / 3)
+
+
 def test_layers_of_two_runs():
   one, two = (factors.updates(trained(layers=7, seed=s), OPTIONS) for s in (0, 1))
   found = pair.compare(one, two)
@@ -247,7 +258,7 @@ NAN['encoder']['layers_1']['attention']['query']['lora_b'][0, 0] = np.nan
     (lambda u: single.measure(u, matrices=['qurey']), "'qurey' matches no adapted matrix.*query"),
     (lambda u: single.measure(u, {}), 'layers_0/attention/query/kernel.*missing'),
     (lambda u: pair.compare(u, u, layers=[3]), r'layers \[3\]'),
-    (lambda u: pair.compare(u, u, of='b'), "of='b'"),
+    (lambda u: pair.compare(u, u, of='c'), "of='c'"),
     (lambda u: pair.compare(u, [x._replace(a=x.a[:-1]) for x in u]), 'different bases'),
     (lambda u: pair.compare(u, [x._replace(path='y', matrix='key') for x in u]), 'in common.*key'),
   ],

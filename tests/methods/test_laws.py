@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 
 from lora_jax import methods, tree
 from lora_jax.models import presets
+from lora_jax.train import mesh, state, step
+from tests.methods import toys
 
 VOCABULARY, PREFIX, INFIX = 50, 3, 2
 SIZES = dict(
@@ -42,7 +45,8 @@ MERGES = ('full', 'lora', 'bitfit', 'top_layers')
 @functools.cache  # One model, and so one compilation of it, for all methods.
 def build(family, scan=False):
   config = presets.architecture(family, **SIZES | OWN_SIZES.get(family, {}))
-  options = {} if family == 'gpt2' else dict(num_labels=3)
+  options = dict(hidden_dropout=0.0, attention_dropout=0.0)
+  options |= {} if family == 'gpt2' else dict(num_labels=3, classifier_dropout=0.0)
   model = presets.build(
     config, task='lm' if family == 'gpt2' else 'classification', scan=scan, **options
   )
@@ -167,6 +171,65 @@ def stacked(part):
     elif '/layers_' not in path:
       found[path] = leaf
   return tree.unflatten(found)
+
+
+@pytest.mark.parametrize('family', ['roberta', pytest.param('gpt2', marks=pytest.mark.slow), SLOW])
+@pytest.mark.parametrize('name', METHODS)
+def test_steps_of_training(name, family, tmp_path):
+  """Eight devices make the steps of one, all that is trained moves, and the state comes back."""
+  model, _, method, frozen, trainable = adapted(name, family, scan=name not in NUMBERED)
+  before = jax.tree.map(np.array, frozen)
+  optimizer = optax.sgd(0.5)
+  train_step = step.make_train_step(methods.bind(model.apply, method), optimizer, 'classification')
+  rows = {key: jnp.tile(x, (4, 1)) for key, x in batch(name).items()}
+  labels = jnp.arange(16).reshape(8, 2) % 3
+  batches = rows | dict(labels=labels, weights=jnp.ones(labels.shape))
+  batches = {key: jnp.stack([x] * 2) for key, x in batches.items()}  # Two updates.
+  seen = []
+  for count in (1, 8):
+    devices = mesh.make_mesh(count)
+    now = state.init_state(trainable, optimizer, 0)
+    now = jax.device_put(now, mesh.replicated(devices))
+    base = mesh.place_frozen(frozen, devices)
+    now, metrics = train_step(now, base, jax.device_put(batches, mesh.rows(devices)))
+    seen.append((metrics['loss'], now.trainable))
+  np.testing.assert_allclose(seen[0][0], seen[1][0], rtol=1e-5)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), seen[0][1], seen[1][1])
+
+  jax.tree.map(np.testing.assert_array_equal, base, before)
+  first, last = tree.flatten(trainable), tree.flatten(now.trainable)
+  still = {path for path in first if np.abs(first[path] - last[path]).max() < 1e-9}
+  assert all('key/bias' in path or _out_of_reach(path, family) for path in still), still
+
+  checkpoints = state.Checkpoints(tmp_path)
+  checkpoints.save(now, {'history': []}, 0.5)
+  checkpoints.close()
+  checkpoints = state.Checkpoints(tmp_path)
+  jax.tree.map(
+    np.testing.assert_array_equal, checkpoints.restore_trainable(checkpoints.best_step()),
+    now.trainable,
+  )  # fmt: skip
+  checkpoints.close()
+
+
+class Plain(nn.Module):
+  """A model with no place that a method knows: no bias, no block, no embedding."""
+
+  @nn.compact
+  def __call__(self, x):
+    return nn.Dense(3, use_bias=False, name='only')(x)
+
+
+@pytest.mark.parametrize('name', [name for name in METHODS if name != 'full'])
+def test_a_model_that_a_method_cannot_take_is_told_which_and_why(name):
+  model = Plain()
+  params = model.init(toys.KEY, toys.X)['params']
+  method = methods.make(name, **METHODS[name])
+  with pytest.raises(ValueError) as error:
+    method.init(toys.KEY, model, params, toys.X)
+  message = str(error.value)
+  assert name.split('+')[0] in message, message
+  assert 'only' in message or 'no numbered blocks' in message, message
 
 
 @pytest.mark.parametrize('family', FAMILIES)

@@ -106,6 +106,27 @@ def same(found, wanted):
     assert getattr(found, field) == getattr(wanted, field), field
 
 
+def same_updates(found, wanted):
+  """Equal updates of each weight, whatever the factors; a module that lacks factors has none."""
+  deltas = []
+  for adapter in (found, wanted):
+    leaves = tree.flatten(adapter.trainable)
+    rule = methods.make(**adapter.method)
+    sites = [path.removesuffix('/lora_a') for path in leaves if path.endswith('lora_a')]
+    frozen = {}
+    for path in sites:
+      a, b = leaves[f'{path}/lora_a'], leaves[f'{path}/lora_b']
+      weight = 'embedding' if path.startswith('embeddings/') else 'kernel'
+      frozen[f'{path}/{weight}'] = np.zeros((a.shape[0], b.shape[1]), np.float32)
+    factors = {path: x for path, x in leaves.items() if '/lora_' in path}
+    merged = rule.merge(tree.unflatten(frozen), tree.unflatten(factors))
+    deltas.append(tree.flatten(merged))
+  first, second = deltas
+  assert second.keys() <= first.keys()
+  for path, x in first.items():
+    np.testing.assert_allclose(x, second.get(path, np.zeros_like(x)), atol=1e-6, err_msg=path)
+
+
 QV = r'.*/(query|value)'
 EXPORTS = {  # What is written in the tests, and checked with PEFT by golden/make_adapters.py.
   'bert.plain': dict(targets=QV),

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
+from safetensors import numpy as writer
 
 from lora_jax import tree
 from lora_jax.checkpoints import names, pytorch, safetensors
@@ -84,6 +87,64 @@ def fresh_model(
   params = jax.jit(lambda key: _init(exact, key))(jax.random.key(seed))
   declared = jax.eval_shape(lambda: _init(model, jax.random.key(0)))
   return model, jax.tree.map(lambda x, leaf: x.astype(leaf.dtype), params, declared)
+
+
+def save_model(
+  folder: str | Path,
+  model: nn.Module,
+  params: tree.Params,
+  *,
+  tokenizer_files: Iterable[str | Path] = (),
+) -> None:
+  """Writes a model, merged with what was trained, as a folder that transformers loads.
+
+  `load_model` of the folder gives the same parameters, to the last bit.
+
+  Args:
+    folder: made if it is not there; config.json, model.safetensors and the tokenizer's files in it
+      are replaced.
+    model, params: looped or scanned, in any dtype.
+    tokenizer_files: copied under their own names.
+
+  Raises:
+    ValueError: if `params` are not the model's own: all that are missing, unexpected or misshapen,
+      as factors that were not merged.
+    FileNotFoundError: if a tokenizer file is not there.
+  """
+  files = [Path(file).expanduser() for file in tokenizer_files]
+  if absent := [str(file) for file in files if not file.is_file()]:
+    raise FileNotFoundError(f'tokenizer files that are not there: {", ".join(absent)}')
+  params = tree.flatten(nn.unbox(params))
+  declared = tree.flatten(jax.eval_shape(lambda: _init(model, jax.random.key(0))))
+  problems = [f'missing {path}' for path in declared if path not in params]
+  problems += [f'unexpected {path}' for path in params if path not in declared]
+  problems += [
+    f'{path} is {params[path].shape}, expected {leaf.shape}'
+    for path, leaf in declared.items()
+    if path in params and params[path].shape != leaf.shape
+  ]
+  if problems:
+    raise ValueError(
+      f'the parameters are not those of the model: {", ".join(problems)}. Of an adapted model, '
+      'merge them first (method.merge).'
+    )
+  leaves = {
+    path: np.asarray(leaf if layer is None else leaf[layer])
+    for stacked, leaf in params.items()
+    for path, layer in names.unstacked(stacked, model.config.num_layers)
+  }
+  tensors = names.give(model.config, leaves)
+  values = presets.to_hugging_face(model.config, getattr(model, 'num_labels', None))
+  kernel = next(leaf for path, leaf in leaves.items() if path.endswith('attention/query/kernel'))
+  values['torch_dtype'] = str(kernel.dtype)
+  folder = Path(folder).expanduser()
+  folder.mkdir(parents=True, exist_ok=True)
+  for file in files:
+    shutil.copyfile(file, folder / file.name)
+  part = folder / f'.{safetensors.SINGLE}.part'
+  part.write_bytes(writer.save(tensors, metadata={'format': 'pt'}))
+  os.replace(part, folder / safetensors.SINGLE)
+  (folder / 'config.json').write_text(json.dumps(values, indent=2) + '\n', encoding='utf-8')
 
 
 def locate(name_or_folder: str | Path) -> Path:

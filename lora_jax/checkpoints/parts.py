@@ -55,7 +55,7 @@ class Base(NamedTuple):
     model: the Flax module.
     shapes: of its parameters, by path of the looped tree.
     modules: paths here of the modules that PEFT and loralib can adapt, by plain name there; a fused
-      projection has three.
+      projection has three, in its order.
   """
 
   model: nn.Module
@@ -77,6 +77,8 @@ def base_of(config: presets.Config, task: str, num_labels: int) -> Base:
     table = leaf == 'embedding' and module.startswith('embeddings/')
     if dense or (table and (config.family, module) != ('gpt2', 'embeddings/word')):
       modules.setdefault(names.module(config, module), []).append(module)
+  for paths in modules.values():  # The tree's own order of a c_attn's thirds is another.
+    paths.sort(key=lambda path: names.third(config, path) or 0)
   return Base(model, shapes, modules)
 
 

@@ -33,14 +33,14 @@ def write(path: str | Path, tensors: Mapping[str, np.ndarray], key: str | None =
     ValueError: for a dtype that PyTorch's files do not have.
   """
   path = Path(path)
-  arrays = {name: np.ascontiguousarray(x) for name, x in tensors.items()}
+  arrays = {name: np.asarray(x, order='C') for name, x in tensors.items()}
   if other := {name: x.dtype for name, x in arrays.items() if x.dtype not in STORAGES}:
     raise ValueError(f'{path}: no dtypes of PyTorch: {other}')
   program = _dict({name: _tensor(str(i), x) for i, (name, x) in enumerate(arrays.items())})
   if key is not None:
     program = _dict({key: program})
   records = {'data.pkl': pickle.PROTO + b'\2' + program + pickle.STOP, 'byteorder': b'little'}
-  records |= {f'data/{i}': x.data for i, x in enumerate(arrays.values())}
+  records |= {f'data/{i}': x.reshape(-1).view(np.uint8) for i, x in enumerate(arrays.values())}
   part = path.with_name(f'.{path.name}.part')
   with zipfile.ZipFile(part, 'w', zipfile.ZIP_STORED) as file:
     for name, data in (records | {'version': b'3\n'}).items():

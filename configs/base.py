@@ -43,8 +43,8 @@ def base() -> config_dict.ConfigDict:
       task='',
       preset='paper',
       seed=0,
-      # A run directory, or an adapter (of this project, PEFT or loralib): its factors are the start,
-      # its head too if it fits.
+      # A run directory or an adapter (this project's, PEFT's, loralib's): its factors are the
+      # start, its head too if it fits.
       init_adapter='',
       model=dict(
         name='',  # A preset, a folder in Hugging Face layout, a run directory, or 'fresh'.

@@ -102,8 +102,9 @@ def test_a_run_is_written_in_every_format(exported):
   path = 'encoder/layers_1/attention/query/lora_b'
   assert not np.array_equal(tree.flatten(best.trainable)[path], tree.flatten(last.trainable)[path])
   assert 'This is the last checkpoint' in (exported / 'last' / 'README.md').read_text()
-  for name, words in (('peft', 'PeftModel'), ('merged', 'from_pretrained'), ('loralib', 'lora_A')):
-    assert words in (exported / name / 'README.md').read_text() or name == 'loralib'
+  said = {'adapter': 'load_adapter(', 'peft': 'PeftModel', 'loralib': '--alpha=16.0'}
+  for name, words in said.items():
+    assert words in (exported / name / 'README.md').read_text()
 
 
 def test_the_merged_model_is_the_base_with_the_adapter(exported, base):
@@ -116,8 +117,11 @@ def test_the_merged_model_is_the_base_with_the_adapter(exported, base):
   )
 
 
-@pytest.mark.parametrize('first', ['adapter', 'peft', 'loralib'])
-@pytest.mark.parametrize('second', ['adapter', 'peft', 'loralib', 'merged'])
+PAIRS = [('adapter', name) for name in export.FORMATS]  # From one, and to it: the rest follows.
+PAIRS += [('peft', 'adapter'), ('loralib', 'adapter'), ('peft', 'loralib')]
+
+
+@pytest.mark.parametrize('first, second', PAIRS)
 def test_a_format_becomes_another(first, second, exported, base, tmp_path):
   alpha = {'loralib': 16.0}
   report = export.export_adapter(

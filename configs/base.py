@@ -64,7 +64,9 @@ def base() -> config_dict.ConfigDict:
       task='',
       preset='paper',
       seed=0,
-      init_adapter='',  # A run directory: its factors are the start, its head too if it fits.
+      # A run directory or an adapter (this project's, PEFT's, loralib's): its factors are the
+      # start, its head too if it fits.
+      init_adapter='',
       model=dict(
         name='',  # A preset, a folder in Hugging Face layout, a run directory, or 'fresh'.
         dtype='float32',  # Compute.

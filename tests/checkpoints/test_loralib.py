@@ -148,6 +148,10 @@ LAYER = 'roberta.encoder.layer.0.attention.self'
     ),
     ([], {f'{LAYER}.key.bias': np.zeros(24, np.float32)}, ['neither those of the adapted modules']),
     ([], {f'{LAYER}.query.weight': np.zeros((24, 24), np.float32)}, ['missing .*query.bias']),
+    ([], {LAYER[8:] + '.query.lora_A': np.zeros((4, 24), np.float32)}, ['two tensors are encoder']),
+    ([], {f'{LAYER}.query.lora_A': np.zeros((0, 24), np.float32)}, ['without a rank: .*query']),
+    ([], {f'{LAYER}.query.lora_A': np.zeros((), np.float32)}, ['without a rank: .*query']),
+    ([], {'classifier.out_proj.weight': np.zeros(2, np.float32)}, [r'expected \(labels, width\)']),
   ],
 )
 def test_tensors_that_do_not_fit(less, more, problems, tmp_path):

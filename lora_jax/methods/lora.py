@@ -196,7 +196,7 @@ def find_sites(spec: Spec, model: nn.Module, *inputs: Any, **kwargs: Any) -> dic
         f'target {pattern!r} matches {wrong[0]!r}, which is a {others[wrong[0]]}. Factors go on '
         f'{", ".join(kind.__name__ for kind in lowrank.LAYERS)}.'
       )
-  tree.match(spec.targets, dict.fromkeys(adaptable), 'module that can be adapted')
+  tree.match(spec.targets, dict.fromkeys(adaptable), 'module that lora can adapt')
   for name in ('rank', 'alpha'):
     if isinstance(getattr(spec, name), Mapping):
       tree.match(getattr(spec, name), found, f'adapted module (in {name})')

@@ -118,15 +118,21 @@ def read(
   return put_together(parts, base, task=task, name=name)
 
 
-def write(adapter: Adapter, path: str | Path) -> float:
+def write(adapter: Adapter, path: str | Path, *, snapshot: bool = False) -> float:
   """Writes an adapter by the names of the authors' models, GPT-2's with their outer key.
+
+  Args:
+    adapter: of the method `lora`.
+    path: of the file.
+    snapshot: by the names that GPT-2's factors had in the authors' snapshot of September 2021.
 
   Returns:
     Alpha, which the file does not store: who reads it has to be told.
 
   Raises:
     ValueError: for what loralib cannot hold: another method than LoRA (see `take_apart`), modules
-      whose alphas differ, thirds of a `c_attn` whose ranks differ.
+      whose alphas differ, thirds of a `c_attn` whose ranks differ; for a snapshot of anything but
+      factors of GPT-2's query and value.
   """
   path = Path(path).expanduser()
   parts, base = take_apart(adapter, 'loralib')
@@ -148,6 +154,8 @@ def write(adapter: Adapter, path: str | Path) -> float:
       name = names.full(module, family)
       tensors[f'{name}.lora_A'] = np.concatenate([pair.a.T for pair in pairs])
       tensors[f'{name}.lora_B'] = np.concatenate([pair.b.T for pair in pairs])
+  if snapshot:
+    tensors = _unstacked(tensors, parts, base)
   tensors |= names.give(adapter.config, parts.leaves)
   tensors = {name: np.asarray(x, np.float32) for name, x in tensors.items()}
   if family == 'gpt2':
@@ -198,6 +206,24 @@ def _restacked(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
       both = [stacked.pop(name), stacked.pop(other)]
       stacked[f'{found[1]}.c_attn.lora_{"AB"[int(found[3]) - 1]}'] = np.concatenate(both)
   return stacked
+
+
+def _unstacked(
+  tensors: Mapping[str, np.ndarray], parts: Parts, base: Base
+) -> dict[str, np.ndarray]:
+  """The factors of `c_attn` as the snapshot has them."""
+  sides = {site.rsplit('/', 1)[1] for site in parts.pairs}
+  if base.model.config.family != 'gpt2' or sides != {'query', 'value'}:
+    raise ValueError(
+      f"snapshot: names of GPT-2's query and value; a {base.model.config.family} model's "
+      f'{", ".join(sorted(sides))} have none there'
+    )
+  apart = {}
+  for name, x in tensors.items():
+    module, side = name.split('.c_attn.lora_')
+    for third, half in zip('qv', np.split(x, 2)):
+      apart[f'{module}.{third}_proj_adapter{"AB".index(side) + 1}.weight'] = half
+  return apart
 
 
 def _release(name: str) -> Release | None:

@@ -9,7 +9,7 @@ import difflib
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import config_dict
 
@@ -27,6 +27,27 @@ OPTIONS: dict[str, dict[str, Any]] = {
   'prefix_layer': dict(prefix=24, infix=8),
 }
 METHODS = ('lora', *OPTIONS, 'lora+prefix_embed', 'lora+prefix_layer')
+QUERY_VALUE = ('.*/(query|value)',)
+
+
+class Cell(NamedTuple):
+  """A row of a table of the paper: a method on a model, and what the paper prints of it.
+
+  Attributes:
+    model: a preset's name.
+    method: one of METHODS.
+    options: those of the method that fix its count; sizes that the paper does not give are those
+      whose count it prints.
+    printed: the number of trained parameters, as printed.
+    arg: what picks its settings in the config's argument. '': the paper quotes the row from earlier
+      work (it marks it *) and has no settings of it, so neither has the config.
+  """
+
+  model: str
+  method: str
+  options: Mapping[str, Any]
+  printed: str
+  arg: str = ''
 
 
 def base() -> config_dict.ConfigDict:
@@ -112,7 +133,7 @@ def lora(rank: int, alpha: float, dropout: float = 0.0) -> dict[str, Any]:
     name='lora',
     rank=rank,
     alpha=float(alpha),
-    targets=('.*/(query|value)',),
+    targets=QUERY_VALUE,
     dropout=dropout,
     init='uniform',  # uniform (loralib's), normal.
     rslora=False,
@@ -191,6 +212,24 @@ def check_model(name: str, known: Iterable[str]) -> None:
   if '/' not in name and name not in known:
     offer = _offer(name, known)
     raise ValueError(f'Unknown model {name!r}. {offer} A folder is written with a slash: ./{name}')
+
+
+def no_settings(
+  table: str, cells: Iterable[Cell], model: str, method: str, preset: str, offer: str = ''
+) -> ValueError:
+  """The error of a preset that has no settings of a method: they are quoted, or not in a table."""
+  quoted = [c for c in cells if (c.model, c.method, c.arg) == (model, method, '')]
+  why = f'{table} has no such row of {model}.'
+  if quoted:
+    printed = ' and '.join(cell.printed for cell in quoted)
+    why = (
+      f'{table} quotes its row of {model} ({printed} parameters) from earlier work (such rows are '
+      'marked * in tables 2 and 3), and the paper gives no settings of it.'
+    )
+  return ValueError(
+    f'preset={preset} has no settings of method={method}: {why} preset=small has settings of our '
+    f'own, for every method on any model.{offer}'
+  )
 
 
 def runs(seeds: Iterable[int], rates: Iterable[float] = ()) -> Iterator[Mapping[str, Any]]:

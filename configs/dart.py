@@ -1,4 +1,4 @@
-r"""LoRA and full fine-tuning of GPT-2 on DART 1.1.1 (paper, table 13, settings table 11).
+r"""LoRA and adapters of GPT-2 on DART 1.1.1 (paper, table 13, settings table 11).
 
 GPT-2 medium by the paper's table. DIR holds dart-v1.1.1-full-dev.json and -test.json or their
 archive, and dart-v1.1.1-full-train.json:
@@ -23,6 +23,7 @@ ROW = base_gpt2.Row(
   dropout=0.0,
   label_smoothing=0.0,
   length_penalty=0.8,
+  cells=base_gpt2.CELLS,
 )
 
 

@@ -1,4 +1,4 @@
-r"""LoRA and full fine-tuning of an encoder on GLUE (paper, table 2; settings of table 9).
+r"""LoRA and the other methods on GLUE (paper, table 2; settings of tables 9 and 10).
 
 RoBERTa-base on MRPC, by the paper's table, from a folder of the official archives:
 
@@ -11,143 +11,53 @@ A small local encoder, at the settings of its own:
       --config=configs/glue.py:task=mrpc,model=path/to/encoder,preset=small
 
 Argument: `task` (one of nine), `model` (a preset, or a folder in Hugging Face layout, written with
-a slash), `method` (base.METHODS), `preset`, `bottleneck`, `tiny`. Presets:
+a slash), `method` (base.METHODS), `preset`, `bottleneck`, `tiny`. Presets (rows: base_glue.py):
 
-  paper    table 9, its batch taken as the global one; what it leaves open is as in the scripts
-  script   the authors' scripts, which differ: alpha of the base model, batch times devices
-  dagger   table 9's row RoBERTa-large †: batch 4 and length 128 throughout, no start from MNLI
+  paper    tables 9 and 10, the batch taken as the global one; what they leave open is as in the
+           scripts. The rows of table 2 that are quoted from earlier work (*) have no settings
+  script   the authors' scripts, which differ: alpha of the base model, batch times devices; for
+           DeBERTa warm-up steps, an evaluation every so many steps, the rates of CoLA and RTE
+  dagger   table 9's rows of RoBERTa-large †: batch 4 and length 128 throughout, no start from MNLI;
+           the adapters of both bottlenecks
   small    encoders of some 20M parameters, for which the paper has no row. Ours
+  compare  eight methods at about equal numbers of parameters, each with three rates. Ours
 
-A model whose name or folder ends in `roberta-large` takes the rows of RoBERTa-large, any other
-those of RoBERTa-base. MRPC, RTE and STS-B of `paper` and `script` start from the factors of the
-best MNLI run, which the command names:
+A model whose name or folder ends in `roberta-large` or `deberta-v2-xxlarge` takes the rows of that,
+any other those of RoBERTa-base. MRPC, RTE and STS-B of `paper` and `script` start from the factors
+of the best MNLI run, which the command names:
 
   python -m experiments.train --workdir=runs/rte --config.init_adapter=runs/mnli \
       --config=configs/glue.py:task=rte,model=roberta-base,method=lora --config.data.dir=DIR
 
-The paper's figure is the median over five seeds (`sweep`) of each run's best epoch. `tiny=true` is
-a toy that trains in seconds: two layers, from scratch unless a model is named, on 64 examples. An
-untrained model has no tokenizer, so it needs `--config.data.tokenizer=`, a folder or archive.
+The paper's figure is the median over five seeds (`sweep`) of each run's best epoch.
+
+A comparison of methods takes the rate of each (of three, base_glue.RATES) from one task, and with
+it three seeds of every task; `experiments.report --add` makes the tables:
+
+  python -m experiments.train --workdir=runs/compare/stsb-adapter_h-1e-3-0 --config.data.dir=DIR \
+      --config=configs/glue.py:task=stsb,model=path/to/encoder,preset=compare,method=adapter_h \
+      --config.optim.lr=1e-3 --config.seed=0
+
+`tiny=true` is a toy that trains in seconds: two layers, from scratch unless a model is named, on 64
+examples. An untrained model has no tokenizer, so it needs `--config.data.tokenizer=`, a folder or
+archive.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from ml_collections import config_dict
 
-from configs import base
+from configs import base, base_glue
 
 TASKS = ('cola', 'sst2', 'mrpc', 'stsb', 'qqp', 'mnli', 'qnli', 'rte', 'wnli')
-MODELS = ('roberta-base', 'roberta-large', 'bert-base-uncased', 'bert-large-uncased', 'fresh')
-PRESETS = ('paper', 'script', 'dagger', 'small')
+MODELS = (
+  'roberta-base', 'roberta-large', 'deberta-v2-xxlarge', 'deberta-v3-base', 'bert-base-uncased',
+  'bert-large-uncased', 'fresh',
+)  # fmt: skip
+PRESETS = ('paper', 'script', 'dagger', 'small', 'compare')
 
-# Each row: lr, global batch, epochs, max length. WNLI is not in the paper: RTE's row, everywhere.
-
-PAPER_BASE = {  # Table 9, RoBERTa-base LoRA.
-  'mnli': (5e-4, 16, 30, 512),
-  'sst2': (5e-4, 16, 60, 512),
-  'mrpc': (4e-4, 16, 30, 512),
-  'cola': (4e-4, 32, 80, 512),
-  'qnli': (4e-4, 32, 25, 512),
-  'qqp': (5e-4, 16, 25, 512),
-  'rte': (5e-4, 32, 80, 512),
-  'stsb': (4e-4, 16, 40, 512),
-}
-
-PAPER_LARGE = {  # Table 9, RoBERTa-large LoRA.
-  'mnli': (3e-4, 4, 10, 128),
-  'sst2': (4e-4, 4, 10, 128),
-  'mrpc': (3e-4, 4, 20, 512),
-  'cola': (2e-4, 4, 20, 128),
-  'qnli': (2e-4, 4, 10, 512),
-  'qqp': (3e-4, 4, 20, 512),
-  'rte': (4e-4, 8, 20, 512),
-  'stsb': (2e-4, 8, 30, 512),
-}
-
-DAGGER_LARGE = {  # Table 9, RoBERTa-large LoRA †.
-  'mnli': (3e-4, 4, 10, 128),
-  'sst2': (4e-4, 4, 10, 128),
-  'mrpc': (3e-4, 4, 20, 128),
-  'cola': (2e-4, 4, 20, 128),
-  'qnli': (2e-4, 4, 10, 128),
-  'qqp': (3e-4, 4, 20, 128),
-  'rte': (4e-4, 4, 20, 128),
-  'stsb': (2e-4, 4, 10, 128),
-}
-
-# The scripts give a batch per device and a number of devices; here is their product.
-
-SCRIPT_BASE = {  # examples/NLU/roberta_base_*.sh: eight devices, CoLA two.
-  'mnli': (5e-4, 8 * 16, 30, 512),
-  'sst2': (5e-4, 8 * 16, 60, 512),
-  'mrpc': (4e-4, 8 * 16, 30, 512),
-  'cola': (4e-4, 2 * 32, 80, 512),
-  'qnli': (4e-4, 8 * 32, 25, 512),
-  'qqp': (5e-4, 8 * 16, 25, 512),
-  'rte': (5e-4, 8 * 32, 80, 512),
-  'stsb': (4e-4, 8 * 16, 40, 512),
-}
-
-SCRIPT_LARGE = {  # examples/NLU/roberta_large_*.sh: eight devices.
-  'mnli': (3e-4, 8 * 4, 10, 128),
-  'sst2': (4e-4, 8 * 8, 10, 512),
-  'mrpc': (3e-4, 8 * 4, 20, 512),
-  'cola': (3e-4, 8 * 4, 20, 128),  # 2e-4 in the table; 3e-4 fell to 0 for one user (issue 149).
-  'qnli': (2e-4, 8 * 4, 10, 512),
-  'qqp': (3e-4, 8 * 4, 20, 512),
-  'rte': (4e-4, 8 * 8, 20, 512),
-  'stsb': (3e-4, 8 * 4, 10, 128),
-}
-
-SMALL = {  # Ours.
-  'mnli': (1e-3, 32, 3, 128),
-  'sst2': (1e-3, 32, 3, 128),
-  'mrpc': (1e-3, 32, 10, 128),
-  'cola': (1e-3, 32, 10, 128),
-  'qnli': (1e-3, 32, 3, 128),
-  'qqp': (1e-3, 32, 3, 128),
-  'rte': (1e-3, 32, 10, 128),
-  'stsb': (1e-3, 32, 8, 128),
-}
-
-# Table 9, the adapters on RoBERTa-large: method, bottleneck -> lr, epochs. Batch 32, length 128.
-_ADAPTER_TASKS = ('mnli', 'sst2', 'mrpc', 'cola', 'qnli', 'qqp', 'rte', 'stsb')
-
-
-def _row(low: Iterable[str], *epochs: int) -> dict[str, tuple[float, int]]:
-  """lr is 3e-4 but for the tasks in `low`, where it is 3e-5."""
-  rates = {task: 3e-5 if task in low else 3e-4 for task in _ADAPTER_TASKS}
-  return {task: (rates[task], n) for task, n in zip(_ADAPTER_TASKS, epochs)}
-
-
-ADAPTERS = {
-  'adapter_p': {
-    '16': _row((), 5, 20, 20, 20, 10, 20, 20, 20),
-    '64': _row(('mnli', 'sst2'), 10, 20, 20, 20, 10, 20, 20, 20),
-  },
-  'adapter_h': {
-    '8': _row((), 10, 5, 10, 10, 5, 20, 20, 10),
-    '64': _row(('mnli',), 10, 5, 10, 10, 5, 20, 20, 10),
-  },
-}
-
-# preset, is large -> rows, alpha (the rank is 8 throughout).
-ROWS = {
-  ('paper', False): (PAPER_BASE, 8),
-  ('paper', True): (PAPER_LARGE, 16),
-  ('script', False): (SCRIPT_BASE, 16),  # The released adapters need 16 (issues 37, 151).
-  ('script', True): (SCRIPT_LARGE, 16),
-  ('dagger', True): (DAGGER_LARGE, 16),
-  ('small', False): (SMALL, 16),
-  ('small', True): (SMALL, 16),
-}
-
-CELLS = {'paper': 'table 2', 'script': 'table 2', 'dagger': 'table 2 †', 'small': ''}
-
-# Full fine-tuning: the paper quotes its rows from prior work and gives no setting, so these are
-# ours: lr, batch, epochs from inside the grid of RoBERTa's own paper (arXiv 1907.11692, table 10).
-FULL = (2e-5, 32, 10)
-FULL_SMALL_LR = 5e-5  # The rest as in SMALL.
+CELLS = {'paper': 'table 2', 'script': 'table 2', 'dagger': 'table 2 †'}
 
 
 def get_config(arg: str | None = None) -> config_dict.ConfigDict:
@@ -158,66 +68,102 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   """
   defaults = dict(task='mrpc', model='', method='lora', preset='paper', bottleneck='', tiny=False)
   args = base.parse_arg(arg, paths=('model',), **defaults)
+  task, method, preset = args['task'], args['method'], args['preset']
   name = args['model'] or ('fresh' if args['tiny'] else 'roberta-base')
-  base.check('task', args['task'], TASKS)
-  base.check('method', args['method'], base.METHODS)
-  base.check('preset', args['preset'], PRESETS)
+  base.check('task', task, TASKS)
+  base.check('method', method, base.METHODS)
+  base.check('preset', preset, PRESETS)
   base.check_model(name, MODELS)
   short = name.rstrip('/').split('/')[-1]
-  large = short.endswith('roberta-large')
-  if args['preset'] == 'dagger' and (args['method'] not in ('lora', *ADAPTERS) or not large):
-    raise ValueError(
-      f"preset=dagger is table 9's rows of method={'|'.join(('lora', *ADAPTERS))}, "
-      f'model=roberta-large; found method={args["method"]}, model={name}. For others take '
-      'preset=paper or preset=small.'
-    )
-  if args['preset'] in ('paper', 'script') and args['method'] not in ('lora', 'full'):
-    raise ValueError(
-      f'preset={args["preset"]} has no settings of method={args["method"]}: the paper quotes its '
-      'rows from prior work, or has none. Take preset=small (ours), or preset=dagger for adapters '
-      'on roberta-large.'
-    )
-  rows, alpha = ROWS[args['preset'], large]
-  lr, batch_size, epochs, max_length = rows['rte' if args['task'] == 'wnli' else args['task']]
+  ends = {'large': base_glue.LARGE, 'xxlarge': base_glue.XXLARGE}
+  size = next((size for size, end in ends.items() if short.endswith(end)), 'base')
+  _check_method(method, preset, size, short, args['bottleneck'])
+
+  rows = base_glue.ROWS[preset, size]
+  if preset == 'dagger' and method != 'lora':
+    sizes = base_glue.ADAPTERS[method]
+    bottleneck = args['bottleneck'] or next(iter(sizes))
+    base.check(f'bottleneck of {method} in table 9', bottleneck, sizes)
+    rows = sizes[bottleneck]
+  row = base_glue.Row(*rows['rte' if task == 'wnli' else task])
+  rank, alpha = base_glue.FACTORS.get((preset, size), (8, 16))
+  lora = base.lora(rank=rank, alpha=alpha)
+  if size == 'xxlarge':
+    lora['init'] = 'normal'  # So the authors' DeBERTa; their RoBERTa keeps loralib's.
 
   config = base.base()
   config.experiment = 'glue'
-  if short in ('roberta-base', 'roberta-large') and args['task'] != 'wnli' and not args['tiny']:
-    config.cell = CELLS[args['preset']]
-  config.task = args['task']
-  config.preset = args['preset']
+  if short in ('roberta-base', *ends.values()) and task != 'wnli' and not args['tiny']:
+    config.cell = CELLS.get(preset, '')
+  config.task = task
+  config.preset = preset
   config.model.name = name
+  config.model.classifier_dropout = row.classifier_dropout
+  config.data.max_length = row.max_length
   if name == 'fresh':
     config.model.fresh = base.fresh('bert', 30522, 32, 2, 2, max_positions=128)
-    max_length = config.model.fresh.max_positions
-  config.data.max_length = max_length
-  config.optim.warmup_ratio = 0.06  # Table 9.
-  # Not in the paper: weight decay is the scripts', the rest that of the trainer they call.
-  config.optim.update(weight_decay=0.1, clip=1.0, eps=1e-8, beta1=0.9, beta2=0.999)
-  config.method = base.method(args['method'], base.lora(rank=8, alpha=alpha))
-  if args['method'] == 'full':
-    lr, batch_size, epochs = (
-      (FULL_SMALL_LR, batch_size, epochs) if args['preset'] == 'small' else FULL
-    )
-  if args['preset'] == 'dagger' and args['method'] in ADAPTERS:
-    sizes = ADAPTERS[args['method']]
-    size = args['bottleneck'] or next(iter(sizes))
-    base.check(f'bottleneck of {args["method"]} in table 9', size, sizes)
-    lr, epochs = sizes[size][args['task']]
-    batch_size, config.method.bottleneck = 32, int(size)
-    config.optim.weight_decay = 0.0  # Their scripts give none.
-  elif args['bottleneck']:
-    raise ValueError(
-      'bottleneck picks a row of preset=dagger. Elsewhere: --config.method.bottleneck'
-    )
-  config.optim.lr = lr
-  config.train.update(batch_size=batch_size, epochs=epochs)
+    config.data.max_length = config.model.fresh.max_positions
+  config.method = base.method(method, lora)
+  if preset == 'dagger' and method != 'lora':
+    config.method.bottleneck = int(bottleneck)
+  config.optim.update(
+    lr=row.lr, weight_decay=row.weight_decay, warmup_ratio=row.warmup_ratio,
+    warmup_steps=row.warmup_steps,
+    # Not in the paper: the trainer that the scripts call.
+    clip=1.0, eps=1e-8, beta1=0.9, beta2=0.999,
+  )  # fmt: skip
+  if preset == 'compare':
+    config.optim.lr = base_glue.RATES[method][1]
+  elif method == 'full':
+    config.optim.lr = base_glue.FULL_SMALL_LR
+  config.train.update(batch_size=row.batch_size, epochs=row.epochs)
+  config.eval.every_steps = row.eval_steps
   if args['tiny']:
     config.data.update(limit=64, max_length=128)
     config.train.update(batch_size=8, epochs=2)
+    config.optim.warmup_steps = config.eval.every_steps = 0
   return config.lock()
 
 
-def sweep(seeds: Iterable[int] = range(5), rates: Iterable[float] = ()) -> Iterator[Mapping]:
-  """Overrides of the runs behind one cell of table 2: five seeds, at the config's own rate."""
-  return base.runs(seeds, rates)
+def _check_method(method: str, preset: str, size: str, model: str, bottleneck: str) -> None:
+  """Raises a ValueError if a preset has no settings of a method on a model."""
+  own = method in ('lora', *base_glue.ADAPTERS)
+  if preset == 'dagger' and not (own and size == 'large'):
+    raise ValueError(
+      f"preset=dagger is table 9's rows of method={'|'.join(('lora', *base_glue.ADAPTERS))}, "
+      f'model=roberta-large; found method={method}, model={model}. For others take preset=paper or '
+      'preset=small.'
+    )
+  if preset in ('paper', 'script') and method != 'lora':
+    dagger = ' preset=dagger has the adapters on roberta-large.' if own else ''
+    raise base.no_settings('table 2', base_glue.TABLE_2, model, method, preset, dagger)
+  if preset == 'compare':
+    base.check('method of preset=compare', method, base_glue.RATES)
+  if bottleneck and not (preset == 'dagger' and method != 'lora'):
+    raise ValueError(
+      'bottleneck picks a row of preset=dagger. Elsewhere: --config.method.bottleneck'
+    )
+
+
+def sweep(
+  seeds: Iterable[int] = range(5), rates: Iterable[float] = (), methods: Iterable[str] = ()
+) -> Iterator[Mapping[str, Any]]:
+  """Overrides of the runs behind one cell of table 2: five seeds, at the config's own rate.
+
+  Args:
+    seeds: of the runs.
+    rates: learning rates, each with all seeds.
+    methods: of preset=compare; each has its own section, and its own three rates if none are given.
+      The section is set as a whole, before the fields after it.
+
+  Raises:
+    ValueError: for a method that preset=compare does not have.
+  """
+  if not (methods := tuple(methods)):
+    yield from base.runs(seeds, rates)
+  seeds, rates = tuple(seeds), tuple(rates)
+  for method in methods:
+    base.check('method of preset=compare', method, base_glue.RATES)
+    section = base.method(method, base.lora(rank=8, alpha=16))
+    for run in base.runs(seeds, rates or base_glue.RATES[method]):
+      yield {'method': section, **run}

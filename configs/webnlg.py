@@ -1,4 +1,4 @@
-r"""LoRA and full fine-tuning of GPT-2 on WebNLG 2017 (paper, table 14, settings table 11).
+r"""LoRA and adapters of GPT-2 on WebNLG 2017 (paper, table 14, settings table 11).
 
 GPT-2 medium by the paper's table, from a folder of train.json, dev.json and test.json or their
 archive:
@@ -24,6 +24,7 @@ ROW = base_gpt2.Row(
   dropout=0.1,
   label_smoothing=0.1,
   length_penalty=0.8,
+  cells=base_gpt2.CELLS,
 )
 
 

@@ -8,6 +8,8 @@
            GPT-2's vocabulary, by beam 1, 5 and 10 (nothing ends a text, so all steps are run):
            seconds with and without compiling; bytes of the compiled loop, and how much of them is
            the cache and the logits of the beams
+  serving  a batch in which 8 adapters are mixed (r=8, query and value, a head each) against one on
+           a single adapter, unmerged, and against the base; and the bytes of 1,000 such adapters
 
 Weights are random: no time depends on them. Each variant is timed in turn, round after round, and
 the medians are compared, so that a machine whose speed drifts favours none. An epoch's seconds are
@@ -16,11 +18,15 @@ not in them.
 """
 
 import collections
+import functools
 import os
 import platform
 import statistics
 import time
+from collections.abc import Callable
+from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 from absl import flags
@@ -28,21 +34,23 @@ from ml_collections import config_dict
 
 from configs import glue
 from experiments import cli
-from lora_jax import generation, methods
-from lora_jax.checkpoints import huggingface
+from lora_jax import generation, methods, serving, tree
+from lora_jax.checkpoints import adapter, huggingface
 from lora_jax.data import batches, tasks, tokenizers
 from lora_jax.train import generate, job, mesh, optimizer, result, state, step, writers
 
-PARTS = flags.DEFINE_list('parts', ['method', 'dtype', 'layout', 'decode'], 'Which measurements.')
-MODEL = flags.DEFINE_string('model', 'roberta-base', 'Shape for method and dtype.')
-ROWS = flags.DEFINE_integer('rows', 16, 'Rows of a step (method, dtype).')
-LENGTH = flags.DEFINE_integer('length', 64, 'Tokens of a row (method, dtype).')
+PARTS = flags.DEFINE_list(
+  'parts', ['method', 'dtype', 'layout', 'decode', 'serving'], 'Which measurements.'
+)
+MODEL = flags.DEFINE_string('model', 'roberta-base', 'Shape for method, dtype, serving.')
+ROWS = flags.DEFINE_integer('rows', 16, 'Rows of a batch (method, dtype, serving).')
+LENGTH = flags.DEFINE_integer('length', 64, 'Tokens of a row (method, dtype, serving).')
 ROUNDS = flags.DEFINE_integer('rounds', 5, 'Timed rounds, after one that is not counted.')
 DATA_DIR = flags.DEFINE_string('data_dir', '', 'Folder of archives (layout).')
 TOKENIZER = flags.DEFINE_string('tokenizer', '', 'Folder or archive of a BERT vocabulary (layout).')
 TASKS = flags.DEFINE_list('tasks', ['rte', 'cola'], 'Tasks (layout).')
 CONTEXTS = flags.DEFINE_integer('contexts', 64, 'Number of prompts (decode).')
-DTYPE = flags.DEFINE_string('dtype', 'float32', 'Compute and base of method and layout.')
+DTYPE = flags.DEFINE_string('dtype', 'float32', 'Compute and base of method, layout, serving.')
 OUT = flags.DEFINE_string('out', '', 'JSON file to write besides.')
 
 SHAPES = {  # Published architectures; a fresh model of that shape.
@@ -98,12 +106,12 @@ def random_task(rows: int, length: int) -> tasks.Task:
   return tasks.Task('random', 'classification', 2, data, {}, 'accuracy', True, None)
 
 
-def in_turn(variants: dict[str, tuple[Variant, dict[str, np.ndarray]]]) -> dict[str, float]:
-  """Median seconds of each variant's step, timed round after round."""
+def in_turn(variants: dict[str, Callable[[], float]]) -> dict[str, float]:
+  """Median of the seconds that each variant says, called round after round."""
   times: dict[str, list[float]] = collections.defaultdict(list)
   for counted in range(-1, ROUNDS.value):
-    for name, (variant, batch) in variants.items():
-      seconds = variant.seconds(batch)
+    for name, measure in variants.items():
+      seconds = measure()
       if counted >= 0:
         times[name].append(seconds)
   return {name: statistics.median(values) for name, values in times.items()}
@@ -116,13 +124,13 @@ def compare(settings: dict[str, tuple[str, str]]) -> dict[str, dict[str, float]]
     task.train, batch_size=ROWS.value, seed=0, layout='pad', max_length=LENGTH.value
   ).epoch(0)
   variants = {
-    name: (Variant(configured(MODEL.value, *setting), task), batch)
-    for name, setting in settings.items()
+    name: Variant(configured(MODEL.value, *setting), task) for name, setting in settings.items()
   }
-  seconds = in_turn(variants)
+  timed = {name: functools.partial(variant.seconds, batch) for name, variant in variants.items()}
+  seconds = in_turn(timed)
   rows = {
     name: {'seconds': seconds[name], **variant.size(batch), 'trained': variant.trainable}
-    for name, (variant, _) in variants.items()
+    for name, variant in variants.items()
   }
   base = rows[list(rows)[-1]]
   return {
@@ -147,7 +155,9 @@ def epochs_of(name: str) -> dict[str, dict[str, float]]:
       shape = batch['input_ids'].shape, batch['readout'].shape
       count[shape] += 1
       example[shape] = batch
-    seconds = in_turn({str(shape): (variant, batch) for shape, batch in example.items()})
+    seconds = in_turn(
+      {str(shape): functools.partial(variant.seconds, batch) for shape, batch in example.items()}
+    )
     rows[layout] = {
       'seconds': sum(count[shape] * seconds[str(shape)] for shape in count),
       'shapes': len(count),
@@ -195,6 +205,78 @@ def decoding() -> dict[str, dict[str, float]]:
   return rows
 
 
+def mixing(adapters: int = 8) -> dict[str, dict[str, float]]:
+  """Seconds of a batch of several adapters, of one, and of none."""
+  model, params, options, made = lora_adapters(adapters)
+  bank = serving.Bank(model, params, capacity=adapters, rank=options['rank'])
+  for i, one in enumerate(made):
+    bank.add(f'adapter {i}', one)
+  random = np.random.default_rng(0)
+  ids = random.integers(1000, 20000, (ROWS.value, LENGTH.value)).astype(np.int32)
+  inputs = {'input_ids': ids, 'segment_ids': np.ones_like(ids)}
+  method, *parts = adapter.attach(made[0], model, params)
+  parts = jax.device_put(parts)
+  single = functools.partial(jax.jit(methods.bind(model.apply, method)), *parts, **inputs)
+  plain = functools.partial(jax.jit(model.apply), {'params': jax.device_put(params)}, **inputs)
+  names = [f'adapter {i % adapters}' for i in range(ROWS.value)]
+
+  def seconds(run: Callable[[], jax.Array]) -> float:
+    began = time.perf_counter()
+    jax.block_until_ready(run())
+    return time.perf_counter() - began
+
+  runs = {
+    f'{adapters} adapters': lambda: bank(names, **inputs),
+    'base': plain,
+    '1 adapter': single,
+  }
+  times = in_turn({name: functools.partial(seconds, run) for name, run in runs.items()})
+  return {
+    name: {'seconds': value, 'seconds_ratio': value / times['1 adapter']}
+    for name, value in times.items()
+  }
+
+
+def filling(adapters: int = 1000) -> dict[str, dict[str, float]]:
+  """Bytes of a full bank of factors, what heads would add, and seconds to put an adapter in."""
+  model, params, options, (one,) = lora_adapters(1)
+  heads = tree.nbytes(tree.split(one.trainable, model.head)[1])
+  factors = one._replace(
+    method={**one.method, 'train': ()}, trainable=tree.split(one.trainable, model.head)[0]
+  )
+  bank = serving.Bank(model, params, capacity=adapters, rank=options['rank'], train=())
+  began = time.perf_counter()
+  for i in range(adapters):
+    bank.add(str(i), factors)
+  jax.block_until_ready(bank.arrays)
+  return {
+    f'{adapters} adapters': {
+      'bytes': bank.nbytes,
+      'bytes_of_heads': heads * (adapters + 1),
+      'seconds_each': (time.perf_counter() - began) / adapters,
+      'compilations': bank.compilations,
+    }
+  }
+
+
+def lora_adapters(count: int) -> tuple[nn.Module, tree.Params, dict[str, Any], list[Any]]:
+  """A fresh RoBERTa of the shape, and adapters of it: r=8, query and value, all values random."""
+  config = dict(family='roberta', max_positions=512, **SHAPES[MODEL.value])
+  model, params = huggingface.fresh_model(
+    config, task='classification', num_labels=2, dtype=DTYPE.value, param_dtype=DTYPE.value
+  )
+  options = dict(name='lora', rank=8, alpha=16.0, train=model.head)
+  init = methods.make(**options).init
+  shapes = jax.eval_shape(lambda: init(jax.random.key(0), model, params, adapter.TOKENS)[1])
+  random = np.random.default_rng(0)
+  draw = lambda leaf: random.normal(0, 0.02, leaf.shape).astype(np.float32)
+  made = [
+    adapter.Adapter(options, jax.tree.map(draw, shapes), model.config, 'classification', 2)
+    for _ in range(count)
+  ]
+  return model, params, options, made
+
+
 def table(title: str, rows: dict[str, dict[str, float]]) -> str:
   """The rows as aligned text."""
   names = list(next(iter(rows.values())))
@@ -220,6 +302,9 @@ def main() -> None:
       measured[f'epoch of {name}'] = epochs_of(name)
   if 'decode' in PARTS.value:
     measured[f'decode {CONTEXTS.value} contexts'] = decoding()
+  if 'serving' in PARTS.value:
+    measured[f'serving, {shape}'] = mixing()
+    measured[f'bank, {MODEL.value}'] = filling()
   for title, rows in measured.items():
     print(table(title, rows), flush=True)
   if OUT.value:

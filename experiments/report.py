@@ -1,4 +1,4 @@
-"""Writes `results/README.md` from `results/runs`: `python -m experiments.report`.
+"""Writes `results/README.md` and `counts.md` from `results/runs`: `python -m experiments.report`.
 
 `--add=DIR[,DIR...]` first copies the `result.json` of run directories to `results/runs`, named by
 task, model and directory.
@@ -14,7 +14,7 @@ from experiments import cli
 from lora_jax.report import results
 
 ADD = flags.DEFINE_list('add', [], 'Run directories whose result is to be kept.')
-FOLDER = flags.DEFINE_string('folder', 'results', 'Where `runs` and `README.md` are.')
+FOLDER = flags.DEFINE_string('folder', 'results', 'Where `runs` and the pages are.')
 
 
 def main() -> None:
@@ -28,9 +28,9 @@ def main() -> None:
     target = folder / 'runs' / f'{run["task"]}-{model}-{source.parent.resolve().name}.json'
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target.with_name(target.name.replace('/', '_')))
-  text = results.render(results.read(folder / 'runs'))
-  (folder / 'README.md').write_text(text)
-  print(text)
+  for name, text in results.pages(results.read(folder / 'runs')).items():
+    (folder / name).write_text(text)
+    print(text)
 
 
 if __name__ == '__main__':

@@ -1,5 +1,9 @@
 """LoRA (arXiv 2106.09685) for JAX and Flax: adapt a model, train it, rerun the paper."""
 
+from lora_jax.checkpoints import attach as attach
+from lora_jax.checkpoints import load_adapter as load_adapter
+from lora_jax.checkpoints import load_model as load_model
+from lora_jax.checkpoints import save_adapter as save_adapter
 from lora_jax.methods import METHODS as METHODS
 from lora_jax.methods import Method as Method
 from lora_jax.methods import adapter_d as adapter_d

@@ -26,7 +26,9 @@ ARROWS = {
   'train': {'generation', 'metrics', 'data', 'models', 'checkpoints', 'methods', 'tree'},
   'sweep': {'train', 'methods', 'tree'},
   'plan': {'train', 'methods', 'tree'},
-  'serving': {'methods', 'tree'},
+  # Adapters are of checkpoints; data lays out texts of any length, in decoding's buckets.
+  'serving': {'generation', 'data', 'checkpoints', 'methods', 'tree'},
+  'latency': {'methods', 'tree'},
   'analysis': {'methods', 'tree'},
   'report': set(),
   'lora_jax': {'checkpoints', 'models', 'methods', 'tree'},

@@ -9,45 +9,26 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
+from safetensors import numpy as writer
 
 from lora_jax import tree
-from lora_jax.checkpoints import pytorch, safetensors
+from lora_jax.checkpoints import names, pytorch, safetensors
 from lora_jax.models import presets
 
 FETCHED = ('config.json', 'tokenizer*', 'vocab*', 'merges.txt', 'special_tokens_map.json')
 FETCHED = (*FETCHED, 'model*.safetensors', 'model.safetensors.index.json')
-PREFIXES = {
-  'bert': 'bert.',
-  'roberta': 'roberta.',
-  'deberta-v2': 'deberta.',
-  'gpt2': 'transformer.',
-}
-NORMS = {'gamma': 'weight', 'beta': 'bias'}  # As checkpoints of BERT's first years name them.
-# Tensors that a checkpoint may hold and no task here needs: buffers, and heads of other tasks.
-UNUSED = {
-  'bert': r'embeddings\.(position|token_type)_ids|pooler\.dense\..*|cls\..*',
-  'roberta': r'embeddings\.(position|token_type)_ids|pooler\.dense\..*|lm_head\..*',
-  'deberta-v2': r'embeddings\.position_(ids|embeddings\.weight)|(cls|(lm|mask)_predictions)\..*',
-  'gpt2': r'h\.\d+\.attn\.(bias|masked_bias)|lm_head\.weight',
-}
-
-
-class Source(NamedTuple):
-  """Where a leaf comes from: a tensor, by its name without the family's prefix, and what of it."""
-
-  name: str
-  shape: tuple[int, ...]
-  take: Callable[[np.ndarray], np.ndarray]
 
 
 def load_model(
@@ -108,6 +89,64 @@ def fresh_model(
   return model, jax.tree.map(lambda x, leaf: x.astype(leaf.dtype), params, declared)
 
 
+def save_model(
+  folder: str | Path,
+  model: nn.Module,
+  params: tree.Params,
+  *,
+  tokenizer_files: Iterable[str | Path] = (),
+) -> None:
+  """Writes a model, merged with what was trained, as a folder that transformers loads.
+
+  `load_model` of the folder gives the same parameters, to the last bit.
+
+  Args:
+    folder: made if it is not there; config.json, model.safetensors and the tokenizer's files in it
+      are replaced.
+    model, params: looped or scanned, in any dtype.
+    tokenizer_files: copied under their own names.
+
+  Raises:
+    ValueError: if `params` are not the model's own: all that are missing, unexpected or misshapen,
+      as factors that were not merged.
+    FileNotFoundError: if a tokenizer file is not there.
+  """
+  files = [Path(file).expanduser() for file in tokenizer_files]
+  if absent := [str(file) for file in files if not file.is_file()]:
+    raise FileNotFoundError(f'tokenizer files that are not there: {", ".join(absent)}')
+  params = tree.flatten(nn.unbox(params))
+  declared = tree.flatten(jax.eval_shape(lambda: _init(model, jax.random.key(0))))
+  problems = [f'missing {path}' for path in declared if path not in params]
+  problems += [f'unexpected {path}' for path in params if path not in declared]
+  problems += [
+    f'{path} is {params[path].shape}, expected {leaf.shape}'
+    for path, leaf in declared.items()
+    if path in params and params[path].shape != leaf.shape
+  ]
+  if problems:
+    raise ValueError(
+      f'the parameters are not those of the model: {", ".join(problems)}. Of an adapted model, '
+      'merge them first (method.merge).'
+    )
+  leaves = {
+    path: np.asarray(leaf if layer is None else leaf[layer])
+    for stacked, leaf in params.items()
+    for path, layer in names.unstacked(stacked, model.config.num_layers)
+  }
+  tensors = names.give(model.config, leaves)
+  values = presets.to_hugging_face(model.config, getattr(model, 'num_labels', None))
+  kernel = next(leaf for path, leaf in leaves.items() if path.endswith('attention/query/kernel'))
+  values['torch_dtype'] = str(kernel.dtype)
+  folder = Path(folder).expanduser()
+  folder.mkdir(parents=True, exist_ok=True)
+  for file in files:
+    shutil.copyfile(file, folder / file.name)
+  part = folder / f'.{safetensors.SINGLE}.part'
+  part.write_bytes(writer.save(tensors, metadata={'format': 'pt'}))
+  os.replace(part, folder / safetensors.SINGLE)
+  (folder / 'config.json').write_text(json.dumps(values, indent=2) + '\n', encoding='utf-8')
+
+
 def locate(name_or_folder: str | Path) -> Path:
   """The folder of a model's files; a preset's are fetched, or found where they were fetched to.
 
@@ -158,6 +197,12 @@ def make_model(config: presets.Config, *, task: str, **options: Any) -> nn.Modul
   return model
 
 
+def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+  """Shapes of a looped model's parameters by path; nothing is computed."""
+  leaves = jax.eval_shape(lambda: _init(model, jax.random.key(0)))
+  return {path: leaf.shape for path, leaf in tree.flatten(leaves).items()}
+
+
 def convert(
   model: nn.Module,
   tensors: Mapping[str, np.ndarray],
@@ -177,116 +222,38 @@ def convert(
   layers = model.config.num_layers
   leaves = tree.flatten(jax.eval_shape(lambda: _init(model, jax.random.key(0))))
   sources = {
-    path: _source(model.config, path, leaf.shape if layer is None else leaf.shape[1:])
+    path: names.source(model.config, path, leaf.shape if layer is None else leaf.shape[1:])
     for stacked, leaf in leaves.items()
-    for path, layer in _unstacked(stacked, layers)
+    for path, layer in names.unstacked(stacked, layers)
   }
-  prefix = PREFIXES[model.config.family]
-  names = {_plain_name(name, prefix): name for name in tensors}
-  fresh = _check(model, sources, names, tensors, fresh_head, where)
+  plain = {names.plain(name, model.config.family): name for name in tensors}
+  fresh = _check(model, sources, plain, tensors, fresh_head, where)
   heads = tree.flatten(_fresh_head(model, seed)) if fresh else {}
   params = {}
   for stacked, leaf in leaves.items():
     params[stacked] = np.empty(leaf.shape, leaf.dtype)
-    for path, layer in _unstacked(stacked, layers):
+    for path, layer in names.unstacked(stacked, layers):
       source = sources[path]
-      value = heads[path] if path in fresh else source.take(tensors[names[source.name]])
+      value = heads[path] if path in fresh else source.take(tensors[plain[source.name]])
       params[stacked][... if layer is None else layer] = value
   return tree.unflatten(params)
 
 
-ENCODER = {  # Module paths here -> there; in layers, the part behind the layer's number.
-  'embeddings/word': 'embeddings.word_embeddings',
-  'embeddings/position': 'embeddings.position_embeddings',
-  'embeddings/token_type': 'embeddings.token_type_embeddings',
-  'embeddings/norm': 'embeddings.LayerNorm',
-  'attention/query': 'attention.self.query',
-  'attention/key': 'attention.self.key',
-  'attention/value': 'attention.self.value',
-  'attention/output': 'attention.output.dense',
-  'attention_norm': 'attention.output.LayerNorm',
-  'mlp/up': 'intermediate.dense',
-  'mlp/down': 'output.dense',
-  'mlp_norm': 'output.LayerNorm',
-  'pooler': 'pooler.dense',
-  'classifier': 'classifier',
-  'classifier/dense': 'classifier.dense',
-  'classifier/output': 'classifier.out_proj',
-}
-DEBERTA = {
-  **ENCODER,
-  'relative': 'encoder.rel_embeddings',
-  'relative_norm': 'encoder.LayerNorm',
-  'convolution': 'encoder.conv.conv',
-  'convolution/norm': 'encoder.conv.LayerNorm',
-  'attention/query': 'attention.self.query_proj',
-  'attention/key': 'attention.self.key_proj',
-  'attention/value': 'attention.self.value_proj',
-}
-GPT2 = {
-  'embeddings/word': 'wte',
-  'embeddings/position': 'wpe',
-  'attention_norm': 'ln_1',
-  'attention/query': 'attn.c_attn',
-  'attention/key': 'attn.c_attn',
-  'attention/value': 'attn.c_attn',
-  'attention/output': 'attn.c_proj',
-  'mlp_norm': 'ln_2',
-  'mlp/up': 'mlp.c_fc',
-  'mlp/down': 'mlp.c_proj',
-  'final_norm': 'ln_f',
-}
-NAMES = {'bert': ENCODER, 'roberta': ENCODER, 'deberta-v2': DEBERTA, 'gpt2': GPT2}
-THIRDS = ('attention/query', 'attention/key', 'attention/value')  # Of a c_attn, in its order.
-
-
-def _source(config: presets.Config, path: str, shape: tuple[int, ...]) -> Source:
-  """Where the leaf of a looped tree comes from."""
-  module, leaf = path.rsplit('/', 1)
-  prefix = ''
-  if layer := re.match(r'(encoder|decoder)/layers_(\d+)/', module):
-    module = module[layer.end() :]
-    prefix = f'{"h" if config.family == "gpt2" else "encoder.layer"}.{layer[2]}.'
-  names = NAMES[config.family]
-  name = f'{prefix}{names[module]}.{"bias" if leaf == "bias" else "weight"}'
-  if names[module] == 'attn.c_attn':
-    width = shape[-1]
-    start = THIRDS.index(module) * width
-    return Source(name, (*shape[:-1], 3 * width), lambda x: x[..., start : start + width])
-  # GPT-2's Conv1D is [in, out] as ours are; a convolution is [out, in, width].
-  if leaf == 'kernel' and config.family != 'gpt2':
-    return Source(name, shape[::-1], np.transpose)
-  return Source(name, shape, lambda x: x)
-
-
-def _unstacked(path: str, num_layers: int) -> list[tuple[str, int | None]]:
-  """The looped paths behind a path, each with its index in the stack, or None for no stack."""
-  if '/layers/' not in path:
-    return [(path, None)]
-  return [(path.replace('/layers/', f'/layers_{i}/'), i) for i in range(num_layers)]
-
-
-def _plain_name(name: str, prefix: str) -> str:
-  """A tensor's name without the family's prefix, the norms' old names replaced by today's."""
-  name = name.removeprefix(prefix)
-  return re.sub(r'LayerNorm\.(gamma|beta)$', lambda m: f'LayerNorm.{NORMS[m[1]]}', name)
-
-
 def _check(
   model: nn.Module,
-  sources: Mapping[str, Source],
-  names: Mapping[str, str],
+  sources: Mapping[str, names.Source],
+  plain: Mapping[str, str],
   tensors: Mapping[str, np.ndarray],
   fresh_head: bool,
   where: str,
 ) -> set[str]:
   """The paths to draw anew, those of the head that the tensors lack, if all else fits."""
   family = model.config.family
-  missing = {path for path, source in sources.items() if source.name not in names}
+  missing = {path for path, source in sources.items() if source.name not in plain}
   misshapen = {
-    path: f'{names[source.name]} is {found}, expected {source.shape}'
+    path: f'{plain[source.name]} is {found}, expected {source.shape}'
     for path, source in sources.items()
-    if source.name in names and (found := tensors[names[source.name]].shape) != source.shape
+    if source.name in plain and (found := tensors[plain[source.name]].shape) != source.shape
   }
   module = lambda path: path.rsplit('/', 1)[0]
   head = {path for path in sources if any(re.fullmatch(pattern, path) for pattern in model.head)}
@@ -301,8 +268,8 @@ def _check(
   used = {source.name for source in sources.values()}
   if unknown := [
     original
-    for name, original in names.items()
-    if name not in used and not re.fullmatch(UNUSED[family], name)
+    for name, original in plain.items()
+    if name not in used and not re.fullmatch(names.UNUSED[family], name)
   ]:
     problems.append(f'unexpected {", ".join(unknown)}')
   if wrong := dict.fromkeys(text for path, text in misshapen.items() if path not in fresh):
@@ -310,9 +277,9 @@ def _check(
     problems.append(f'misshapen {", ".join(wrong)}{hint}')
   if problems:
     raise ValueError(f'{where}: the tensors do not fit a {family} model: {"; ".join(problems)}')
-  if 'lm_head.weight' in names and family == 'gpt2':
-    word = tensors[names['wte.weight']]
-    if not np.array_equal(tensors[names['lm_head.weight']], word):
+  if 'lm_head.weight' in plain and family == 'gpt2':
+    word = tensors[plain['wte.weight']]
+    if not np.array_equal(tensors[plain['lm_head.weight']], word):
       raise ValueError(
         f'{where}: lm_head.weight differs from wte.weight; only the tied output layer is supported'
       )

@@ -32,6 +32,7 @@ class Tensors(Mapping[str, np.ndarray]):
   Args:
     path: of the file.
     key: under which the state dict lies, where the file holds more than that.
+    or_whole: take all that the file holds for the state dict where it has no such key.
 
   Raises:
     ValueError: if the file is damaged, of PyTorch's older format, or holds anything but tensors of
@@ -39,13 +40,15 @@ class Tensors(Mapping[str, np.ndarray]):
       that were written raises when it is read.
   """
 
-  def __init__(self, path: Path, key: str | None = None):
+  def __init__(self, path: Path, key: str | None = None, *, or_whole: bool = False):
     self.path = path
     self._records, pickled = _open(path)
     try:
       held = interpret(pickled)
     except ValueError as error:
       raise ValueError(f'{path}: data.pkl: {error}') from error
+    if or_whole and not (isinstance(held, dict) and key in held):
+      key = None
     if key is not None:
       if not isinstance(held, dict) or key not in held:
         raise ValueError(f'{path}: has no {key!r}; it holds {_kind(held)}')

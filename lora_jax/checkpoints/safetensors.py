@@ -34,7 +34,8 @@ DTYPES = {
 class Tensors(Mapping[str, np.ndarray]):
   """The tensors of one file by name. Shapes are known at once, bytes are read on access.
 
-  A tensor is a read-only view of the file; copy what outlives the reading.
+  A tensor is a read-only view of the file; copy what outlives the reading. `metadata` is what the
+  file's writer noted in the header, strings by name.
 
   Raises:
     ValueError: if the file is no safetensors file, or its length is not what its header says. The
@@ -43,7 +44,7 @@ class Tensors(Mapping[str, np.ndarray]):
 
   def __init__(self, path: Path):
     self.path = path
-    self._header, start = _read_header(path)
+    self._header, self.metadata, start = _read_header(path)
     self._data = np.memmap(path, np.uint8, mode='r')[start:]
 
   def __getitem__(self, name: str) -> np.ndarray:
@@ -95,8 +96,8 @@ def read(folder: Path) -> Mapping[str, np.ndarray]:
   raise FileNotFoundError(f'{folder}: neither {SINGLE} nor {INDEX}.{hint}')
 
 
-def _read_header(path: Path) -> tuple[dict[str, Any], int]:
-  """The entries of a file's header, and where the bytes start."""
+def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, str], int]:
+  """The entries of a file's header, its metadata, and where the bytes start."""
   size = path.stat().st_size
   with path.open('rb') as file:
     first = file.read(8)
@@ -109,7 +110,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     raw = file.read(length)
   try:
     header = json.loads(raw)
-    header.pop('__metadata__', None)
+    metadata = dict(header.pop('__metadata__', None) or {})
     problems = [problem for name, entry in header.items() if (problem := _wrong(name, entry))]
     end = max((entry['data_offsets'][1] for entry in header.values()), default=0)
   except (ValueError, AttributeError, KeyError, TypeError, IndexError) as error:
@@ -121,7 +122,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
       f'{path}: {size} bytes, but its header describes {8 + length + end}: the file is truncated '
       'or corrupt. Fetch it again.'
     )
-  return header, 8 + length
+  return header, metadata, 8 + length
 
 
 def _wrong(name: str, entry: Mapping[str, Any]) -> str | None:

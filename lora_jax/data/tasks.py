@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lora_jax.data import corpus, dart, e2e, glue, sources, synthetic, webnlg
+from lora_jax.data import (
+  corpus,
+  dart,
+  e2e,
+  glue,
+  mnli_text,
+  samsum,
+  sources,
+  synthetic,
+  webnlg,
+  wikisql,
+)
 from lora_jax.data.dataset import Dataset as Dataset
 from lora_jax.data.dataset import Prompts as Prompts
 from lora_jax.data.dataset import Task as Task
@@ -12,9 +23,17 @@ from lora_jax.data.dataset import virtual_tokens as virtual_tokens
 from lora_jax.data.dataset import with_virtual as with_virtual
 from lora_jax.data.tokenizers import Tokenizer
 
-FROM_FILES = {'e2e': e2e, 'webnlg': webnlg, 'dart': dart, 'corpus': corpus}
+READ = {
+  'e2e': e2e,
+  'webnlg': webnlg,
+  'dart': dart,
+  'wikisql': wikisql,
+  'samsum': samsum,
+  'mnli_text': mnli_text,
+  'corpus': corpus,
+}
 MADE = tuple(f'synthetic/{name}' for name in ('pretrain', *synthetic.DOMAINS))
-TASKS = (*glue.TASKS, *FROM_FILES, *MADE)
+TASKS = (*glue.TASKS, *READ, *MADE)
 
 
 def load_task(
@@ -45,9 +64,30 @@ def load_task(
   sources.check_source(source)
   if name in glue.TASKS:
     return glue.load(name, tokenizer, source, data_dir, max_length, limit, seed, evals)
-  if name in FROM_FILES:
-    load = FROM_FILES[name].load
+  if name in READ:
+    load = READ[name].load
     return load(tokenizer, source, data_dir, max_length, limit, seed, evals)
   if name in MADE:
     return synthetic.load(name.partition('/')[2], tokenizer, max_length, limit, seed, evals)
   raise ValueError(f'Unknown task {name!r}{sources.nearest(name, TASKS)}')
+
+
+def without_data(name: str) -> Task:
+  """A task with no examples: what a model has to know of it, its kind and its number of labels.
+
+  Raises:
+    ValueError: for an unknown task.
+  """
+  if name not in TASKS:
+    raise ValueError(f'Unknown task {name!r}{sources.nearest(name, TASKS)}')
+  spec = glue.TASKS.get(name)
+  return Task(
+    name=name,
+    kind=spec.kind if spec else 'lm',
+    num_labels=(len(spec.classes) or 1) if spec else 0,
+    train=Dataset(ids=[]),
+    evals={},
+    metric='',
+    higher_is_better=True,
+    score=None,
+  )

@@ -97,7 +97,7 @@ def load_tokenizer(path: str | pathlib.Path) -> Tokenizer:
     ValueError: if a file is damaged, naming it.
   """
   path = pathlib.Path(path).expanduser()
-  files = _files(path)
+  files = read_files(path)
   config = {**_json(files, 'config.json', path), **_json(files, 'tokenizer_config.json', path)}
   try:
     if 'tokenizer.json' in files:
@@ -154,8 +154,11 @@ def train_byte_level(texts: Iterable[str], vocab_size: int, name: str) -> Tokeni
   return Tokenizer(backend, name)
 
 
-def _files(path: pathlib.Path) -> dict[str, bytes]:
-  """The files that describe a tokenizer, by name, from a folder or an archive."""
+def read_files(path: pathlib.Path) -> dict[str, bytes]:
+  """The files that describe a tokenizer, by name, from a folder or an archive.
+
+  `config.json`, the model's, is among them if it is there.
+  """
   wanted = (*_FILES, *_OPTIONAL)
   if path.is_dir():
     return {name: (path / name).read_bytes() for name in wanted if (path / name).is_file()}

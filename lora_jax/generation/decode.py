@@ -103,9 +103,16 @@ def buckets(lengths: Sequence[int]) -> dict[int, list[int]]:
   longest = max(lengths, default=0)
   found: dict[int, list[int]] = {}
   for i, length in enumerate(lengths):
-    bucket = max(SHORTEST_BUCKET, 1 << (length - 1).bit_length())
-    found.setdefault(min(bucket, -(-longest // 16) * 16), []).append(i)
+    found.setdefault(min(bucket(length), -(-longest // 16) * 16), []).append(i)
   return dict(sorted(found.items()))
+
+
+def bucket(length: int, shortest: int = SHORTEST_BUCKET) -> int:
+  """The least of shortest, twice that, four times that, ... that holds `length`.
+
+  `shortest` is a power of two.
+  """
+  return max(shortest, 1 << (length - 1).bit_length())
 
 
 def functions(

@@ -129,7 +129,7 @@ def _adapter(
   def init(
     key: jax.Array, model: nn.Module, params: tree.Params, *inputs: Any, **kwargs: Any
   ) -> tuple[dict[str, Any], dict[str, Any]]:
-    found = added.find(NAME, shapes, model, inputs, kwargs, targets)
+    found = added.find(name, NAME, shapes, model, inputs, kwargs, targets)
     if not found:
       raise ValueError(f'{name}: drop={drop} leaves no adapter; the model has fewer layers')
     frozen, chosen = tree.split(nn.unbox(params), train)

@@ -45,6 +45,7 @@ def init_shapes(
 
 
 def find(
+  method: str,
   name: str,
   shapes: Shapes,
   model: nn.Module,
@@ -55,7 +56,7 @@ def find(
   """Shapes of what is added under `name` in each module that a target matches, stacked, by path.
 
   Raises:
-    ValueError: naming each pattern that matches no module, with the candidates.
+    ValueError: naming the method and each pattern that matches no module, with the candidates.
   """
   modules: dict[str, None] = {}
 
@@ -72,7 +73,7 @@ def find(
     return y
 
   found = init_shapes(model, record, inputs, kwargs)
-  tree.match(targets, modules, 'module')
+  tree.match(targets, modules, f'module of the model, so that {method} has no place in it')
   return {path: leaf.shape for path, leaf in found.items() if f'/{name}/' in f'/{path}'}
 
 

@@ -59,8 +59,8 @@ class Spec:
       raise ValueError('lora: targets is empty: name the modules to adapt')
 
   def scale(self, path: str, rank: int) -> float:
-    """The factor before b a x: alpha / r, or alpha / sqrt(r) (rsLoRA, arXiv 2312.03732)."""
-    return _rule('alpha', self.alpha, path) / (math.sqrt(rank) if self.rslora else rank)
+    """The factor before b a x; see `scale`."""
+    return scale(self.alpha, path, rank, self.rslora)
 
 
 class Site(NamedTuple):
@@ -175,6 +175,37 @@ def lora(
   )
 
 
+def rule(name: str, value: Any, path: str) -> Any:
+  """The number of an option for a module: itself, or that of the first pattern matching the path.
+
+  Raises:
+    ValueError: if the option `name` is a mapping and none of its patterns matches.
+  """
+  if not isinstance(value, Mapping):
+    return value
+  for pattern, number in value.items():
+    if _fullmatch(pattern, path):
+      return number
+  raise ValueError(
+    f'lora: {name} has no pattern for {path!r}: {list(value)}. Add ".*" as the last.'
+  )
+
+
+def scale(alpha: float | Mapping[str, float], path: str, rank: int, rslora: bool = False) -> float:
+  """The factor before b a x: alpha / r, or alpha / sqrt(r) (rsLoRA, arXiv 2312.03732).
+
+  Args:
+    alpha: as for `lora`.
+    path: of the module.
+    rank: of its factors.
+    rslora: as for `lora`.
+
+  Raises:
+    ValueError: if `alpha` is a mapping with no pattern for the path.
+  """
+  return rule('alpha', alpha, path) / (math.sqrt(rank) if rslora else rank)
+
+
 def find_sites(spec: Spec, model: nn.Module, *inputs: Any, **kwargs: Any) -> dict[str, Site]:
   """Adapted modules by path, from one abstract run of `model.init`; see `lora` for the errors.
 
@@ -196,7 +227,7 @@ def find_sites(spec: Spec, model: nn.Module, *inputs: Any, **kwargs: Any) -> dic
       adaptable.append(path)
       if any(_fullmatch(pattern, path) for pattern in spec.targets):
         weight = nn.unbox(module.get_variable('params', layer.weight)).shape
-        rank = _rule('rank', spec.rank, path)
+        rank = rule('rank', spec.rank, path)
         factors = layer.factors(module, weight, rank, *_arguments(args, kwargs))
         found[path] = layer, factors
         for name, shape in (('lora_a', factors.a), ('lora_b', factors.b)):
@@ -212,7 +243,7 @@ def find_sites(spec: Spec, model: nn.Module, *inputs: Any, **kwargs: Any) -> dic
         f'target {pattern!r} matches {wrong[0]!r}, which is a {others[wrong[0]]}. Factors go on '
         f'{", ".join(kind.__name__ for kind in lowrank.LAYERS)}.'
       )
-  tree.match(spec.targets, dict.fromkeys(adaptable), 'module that can be adapted')
+  tree.match(spec.targets, dict.fromkeys(adaptable), 'module that lora can adapt')
   for name in ('rank', 'alpha'):
     if isinstance(getattr(spec, name), Mapping):
       tree.match(getattr(spec, name), found, f'adapted module (in {name})')
@@ -264,16 +295,6 @@ def _trains_bias(spec: Spec, sites: Mapping[str, Site], path: str) -> bool:
 def _dropout(key: jax.Array, rate: float, x: jax.Array) -> jax.Array:
   keep = jax.random.bernoulli(key, 1 - rate, x.shape)
   return lax.select(keep, x / jnp.asarray(1 - rate, x.dtype), jnp.zeros_like(x))
-
-
-def _rule(name: str, rule: Any, path: str) -> Any:
-  """The number for a module: itself, or that of the first pattern matching the path."""
-  if not isinstance(rule, Mapping):
-    return rule
-  for pattern, value in rule.items():
-    if _fullmatch(pattern, path):
-      return value
-  raise ValueError(f'lora: {name} has no pattern for {path!r}: {list(rule)}. Add ".*" as the last.')
 
 
 def _arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:

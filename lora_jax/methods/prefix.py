@@ -103,7 +103,7 @@ def _prefix(
   def init(
     key: jax.Array, model: nn.Module, params: tree.Params, *inputs: Any, **kwargs: Any
   ) -> tuple[dict[str, Any], dict[str, Any]]:
-    found = added.find(NAME, shapes, model, inputs, kwargs, targets)
+    found = added.find(name, NAME, shapes, model, inputs, kwargs, targets)
     params = nn.unbox(params)
     leaves = tree.flatten(params)
 

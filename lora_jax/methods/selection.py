@@ -63,7 +63,10 @@ def _selection(
   ) -> tuple[dict[str, Any], dict[str, Any]]:
     del key, model, inputs, kwargs
     params = nn.unbox(params)
-    return tree.split(params, (*patterns(tree.paths(params)), *train))
+    paths = tree.paths(params)
+    chosen = patterns(paths)
+    tree.match(chosen, paths, f'parameter that {name} trains')
+    return tree.split(params, (*chosen, *train))
 
   shown = (r'(.*/)?bias',) if name == 'bitfit' else (r'(.*/)?layers_\d+/.*',)
   return Method(init=init, merge=tree.join, patterns=(*shown, *train))

@@ -1,28 +1,32 @@
 """Scores of generated texts as the paper's tables have them: `score(scoring, predictions, ...)`.
 
-Every metric is the one that the paper's own scorers compute (E2E: e2e-metrics and the challenge's
-mteval; WebNLG and DART: GenerationEval), and agrees with published scores to the last digit that
-was published (tests/metrics/test_published.py). Texts are scored as they are given: predictions in
+The metrics of E2E, WebNLG and DART are those that the paper's own scorers compute (e2e-metrics and
+the challenge's mteval; GenerationEval), and agree with published scores to the last digit that was
+published (tests/metrics/test_published.py). Texts are scored as they are given: predictions in
 the spaced form of the authors' files need references in that form.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import importlib.metadata
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from lora_jax.metrics import caption, java, ngrams, ter
+from lora_jax.metrics import caption, java, ngrams, rouge, sql, ter
 
-SCORINGS = ('e2e', 'webnlg', 'dart', 'synthetic')
+SCORINGS = ('e2e', 'webnlg', 'dart', 'wikisql', 'samsum', 'mnli_text', 'synthetic')
 
 # What is computed for each, in this order. 'bleu_filled': only where a reference is empty.
 METRICS = {
   'e2e': ('bleu', 'nist', 'nist_pymteval', 'meteor', 'rouge_l', 'cider'),
   'webnlg': ('bleu', 'bleu_filled', 'meteor', 'ter'),
   'dart': ('bleu', 'bleu_filled', 'meteor', 'ter'),
+  'wikisql': ('logical_form', 'queries'),
+  'samsum': ('rouge_1', 'rouge_2', 'rouge_lcs'),
+  'mnli_text': ('accuracy',),
   'synthetic': ('bleu',),
 }
 
@@ -34,6 +38,7 @@ _LIBRARIES = {
   'sacrebleu': {'bleu', 'bleu_filled', 'nist', 'nist_pymteval'},
   'pycocoevalcap': {'meteor', 'rouge_l', 'cider'},
   'rapidfuzz': {'ter'},
+  'rouge-score': set(rouge.NAMES),
 }
 _NEED_JAVA = {'meteor', 'rouge_l', 'cider'}
 _MTEVAL = 'mteval-13a tokens, lower-cased'
@@ -47,6 +52,10 @@ _SETTINGS = {
   'rouge_l': f'{_CAPTION}, beta 1.2',
   'cider': f'{_CAPTION}, 4-grams, sigma 6',
   'ter': "pyter's shifts, least over references, mean over segments",
+  'logical_form': 'column, aggregation and set of conditions equal, values in lower case',
+  'queries': 'share of predictions that are queries at all',
+  **dict.fromkeys(rouge.NAMES, 'F-measure, best over references, words lower-cased and stemmed'),
+  'accuracy': 'label names, in lower case',
 }
 
 
@@ -54,7 +63,8 @@ class Report(NamedTuple):
   """Scores of a set of predictions, and what is needed to compare them with others'.
 
   BLEU, METEOR, ROUGE-L are in [0, 1] (the paper prints BLEU, and METEOR and ROUGE-L of E2E, times
-  100), TER is at least 0 and lower is better, NIST and CIDEr are unbounded and in [0, 10].
+  100), so are ROUGE-1, -2, accuracies and shares; TER is at least 0 and lower is better, NIST and
+  CIDEr are unbounded and in [0, 10].
   """
 
   scores: dict[str, float]
@@ -75,6 +85,7 @@ def score(
 
   E2E: BLEU, NIST in both conventions, METEOR, ROUGE-L, CIDEr. WebNLG and DART: BLEU, METEOR, TER
   of lower-cased text, split at every non-word character, against the first six references.
+  WikiSQL: accuracy of the logical form. SAMSum: ROUGE-1, -2, -L. MNLI as text: accuracy.
 
   What Java is needed for is left out where it is missing or fails, and named in `unavailable`.
 
@@ -157,10 +168,16 @@ def _compute(
     if 'meteor' in names:
       texts = tokens.result if tokens else lambda: (predictions, filled)
       jobs['meteor'] = pool.submit(java.meteor, texts).result
-    if nist_names := [name for name in names if name.startswith('nist')]:
+    values: dict[str, float] = {}  # Of metrics that are computed several at a time.
+    if any(name.startswith('nist') for name in names):
       nist = ngrams.nist(predictions, filled)
-      values = {'nist': nist.mteval, 'nist_pymteval': nist.pymteval}
-      jobs |= {name: (lambda value=values[name]: value) for name in nist_names}
+      values |= {'nist': nist.mteval, 'nist_pymteval': nist.pymteval}
+    if scoring == 'wikisql':
+      values |= zip(METRICS[scoring], sql.logical_form(predictions, filled))
+    if scoring == 'samsum':
+      values |= rouge.rouge(predictions, filled)
+    jobs |= {name: functools.partial(values.get, name) for name in values}
+    jobs['accuracy'] = lambda: _accuracy(predictions, filled)
     jobs['bleu'] = lambda: ngrams.bleu(predictions, written)
     jobs['bleu_filled'] = lambda: ngrams.bleu(predictions, filled)
     jobs['ter'] = lambda: ter.ter(predictions, filled)
@@ -177,6 +194,13 @@ def _compute(
       return scores, unavailable, version.result() if version else ''
     except java.Unavailable:
       return scores, unavailable, ''
+
+
+def _accuracy(predictions: list[str], references: list[list[str]]) -> float:
+  """Share of references that are the prediction; one that stands twice counts twice."""
+  plain = lambda text: text.strip().lower()
+  pairs = [(plain(p), plain(r)) for p, texts in zip(predictions, references) for r in texts]
+  return sum(p == r for p, r in pairs) / len(pairs)
 
 
 def _waiting(name: str) -> int:

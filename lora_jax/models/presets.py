@@ -124,6 +124,84 @@ def from_hugging_face(values: Mapping[str, Any], where: str = 'config.json') -> 
   return check(config, where)
 
 
+def to_hugging_face(config: Config, num_labels: int | None = None) -> dict[str, Any]:
+  """The config.json of a model; the inverse of `from_hugging_face`.
+
+  Args:
+    config: the architecture.
+    num_labels: outputs of the classifier; 1 is a regression; ignored for a language model.
+  """
+  if isinstance(config, GPT2Config):
+    return {
+      'architectures': ['GPT2LMHeadModel'],
+      'model_type': 'gpt2',
+      'vocab_size': config.vocab_size,
+      'n_positions': config.max_positions,
+      'n_embd': config.hidden_size,
+      'n_layer': config.num_layers,
+      'n_head': config.num_heads,
+      'n_inner': config.intermediate_size,
+      'activation_function': config.activation,
+      'layer_norm_epsilon': config.norm_epsilon,
+      'initializer_range': config.initializer_range,
+      'embd_pdrop': config.embedding_dropout,
+      'resid_pdrop': config.hidden_dropout,
+      'attn_pdrop': config.attention_dropout,
+      'tie_word_embeddings': True,
+      'bos_token_id': config.vocab_size - 1,  # <|endoftext|>, the last of the vocabulary.
+      'eos_token_id': config.vocab_size - 1,
+    }
+  labels = config.num_labels if num_labels is None else num_labels
+  names = [f'LABEL_{i}' for i in range(labels)]
+  kind = {'bert': 'Bert', 'roberta': 'Roberta', 'deberta-v2': 'DebertaV2'}[config.family]
+  values = {
+    'architectures': [f'{kind}ForSequenceClassification'],
+    'model_type': config.family,
+    'vocab_size': config.vocab_size,
+    'hidden_size': config.hidden_size,
+    'num_hidden_layers': config.num_layers,
+    'num_attention_heads': config.num_heads,
+    'intermediate_size': config.intermediate_size,
+    'hidden_act': config.activation,
+    'layer_norm_eps': config.norm_epsilon,
+    'initializer_range': config.initializer_range,
+    'pad_token_id': config.pad_token_id,
+    'type_vocab_size': config.type_vocab_size,
+    'hidden_dropout_prob': config.hidden_dropout,
+    'attention_probs_dropout_prob': config.attention_dropout,
+    'num_labels': labels,
+    'id2label': {str(i): name for i, name in enumerate(names)},
+    'label2id': {name: i for i, name in enumerate(names)},
+    'problem_type': 'regression' if labels == 1 else 'single_label_classification',
+  }
+  if not isinstance(config, DebertaConfig):
+    return values | {
+      'max_position_embeddings': config.position_rows,
+      'position_embedding_type': 'absolute',
+      'classifier_dropout': config.classifier_dropout,
+    }
+  values |= {
+    'max_position_embeddings': config.max_positions,
+    'max_relative_positions': -1,
+    'position_buckets': config.position_buckets,
+    'relative_attention': True,
+    'position_biased_input': False,
+    'share_att_key': True,
+    'norm_rel_ebd': 'layer_norm',
+    'pos_att_type': ['p2c', 'c2p'],
+    'pooler_hidden_size': config.hidden_size,
+    'pooler_hidden_act': 'gelu',
+    'pooler_dropout': 0,
+    'cls_dropout': config.classifier_dropout,
+  }
+  if config.convolution:
+    values |= {
+      'conv_kernel_size': config.convolution,
+      'conv_act': config.convolution_activation,
+    }
+  return values
+
+
 def build(
   config: Config, *, task: str, num_labels: int | None = None, **options: Any
 ) -> Encoder | GPT2:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lora_jax.report import comparison, counts, latency, tables
+
 HEADER = """# Results
 
 Made by `python -m experiments.report` from the files in `results/runs`; do not edit. A run is
@@ -47,13 +49,28 @@ def read(folder: str | Path) -> dict[str, dict[str, Any]]:
   return found
 
 
+def pages(found: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+  """The pages by their file names: README.md, and of what was counted counts.md."""
+  counted = [row for run in found.values() for row in run.get('counts', ())]
+  texts = {'README.md': render(found)}
+  if counted:
+    texts['counts.md'] = counts.HEADER + '\n' + tables.table(counts.rows(counted))
+  return texts
+
+
 def render(found: Mapping[str, Mapping[str, Any]]) -> str:
-  """The page."""
+  """The page README.md."""
   runs = [run for run in found.values() if 'history' in run]
   benches = {path: run for path, run in found.items() if 'measured' in run}
-  parts = [HEADER, '## Runs\n', table(run_rows(runs)) if runs else 'None yet.\n']
+  parts = [HEADER, '## Runs\n', tables.table(run_rows(runs)) if runs else 'None yet.\n']
   if texts := text_rows(runs):
-    parts += ['## Generated texts\n', TEXTS, table(texts)]
+    parts += ['## Generated texts\n', TEXTS, tables.table(texts)]
+  for title, rows, rates in comparison.sections(runs):
+    parts += [f'## Methods: {title}\n', comparison.HEADER, tables.table(rows)]
+    parts += ['### Rates\n', tables.table(rates)] if rates else []
+  for path, run in found.items():
+    if run['experiment'] == 'latency':
+      parts += _latency(path, run)
   for path, bench in benches.items():
     parts.append(f'## Speed and size ({path})\n')
     parts.append(
@@ -62,8 +79,23 @@ def render(found: Mapping[str, Mapping[str, Any]]) -> str:
     )
     for title, rows in bench['measured'].items():
       parts.append(f'### {title}\n')
-      parts.append(table([{'': name, **_numbers(row)} for name, row in rows.items()]))
+      parts.append(tables.table([{'': name, **_numbers(row)} for name, row in rows.items()]))
   return '\n'.join(parts)
+
+
+def _latency(path: str, run: Run) -> list[str]:
+  """The section of a file of experiments.latency."""
+  about = (
+    f'{run["device"]} ({run["cpu"]}), commit {run["commit"][:10]}; {run["model"]} with '
+    f'{run["layers"]} layers, {run["dtype"]}.'
+  )
+  parts = [f'## Latency of a forward pass ({path})\n', f'{about} {latency.about(run)}\n']
+  if run['settings']:
+    parts.append(tables.table(latency.rows(run['settings'])))
+  if run['grid']:
+    picture = Path('runs', path).with_suffix('.png')
+    parts.append(f'![slow-down over batch, length and bottleneck]({picture.as_posix()})\n')
+  return parts
 
 
 def grouped(runs: Sequence[Run]) -> list[list[Run]]:
@@ -88,12 +120,12 @@ def run_rows(runs: Sequence[Run]) -> list[dict[str, str]]:
       {
         'task': first['task'],
         'model': first['model'],
-        'method': _method(first),
+        'method': tables.method(first),
         'settings': _settings(first, [other[0] for other in groups]),
         'metric': metric,
-        'best': _spread(best),
+        'best': tables.spread(best),
         'median': f'{statistics.median(best):.4f}',
-        'last': _spread([run['last'][metric] for run in group]),
+        'last': tables.spread([run['last'][metric] for run in group]),
         'seeds': ', '.join(str(run['seed']) for run in group),
         'trained (without head)': _counts(first['parameters']),
         'minutes': f'{_mean(sum(run["seconds"].values()) for run in group) / 60:.1f}',
@@ -121,10 +153,11 @@ def text_rows(runs: Sequence[Run]) -> list[dict[str, str]]:
       {
         'task': f'{group[0]["task"]} {first["split"]}',
         'model': group[0]['model'],
-        'method': _method(group[0]),
+        'method': tables.method(group[0]),
         'trained': f'{group[0]["parameters"]["trainable"]:,}',
         **{
-          title: _spread(scores[title], 2) if title in scores else '-' for title in SCORES.values()
+          title: tables.spread(scores[title], 2) if title in scores else '-'
+          for title in SCORES.values()
         },
         'seeds': ', '.join(str(run['seed']) for run in group),
         'contexts': f'{first["contexts"]:,}',
@@ -133,14 +166,6 @@ def text_rows(runs: Sequence[Run]) -> list[dict[str, str]]:
       }
     )
   return rows
-
-
-def table(rows: Sequence[Mapping[str, str]]) -> str:
-  """Rows of equal keys as a Markdown table."""
-  names = list(rows[0])
-  lines = ['| ' + ' | '.join(names) + ' |', '|' + '---|' * len(names)]
-  lines += ['| ' + ' | '.join(row[name] for name in names) + ' |' for row in rows]
-  return '\n'.join(lines) + '\n'
 
 
 def _numbers(row: Mapping[str, float]) -> dict[str, str]:
@@ -157,38 +182,17 @@ def _mean(values: Iterable[float]) -> float:
   return statistics.fmean(values)
 
 
-def _method(run: Run) -> str:
-  """The method's name, and of LoRA the modules that it adapts: `lora (query, value)`."""
-  targets = run['config'].get('method', {}).get('targets', ())
-  names = [target.rpartition('/')[2].replace('|', ', ') for target in targets]  # | ends a cell.
-  return ' '.join([run['method'], *names])
-
-
 def _settings(run: Run, others: Sequence[Run]) -> str:
   """What of the config tells the run from the other rows with the same task, model and method."""
   alike = [
-    _leaves(other['config'])
+    tables.leaves(other['config'])
     for other in others
     if [other[name] for name in GROUPED] == [run[name] for name in GROUPED]
-    and _method(other) == _method(run)
+    and tables.method(other) == tables.method(run)
   ]
-  ours = _leaves(run['config'])
+  ours = tables.leaves(run['config'])
   return ', '.join(
     f'{key}={value}'
     for key, value in ours.items()
     if key != 'seed' and any(other.get(key) != value for other in alike)
   )
-
-
-def _leaves(config: Run, prefix: str = '') -> dict[str, Any]:
-  """Nested fields by their dotted names."""
-  found = {}
-  for key, value in config.items():
-    nested = isinstance(value, Mapping)
-    found |= _leaves(value, f'{prefix}{key}.') if nested else {f'{prefix}{key}': value}
-  return found
-
-
-def _spread(values: Sequence[float], digits: int = 4) -> str:
-  mean = f'{statistics.fmean(values):.{digits}f}'
-  return f'{mean} ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else mean

@@ -144,11 +144,15 @@ def examples(prompts: dataset.Prompts, texts: Sequence[str]) -> list[dict[str, s
 def sample(
   work: job.Job, texts: Texts, frozen: Any, trainable: Any
 ) -> tuple[dict[str, float], list[dict[str, str]]]:
-  """`split/bleu` of the config's number of contexts of the first held-out split, and examples."""
+  """The scoring's first metric (`split/bleu`) on the config's number of contexts, and examples.
+
+  The contexts are of the first held-out split.
+  """
   split, prompts = next(iter(work.task.prompts.items()))
   prompts = subset(prompts, work.config.decode.contexts)
   found = texts(frozen, trainable, prompts)
-  scores = score(work.task, prompts, found, ('bleu',))['scores']
+  first = text.METRICS[work.task.scoring][:1]
+  scores = score(work.task, prompts, found, first)['scores']
   return {f'{split}/{name}': value for name, value in scores.items()}, examples(prompts, found)
 
 

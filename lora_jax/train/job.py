@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +14,11 @@ import numpy as np
 from ml_collections import config_dict
 
 from lora_jax import methods, tree
-from lora_jax.checkpoints import huggingface
+from lora_jax.checkpoints import huggingface, layers, sources
 from lora_jax.data import tasks, tokenizers
 from lora_jax.train.state import Checkpoints
 
+SAME = ('name', 'rank', 'alpha', 'rslora', 'targets')  # In a run and in the one that it starts.
 RATES = ('hidden_dropout', 'attention_dropout', 'classifier_dropout')
 
 
@@ -67,7 +68,7 @@ def load_task(
   config: config_dict.ConfigDict, evals: Sequence[str] = (), limit: int | None = None
 ) -> tasks.Task:
   """The config's task; `limit` takes the place of the config's."""
-  tokenizer = tokenizers.load_tokenizer(config.data.tokenizer or _tokenizer_folder(config))
+  tokenizer = tokenizers.load_tokenizer(tokenizer_path(config))
   return tasks.load_task(
     config.task,
     tokenizer,
@@ -121,7 +122,8 @@ def with_virtual(task: tasks.Task, counts: tuple[int, int], model: nn.Module) ->
   """
   put = lambda data: tasks.with_virtual(data, model.config.vocab_size, counts)
   evals = {split: put(data) for split, data in task.evals.items()}
-  longest = max(max(len(ids) for ids in data.ids) for data in (put(task.train), *evals.values()))
+  every = (put(task.train), *evals.values())
+  longest = max((len(ids) for data in every for ids in data.ids), default=0)
   if longest > model.config.max_positions:
     raise ValueError(
       f'{task.name}: with the {sum(counts)} tokens of the method an example has {longest}; the '
@@ -132,12 +134,16 @@ def with_virtual(task: tasks.Task, counts: tuple[int, int], model: nn.Module) ->
 
 def make_method(config: config_dict.ConfigDict, model: nn.Module) -> methods.Method:
   """The config's method; the model's task head is always trained."""
-  options = dict(config.method)
-  name = options.pop('name')
-  if name != 'full':
-    options['train'] = (*options.get('train', ()), *model.head)
+  return methods.make(**method_options(config, model))
+
+
+def method_options(config: config_dict.ConfigDict, model: nn.Module) -> dict[str, Any]:
+  """The name and options of the config's method, the task head's paths among them."""
   plain = lambda x: x.to_dict() if isinstance(x, config_dict.ConfigDict) else x
-  return methods.make(name, **{option: plain(value) for option, value in options.items()})
+  options = {option: plain(value) for option, value in config.method.items()}
+  if options['name'] != 'full':
+    options['train'] = (*options.get('train', ()), *model.head)
+  return options
 
 
 def load_base(config: config_dict.ConfigDict, task: tasks.Task) -> tuple[nn.Module, dict[str, Any]]:
@@ -210,32 +216,31 @@ def read_config(workdir: str | Path) -> config_dict.ConfigDict:
     raise ValueError(f'{path} is no JSON: {error}') from error
 
 
-def warm_start(job: Job, workdir: str | Path) -> tuple[dict[str, Any], list[str]]:
+def warm_start(job: Job, source: str | Path) -> tuple[dict[str, Any], list[str]]:
   """`job.trainable` with what another run trained in its place, and the paths that were dropped.
 
-  A head of another shape is dropped: that of MNLI has three classes, that of RTE two.
+  A module of the head that has another shape is dropped: MNLI has three classes, RTE has two.
+
+  Args:
+    job: whose parameters are begun with.
+    source: a run directory, or an adapter in any format (`checkpoints/sources.py`).
 
   Raises:
     ValueError: if the other run trained other leaves than heads, or at another scale.
+    FileNotFoundError: if there is nothing at `source`.
   """
-  theirs = read_config(workdir)
-  same = ('name', 'rank', 'alpha', 'rslora', 'targets')
+  options, theirs, same = _started(job, source)
+  scanned = layers.is_scanned(job.trainable)
+  own = layers.looped_patterns(method_options(job.config, job.model))
   differing = [
-    f'{key}: {theirs.method.get(key)} there, {job.config.method.get(key)} here'
+    f'{key}: {options.get(key)} there, {own.get(key)} here'
     for key in same
-    if _plain(theirs.method.get(key)) != _plain(job.config.method.get(key))
+    if _plain(options.get(key)) != _plain(own.get(key))
   ]
   if differing:
-    raise ValueError(f'init_adapter={workdir} was trained differently: {"; ".join(differing)}')
-  checkpoints = Checkpoints(Path(workdir).expanduser(), theirs.checkpoint.keep)
-  try:
-    step = checkpoints.best_step()
-    if step is None:
-      raise ValueError(f'init_adapter={workdir} has no checkpoint. Train it first.')
-    saved = tree.flatten(checkpoints.restore_trainable(step))
-  finally:
-    checkpoints.close()
-  ours = tree.flatten(job.trainable)
+    raise ValueError(f'init_adapter={source} was trained differently: {"; ".join(differing)}')
+  saved = tree.flatten(layers.unstack(theirs))
+  ours = tree.flatten(layers.unstack(job.trainable))
   head = {
     path
     for path in {*ours, *saved}
@@ -248,43 +253,67 @@ def warm_start(job: Job, workdir: str | Path) -> tuple[dict[str, Any], list[str]
   }
   if unfit - head:
     raise ValueError(
-      f'init_adapter={workdir} does not fit: {sorted(unfit - head)} are missing there or here, or '
+      f'init_adapter={source} does not fit: {sorted(unfit - head)} are missing there or here, or '
       'of another shape. Only a task head may differ.'
     )
-  # A head goes as a whole: its dense layer is of no use to another output layer (paper.md, 6).
-  dropped = sorted(head & ours.keys()) if unfit else []
+  # A head goes by its modules, as the authors' code has it: RoBERTa's is one, whose dense layer is
+  # dropped with its output; BERT's and DeBERTa's pooler is another, and stays.
+  gone = [pattern for pattern in job.model.head if any(re.fullmatch(pattern, p) for p in unfit)]
+  dropped = sorted(p for p in ours if any(re.fullmatch(pattern, p) for pattern in gone))
   kept = {path: saved[path] for path in ours if path not in dropped}
-  return tree.unflatten(ours | kept), dropped
+  started = tree.unflatten(ours | kept)
+  return layers.stack(started, job.model.config.num_layers) if scanned else started, dropped
+
+
+def _started(job: Job, source: str | Path) -> tuple[Mapping[str, Any], Any, tuple[str, ...]]:
+  """Method options and parameters to begin with, and the options that have to agree."""
+  if (Path(source).expanduser() / 'checkpoints').is_dir():
+    theirs = read_config(source)
+    checkpoints = Checkpoints(Path(source).expanduser(), theirs.checkpoint.keep)
+    try:
+      step = checkpoints.best_step()
+      if step is None:
+        raise ValueError(f'init_adapter={source} has no checkpoint. Train it first.')
+      trained = checkpoints.restore_trainable(step)
+    finally:
+      checkpoints.close()
+    return layers.looped_patterns(theirs.method), trained, SAME
+  config = job.model.config
+  adapter = sources.read_adapter(source, config=config)
+  # Other formats write targets and ranks in other words; the parameters' shapes tell them.
+  return adapter.method, adapter.trainable, ('name', 'alpha', 'rslora')
+
+
+def tokenizer_path(config: config_dict.ConfigDict) -> Path:
+  """Where the tokenizer lies: as the config says, or with the model, a run's with its base.
+
+  Raises:
+    ValueError: for a fresh model, which has none.
+  """
+  while not config.data.tokenizer and is_run(config.model.name):
+    config = read_config(config.model.name)
+  if config.data.tokenizer:
+    return Path(config.data.tokenizer)
+  if config.model.name == 'fresh':
+    raise ValueError('a fresh model has no tokenizer: give config.data.tokenizer=FOLDER_OR_ZIP')
+  return huggingface.locate(config.model.name)
 
 
 def check_ranges(config: config_dict.ConfigDict, task: tasks.Task, model: nn.Module) -> None:
   """Raises a ValueError if the data has ids or positions that the model has no embedding for."""
   for split, dataset in {'train': task.train, **task.evals}.items():
-    largest = max(int(ids.max()) for ids in dataset.ids)
+    largest = max((int(ids.max()) for ids in dataset.ids), default=0)
     if largest >= model.config.vocab_size:
       raise ValueError(
         f'{task.name} {split}: token id {largest} is beyond the {model.config.vocab_size} of the '
         f'model {config.model.name!r}. Is config.data.tokenizer that of the model?'
       )
-    longest = max(len(ids) for ids in dataset.ids)
+    longest = max((len(ids) for ids in dataset.ids), default=0)
     if longest > model.config.max_positions:
       raise ValueError(
         f'{task.name} {split}: an example has {longest} tokens; {config.model.name!r} has '
         f'{model.config.max_positions} positions. Lower config.data.max_length.'
       )
-
-
-def _tokenizer_folder(config: config_dict.ConfigDict) -> Path:
-  """Where the tokenizer of the config's model lies; a run directory's is that of its base."""
-  name = config.model.name
-  while is_run(name):
-    base = read_config(name)
-    if base.data.tokenizer:
-      return Path(base.data.tokenizer)
-    name = base.model.name
-  if name == 'fresh':
-    raise ValueError('a fresh model has no tokenizer: give config.data.tokenizer=FOLDER_OR_ZIP')
-  return huggingface.locate(name)
 
 
 def _dtype(key: str, name: str) -> np.dtype:

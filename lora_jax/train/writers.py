@@ -16,6 +16,8 @@ from typing import IO, Any
 import tensorboardX
 import tqdm
 
+LINE_SECONDS = 60  # Between two lines of progress where there is no terminal.
+
 
 def to_json(value: Any) -> Any:
   """The value in JSON's own types: arrays as lists, non-finite floats as strings."""
@@ -76,7 +78,8 @@ def truncate(path: str | os.PathLike, step: int) -> None:
 class Writer:
   """Writes a run's metrics; on hosts other than the first (`active=False`) it does nothing.
 
-  On a terminal a bar shows loss, examples/s and the time left; elsewhere each `show` is one line.
+  On a terminal a bar shows loss, examples/s and the time left; elsewhere each `show` is one line,
+  and between two of them there is a line a minute.
 
   Args:
     workdir: the run directory; made if absent.
@@ -115,6 +118,7 @@ class Writer:
     self._began = time.monotonic()
     self._seen = None  # When `progress` was last called, and its examples.
     self._status = ''
+    self._printed = self._began
     self._bar = tqdm.tqdm(
       total=total_steps,
       initial=self._start,
@@ -153,18 +157,15 @@ class Writer:
     self._seen = (now, examples)
     self._bar.set_postfix_str(self._status, refresh=False)
     self._bar.update(step - self._bar.n)
+    if self._bar.disable and now - self._printed >= LINE_SECONDS:
+      self._print(step, [])
 
   def show(self, step: int, metrics: Mapping[str, float]) -> None:
     """Prints the metrics of an evaluation as one line."""
     if not self._active:
       return
     self._events.flush()
-    parts = [f'step {step}/{self._total}', *(f'{k} {float(v):.4f}' for k, v in metrics.items())]
-    if self._bar.disable:
-      parts += [part for part in (self._status, self._left(step)) if part]
-      print(', '.join(parts), file=self._stream, flush=True)
-    else:
-      self._bar.write(', '.join(parts), file=self._stream)
+    self._print(step, [f'{name} {float(value):.4f}' for name, value in metrics.items()])
 
   def close(self) -> None:
     """Flushes and closes all; may be called twice."""
@@ -179,6 +180,15 @@ class Writer:
 
   def __exit__(self, *exception: object) -> None:
     self.close()
+
+  def _print(self, step: int, parts: list[str]) -> None:
+    parts = [f'step {step}/{self._total}', *parts]
+    if self._bar.disable:
+      parts += [part for part in (self._status, self._left(step)) if part]
+      print(', '.join(parts), file=self._stream, flush=True)
+      self._printed = time.monotonic()
+    else:
+      self._bar.write(', '.join(parts), file=self._stream)
 
   def _left(self, step: int) -> str:
     if step <= self._start or step >= self._total:

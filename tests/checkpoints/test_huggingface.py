@@ -14,7 +14,7 @@ import pytest
 from safetensors import numpy as writer
 
 from lora_jax import tree
-from lora_jax.checkpoints import fresh_model, huggingface, load_model, safetensors
+from lora_jax.checkpoints import fresh_model, huggingface, load_model, names, safetensors
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'models'
 TASKS = {'bert': 'classification', 'roberta': 'classification', 'gpt2': 'lm'}
@@ -67,7 +67,7 @@ def test_stacked_layers_hold_the_looped_ones(case):
 @pytest.mark.parametrize('case', TASKS)
 def test_prefix_or_none_makes_no_difference(case, tmp_path):
   expected = load(GOLDEN / case, case)[1]
-  prefix = huggingface.PREFIXES[case]
+  prefix = names.PREFIXES[case]
   turned = {
     name.removeprefix(prefix) if name.startswith(prefix) else name: x
     for name, x in tensors(case).items()

@@ -7,18 +7,21 @@ import pytest
 from absl import flags
 from ml_collections import config_dict, config_flags
 
-from configs import base, dart, demo, e2e, glue, pretrain, webnlg
+from configs import base, dart, demo, e2e, glue, gpt3, pretrain, webnlg
 from lora_jax import methods
 
 NLG = (e2e, webnlg, dart)
 ALL = [(glue, f'task={task},preset={preset}') for task in glue.TASKS for preset in
        ('paper', 'script', 'small')] + [
   (glue, 'model=roberta-large'), (glue, 'model=roberta-large,preset=dagger'),
-  (glue, 'method=full'), (glue, 'method=full,preset=small'), (glue, 'tiny=true'),
+  (glue, 'model=deberta-v2-xxlarge'), (glue, 'preset=compare'),
+  (glue, 'method=full,preset=small'), (glue, 'tiny=true'),
   (e2e, ''), (e2e, 'model=gpt2-large,preset=script'), (e2e, 'model=fresh,method=full'),
-  (e2e, 'method=full'), (e2e, 'tiny=true'), (e2e, 'model=runs/pretrain,targets=all'),
+  (e2e, 'model=gpt2-large,method=adapter_l'), (e2e, 'tiny=true'),
+  (e2e, 'model=runs/pretrain,targets=all'),
   (webnlg, ''), (webnlg, 'preset=script'), (webnlg, 'tiny=true'), (dart, ''),
-  (dart, 'method=full'), (dart, 'tiny=true'), (pretrain, ''), (pretrain, 'tiny=true'),
+  (dart, 'method=full,preset=small'), (dart, 'tiny=true'), (pretrain, ''), (pretrain, 'tiny=true'),
+  (gpt3, ''), (gpt3, 'task=samsum,method=full'), (gpt3, 'task=mnli_text,tiny=true'),
   (demo, ''), (demo, 'model=runs/demo/pretrain,rank=8'),
 ]  # fmt: skip
 
@@ -218,7 +221,7 @@ def test_tiny_is_a_toy_from_scratch_unless_a_model_is_named(module):
     ('model=/data/models/mini', '/data/models/mini', 'mrpc'),
     ('model=./a=1/b,task=rte', './a=1/b', 'rte'),
     ('task=rte,model=runs/r=8,lr=1e-3,seed=2', 'runs/r=8,lr=1e-3,seed=2', 'rte'),
-    ('model=/odd,name/x,task=cola,method=full', '/odd,name/x', 'cola'),
+    ('model=/odd,name/x,task=cola,preset=small', '/odd,name/x', 'cola'),
     ('model=C:/models/x', 'C:/models/x', 'mrpc'),
     ('model=FacebookAI/roberta-large', 'FacebookAI/roberta-large', 'mrpc'),
   ],
@@ -354,3 +357,44 @@ def test_the_adapters_of_table_9(arg, expected):
 def test_settings_that_the_paper_does_not_have(arg, message):
   with pytest.raises(ValueError, match=message):
     glue.get_config(arg)
+
+
+# Tables 12, 15 and 17: argument -> lr, batch, epochs, method's options.
+GPT3 = {
+  'method=full': (5e-6, 128, 2, {}),
+  'method=bitfit': (1.6e-3, 128, 2, {}),
+  'method=prefix_embed': (5e-4, 128, 2, dict(prefix=256, infix=8)),
+  'method=prefix_layer': (1e-4, 128, 2, dict(prefix=8, infix=8)),
+  'method=adapter_h,size=high': (1e-4, 128, 2, dict(bottleneck=8)),
+  'method=lora': (2e-4, 128, 2, dict(rank=1, alpha=1.0)),
+  'method=lora,size=high': (2e-4, 128, 2, dict(rank=8, alpha=8.0)),
+  'method=lora+prefix_embed,size=high': (2e-4, 128, 2, dict(rank=64, prefix=8, infix=4)),
+  'task=mnli_text,examples=100': (2e-4, 20, 40, dict(rank=1)),
+  'task=mnli_text,examples=10k,method=prefix_embed': (4e-4, 100, 4, dict(prefix=64)),
+  'task=mnli_text,examples=1k,method=prefix_layer': (5e-5, 20, 40, dict(prefix=8, infix=8)),
+  'task=mnli_text,method=prefix_layer': (1e-4, 128, 2, dict(prefix=8, infix=8)),
+}
+
+
+@pytest.mark.parametrize('arg', GPT3)
+def test_gpt3s_settings_are_the_papers(arg):
+  config = gpt3.get_config(arg)
+  lr, batch_size, epochs, options = GPT3[arg]
+  assert config.optim.lr == lr and config.optim.weight_decay == 0.1
+  assert (config.train.batch_size, config.train.epochs) == (batch_size, epochs)
+  assert options.items() <= config.method.to_dict().items()
+  tokens = config.optim.warmup_steps * batch_size * config.data.max_length
+  assert abs(tokens - 250_000) <= batch_size * config.data.max_length / 2
+  methods.make(config.method.name, **{k: v for k, v in config.method.items() if k != 'name'})
+
+
+def test_gpt3s_mistakes_are_answered_with_what_there_is():
+  for arg, message in {
+    'task=wikisq': "Unknown task 'wikisq'. Did you mean wikisql",
+    'method=adapter_d': 'Did you mean adapter_h',
+    'method=full,size=high': 'method=full has one in tables 4 and 15',
+    'size=big': 'method=lora has low, high in tables 4 and 15',
+    'examples=1k': 'table 16 is of task=mnli_text, found wikisql',
+  }.items():
+    with pytest.raises(ValueError, match=re.escape(message)):
+      gpt3.get_config(arg)

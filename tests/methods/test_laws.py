@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 
 from lora_jax import methods, tree
 from lora_jax.models import presets
+from lora_jax.train import mesh, state
+from tests.methods import toys
 
 VOCABULARY, PREFIX, INFIX = 50, 3, 2
 SIZES = dict(
@@ -42,7 +45,8 @@ MERGES = ('full', 'lora', 'bitfit', 'top_layers')
 @functools.cache  # One model, and so one compilation of it, for all methods.
 def build(family, scan=False):
   config = presets.architecture(family, **SIZES | OWN_SIZES.get(family, {}))
-  options = {} if family == 'gpt2' else dict(num_labels=3)
+  options = dict(hidden_dropout=0.0, attention_dropout=0.0)
+  options |= {} if family == 'gpt2' else dict(num_labels=3, classifier_dropout=0.0)
   model = presets.build(
     config, task='lm' if family == 'gpt2' else 'classification', scan=scan, **options
   )
@@ -95,6 +99,16 @@ def one_step(apply, frozen, trainable, inputs):
   return optax.apply_updates(trainable, updates), grads
 
 
+@functools.cache  # For two tests.
+def stepped(name, family):
+  """A step of eight rows: the compiled function, its arguments, what it gave on one device."""
+  model, _, method, frozen, trainable = adapted(name, family)
+  take_step = jax.jit(functools.partial(one_step, methods.bind(model.apply, method)))
+  start = disturbed(trainable)
+  inputs = {key: jnp.tile(x, (4, 1)) for key, x in batch(name).items()}
+  return take_step, frozen, start, inputs, take_step(frozen, start, inputs)
+
+
 SLOW = pytest.param('deberta-v2', marks=pytest.mark.slow)  # Five seconds of compiling each.
 
 
@@ -102,7 +116,8 @@ SLOW = pytest.param('deberta-v2', marks=pytest.mark.slow)  # Five seconds of com
 @pytest.mark.parametrize('name', METHODS)
 def test_a_method(name, family):
   model, params, method, frozen, trainable = adapted(name, family)
-  apply, inputs = methods.bind(model.apply, method), batch(name)
+  apply = methods.bind(model.apply, method)
+  _, _, _, inputs, (moved, grads) = stepped(name, family)
 
   # The parts are disjoint, and hold the model's parameters as they were.
   leaves = tree.flatten(tree.join(frozen, trainable))
@@ -118,7 +133,6 @@ def test_a_method(name, family):
     np.testing.assert_allclose(found, base, atol=2e-6 * np.abs(base).max())
 
   # A step moves every trained leaf. A second one: a factor of zero hides the other's gradient.
-  moved, grads = jax.jit(one_step, static_argnums=0)(apply, frozen, disturbed(trainable), inputs)
   # Nothing but the head's last bias learns of a bias that the softmax cancels: that of the keys.
   still = {path for path, g in tree.flatten(grads).items() if np.abs(g).max() < 1e-9}
   assert all('key/bias' in path or _out_of_reach(path, family) for path in still), still
@@ -167,6 +181,56 @@ def stacked(part):
     elif '/layers_' not in path:
       found[path] = leaf
   return tree.unflatten(found)
+
+
+@pytest.mark.parametrize('family', ['roberta', pytest.param('gpt2', marks=pytest.mark.slow), SLOW])
+@pytest.mark.parametrize('name', METHODS)
+def test_eight_devices_make_the_step_of_one(name, family):
+  take_step, frozen, start, inputs, (_, expected) = stepped(name, family)
+  before = jax.tree.map(np.array, frozen)
+  eight = mesh.make_mesh(8)
+  placed = mesh.place_frozen(frozen, eight)
+  _, found = take_step(
+    placed,
+    jax.device_put(start, mesh.replicated(eight)),
+    jax.device_put(inputs, mesh.evaluation_rows(eight)),
+  )
+  close = lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max() + 1e-7)
+  jax.tree.map(close, found, expected)
+  jax.tree.map(np.testing.assert_array_equal, placed, before)  # No frozen leaf has changed.
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+@pytest.mark.parametrize('name', METHODS)
+def test_a_checkpoint_restores_what_is_trained(name, family, tmp_path):
+  trainable = disturbed(adapted(name, family)[-1])
+  checkpoints = state.Checkpoints(tmp_path)
+  checkpoints.save(state.init_state(trainable, optax.sgd(0.1), 0), {'history': []}, 0.5)
+  checkpoints.close()
+  checkpoints = state.Checkpoints(tmp_path)
+  restored = checkpoints.restore_trainable(checkpoints.best_step())
+  jax.tree.map(np.testing.assert_array_equal, restored, tree.join(trainable))
+  checkpoints.close()
+
+
+class Plain(nn.Module):
+  """A model with no place that a method knows: no bias, no block, no embedding."""
+
+  @nn.compact
+  def __call__(self, x):
+    return nn.Dense(3, use_bias=False, name='only')(x)
+
+
+@pytest.mark.parametrize('name', [name for name in METHODS if name != 'full'])
+def test_a_model_that_a_method_cannot_take_is_told_which_and_why(name):
+  model = Plain()
+  params = model.init(toys.KEY, toys.X)['params']
+  method = methods.make(name, **METHODS[name])
+  with pytest.raises(ValueError) as error:
+    method.init(toys.KEY, model, params, toys.X)
+  message = str(error.value)
+  assert name.split('+')[0] in message, message
+  assert 'only' in message or 'no numbered blocks' in message, message
 
 
 @pytest.mark.parametrize('family', FAMILIES)

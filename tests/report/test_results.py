@@ -57,10 +57,12 @@ def test_generated_texts_are_in_the_papers_units():
 
 
 def test_the_committed_page_is_that_of_the_committed_runs():
-  found = results.read(ROOT / 'results' / 'runs')
-  assert (ROOT / 'results' / 'README.md').read_text() == results.render(found), (
-    'results/README.md is stale: python -m experiments.report'
-  )
+  pages = results.pages(results.read(ROOT / 'results' / 'runs'))
+  assert set(pages) == {path.name for path in (ROOT / 'results').glob('*.md')}
+  for name, text in pages.items():
+    assert (ROOT / 'results' / name).read_text() == text, (
+      f'results/{name} is stale: python -m experiments.report'
+    )
 
 
 def test_a_file_that_is_no_run_is_named(tmp_path):

@@ -9,11 +9,14 @@ import threading
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from lora_jax import tree
-from lora_jax.train import evaluate, job, loop
+from lora_jax.checkpoints import adapter, artefact, fingerprint, layers
+from lora_jax.data import tasks
+from lora_jax.train import adapters, evaluate, job, loop
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -195,23 +198,80 @@ def latest(workdir):
   return max(steps, default=0)
 
 
-def test_warm_start_takes_factors_and_drops_another_head(finished, make_config, tmp_path):
-  same = make_config(**{'init_adapter': str(finished[0])})
-  started, dropped = job.warm_start(job.load(same), finished[0])
+@pytest.fixture(scope='module')
+def work(make_config):
+  """A job of the run's config."""
+  return job.load(make_config())
+
+
+def test_warm_start_takes_factors_and_drops_another_head(finished, work):
+  started, dropped = job.warm_start(work, finished[0])
   assert dropped == []
   for path, leaf in trained(finished[0], 'best').items():
     np.testing.assert_array_equal(leaf, tree.flatten(started)[path])
 
-  work = job.load(same)
-  wider = job.build(same, work.task._replace(num_labels=3))
+  wider = job.build(work.config, work.task._replace(num_labels=3))
   started, dropped = job.warm_start(wider, finished[0])
+  assert dropped == ['classifier/bias', 'classifier/kernel']
+  for path in ('encoder/layers/attention/query/lora_b', 'pooler/kernel'):
+    np.testing.assert_array_equal(tree.flatten(started)[path], trained(finished[0], 'best')[path])
+
+
+def test_warm_start_drops_all_of_robertas_head(make_config, tmp_path):
+  config = make_config(**{'model.fresh.family': 'roberta', 'train.epochs': 1})
+  loop.train(config, tmp_path / 'run')
+  work = job.load(config)
+  wider = job.build(config, work.task._replace(num_labels=3))
+  _, dropped = job.warm_start(wider, tmp_path / 'run')
   assert dropped == [
-    'classifier/bias', 'classifier/kernel', 'pooler/bias', 'pooler/kernel'
-  ]  # fmt: skip
-  factors = 'encoder/layers/attention/query/lora_b'
-  np.testing.assert_array_equal(
-    tree.flatten(started)[factors], trained(finished[0], 'best')[factors]
-  )
+    f'classifier/{layer}/{leaf}' for layer in ('dense', 'output') for leaf in ('bias', 'kernel')
+  ]
+
+
+@pytest.fixture(scope='module')
+def saved(finished, tmp_path_factory):
+  """The adapter of that run, of which layers are scanned, saved without its data at hand."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(tasks, 'load_task', None)
+    found = adapters.from_run(finished[0])
+  folder = tmp_path_factory.mktemp('adapter') / 'saved'
+  artefact.save_adapter(folder, found)
+  return folder
+
+
+def test_a_run_becomes_an_adapter_of_its_base(finished, saved, work, make_config):
+  found = artefact.load_adapter(saved)
+  assert (found.task, found.num_labels, found.base) == ('classification', 2, 'fresh')
+  method, frozen, trainable = adapter.attach(found, work.model, adapters.base_of(work))
+  assert method.patterns == work.method.patterns
+  for ours, theirs in ((frozen, work.frozen), (trainable, trained(finished[0], 'best'))):
+    ours, theirs = tree.flatten(ours), tree.flatten(theirs)
+    assert ours.keys() == theirs.keys()
+    for path, leaf in theirs.items():
+      np.testing.assert_array_equal(ours[path], leaf)
+  # A run as base: what it made of its own is what the adapter on top is for.
+  above = job.load(make_config('adapter_p', **{'model.name': str(finished[0])}))
+  merged = method.merge(frozen, trainable)
+  found = adapters.of_job(above, above.trainable)
+  assert found.fingerprint == fingerprint.fingerprint(merged, work.model.config)
+  adapter.check_base(found, above.model, merged)
+  with pytest.raises(ValueError, match=r'values of .*attention/query/kernel'):
+    adapter.check_base(found, above.model, adapters.base_of(work))
+
+
+def test_warm_start_takes_an_adapter_as_it_takes_a_run(finished, saved, work, make_config):
+  from_run, from_adapter = (job.warm_start(work, source) for source in (finished[0], saved))
+  jax.tree.map(np.testing.assert_array_equal, from_adapter[0], from_run[0])
+  assert from_adapter[1] == from_run[1] == []
+  # Layers may be looped where they were scanned.
+  loop = work._replace(trainable=layers.unstack(work.trainable))
+  looped, dropped = job.warm_start(loop, saved)
+  assert not dropped
+  same = tree.flatten(layers.unstack(from_run[0]))
+  for path, leaf in tree.flatten(looped).items():
+    np.testing.assert_array_equal(leaf, same[path])
+  with pytest.raises(ValueError, match=r'alpha: 16\.0 there, 8\.0 here'):
+    job.warm_start(work._replace(config=make_config(**{'method.alpha': 8.0})), saved)
 
 
 @pytest.mark.parametrize(
@@ -221,9 +281,9 @@ def test_warm_start_takes_factors_and_drops_another_head(finished, make_config, 
     ({'method.rank': 4}, 'rank: 8 there, 4 here'),
   ],
 )
-def test_warm_start_refuses_another_scale(finished, make_config, overrides, word):
+def test_warm_start_refuses_another_scale(finished, work, make_config, overrides, word):
   with pytest.raises(ValueError, match=word):
-    job.warm_start(job.load(make_config(**overrides)), finished[0])
+    job.warm_start(work._replace(config=make_config(**overrides)), finished[0])
 
 
 def test_a_run_is_the_base_of_another(finished, make_config, tmp_path):
@@ -261,12 +321,12 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, make_config):
     ({'model.dtype': 'bfloat'}, ["config.model.dtype='bfloat'", 'bfloat16']),
     ({'task': 'sst22'}, ['sst22', 'sst2']),
     ({'method.targets': ('.*/qurey',)}, ["'.*/qurey' matches no", 'attention/query']),
-    ({'init_adapter': '/nowhere'}, ['/nowhere is no run directory']),
+    ({'init_adapter': '/nowhere'}, ['/nowhere: there is no such folder']),
     ({'data.tokenizer': ''}, ['config.data.tokenizer=']),
   ],
 )
 def test_errors_come_before_the_first_step(tmp_path, make_config, overrides, words):
-  with pytest.raises(ValueError) as error:
+  with pytest.raises((ValueError, FileNotFoundError)) as error:
     loop.train(make_config(**overrides), tmp_path / 'run')
   assert all(word in str(error.value) for word in words), error.value
   assert not (tmp_path / 'run').exists(), 'a mended config would be refused there'

@@ -132,6 +132,20 @@ def test_without_a_terminal_there_is_one_line_for_each_evaluation(tmp_path):
   assert last.startswith('step 10/10, dev/accuracy 0.8000') and 'left' not in last
 
 
+def test_without_a_terminal_a_long_epoch_is_not_silent(tmp_path, monkeypatch):
+  now = [0.0]
+  monkeypatch.setattr(writers.time, 'monotonic', lambda: now[0])
+  stream = io.StringIO()
+  with writers.Writer(tmp_path, total_steps=100, stream=stream) as writer:
+    for step in range(1, 10):
+      now[0] = 20.0 * step
+      writer.progress(step, 2.5, 32 * step)
+  assert stream.getvalue().splitlines() == [
+    f'step {step}/100, loss 2.5000, 1.6 examples/s, {left} left'
+    for step, left in ((3, '32:20'), (6, '31:20'), (9, '30:20'))
+  ]
+
+
 def test_a_terminal_shows_loss_rate_and_time_left(tmp_path, monkeypatch):
   now = iter(range(1000))
   monkeypatch.setattr(writers.time, 'monotonic', lambda: float(next(now)))

@@ -1,0 +1,179 @@
+"""What LoRA learned (paper, section 7): `python -m experiments.analyse --runs=A[,B] --out=DIR`.
+
+One run directory: singular spectra and effective rank of its updates, table 7, figure 8, and the
+similarity between its layers. Table 7 and figure 8 need the base, and so what the run's config
+names; `--nobase` does without.
+
+Two, on one base: how much of each other's subspaces they learned, with the control of two random
+Gaussians. Runs of different ranks make figures 3 and 6, the smaller rank first; of equal rank (two
+seeds), figures 4 and 7.
+
+In DIR: `analysis.json`, with what each number is and how it was obtained; pictures; for one run,
+`table7.md`. Layers are counted from 0.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+
+from experiments import cli
+from lora_jax import tree
+from lora_jax.analysis import factors, pair, single
+from lora_jax.report import figures
+from lora_jax.train import job, result, state, writers
+
+RUNS = flags.DEFINE_list('runs', None, 'One or two run directories, by comma.', required=True)
+OUT = flags.DEFINE_string('out', None, 'Folder for the numbers and pictures.', required=True)
+LAYERS = flags.DEFINE_list('layers', [], 'Layers, from 0, by comma. Empty: see `measured`.')
+MATRICES = flags.DEFINE_list('matrices', [], 'Matrices (query,value), by comma; empty for all.')
+OF = flags.DEFINE_enum(
+  'of',
+  'a',
+  pair.OF,
+  "Directions compared: of A (the paper's), of B, or of the update in its input.",
+)
+WHICH = flags.DEFINE_enum('which', 'best', ['best', 'last'], 'Which checkpoint.')
+BASE = flags.DEFINE_bool('base', True, 'Load the base of a single run.')
+SEED = flags.DEFINE_integer('seed', 0, 'Of the random controls.')
+OTHER_BASE = flags.DEFINE_bool('other_base', False, 'Compare runs whose configs name other bases.')
+
+DIGITS = 6
+DEFINITIONS = {
+  'phi': '||U1[:, :i]^T U2[:, :j]||_F^2 / min(i, j), row i, column j, from 1 (equation 4)',
+  'chance': 'expected phi of random subspaces, max(i, j) / dimension',
+  'of': "a: U are the right-singular vectors of the paper's A (section 7.2); update: those of dW; "
+  "b: the left-singular vectors of the paper's B, in the layer's output",
+  'input': 'right-singular vectors of dW as the paper writes it (W x)',
+  'output': 'left-singular vectors of dW as the paper writes it',
+  'update': 'dW = scale * B A: alpha / r is in its norm and singular values',
+  'table7': 'Frobenius norms; on_X = ||U^T W V^T|| with the top `rank` directions of X',
+  'amplification': '||dW|| / on_update',
+  'effective_rank': 'exp of the entropy of s / sum(s) (Roy & Vetterli 2007)',
+  'stable_rank': '||dW||_F^2 / ||dW||_2^2',
+}
+
+
+class Run(NamedTuple):
+  """What is known of a run without its data and base."""
+
+  facts: dict[str, Any]
+  updates: list[factors.Update]
+
+
+def main() -> None:
+  if len(RUNS.value) not in (1, 2):
+    raise ValueError(f'--runs={",".join(RUNS.value)}: expected one or two, found {len(RUNS.value)}')
+  layers = _layers(LAYERS.value)
+  runs = [read(workdir, WHICH.value) for workdir in RUNS.value]
+  options = dict(layers=layers, matrices=MATRICES.value, of=OF.value, seed=SEED.value)
+  if len(runs) == 1:
+    frozen = job.load_run(RUNS.value[0], WHICH.value)[0].frozen if BASE.value else None
+    measured = single.measure(runs[0].updates, frozen, **options)
+  else:
+    if not OTHER_BASE.value:
+      check_bases(*(run.facts for run in runs))
+    runs.sort(key=lambda run: max(update.rank for update in run.updates))
+    measured = pair.compare(runs[0].updates, runs[1].updates, **options)
+  report = {
+    'experiment': 'analysis',
+    'kind': 'single' if len(runs) == 1 else 'pair',
+    'of': OF.value,
+    'control_seed': SEED.value,
+    'runs': [run.facts for run in runs],
+    'commit': result.commit(),
+    'definitions': DEFINITIONS,
+    'measured': _rounded(writers.to_json(measured)),
+  }
+  folder = Path(OUT.value)
+  folder.mkdir(parents=True, exist_ok=True)
+  # Compact: indented, a map of 64 x 64 would be four thousand lines.
+  writers.write_text(folder / 'analysis.json', json.dumps(report, ensure_ascii=False) + '\n')
+  written = figures.draw(report, folder)
+  for line in figures.lines(report):
+    print(line)
+  if 'table7' in measured:
+    writers.write_text(folder / 'table7.md', figures.table7(report))
+    print(figures.table7(report))
+  print('\n'.join(map(str, [folder / 'analysis.json', *written])))
+
+
+def read(workdir: str, which: str) -> Run:
+  """A run's updates and what they came from; neither its data nor its base is read.
+
+  Raises:
+    ValueError: if the folder is no run, has no such checkpoint, or its method has no factors.
+  """
+  config = job.read_config(workdir)
+  folder = Path(workdir).expanduser()
+  if not (folder / 'checkpoints').is_dir():
+    raise ValueError(f'{workdir} has no checkpoints. Train it first: experiments.train')
+  checkpoints = state.Checkpoints(folder, config.checkpoint.keep)
+  try:
+    step = checkpoints.best_step() if which == 'best' else checkpoints.last_step()
+    if step is None:
+      raise ValueError(f'{workdir} has no {which} checkpoint. Train it first: experiments.train')
+    trainable = checkpoints.restore_trainable(step)
+  finally:
+    checkpoints.close()
+  options = config.method.to_dict()
+  try:
+    found = factors.updates(trainable, options)
+  except ValueError as error:
+    raise ValueError(f'{workdir}: {error}') from error
+  finished = folder / 'result.json'
+  facts = {
+    'run': folder.resolve().name,
+    'which': which,
+    'step': step,
+    'task': config.task,
+    'model': config.model.name,
+    'method': options,
+    'seed': config.seed,
+    'ranks': sorted({update.rank for update in found}),
+    'scales': sorted({update.scale for update in found}),
+    'trained': sorted({update.matrix for update in found}),
+    'parameters': sum(update.a.size + update.b.size for update in found),
+    'leaves': len(tree.paths(trainable)),
+    'commit': json.loads(finished.read_text()).get('commit', '') if finished.exists() else '',
+  }
+  if config.model.name == 'fresh':  # Another seed or shape is another base.
+    facts['fresh'] = {'seed': config.seed, **config.model.fresh.to_dict()}
+  return Run(facts, found)
+
+
+def check_bases(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+  """Raises a ValueError if two runs' configs name different bases."""
+  names = [Path(facts['model']).name for facts in (first, second)]
+  fresh = [facts.get('fresh') for facts in (first, second)]
+  if names[0] == names[1] and fresh[0] == fresh[1]:
+    return
+  what = names if names[0] != names[1] else [f'fresh, {each}' for each in fresh]
+  raise ValueError(
+    f'the runs are on different bases, {first["run"]} on {what[0]} and {second["run"]} on '
+    f'{what[1]}: directions in one are not those in the other. If it is one base under two names, '
+    'say --other_base.'
+  )
+
+
+def _layers(given: list[str]) -> list[int]:
+  if wrong := [layer for layer in given if not layer.isdigit()]:
+    raise ValueError(f'--layers: {wrong[0]!r} is no layer; expected numbers from 0, by comma')
+  return [int(layer) for layer in given]
+
+
+def _rounded(value: Any) -> Any:
+  """Floats to `DIGITS` significant digits: what a picture or a table can use."""
+  if isinstance(value, dict):
+    return {key: _rounded(item) for key, item in value.items()}
+  if isinstance(value, list):
+    return [_rounded(item) for item in value]
+  return float(f'{value:.{DIGITS}g}') if isinstance(value, float) else value
+
+
+if __name__ == '__main__':
+  cli.run(main)

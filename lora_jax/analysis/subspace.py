@@ -1,0 +1,64 @@
+"""How much of one subspace lies in another: section 7.2, equation 4, appendix G."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def numerical_rank(values: np.ndarray, size: int) -> int:
+  """Number of falling singular values above rounding, for a matrix of larger dimension `size`."""
+  if not len(values):
+    return 0
+  return int(np.sum(values > values[0] * size * np.finfo(np.float64).eps))
+
+
+def directions(matrix: np.ndarray) -> np.ndarray:
+  """Left-singular vectors [d, n] of a matrix [d, k], by falling singular value.
+
+  n is the numerical rank: the vectors of zero singular values are anybody's choice, and a padded
+  factor has many. Of `lora_a` [d, r] these are the right-singular vectors of the paper's A.
+
+  Raises:
+    ValueError: if the matrix is zero.
+  """
+  u, s, _ = np.linalg.svd(np.asarray(matrix, np.float64), full_matrices=False)
+  n = numerical_rank(s, max(matrix.shape))
+  if not n:
+    raise ValueError(f'a matrix {matrix.shape} of zeros has no singular directions')
+  return u[:, :n]
+
+
+def similarity(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+  """phi(i, j) = ||U1[:, :i]^T U2[:, :j]||_F^2 / min(i, j), for all i and j at once.
+
+  1 where one subspace holds the other, 0 where they are orthogonal; max(i, j) / d is what random
+  subspaces have on average (`chance`).
+
+  Args:
+    first: U1 [d, n1], orthonormal columns.
+    second: U2 [d, n2], orthonormal columns.
+
+  Returns:
+    [n1, n2] in [0, 1]; element [i - 1, j - 1] is phi(i, j).
+
+  Raises:
+    ValueError: if the directions are of spaces of different dimension.
+  """
+  if first.shape[0] != second.shape[0]:
+    raise ValueError(
+      f'directions of different spaces: {first.shape[0]} and {second.shape[0]} dimensions'
+    )
+  overlaps = np.square(first.T @ second)
+  sums = overlaps.cumsum(axis=0).cumsum(axis=1)
+  i, j = np.ogrid[1 : first.shape[1] + 1, 1 : second.shape[1] + 1]
+  return np.clip(sums / np.minimum(i, j), 0, 1)
+
+
+def chance(i: int, j: int, dimension: int) -> float:
+  """Expected phi(i, j) of random subspaces: each unit direction has i/d of itself in the other."""
+  return max(i, j) / dimension
+
+
+def random_directions(random: np.random.Generator, dimension: int, rank: int) -> np.ndarray:
+  """Directions [d, r] of a Gaussian matrix [d, r]: the paper's control."""
+  return directions(random.standard_normal((dimension, rank)))

@@ -1,0 +1,203 @@
+"""The model card of a run: README.md as the hub shows it, written from `result.json` alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lora_jax.models import presets
+
+GLUE = ('cola', 'sst2', 'mrpc', 'stsb', 'qqp', 'mnli', 'qnli', 'rte', 'wnli')
+DATASETS = {  # Task -> the data set's name on the hub, and the part of it.
+  **{task: ('nyu-mll/glue', task) for task in GLUE},
+  'e2e': ('tuetschek/e2e_nlg', None),
+  'webnlg': ('webnlg-challenge/web_nlg', None),
+  'dart': ('Yale-LILY/dart', None),
+}
+METRICS = {  # Names here -> on the hub; others are the same.
+  'matthews': 'matthews_correlation',
+  'pearson': 'pearsonr',
+  'spearman': 'spearmanr',
+  'rouge_l': 'rouge',
+}
+PIPELINES = {'lm': 'text-generation'}
+FRESH = """\
+Its base was an untrained model, drawn from the run's seed and published nowhere. To use it
+elsewhere, export the run with the base: `python -m experiments.export --format=merged`."""
+LOAD = {
+  'adapter': """\
+```python
+from lora_jax import attach, bind, load_adapter, load_model
+
+model, params = load_model({base!r}, task={task!r}{labels})
+adapter = load_adapter('FOLDER')
+method, frozen, trainable = attach(adapter, model, params)
+apply = bind(model.apply, method)  # apply(frozen, trainable, input_ids)
+```""",
+  'peft': """\
+```python
+from peft import PeftModel
+from transformers import {auto}
+
+model = {auto}.from_pretrained({base!r}{labels})
+model = PeftModel.from_pretrained(model, 'FOLDER')
+```""",
+  'loralib': """\
+A state dict of loralib's layers, which stores no scale: load the base first, then this with
+`strict=False`. In lora_jax, with the scale said:
+
+    python -m experiments.export --adapter=FILE --base={base} --alpha={alpha} \\
+        --format=adapter --out=DIR""",
+  'merged': """\
+```python
+from transformers import {auto}
+
+model = {auto}.from_pretrained('FOLDER')
+```""",
+}
+
+
+def card(
+  result: Mapping[str, Any],
+  *,
+  task: str,
+  num_labels: int,
+  name: str,
+  format: str = 'adapter',
+  which: str = 'best',
+  base: str = '',
+) -> str:
+  """The text of README.md: YAML front matter, what the run was, how to load it.
+
+  Every number in it is in `result`.
+
+  Args:
+    result: contents of the run's `result.json`.
+    task, num_labels: as an `Adapter` has them.
+    name: of the model, as the hub's results table calls it.
+    format: `adapter`, `peft`, `loralib` or `merged`: what lies beside the card.
+    which: the checkpoint that was exported, `best` or `last`.
+    base: the base's name on the hub, where it is not a preset.
+  """
+  base = base or hub_name(result['model'])
+  where = base if '/' in base else f'PATH/TO/{base}'
+  rows = _rows(result, base, which)
+  config = result['config']
+  labels = '' if task == 'lm' else f', num_labels={num_labels}'
+  kind = 'CausalLM' if task == 'lm' else 'SequenceClassification'
+  how = LOAD[format].format(
+    base=where, task=task, labels=labels, auto=f'AutoModelFor{kind}',
+    alpha=config['method'].get('alpha'),
+  )  # fmt: skip
+  if result['model'] == 'fresh' and format != 'merged':
+    how = FRESH
+  table = '\n'.join(f'| {name} | {_text(value)} |' for name, value in rows if value not in ('', {}))
+  return f"""---
+{_front_matter(result, task, name, format, which, base)}
+---
+
+# {name}
+
+`{base}` adapted to {result['task']} by {result['method']} with lora_jax
+([LoRA](https://arxiv.org/abs/2106.09685) in JAX and Flax).
+
+| | |
+|---|---|
+{table}
+
+One run. `best` is the epoch with the best {result['metric']}, chosen on the split that it is
+reported on, as the paper does; `last` is the last one. This is the {which} checkpoint.
+
+## How to load it
+
+{how}
+"""
+
+
+def hub_name(model: str) -> str:
+  """A model's name for others to read: a preset's repository, or the last part of a folder."""
+  if model in presets.PRESETS:
+    return presets.PRESETS[model].repository
+  return Path(model).name
+
+
+def _rows(result: Mapping[str, Any], base: str, which: str) -> Iterable[tuple[str, Any]]:
+  config, counts, metric = result['config'], result['parameters'], result['metric']
+  method = {key: value for key, value in config['method'].items() if value not in ((), [], '')}
+  at = lambda record: f'{_text(record[metric])} (step {record["step"]})'
+  split = metric.partition('/')[0]
+  others = {
+    key: value
+    for key, value in result[which].items()
+    if key.startswith(f'{split}/') and key != metric
+  }
+  yield 'base model', base
+  yield 'method', {method.pop('name'): '', **method}
+  yield 'task', result['task']
+  yield f'{metric}, best', at(result['best'])
+  yield f'{metric}, last', at(result['last'])
+  yield f'others, {which}', others
+  if generated := result.get('generated'):
+    yield f'texts of {generated["split"]}, best checkpoint', generated['scores']
+    yield 'decoding', generated['decode']
+  yield 'seed', result['seed']
+  yield 'trained parameters', counts['trainable']
+  yield 'of them without the head', counts['trainable_without_head']
+  yield 'frozen parameters', counts['frozen']
+  yield 'settings', {'preset': result['preset'], **config['optim'], **config['train']}
+  yield 'longest example', f'{config["data"]["max_length"]} tokens'
+  yield 'hardware', f'{result["device"]}; host {result["cpu"]}'
+  yield 'seconds', result['seconds']
+  yield 'versions', result['versions']
+  yield 'commit', result['commit']
+
+
+def _front_matter(
+  result: Mapping[str, Any], task: str, name: str, format: str, which: str, base: str
+) -> str:
+  import huggingface_hub  # It writes and checks its own YAML.
+
+  dataset, part = DATASETS.get(result['task'], (None, None))
+  texts = result.get('generated', {}) if which == 'best' else {}
+  split = result['metric'].partition('/')[0]
+  found = [
+    (split, key.partition('/')[2], value)
+    for key, value in result[which].items()
+    if key.startswith(f'{split}/') and not key.endswith('/constant')
+  ]
+  found += [(texts['split'], key, value) for key, value in texts.get('scores', {}).items()]
+  pipeline = PIPELINES.get(task, 'text-classification')
+  data = huggingface_hub.ModelCardData(
+    base_model=base if '/' in base else None,
+    library_name={'peft': 'peft', 'merged': 'transformers'}.get(format, 'lora_jax'),
+    pipeline_tag=pipeline,
+    tags=['lora_jax', *re.split(r'\+', result['method'])],
+    datasets=[dataset] if dataset else None,
+    metrics=list(dict.fromkeys(METRICS.get(key, key) for _, key, _ in found)),
+    model_name=name,
+    eval_results=[
+      huggingface_hub.EvalResult(
+        task_type=pipeline,
+        dataset_type=dataset or result['task'],
+        dataset_name=result['task'],
+        dataset_config=part,
+        dataset_split=split,
+        metric_type=METRICS.get(key, key),
+        metric_name=key,
+        metric_value=value,
+      )
+      for split, key, value in found
+    ],
+  )
+  return data.to_yaml()
+
+
+def _text(value: Any) -> str:
+  """A value in a cell of a table; floats to four significant digits."""
+  if isinstance(value, Mapping):
+    return ', '.join(f'{key} {_text(item)}'.strip() for key, item in value.items())
+  if isinstance(value, list | tuple):
+    return ' '.join(map(_text, value))
+  return f'{value:.4g}' if isinstance(value, float) else str(value).replace('|', '\\|')

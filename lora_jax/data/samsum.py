@@ -1,0 +1,68 @@
+"""SAMSum (Gliwa et al., 2019): a chat in, its summary out (paper, section 5.5 and appendix C).
+
+A context is the utterances, one to a line, and a blank line, as appendix C has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lora_jax.data import data_to_text, sources
+from lora_jax.data.data_to_text import Example
+from lora_jax.data.dataset import Task
+from lora_jax.data.tokenizers import Tokenizer
+
+SPLITS = {'train': 'train.json', 'dev': 'val.json', 'test': 'test.json'}
+
+
+def load(
+  tokenizer: Tokenizer,
+  source: str,
+  data_dir: str,
+  max_length: int,
+  limit: int = 0,
+  seed: int = 0,
+  evals: Sequence[str] = (),
+) -> Task:
+  """SAMSum as a language model's task; see `load_task`."""
+  return data_to_text.task(
+    'samsum',
+    read('train', source, data_dir),
+    {split: read(split, source, data_dir) for split in evals or ('dev',)},
+    tokenizer,
+    scoring='samsum',
+    max_length=max_length,
+    limit=limit,
+    seed=seed,
+  )
+
+
+def read(split: str, source: str, data_dir: str) -> list[Example]:
+  """Rows of a split, in the order of its file.
+
+  Raises:
+    ValueError: for an unknown split, or chats that are not as expected, naming file and chat.
+    FileNotFoundError: if the file is not there, naming the places looked at.
+  """
+  sources.check_files('samsum', source, 'what its corpus.7z unpacks to')
+  sources.check_split('samsum', split, SPLITS)
+  file = sources.find_text(data_dir, ('samsum.zip', 'corpus.zip'), SPLITS[split])
+  chats = sources.expect(sources.read_json(file), list, file.name)
+  rows = [_row(chat, f'{file.name}, chat {i + 1}') for i, chat in enumerate(chats)]
+  rows = [row for row in rows if row is not None]
+  if not rows:
+    raise ValueError(f'{file.name}: expected chats, found none in {len(chats)}')
+  return rows
+
+
+def _row(chat: Any, where: str) -> Example | None:
+  """The chat as a row; None for one without utterances (the training file has one)."""
+  lines = sources.get(chat, 'dialogue', str, where).splitlines()
+  summary = ' '.join(sources.get(chat, 'summary', str, where).split())
+  utterances = [' '.join(line.split()) for line in lines if line.strip()]
+  if not utterances:
+    return None
+  if not summary:
+    raise ValueError(f'{where}: expected a summary, found none')
+  return Example('\n'.join(utterances) + '\n\n', summary)

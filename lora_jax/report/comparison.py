@@ -1,0 +1,174 @@
+"""Methods side by side on the tasks of GLUE, in the form of table 2 of the paper."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from lora_jax.report import tables
+
+HEADER = """Best epoch, times 100, mean ± sample standard deviation over the seeds. All runs of a
+column differ in nothing but method, rate and seed. A method's rate is the best on the one task
+where several were tried, on the seeds that all of them had. The average is of the tasks, where a
+method has them all; seconds are those of training, without compiling and evaluation, by task, on a
+machine that may have had other work.
+"""
+Run = Mapping[str, Any]
+METHODS = (
+  'full', 'bitfit', 'top_layers', 'adapter_h', 'adapter_l', 'adapter_p', 'adapter_d',
+  'prefix_embed', 'prefix_layer', 'lora',
+)  # fmt: skip
+SIZES = ('bottleneck', 'drop', 'layers', 'prefix', 'infix', 'rank')
+# Where a run was made, what it is of, and what is compared.
+APART = ('seed', 'data.dir', 'data.tokenizer', 'model.name', 'task', 'optim.lr', 'init_adapter')
+
+
+def sections(runs: Sequence[Run]) -> Iterator[tuple[str, list[dict[str, str]], list[dict]]]:
+  """Title, table and table of rates of each model and preset that has more than one method."""
+  groups: dict[tuple[str, str], list[Run]] = {}
+  for run in runs:
+    if run['experiment'] == 'glue':
+      groups.setdefault((run['model'], run['preset']), []).append(run)
+  for (model, preset), group in groups.items():
+    if len({run['method'] for run in group}) > 1:
+      title = f'{model}, preset {preset}, {", ".join(sorted({_machine(run) for run in group}))}'
+      yield title, rows(group), rates(group)
+
+
+def rows(runs: Sequence[Run]) -> list[dict[str, str]]:
+  """A row for each method, a column for each task."""
+  columns = _columns(runs)
+  found = []
+  for own in _by_method(runs):
+    lr = chosen(own)
+    cells = {
+      title: [run for run in own if _rate(run) == lr and _column(run) == column]
+      for column, title in columns.items()
+    }
+    scores = {title: [_score(run) for run in cell] for title, cell in cells.items()}
+    means = [statistics.fmean(values) for values in scores.values() if values]
+    seconds = [
+      f'{statistics.fmean(run["seconds"]["training"] for run in cell):.0f}' if cell else '-'
+      for cell in cells.values()
+    ]
+    found.append(
+      {
+        'method': _label(own[0]),
+        'trained (without head)': f'{own[0]["parameters"]["trainable_without_head"]:,}',
+        'lr': f'{lr:g}',
+        **{title: tables.spread(values, 1) if values else '-' for title, values in scores.items()},
+        'average': f'{statistics.fmean(means):.1f}' if len(means) == len(columns) else '-',
+        'seeds': ', '.join(
+          str(seed) for seed in sorted({r['seed'] for c in cells.values() for r in c})
+        ),
+        'training seconds': ' / '.join(seconds),
+      }
+    )
+  return found
+
+
+def rates(runs: Sequence[Run]) -> list[dict[str, str]]:
+  """A row for each method of which several rates were tried: on which task, and their scores."""
+  columns = _columns(runs)
+  found = []
+  for own in _by_method(runs):
+    column, scores, seeds = _tried(own)
+    if len(scores) > 1:
+      lr = chosen(own)
+      found.append(
+        {
+          'method': _label(own[0]),
+          'task': columns[column],
+          'seeds': ', '.join(map(str, seeds)),
+          'rates': ', '.join(f'{rate:g}: {score:.1f}' for rate, score in sorted(scores.items())),
+          'chosen': f'{lr:g}',
+        }
+      )
+  return found
+
+
+def chosen(own: Sequence[Run]) -> float:
+  """The rate of a method: the best on the task where most were tried; else that of most tasks."""
+  _, scores, _ = _tried(own)
+  if len(scores) > 1:
+    return max(scores, key=scores.get)
+  tasks: dict[float, set[str]] = {}
+  for run in own:
+    tasks.setdefault(_rate(run), set()).add(_column(run))
+  return max(tasks, key=lambda rate: len(tasks[rate]))
+
+
+def _tried(own: Sequence[Run]) -> tuple[str, dict[float, float], list[int]]:
+  """The column with the most rates of a method, the mean score of each, and the seeds compared."""
+  by_column: dict[str, dict[float, dict[int, float]]] = {}
+  for run in own:
+    seeds = by_column.setdefault(_column(run), {}).setdefault(_rate(run), {})
+    seeds[run['seed']] = _score(run)
+  column = max(by_column, key=lambda name: len(by_column[name]))
+  shared = set.intersection(*({*seeds} for seeds in by_column[column].values()))
+  scores = {
+    rate: statistics.fmean(seeds[seed] for seed in shared or seeds)
+    for rate, seeds in by_column[column].items()
+  }
+  return column, scores, sorted(shared)
+
+
+def _by_method(runs: Sequence[Run]) -> list[list[Run]]:
+  """Runs in groups of equal method sections, in the paper's order."""
+  groups: dict[str, list[Run]] = {}
+  for run in runs:
+    groups.setdefault(json.dumps(run['config']['method'], sort_keys=True), []).append(run)
+  order = lambda group: METHODS.index(name) if (name := group[0]['method']) in METHODS else 99
+  return sorted(groups.values(), key=order)
+
+
+def _columns(runs: Sequence[Run]) -> dict[str, str]:
+  """Titles of the columns: the task and its metric, and what tells two of one task apart."""
+  first = {}
+  for run in sorted(runs, key=lambda run: run['task']):
+    first.setdefault(_column(run), run)
+  titles = {}
+  for column, run in first.items():
+    same = [_fields(other) for other in first.values() if other['task'] == run['task']]
+    ours = _fields(run)
+    differing = [
+      f'{name}={value}'
+      for name, value in ours.items()
+      if any(other.get(name) != value for other in same)
+    ]
+    titles[column] = ', '.join([f'{run["task"]} {run["metric"].partition("/")[2]}', *differing])
+  return titles
+
+
+def _column(run: Run) -> str:
+  return json.dumps([run['task'], run['metric'], _fields(run)], sort_keys=True)
+
+
+def _fields(run: Run) -> dict[str, Any]:
+  """What must not differ within a column."""
+  return {
+    name: value
+    for name, value in tables.leaves(run['config']).items()
+    if name not in APART and not name.startswith('method.')
+  }
+
+
+def _label(run: Run) -> str:
+  """`adapter_h (bottleneck 8)`."""
+  section = run['config']['method']
+  sizes = [f'{name} {section[name]}' for name in SIZES if section.get(name)]
+  return tables.method(run) + (f' ({", ".join(sizes)})' if sizes else '')
+
+
+def _machine(run: Run) -> str:
+  return f'{run["device"]} ({run["cpu"]})'
+
+
+def _rate(run: Run) -> float:
+  return run['config']['optim']['lr']
+
+
+def _score(run: Run) -> float:
+  return 100 * run['best'][run['metric']]

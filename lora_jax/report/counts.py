@@ -1,0 +1,59 @@
+"""The page of parameter counts: what the paper prints against what its settings train."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
+from typing import Any
+
+HEADER = """# Parameter counts
+
+Made by `python -m experiments.counts` and `python -m experiments.report`; do not edit. What each
+row of tables 2, 3 and 15 trains, the task head left out, counted at full size by the shapes of the
+model's parameters. *: quoted by the paper from earlier work. Sizes that the paper does not give are
+those whose count is nearest to the print. A print agrees if it is the count, rounded or cut to its
+digits; else the difference is print less count.
+"""
+
+
+def rows(counted: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+  """A row of the page for each of the JSON's `counts`."""
+  found = []
+  for row in counted:
+    same = agrees(row['printed'], row['computed'])
+    found.append(
+      {
+        'table': row['table'],
+        'model': row['model'],
+        'method': row['method'] + ('*' if row['quoted'] else ''),
+        'options': ', '.join(f'{name} {_plain(value)}' for name, value in row['options'].items()),
+        'printed': row['printed'],
+        'computed': f'{row["computed"]:,}',
+        'difference': 'agrees' if same else f'{difference(row["printed"], row["computed"]):+,}',
+        'note': '' if same else row['note'],
+      }
+    )
+  return found
+
+
+def agrees(printed: str, computed: int) -> bool:
+  """Whether `4.7M` is a count, rounded or cut to as many digits."""
+  value = _millions(printed)
+  exact = Decimal(computed) / 1_000_000
+  return value in (exact.quantize(value, way) for way in (ROUND_HALF_UP, ROUND_DOWN))
+
+
+def difference(printed: str, computed: int) -> int:
+  """What is printed less what is computed, in parameters."""
+  return int(_millions(printed) * 1_000_000) - computed
+
+
+def _millions(printed: str) -> Decimal:
+  if not printed.endswith('M'):
+    raise ValueError(f'expected millions, as 4.7M, found {printed!r}')
+  return Decimal(printed.removesuffix('M').replace(',', ''))
+
+
+def _plain(value: Any) -> str:
+  patterns = value if isinstance(value, list | tuple) else [value]
+  return ' '.join(str(item).rpartition('/')[2].strip('()').replace('|', ' ') for item in patterns)

@@ -1,0 +1,176 @@
+"""What an adapter is in a bank: a value for each of its arrays, padded to the largest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lora_jax import tree
+from lora_jax.checkpoints import layers
+from lora_jax.checkpoints.adapter import Adapter
+from lora_jax.methods.lora import QUERY_VALUE, scale
+
+FACTORS = ('lora_a', 'lora_b')
+
+
+class Needs(NamedTuple):
+  """What a bank has to have for some adapters; `Bank` says what each is."""
+
+  rank: int
+  targets: tuple[str, ...]
+  train: tuple[str, ...]
+  num_labels: int
+
+
+def needs(adapters: Mapping[str, Adapter], scanned: bool) -> Needs:
+  """The least that holds all of them, on a base of looped or scanned layers."""
+  targets, train, rank = set(), set(), 1
+  for name, adapter in adapters.items():
+    check_method(name, adapter)
+    for path, leaf in tree.flatten(layers.unstack(adapter.trainable)).items():
+      path = re.sub(r'(^|/)layers_\d+/', r'\1layers/', path) if scanned else path
+      module, _, kind = path.rpartition('/')
+      if kind in FACTORS:
+        targets.add(re.escape(module))
+        rank = max(rank, np.shape(leaf)[-1] if kind == 'lora_a' else 1)
+      else:
+        train.add(re.escape(path))
+  labels = max((adapter.num_labels for adapter in adapters.values()), default=0)
+  return Needs(rank, tuple(sorted(targets)), tuple(sorted(train)), labels)
+
+
+def check_method(name: str, adapter: Adapter) -> None:
+  """Raises a ValueError if an adapter is not of LoRA."""
+  method = adapter.method.get('name')
+  if method != 'lora':
+    raise ValueError(
+      f'adapter {name!r} was trained by {method!r}: a bank holds the factors of lora alone, which '
+      'have the same places and shapes in all adapters'
+    )
+
+
+def values(
+  name: str, adapter: Adapter, base: Mapping[str, np.ndarray], rank: int, num_labels: int | None
+) -> dict[str, np.ndarray]:
+  """The arrays of an adapter, its scale folded into `lora_b`, in the bank's shapes.
+
+  Args:
+    name: for errors.
+    adapter: what is put in.
+    base: the bank's arrays for no adapter: these are the values where an adapter has none.
+    rank, num_labels: the bank's.
+
+  Raises:
+    ValueError: as `Bank.add` says, of all leaves that do not fit in one message.
+  """
+  check_method(name, adapter)
+  if num_labels and not 1 <= adapter.num_labels <= num_labels:
+    raise ValueError(
+      f'adapter {name!r} has {adapter.num_labels} labels, the bank room for 1 to {num_labels} (its '
+      'num_labels)'
+    )
+  options = layers.looped_patterns(adapter.method)
+  given = tree.flatten(layers.unstack(adapter.trainable))
+  places = _places(base)
+  problems = [f'{path}: missing' for path in _expected(options, places) if path not in given]
+  found = {path: value.copy() for path, value in base.items()}
+  for path, value in given.items():
+    if path not in places:
+      problems.append(f"{path}: the bank's targets and train leave no place for it")
+      continue
+    place, index = places[path]
+    slot = found[place][... if index is None else index]
+    value, sizes = np.asarray(value, np.float32), (adapter.num_labels, num_labels)
+    module, _, kind = path.rpartition('/')
+    if kind in FACTORS:
+      own = np.shape(given.get(f'{module}/lora_a'.lstrip('/'), value))[-1]
+      sizes = own, rank
+      if kind == 'lora_b':
+        factor = scale(options['alpha'], module, own, options.get('rslora', False))
+        value = value * np.float32(factor)
+    inside = _inside(value.shape, slot.shape, *sizes)
+    if inside is None:
+      most = f' of rank up to {rank}' if kind in FACTORS else ''
+      problems.append(f'{path}: {value.shape}, the bank has {slot.shape}{most}')
+    elif not np.isfinite(value).all():
+      problems.append(f'{path}: not finite')
+    else:
+      slot[...] = 0
+      slot[inside] = value
+  if problems:
+    raise ValueError(f'adapter {name!r} does not fit the bank:\n  ' + '\n  '.join(problems))
+  return found
+
+
+def widened(
+  model: nn.Module,
+  params: tree.Params,
+  num_labels: int | None,
+  inputs: Sequence[Any],
+  static: Mapping[str, Any],
+) -> tuple[nn.Module, dict[str, Any]]:
+  """The model with `num_labels` outputs; those that the base lacks are zero."""
+  has = getattr(model, 'num_labels', None)
+  if num_labels in (None, has):
+    return model, params
+  if has is None or num_labels < has:
+    raise ValueError(f'num_labels={num_labels}: the base has {has or "no"} labels')
+  model = model.clone(num_labels=num_labels)
+  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), *_zeros(inputs), **static))
+  leaves = tree.flatten(params)
+  for path, shape in tree.flatten(nn.unbox(shapes['params'])).items():
+    if path in leaves and leaves[path].shape != shape.shape:
+      wide = np.zeros(shape.shape, leaves[path].dtype)
+      inside = _inside(leaves[path].shape, shape.shape, has, num_labels)
+      if inside is None:
+        raise ValueError(f'{path}: {leaves[path].shape}, the model with more labels {shape.shape}')
+      wide[inside] = leaves[path]
+      leaves[path] = wide
+  return model, tree.unflatten(leaves)
+
+
+def _zeros(inputs: Sequence[Any]) -> Any:
+  return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tuple(inputs))
+
+
+def _expected(
+  options: Mapping[str, Any], places: Mapping[str, tuple[str, int | None]]
+) -> Iterator[str]:
+  """The places that an adapter of these options fills."""
+  for path in places:
+    module, _, kind = path.rpartition('/')
+    name, patterns = path, options.get('train', ())
+    if kind in FACTORS:
+      name, patterns = module, options.get('targets', QUERY_VALUE)
+    if any(re.fullmatch(pattern, name) for pattern in tree.as_patterns(patterns)):
+      yield path
+
+
+def _places(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[str, int | None]]:
+  """Where each leaf of a looped adapter goes: an array, and an index where layers are stacked."""
+  places: dict[str, tuple[str, int | None]] = {}
+  for path, array in arrays.items():
+    if not layers.is_scanned({path: array}):
+      places[path] = path, None
+      continue
+    looped = tree.paths(layers.unstack(tree.unflatten({path: array})))
+    places |= {name: (path, i) for i, name in enumerate(looped)}
+  return places
+
+
+def _inside(
+  shape: Sequence[int], room: Sequence[int], size: int, largest: int
+) -> tuple[slice, ...] | None:
+  """The part of an array that a smaller one fills: at most one axis is `size`, not `largest`."""
+  if len(shape) != len(room):
+    return None
+  shorter = [pair for pair in zip(shape, room) if pair[0] != pair[1]]
+  if shorter and (len(shorter) > 1 or shorter[0] != (size, largest) or size > largest):
+    return None
+  return tuple(slice(0, n) for n in shape)

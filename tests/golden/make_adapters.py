@@ -1,0 +1,183 @@
+"""Makes adapters/: adapters of the toys in models/, by PEFT and by loralib, with their logits.
+
+  python tests/golden/make_adapters.py                  # In an environment with torch,
+  python tests/golden/make_adapters.py check FOLDER     # transformers, peft and loralib.
+
+The second form reads what tests/golden/make_exports.py wrote to FOLDER by lora_jax: it prints the
+largest difference between our logits and those that transformers, PEFT and torch.load have of it.
+Inputs are those of models/*/expected.npz. Factors and heads are random, none is zero.
+"""
+
+import importlib.metadata
+import json
+import pathlib
+import shutil
+import sys
+
+import loralib
+import numpy as np
+import peft
+import torch
+import transformers
+
+HERE = pathlib.Path(__file__).parent
+MODELS, FOLDER = HERE / 'models', HERE / 'adapters'
+PACKAGES = ('torch', 'transformers', 'peft', 'loralib')
+FIRST = 'bert.encoder.layer.1.attention.self.query'
+PEFT = {  # Name, and the base in models/ before a dot: fields of PEFT's config.
+  'bert.patterns': dict(
+    r=4, lora_alpha=6, target_modules=['query', 'value', 'word_embeddings'], task_type='SEQ_CLS',
+    rank_pattern={FIRST: 2, 'value': 3}, alpha_pattern={'layer.0.attention.self.value': 5},
+  ),
+  'bert.biases': dict(
+    r=2, lora_alpha=3, target_modules=['output.dense'], task_type='SEQ_CLS', bias='all',
+    modules_to_save=['pooler'], layers_to_transform=[1],
+  ),
+  'roberta.rslora': dict(
+    r=3, lora_alpha=5, target_modules=['query', 'intermediate.dense'], use_rslora=True,
+    task_type='SEQ_CLS', bias='lora_only',
+  ),
+  'deberta-v2.pooler': dict(
+    r=4, lora_alpha=8, target_modules=['query_proj', 'value_proj'], modules_to_save=['pooler'],
+    task_type='SEQ_CLS',
+  ),
+  'gpt2.fused': dict(
+    r=4, lora_alpha=8, target_modules=['c_attn', 'mlp.c_proj', 'wpe'], task_type='CAUSAL_LM',
+  ),
+  'gpt2.biases': dict(r=2, lora_alpha=4, target_modules=['c_attn'], bias='lora_only'),
+}  # fmt: skip
+
+
+def load(case):
+  """The toy model of a case; the name of its base goes into PEFT's config."""
+  name = case.split('.')[0]
+  kind = transformers.AutoModelForSequenceClassification
+  kind = transformers.AutoModelForCausalLM if name == 'gpt2' else kind
+  return kind.from_pretrained(MODELS / name).eval(), name
+
+
+def logits(model, name):
+  case = np.load(MODELS / name / 'expected.npz')
+  inputs = {'input_ids': case['input_ids'], 'attention_mask': case['mask']}
+  if 'token_type_ids' in case:
+    inputs['token_type_ids'] = case['token_type_ids']
+  inputs = {key: torch.tensor(x.astype(np.int64)) for key, x in inputs.items()}
+  with torch.no_grad():
+    return model.eval()(**inputs).logits.numpy()
+
+
+def randomise(model, seed):
+  generator = torch.Generator().manual_seed(seed)
+  with torch.no_grad():
+    for parameter in model.parameters():
+      if parameter.requires_grad:
+        parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+
+
+def made_by_peft(case, fields, seed):
+  model, name = load(case)
+  model = peft.get_peft_model(model, peft.LoraConfig(**fields))
+  randomise(model, seed)
+  model.peft_config['default'].base_model_name_or_path = f'toys/{name}'
+  folder = FOLDER / f'peft.{case}'
+  model.save_pretrained(folder)
+  (folder / 'README.md').unlink()
+  for path in folder.iterdir():
+    path.chmod(0o644)
+  np.savez_compressed(folder / 'expected.npz', logits=logits(model, name))
+
+
+def replaced(layer, new):
+  """A layer of loralib's with the weights of another."""
+  new.weight.data, new.bias.data = layer.weight.data, layer.bias.data
+  return new
+
+
+def roberta_by_loralib():
+  model, name = load('roberta')
+  for layer in model.roberta.encoder.layer:
+    attention = layer.attention.self
+    for part in ('query', 'value'):
+      new = loralib.Linear(24, 24, r=4, lora_alpha=6, merge_weights=False)
+      setattr(attention, part, replaced(getattr(attention, part), new))
+  loralib.mark_only_lora_as_trainable(model)
+  model.classifier.requires_grad_(True)
+  randomise(model, 21)
+  head = {key: x for key, x in model.state_dict().items() if key.startswith('classifier')}
+  save(f'loralib.{name}', {**loralib.lora_state_dict(model), **head}, logits(model, name))
+
+
+def gpt2_by_loralib():
+  model, name = load('gpt2')
+  for block in model.transformer.h:
+    new = loralib.MergedLinear(
+      24, 72, r=2, lora_alpha=16, enable_lora=[True, False, True], fan_in_fan_out=True,
+      merge_weights=False,
+    )  # fmt: skip
+    block.attn.c_attn = replaced(block.attn.c_attn, new)
+  loralib.mark_only_lora_as_trainable(model)
+  randomise(model, 22)
+  state = loralib.lora_state_dict(model)
+  expected = logits(model, name)
+  wrapped = {f'module.{key}': x for key, x in state.items()}
+  save(f'loralib.{name}', {'model_state_dict': wrapped}, expected)
+  # As the authors' snapshot of September 2021 names the same.
+  snapshot = {}
+  for key, x in wrapped.items():
+    root, factor = key.split('.c_attn.lora_')
+    for part, half in zip('qv', x.chunk(2)):
+      snapshot[f'{root}.{part}_proj_adapter{1 if factor == "A" else 2}.weight'] = half.clone()
+  save(f'loralib.{name}.snapshot', snapshot, expected)
+
+
+def save(name, held, expected):
+  (FOLDER / name).mkdir()
+  torch.save(held, FOLDER / name / 'adapter.bin')
+  np.savez_compressed(FOLDER / name / 'expected.npz', logits=expected)
+
+
+def check(folder):
+  """Prints how far what lora_jax exported is from what is computed with it here."""
+  for path in sorted(folder.iterdir()):
+    ours = np.load(path / 'ours.npz')['logits']
+    case = path.name.split('.', 1)[1]
+    model, name = load(case)
+    if path.name.startswith('merged'):
+      model = type(model).from_pretrained(path)
+    elif path.name.startswith('peft'):
+      model = peft.PeftModel.from_pretrained(model, path)
+      missing = peft.set_peft_model_state_dict(
+        model, peft.utils.load_peft_weights(str(path), device='cpu')
+      ).unexpected_keys
+      assert not missing, missing
+    else:
+      held = torch.load(path / 'adapter.bin', weights_only=True)
+      theirs = torch.load(FOLDER / path.name / 'adapter.bin', weights_only=True)
+      held, theirs = (x.get('model_state_dict', x) for x in (held, theirs))
+      if 'snapshot' not in case:
+        assert held.keys() == theirs.keys() and all(torch.equal(held[k], theirs[k]) for k in held)
+      print(f'{path.name}: {len(held)} tensors, equal')
+      continue
+    mask = np.load(MODELS / name / 'expected.npz')['mask'] == 1
+    found = logits(model, name)
+    found, ours = (x[mask] if name == 'gpt2' else x for x in (found, ours))
+    print(f'{path.name}: {np.abs(found - ours).max():.2e} of {np.abs(ours).max():.2f}')
+
+
+def main():
+  if sys.argv[1:2] == ['check']:
+    return check(pathlib.Path(sys.argv[2]))
+  shutil.rmtree(FOLDER, ignore_errors=True)
+  FOLDER.mkdir()
+  torch.manual_seed(0)
+  for seed, (case, fields) in enumerate(PEFT.items()):
+    made_by_peft(case, fields, seed)
+  roberta_by_loralib()
+  gpt2_by_loralib()
+  versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+  (FOLDER / 'versions.json').write_text(json.dumps(versions, indent=2) + '\n')
+  return None
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,48 @@
+"""Writes adapters and merged models by lora_jax, with their logits, for `make_adapters.py check`.
+
+python -m tests.golden.make_exports FOLDER
+"""
+
+import pathlib
+import shutil
+import sys
+
+import numpy as np
+
+from lora_jax import tree
+from lora_jax.checkpoints import huggingface, loralib, peft
+from tests.checkpoints import adapters
+
+
+def main():
+  folder = pathlib.Path(sys.argv[1])
+  cases = {f'peft.{case}': adapters.export_of(case) for case in adapters.EXPORTS}
+  for path in sorted(adapters.ADAPTERS.glob('peft.*')):
+    cases[f'{path.name}.again'] = peft.read(path, adapters.config_of(adapters.base_of(path.name)))
+  for case, adapter in cases.items():
+    peft.write(adapter, folder / case)
+    np.savez(folder / case / 'ours.npz', logits=whole(adapter))
+  for case in ('loralib.roberta', 'loralib.gpt2'):
+    config = adapters.config_of(adapters.base_of(case))
+    adapter = loralib.read(adapters.ADAPTERS / case / 'adapter.bin', config, alpha=1.0)
+    (folder / case).mkdir(exist_ok=True)
+    loralib.write(adapter, folder / case / 'adapter.bin')
+    np.savez(folder / case / 'ours.npz', logits=0.0)
+  for case in ('bert.patterns', 'roberta.adapted', 'deberta-v2.plain', 'gpt2.qv'):
+    adapter = adapters.export_of(case)
+    model, method, frozen = adapters.parts_of(adapter)
+    path = folder / f'merged.{case}'
+    shutil.rmtree(path, ignore_errors=True)
+    huggingface.save_model(path, model, method.merge(frozen, adapter.trainable))
+    np.savez(path / 'ours.npz', logits=whole(adapter))
+  print(f'{tree.count(adapter.trainable)} parameters in the last; {len(cases)} PEFT folders')
+
+
+def whole(adapter):
+  """Logits at all positions."""
+  inputs, _ = adapters.inputs_of(adapter.config.family)
+  return adapters.computed(*adapters.parts_of(adapter), adapter.trainable, inputs)
+
+
+if __name__ == '__main__':
+  main()

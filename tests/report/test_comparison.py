@@ -1,0 +1,101 @@
+"""Methods side by side: the rate is chosen on one task, the rest is what the runs say."""
+
+from lora_jax.report import comparison, results
+
+NAMES = {'cola': 'matthews', 'stsb': 'pearson'}
+
+
+def run(method, task, lr, seed, score, **config):
+  metric = f'dev/{NAMES[task]}'
+  section = {'name': method, **({} if method == 'full' else {'bottleneck': 8})}
+  return {
+    'experiment': 'glue', 'task': task, 'model': 'mini', 'method': method, 'preset': 'compare',
+    'metric': metric, 'device': '1 x cpu', 'cpu': '2 x x86_64', 'seed': seed,
+    'best': {metric: score}, 'last': {metric: score}, 'history': [],
+    'parameters': {'trainable': 3000, 'trainable_without_head': 1000},
+    'seconds': {'training': 60.0 + seed, 'compiling': 30.0, 'evaluation': 30.0},
+    'tokens_per_second': 1.0, 'padding': 0.0, 'commit': 'a' * 40,
+    'config': {
+      'seed': seed, 'task': task, 'method': section, 'optim': {'lr': lr}, 'data': {'dir': method},
+      **config,
+    },
+  }  # fmt: skip
+
+
+# Of the adapter three rates were tried on one seed, and the best of them has the others.
+TRIED = [run('adapter_h', 'stsb', lr, 0, score) for lr, score in ((3e-4, 0.80), (1e-3, 0.85))]
+RUNS = [
+  *TRIED,
+  run('adapter_h', 'stsb', 3e-3, 0, 0.84),
+  run('adapter_h', 'stsb', 3e-3, 1, 0.99),  # A seed that the others do not have: not compared.
+  run('adapter_h', 'stsb', 1e-3, 1, 0.83),
+  *(run('adapter_h', 'cola', 1e-3, seed, 0.30 + seed / 100) for seed in (0, 1)),
+  run('full', 'stsb', 6e-5, 0, 0.86),
+]
+
+
+def test_a_row_is_a_method_at_the_rate_that_was_best_on_one_task():
+  full, adapter = comparison.rows(RUNS)
+  assert adapter == {
+    'method': 'adapter_h (bottleneck 8)',
+    'trained (without head)': '1,000',
+    'lr': '0.001',
+    'cola matthews': '30.5 ± 0.7',
+    'stsb pearson': '84.0 ± 1.4',
+    'average': '57.2',
+    'seeds': '0, 1',
+    'training seconds': '60 / 60',
+  }
+  assert (full['method'], full['lr'], full['seeds']) == ('full', '6e-05', '0')
+  assert (full['cola matthews'], full['stsb pearson']) == ('-', '86.0')
+  assert (full['average'], full['training seconds']) == ('-', '- / 60')
+
+
+def test_the_rates_that_were_tried_are_named():
+  (row,) = comparison.rates(RUNS)
+  assert row == {
+    'method': 'adapter_h (bottleneck 8)',
+    'task': 'stsb pearson',
+    'seeds': '0',
+    'rates': '0.0003: 80.0, 0.001: 85.0, 0.003: 84.0',
+    'chosen': '0.001',
+  }
+
+
+def test_runs_of_a_task_that_differ_in_more_are_other_columns():
+  longer = run('lora', 'stsb', 1e-3, 0, 0.9, train={'epochs': 9})
+  short = run('full', 'stsb', 1e-3, 0, 0.8, train={'epochs': 2})
+  full, lora = comparison.rows([longer, short])
+  assert lora['stsb pearson, train.epochs=9'] == '90.0' and lora['average'] == '-'
+  assert full['stsb pearson, train.epochs=2'] == '80.0'
+
+
+def test_the_page_has_them_where_there_are_several_methods():
+  page = results.render({str(i): found for i, found in enumerate(RUNS)})
+  assert '## Methods: mini, preset compare, 1 x cpu (2 x x86_64)' in page
+  assert '### Rates' in page
+  alone = [found for found in RUNS if found['method'] == 'full']
+  assert '## Methods' not in results.render({str(i): found for i, found in enumerate(alone)})
+  text = [found | {'experiment': 'e2e'} for found in RUNS]
+  assert '## Methods' not in results.render({str(i): found for i, found in enumerate(text)})
+
+
+def test_latency_and_counts_are_on_the_pages():
+  row = {'mean': 20.0, 'sd': 1.0, 'slowdown': 5.0}
+  latency = {
+    'experiment': 'latency', 'device': '1 x cpu', 'cpu': '2', 'commit': 'b' * 40, 'trials': 9,
+    'model': 'gpt2-medium', 'layers': 24, 'dtype': 'float32', 'grid': [{}],
+    'settings': [{'batch': 1, 'length': 128, 'adapters': '11M', 'rows': {'adapter_l': row}}],
+  }  # fmt: skip
+  counted = {
+    'table': 'table 2', 'model': 'm', 'method': 'bitfit', 'options': {}, 'quoted': True,
+    'printed': '0.3M', 'computed': 100_000, 'note': 'why',
+  }  # fmt: skip
+  pages = results.pages(
+    {'a/lat.json': latency, 'c.json': {'experiment': 'counts', 'counts': [counted]}}
+  )
+  assert '| adapter_l | 20.0 ± 1.0 (+5.0%) |' in pages['README.md']
+  assert '(runs/a/lat.png)' in pages['README.md']
+  line = '| table 2 | m | bitfit* |  | 0.3M | 100,000 | +200,000 | why |'
+  assert line in pages['counts.md']
+  assert list(results.pages({})) == ['README.md']

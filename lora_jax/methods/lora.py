@@ -152,7 +152,9 @@ def lora(
       a, b = leaves.pop(f'{path}lora_a'), leaves.pop(f'{path}lora_b')
       weight = f'{path}kernel' if f'{path}kernel' in leaves else f'{path}embedding'
       update = lowrank.product(a, b, leaves[weight].shape)
-      update = spec.scale(path.removesuffix('/'), a.shape[-1]) * update
+      own = jnp.asarray(spec.scale(path.removesuffix('/'), a.shape[-1]))
+      scale = leaves.pop(f'{path}lora_scale', own)
+      update = scale.reshape(scale.shape + (1,) * (update.ndim - scale.ndim)) * update
       # Added in float32 and cast once: rounding twice in bfloat16 changes the model's outputs.
       merged = leaves[weight].astype(jnp.float32) + update
       leaves[weight] = merged.astype(leaves[weight].dtype)

@@ -17,7 +17,7 @@ import numpy as np
 from lora_jax.sweep import lanes, step
 from lora_jax.sweep.lane import Run, frozen_of
 from lora_jax.sweep.plan import Lane
-from lora_jax.train import evaluate, feed, generate, job, loop, mesh, optimizer, result, state
+from lora_jax.train import evaluate, feed, generate, job, loop, mesh, result, state
 
 
 def train(chunk: Sequence[Lane], workdir: Path, folder: Path, lost: threading.Event) -> None:
@@ -54,9 +54,7 @@ def train(chunk: Sequence[Lane], workdir: Path, folder: Path, lost: threading.Ev
   held_out = evaluate.layouts(first, devices.size)
   eval_every, save_every = loop.intervals(config, runs[0].training.steps_per_epoch)
   frozen = mesh.place_frozen(first.frozen, devices)
-  numbers = [optimizer.numbers(run.work.config.optim, run.total_steps) for run in runs]
-  numbers = jax.tree.map(lambda *x: np.asarray(x, np.float32), *numbers)
-  every_lane = lanes.PerLane(numbers, lanes.stacked([lanes.scales(work) for work in works]))
+  every_lane = lanes.per_lane(works, [run.total_steps for run in runs])
   now = step.init_state(first, lanes.stacked([run.start for run in runs]), seeds, shared)
   best = jax.tree.map(jnp.array, now.trainable)
   train_step = step.make_train_step(first, shared)

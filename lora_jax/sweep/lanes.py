@@ -51,6 +51,19 @@ def load(configs: Sequence[Any]) -> list[job.Job]:
   return works
 
 
+def per_lane(works: Sequence[job.Job], totals: Sequence[int]) -> PerLane:
+  """The numbers of lanes, given each one's number of updates in all.
+
+  Raises:
+    ValueError: as `optimizer.numbers`.
+  """
+  numbers = [optimizer.numbers(work.config.optim, total) for work, total in zip(works, totals)]
+  return PerLane(
+    jax.tree.map(lambda *x: np.asarray(x, np.float32), *numbers),
+    stacked([scales(work) for work in works]),
+  )
+
+
 def scales(work: job.Job) -> dict[str, Any]:
   """The scales of one lane's factors, {} for a method that has none."""
   if work.method.scales is None:

@@ -138,11 +138,7 @@ def compiled(config, overrides, shared=True):
     now = jax.eval_shape(lambda: state.init_state(works[0].trainable, tx, 0))
     made = single_step.make_train_step(works[0].apply, tx, 'classification')
     return made.lower(now, works[0].frozen, batch).compile(), works
-  numbers = jax.tree.map(
-    lambda *x: np.asarray(x, np.float32),
-    *(optimizer.numbers(work.config.optim, 10) for work in works),
-  )
-  per_lane = lanes.PerLane(numbers, lanes.stacked([lanes.scales(work) for work in works]))
+  per_lane = lanes.per_lane(works, [10] * len(works))
   trainable = lanes.stacked([work.trainable for work in works])
   now = step.init_state(works[0], trainable, [work.config.seed for work in works], shared)
   made = step.make_train_step(works[0], shared)

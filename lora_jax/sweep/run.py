@@ -53,20 +53,20 @@ def train(
   for planned in chunks[index::count] + [c for i, c in enumerate(chunks) if i % count != index]:
     with Claims(workdir / 'claims') as claims:
       ours = [lane for lane in planned if finished(workdir / lane.name) or claims.take(lane.name)]
+      folder = workdir / 'chunks' / plan.identity(ours)
       # Asked again: the owner before us may have finished it until we took it.
       if not all(finished(workdir / lane.name) for lane in ours):
-        train_chunk(ours, workdir, claims)
+        train_chunk(ours, workdir, folder, claims)
+      shutil.rmtree(folder, ignore_errors=True)
   read = (finished(workdir / lane.name) for lane in lanes)
   return {lane.name: found for lane, found in zip(lanes, read) if found}
 
 
-def train_chunk(ours: Sequence[plan.Lane], workdir: Path, claims: Claims) -> None:
+def train_chunk(ours: Sequence[plan.Lane], workdir: Path, folder: Path, claims: Claims) -> None:
   """Trains lanes as one program; one that is left alone goes the way of any single run."""
-  folder = workdir / 'chunks' / plan.identity(ours)
   left = [lane for lane in ours if not finished(workdir / lane.name)]
   if folder.exists() or len(left) > 1:
     chunk.train(ours if folder.exists() else left, workdir, folder, claims.lost)
-    shutil.rmtree(folder, ignore_errors=True)
     return
   run = workdir / left[0].name
   try:

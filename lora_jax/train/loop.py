@@ -194,6 +194,8 @@ def check_workdir(workdir: Path, config: config_dict.ConfigDict) -> None:
     raise ValueError(f'{workdir} holds other files and no config.json: choose an empty --workdir')
   ours = json.loads(config.to_json_best_effort())
   theirs = json.loads(job.read_config(workdir).to_json_best_effort())
+  for fields in (ours, theirs):
+    fields.pop('sweep', None)  # How many runs are trained together changes none of them.
   differing = dict(differences(theirs, ours))
   if differing:
     listed = '\n'.join(f'  {key}: {old} there, {new} here' for key, (old, new) in differing.items())

@@ -22,8 +22,7 @@ ALL = [(glue, f'task={task},preset={preset}') for task in glue.TASKS for preset 
   (webnlg, ''), (webnlg, 'preset=script'), (webnlg, 'tiny=true'), (dart, ''),
   (dart, 'method=full,preset=small'), (dart, 'tiny=true'), (pretrain, ''), (pretrain, 'tiny=true'),
   (gpt3, ''), (gpt3, 'task=samsum,method=full'), (gpt3, 'task=mnli_text,tiny=true'),
-  (demo, ''), (demo, 'model=runs/demo/pretrain,rank=8'),
-  (rank, ''), (rank, 'task=e2e'), (matrices, 'rows=15'), (low_data, 'tiny=true'),
+  (demo, ''), (demo, 'model=runs/demo/pretrain,rank=8'), (rank, 'task=e2e'),
 ]  # fmt: skip
 
 

@@ -8,6 +8,8 @@
            GPT-2's vocabulary, by beam 1, 5 and 10 (nothing ends a text, so all steps are run):
            seconds with and without compiling; bytes of the compiled loop, and how much of them is
            the cache and the logits of the beams
+  sweep    --lanes runs of LoRA (r=8) in one program, on the same batches and on their own, against
+           one run; a ratio below the number of lanes is the gain over one run after the other
   serving  a batch in which 8 adapters are mixed (r=8, query and value, a head each) against one on
            a single adapter, unmerged, and against the base; and the bytes of 1,000 such adapters
 
@@ -37,10 +39,12 @@ from experiments import cli
 from lora_jax import generation, methods, serving, tree
 from lora_jax.checkpoints import adapter, huggingface
 from lora_jax.data import batches, tasks, tokenizers
+from lora_jax.sweep import lanes
+from lora_jax.sweep import step as lane_step
 from lora_jax.train import generate, job, mesh, optimizer, result, state, step, writers
 
 PARTS = flags.DEFINE_list(
-  'parts', ['method', 'dtype', 'layout', 'decode', 'serving'], 'Which measurements.'
+  'parts', ['method', 'dtype', 'layout', 'decode', 'sweep', 'serving'], 'Which measurements.'
 )
 MODEL = flags.DEFINE_string('model', 'roberta-base', 'Shape for method, dtype, serving.')
 ROWS = flags.DEFINE_integer('rows', 16, 'Rows of a batch (method, dtype, serving).')
@@ -51,6 +55,7 @@ TOKENIZER = flags.DEFINE_string('tokenizer', '', 'Folder or archive of a BERT vo
 TASKS = flags.DEFINE_list('tasks', ['rte', 'cola'], 'Tasks (layout).')
 CONTEXTS = flags.DEFINE_integer('contexts', 64, 'Number of prompts (decode).')
 DTYPE = flags.DEFINE_string('dtype', 'float32', 'Compute and base of method, layout, serving.')
+LANES = flags.DEFINE_integer('lanes', 16, 'Runs of one program (sweep).')
 OUT = flags.DEFINE_string('out', '', 'JSON file to write besides.')
 
 SHAPES = {  # Published architectures; a fresh model of that shape.
@@ -89,6 +94,29 @@ class Variant:
     }
 
 
+class Lanes(Variant):
+  """The step of several runs in one program, with the same batch or each with its own."""
+
+  def __init__(self, config: config_dict.ConfigDict, task: tasks.Task, shared: bool):
+    works = [job.build(config, task)] * LANES.value
+    trainable = lanes.stacked([work.trainable for work in works])
+    seeds = list(range(LANES.value))
+    per_lane = lanes.per_lane(works, [1000] * LANES.value)
+    inner = lane_step.make_train_step(works[0], shared)
+    self.frozen, self.trainable = works[0].frozen, works[0].summary.trainable
+    self.state = lane_step.init_state(works[0], trainable, seeds, shared)
+    self.step = jax.jit(
+      lambda state, frozen, batch: inner(state, frozen, per_lane, batch), donate_argnums=0
+    )
+    self._own = lambda x: x if shared else np.repeat(x[:, None], LANES.value, 1)
+
+  def seconds(self, batch: dict[str, np.ndarray]) -> float:
+    return super().seconds({name: self._own(x) for name, x in batch.items()})
+
+  def size(self, batch: dict[str, np.ndarray]) -> dict[str, float]:
+    return super().size({name: self._own(x) for name, x in batch.items()})
+
+
 def configured(shape: str, method: str, dtype: str) -> config_dict.ConfigDict:
   """A fresh encoder of a shape, in the settings that the GLUE runs of small encoders have."""
   with glue.get_config(f'model=fresh,preset=small,method={method}').unlocked() as config:
@@ -117,15 +145,13 @@ def in_turn(variants: dict[str, Callable[[], float]]) -> dict[str, float]:
   return {name: statistics.median(values) for name, values in times.items()}
 
 
-def compare(settings: dict[str, tuple[str, str]]) -> dict[str, dict[str, float]]:
-  """Seconds, FLOPs, bytes of each (method, dtype), and each by the last one's."""
+def compare(made: dict[str, Callable[[tasks.Task], Variant]]) -> dict[str, dict[str, float]]:
+  """Seconds, FLOPs, bytes of the step of each, and each by the last one's."""
   task = random_task(ROWS.value, LENGTH.value)
   (batch,) = batches.Batches(
     task.train, batch_size=ROWS.value, seed=0, layout='pad', max_length=LENGTH.value
   ).epoch(0)
-  variants = {
-    name: Variant(configured(MODEL.value, *setting), task) for name, setting in settings.items()
-  }
+  variants = {name: make(task) for name, make in made.items()}
   timed = {name: functools.partial(variant.seconds, batch) for name, variant in variants.items()}
   seconds = in_turn(timed)
   rows = {
@@ -137,6 +163,16 @@ def compare(settings: dict[str, tuple[str, str]]) -> dict[str, dict[str, float]]
     name: row | {f'{key}_ratio': row[key] / base[key] for key in ('seconds', 'flops', 'peak_bytes')}
     for name, row in rows.items()
   }
+
+
+def one_run(method: str, dtype: str) -> Callable[[tasks.Task], Variant]:
+  """A single run of a method, for `compare`."""
+  return lambda task: Variant(configured(MODEL.value, method, dtype), task)
+
+
+def together(shared: bool) -> Callable[[tasks.Task], Variant]:
+  """Runs of LoRA in one program, for `compare`."""
+  return lambda task: Lanes(configured(MODEL.value, 'lora', DTYPE.value), task, shared)
 
 
 def epochs_of(name: str) -> dict[str, dict[str, float]]:
@@ -291,11 +327,19 @@ def main() -> None:
   shape = f'{MODEL.value} {ROWS.value}x{LENGTH.value}'
   if 'method' in PARTS.value:
     measured[f'method, {shape}'] = compare(
-      {'lora': ('lora', DTYPE.value), 'full': ('full', DTYPE.value)}
+      {'lora': one_run('lora', DTYPE.value), 'full': one_run('full', DTYPE.value)}
     )
   if 'dtype' in PARTS.value:
     measured[f'dtype, {shape}'] = compare(
-      {'bfloat16': ('lora', 'bfloat16'), 'float32': ('lora', 'float32')}
+      {'bfloat16': one_run('lora', 'bfloat16'), 'float32': one_run('lora', 'float32')}
+    )
+  if 'sweep' in PARTS.value:
+    measured[f'sweep of {LANES.value} runs, {shape}'] = compare(
+      {
+        'the same batches': together(shared=True),
+        'own batches': together(shared=False),
+        'one run': one_run('lora', DTYPE.value),
+      }
     )
   if 'layout' in PARTS.value:
     for name in TASKS.value:

@@ -32,6 +32,9 @@ class Method(NamedTuple):
     patterns: what the method was told to adapt and train, for `summarize`.
     virtual: numbers of tokens that the data has to put before and after each input, with ids from
       the vocabulary's size up (`methods/prefix.py`).
+    scales: `scales(model, *inputs, **kwargs)`, or None: the numbers that the interceptor computes
+      from the method's options, as a tree of leaves that it prefers to its own where they are among
+      the parameters. So one program runs adapters that differ in them (`lora_jax/sweep`).
   """
 
   init: Callable[..., tuple[dict[str, Any], dict[str, Any]]]
@@ -39,6 +42,7 @@ class Method(NamedTuple):
   interceptor: Callable[..., Any] | None = None
   patterns: tuple[str, ...] = ()
   virtual: tuple[int, int] = (0, 0)
+  scales: Callable[..., dict[str, Any]] | None = None
 
 
 def bind(apply: Callable[..., Any], method: Method) -> Callable[..., Any]:

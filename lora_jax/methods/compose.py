@@ -43,10 +43,15 @@ def compose(*methods: Method) -> Method:
       params = method.merge(params, {})
     return params
 
+  def scales(model: nn.Module, *inputs: Any, **kwargs: Any) -> dict[str, Any]:
+    found = (method.scales(model, *inputs, **kwargs) for method in methods if method.scales)
+    return tree.join(*found)
+
   return Method(
     init=init,
     merge=merge,
     interceptor=interceptor if interceptors else None,
+    scales=scales,
     patterns=tuple(dict.fromkeys(p for method in methods for p in method.patterns)),
     virtual=tuple(max(counts) for counts in zip(*(method.virtual for method in methods))),
   )

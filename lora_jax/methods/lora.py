@@ -6,6 +6,7 @@ The factors lie beside the weight they adapt, in the model's own parameter tree,
 
 and enter the forward pass by an interceptor around the adapted module, which the model does not
 notice. So they go wherever parameters go: through `nn.scan`, `nn.remat`, `nn.vmap` and shardings.
+A leaf `lora_scale` beside them takes the place of alpha / r (`Method.scales`).
 """
 
 from __future__ import annotations
@@ -140,8 +141,10 @@ def lora(
     x, *rest = _arguments(args, kwargs)
     if spec.dropout and not layer.swap and module.has_rng('dropout'):
       x = _dropout(module.make_rng('dropout'), spec.dropout, x)
-    scale = spec.scale('/'.join(module.path), a.shape[-1])
-    return y + scale * layer.update(module, context.method_name, a, b, x, *rest).astype(y.dtype)
+    update = layer.update(module, context.method_name, a, b, x, *rest).astype(y.dtype)
+    if module.has_variable('params', 'lora_scale'):
+      return y + module.get_variable('params', 'lora_scale').astype(y.dtype) * update
+    return y + spec.scale('/'.join(module.path), a.shape[-1]) * update
 
   def merge(frozen: tree.Params, trainable: tree.Params) -> dict[str, Any]:
     leaves = tree.flatten(tree.join(frozen, trainable))
@@ -149,14 +152,29 @@ def lora(
       a, b = leaves.pop(f'{path}lora_a'), leaves.pop(f'{path}lora_b')
       weight = f'{path}kernel' if f'{path}kernel' in leaves else f'{path}embedding'
       update = lowrank.product(a, b, leaves[weight].shape)
-      update = spec.scale(path.removesuffix('/'), a.shape[-1]) * update
+      own = jnp.asarray(spec.scale(path.removesuffix('/'), a.shape[-1]))
+      scale = leaves.pop(f'{path}lora_scale', own)
+      update = scale.reshape(scale.shape + (1,) * (update.ndim - scale.ndim)) * update
       # Added in float32 and cast once: rounding twice in bfloat16 changes the model's outputs.
       merged = leaves[weight].astype(jnp.float32) + update
       leaves[weight] = merged.astype(leaves[weight].dtype)
     return tree.unflatten(leaves)
 
-  patterns = (*spec.targets, *spec.train)
-  return Method(init=init_fn, merge=merge, interceptor=interceptor, patterns=patterns)
+  def scales(model: nn.Module, *inputs: Any, **kwargs: Any) -> dict[str, Any]:
+    found = {}
+    for path, site in find_sites(spec, model, *inputs, **kwargs).items():
+      a = site.stacked['lora_a']
+      stack = a[: len(a) - len(site.factors.a)]
+      found[_inside(path, 'lora_scale')] = jnp.full(stack, spec.scale(path, a[-1]), jnp.float32)
+    return tree.unflatten(found)
+
+  return Method(
+    init=init_fn,
+    merge=merge,
+    interceptor=interceptor,
+    patterns=(*spec.targets, *spec.train),
+    scales=scales,
+  )
 
 
 def rule(name: str, value: Any, path: str) -> Any:

@@ -15,18 +15,18 @@ class Fed(NamedTuple):
   """Batches on the devices.
 
   Attributes:
-    batches: arrays [K, rows, ...], of K updates.
+    batches: arrays [K, rows, ...], of K updates; [K, lanes, rows, ...] where lanes have their own.
     steps: K.
     examples: number of examples in them.
     tokens: number of tokens, without padding.
-    slots: number of tokens, with padding.
+    slots: number of tokens, with padding. These three are int, or int [lanes].
   """
 
   batches: dict[str, jax.Array]
   steps: int
-  examples: int
-  tokens: int
-  slots: int
+  examples: Any
+  tokens: Any
+  slots: Any
 
 
 def feed(
@@ -73,7 +73,12 @@ def _place(batch: Mapping[str, np.ndarray], sharding: jax.sharding.Sharding) -> 
   return Fed(
     {name: jax.device_put(array, sharding) for name, array in batch.items()},
     steps=segments.shape[0],
-    examples=int(segments.max(-1).sum()),
-    tokens=int((segments > 0).sum()),
-    slots=segments.size,
+    examples=_sum(segments.max(-1, keepdims=True)),
+    tokens=_sum(segments > 0),
+    slots=_sum(np.ones_like(segments)),
   )
+
+
+def _sum(counts: np.ndarray) -> Any:
+  """The sum over [K, rows, L], or that of each lane over [K, lanes, rows, L]."""
+  return counts.sum((0, 2, 3)) if counts.ndim == 4 else int(counts.sum())

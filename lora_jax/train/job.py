@@ -93,9 +93,13 @@ def load_prompts(config: config_dict.ConfigDict, split: str) -> tasks.Prompts:
   return task.prompts[split]
 
 
-def build(config: config_dict.ConfigDict, task: tasks.Task) -> Job:
-  """As `load`, for data that is at hand."""
-  model, params = load_base(config, task)
+def build(
+  config: config_dict.ConfigDict,
+  task: tasks.Task,
+  base: tuple[nn.Module, dict[str, Any]] | None = None,
+) -> Job:
+  """As `load`, for data (and a model with its parameters, see `load_base`) that is at hand."""
+  model, params = base or load_base(config, task)
   check_ranges(config, task, model)
   method = make_method(config, model)
   if sum(method.virtual):

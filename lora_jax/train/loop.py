@@ -58,19 +58,7 @@ def run(work: job.Job, workdir: Path) -> dict[str, Any]:
   config, task = work.config, work.task
   code = result.commit()  # Now: the checkout may change while the run goes on.
   devices = mesh.make_mesh(config.mesh.data, config.mesh.fsdp)
-  multiple = mesh.check_batch(devices, config.train.batch_size, config.train.accumulate)
-  training = batches.Batches(
-    task.train,
-    batch_size=config.train.batch_size,
-    seed=config.seed,
-    rows_multiple=multiple,
-    group=config.train.steps_per_call,
-    layout=config.data.batching,
-    max_length=work.max_length,
-    row_length=config.data.row_length,
-    max_shapes=config.data.max_shapes,
-    readout_cost=readout_cost(work.model.config),
-  )
+  training = make_batches(work, devices)
   held_out = evaluate.layouts(work, devices.size)
   total_steps = training.steps_per_epoch * config.train.epochs
   tx, schedule = optimizer.make_optimizer(config.optim, total_steps)
@@ -132,7 +120,10 @@ def run(work: job.Job, workdir: Path) -> dict[str, Any]:
   def account(first: int, metrics: Any) -> None:
     """Waits for a dispatch's metrics, checks them and adds them to the sums."""
     metrics = {name: np.asarray(value, np.float64) for name, value in metrics.items()}
-    check_finite(metrics, first, schedule, workdir, checkpoints)
+    if problem := not_finite(metrics, first, schedule):
+      last = checkpoints.last_step()
+      kept = f'the checkpoint of step {last} stays' if last is not None else 'no step was saved'
+      raise FloatingPointError(f'{problem} {kept.capitalize()} in {workdir}.')
     progress['loss_sum'] += float(metrics['loss'].sum())
     progress['losses'] += len(metrics['loss'])
     progress['grad_norm'] = float(metrics['grad_norm'][-1])
@@ -159,13 +150,7 @@ def run(work: job.Job, workdir: Path) -> dict[str, Any]:
       account(*running)
       running = None
       if evaluating:
-        record = {
-          'epoch': done / training.steps_per_epoch,
-          'train/loss': progress['loss_sum'] / progress['losses'],
-          'train/grad_norm': progress['grad_norm'],
-          'train/learning_rate': float(schedule(done - 1)),
-          **evaluated(now.trainable),
-        }
+        record = record_of(progress, done, training, schedule) | evaluated(now.trainable)
         if decode.contexts:
           with clock.measure('decoding'):
             scores, examples = generate.sample(work, texts, frozen, now.trainable)
@@ -209,6 +194,8 @@ def check_workdir(workdir: Path, config: config_dict.ConfigDict) -> None:
     raise ValueError(f'{workdir} holds other files and no config.json: choose an empty --workdir')
   ours = json.loads(config.to_json_best_effort())
   theirs = json.loads(job.read_config(workdir).to_json_best_effort())
+  for fields in (ours, theirs):
+    fields.pop('sweep', None)  # How many runs are trained together changes none of them.
   differing = dict(differences(theirs, ours))
   if differing:
     listed = '\n'.join(f'  {key}: {old} there, {new} here' for key, (old, new) in differing.items())
@@ -216,6 +203,23 @@ def check_workdir(workdir: Path, config: config_dict.ConfigDict) -> None:
       f'{workdir} holds a run of another config:\n{listed}\n'
       'Choose another --workdir, or give the same values to go on with that run.'
     )
+
+
+def make_batches(work: job.Job, devices: jax.sharding.Mesh) -> batches.Batches:
+  """The training batches, as the config lays them out."""
+  config = work.config
+  return batches.Batches(
+    work.task.train,
+    batch_size=config.train.batch_size,
+    seed=config.seed,
+    rows_multiple=mesh.check_batch(devices, config.train.batch_size, config.train.accumulate),
+    group=config.train.steps_per_call,
+    layout=config.data.batching,
+    max_length=work.max_length,
+    row_length=config.data.row_length,
+    max_shapes=config.data.max_shapes,
+    readout_cost=readout_cost(work.model.config),
+  )
 
 
 def readout_cost(architecture: Any) -> float:
@@ -267,21 +271,26 @@ def crosses(first: int, last: int, every: int) -> bool:
   return last // every > first // every
 
 
-def check_finite(
-  metrics: dict[str, np.ndarray],
-  first: int,
-  schedule: Any,
-  workdir: Path,
-  checkpoints: state.Checkpoints,
-) -> None:
-  """Raises a FloatingPointError if a loss or gradient of the steps after `first` is not finite."""
+def not_finite(metrics: dict[str, np.ndarray], first: int, schedule: Any) -> str:
+  """What is not finite in the metrics [K] of the steps after `first`, or '', and what to do."""
   for name, values in metrics.items():
     for offset, value in enumerate(values):
       if not math.isfinite(value):
-        last = checkpoints.last_step()
-        kept = f'the checkpoint of step {last} stays' if last is not None else 'no step was saved'
-        raise FloatingPointError(
+        return (
           f'{name} is {value} at step {first + offset + 1} (learning rate '
-          f'{float(schedule(first + offset)):.3g}); {kept} in {workdir}. Lower '
-          'config.optim.lr, lengthen the warm-up, or set config.optim.clip.'
+          f'{float(schedule(first + offset)):.3g}). Lower config.optim.lr, lengthen the warm-up, '
+          'or set config.optim.clip.'
         )
+  return ''
+
+
+def record_of(
+  progress: dict[str, Any], done: int, training: batches.Batches, schedule: Any
+) -> dict[str, float]:
+  """What an evaluation after `done` steps says of the training since the last one."""
+  return {
+    'epoch': done / training.steps_per_epoch,
+    'train/loss': progress['loss_sum'] / progress['losses'],
+    'train/grad_norm': progress['grad_norm'],
+    'train/learning_rate': float(schedule(done - 1)),
+  }

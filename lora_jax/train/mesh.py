@@ -52,6 +52,16 @@ def evaluation_rows(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec(ROWS))
 
 
+def lanes(mesh: Mesh, count: int, axis: int = 0) -> NamedSharding:
+  """Arrays of which `axis` has one entry a lane, split over all devices if they divide `count`.
+
+  Else they are whole on each device, and the rows of the batch may be split as ever.
+  """
+  if count % mesh.size:
+    return replicated(mesh)
+  return NamedSharding(mesh, PartitionSpec(*[None] * axis, ROWS))
+
+
 def check_batch(mesh: Mesh, batch_size: int, accumulate: int) -> int:
   """The number that the rows of each batch must be a multiple of.
 

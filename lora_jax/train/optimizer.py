@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import optax
 
 from lora_jax import tree
 
+SCHEDULES = ('linear', 'constant')
 
-def make_schedule(config: Any, total_steps: int) -> Callable[[Any], Any]:
-  """Learning rate by number of updates made: from 0 up to `lr`, then linearly to 0 (or constant).
 
-  Args:
-    config: `config.optim`. `warmup_steps` counts where it is not 0, else `warmup_ratio` of all,
-      rounded up.
-    total_steps: number of updates of the whole run.
+class Numbers(NamedTuple):
+  """What two optimizers of one form may differ in: numbers, or arrays inside a `vmap` over lanes.
+
+  Attributes:
+    lr: the largest learning rate.
+    weight_decay: of AdamW.
+    warmup: number of updates until the rate is `lr`.
+    total: number of updates of the whole run.
+  """
+
+  lr: Any
+  weight_decay: Any
+  warmup: Any
+  total: Any
+
+
+def numbers(config: Any, total_steps: int) -> Numbers:
+  """Those of `config.optim`: `warmup_steps` counts where it is not 0, else `warmup_ratio` of all
+  steps, rounded up.
 
   Raises:
     ValueError: for an unknown schedule, or a warm-up longer than the run.
@@ -25,33 +40,42 @@ def make_schedule(config: Any, total_steps: int) -> Callable[[Any], Any]:
   warmup = config.warmup_steps or math.ceil(config.warmup_ratio * total_steps)
   if warmup > total_steps:
     raise ValueError(f'optim.warmup_steps={warmup} exceeds the {total_steps} steps of the run')
-  ends = {'linear': 0.0, 'constant': config.lr}
-  if config.schedule not in ends:
-    raise ValueError(f'optim.schedule={config.schedule!r}: choose one of {list(ends)}')
-  return optax.join_schedules(
-    [
-      optax.linear_schedule(0.0, config.lr, max(warmup, 1)),
-      optax.linear_schedule(config.lr, ends[config.schedule], max(total_steps - warmup, 1)),
-    ],
-    [warmup],
+  if config.schedule not in SCHEDULES:
+    raise ValueError(f'optim.schedule={config.schedule!r}: choose one of {list(SCHEDULES)}')
+  return Numbers(config.lr, config.weight_decay, warmup, total_steps)
+
+
+def make_schedule(kind: str, of: Numbers) -> Callable[[Any], Any]:
+  """Learning rate by number of updates made: from 0 up to `lr`, then to 0 (or constant)."""
+
+  def schedule(step: Any) -> Any:
+    rising = step / jnp.maximum(of.warmup, 1)
+    falling = (of.total - step) / jnp.maximum(of.total - of.warmup, 1) if kind == 'linear' else 1.0
+    return of.lr * jnp.where(step < of.warmup, rising, jnp.clip(falling, 0.0, 1.0))
+
+  return schedule
+
+
+def transformation(config: Any, of: Numbers) -> optax.GradientTransformation:
+  """The optimizer of `config.optim` with these numbers in the place of the config's.
+
+  The clip is of the trainable gradients' global norm; 0 is none. Weight decay is decoupled and
+  skips biases and LayerNorms, as the Hugging Face trainer groups them; it applies to the factors
+  and to the head's kernels.
+  """
+  schedule = make_schedule(config.schedule, of)
+  adam = optax.adamw(
+    schedule, config.beta1, config.beta2, config.eps, weight_decay=of.weight_decay, mask=decays
   )
+  return optax.chain(optax.clip_by_global_norm(config.clip), adam) if config.clip else adam
 
 
 def make_optimizer(
   config: Any, total_steps: int
 ) -> tuple[optax.GradientTransformation, Callable[[Any], Any]]:
-  """(optimizer, schedule). The clip is of the trainable gradients' global norm; 0 is none.
-
-  Weight decay is decoupled and skips biases and LayerNorms, as the Hugging Face trainer groups
-  them; it applies to the factors and to the head's kernels.
-  """
-  schedule = make_schedule(config, total_steps)
-  adam = optax.adamw(
-    schedule, config.beta1, config.beta2, config.eps, weight_decay=config.weight_decay, mask=decays
-  )
-  if not config.clip:
-    return adam, schedule
-  return optax.chain(optax.clip_by_global_norm(config.clip), adam), schedule
+  """(optimizer, schedule) of a run; see `numbers` and `transformation`."""
+  of = numbers(config, total_steps)
+  return transformation(config, of), make_schedule(config.schedule, of)
 
 
 def decays(params: tree.Params) -> dict[str, Any]:

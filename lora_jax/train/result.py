@@ -91,12 +91,15 @@ def make(
   dropped: list[str],
   code: str,
   generated: Mapping[str, Any] | None = None,
+  lanes: int = 1,
 ) -> dict[str, Any]:
   """The contents of `result.json`.
 
   Args:
     code: the commit that the run began with.
     generated: the report of the texts that were decoded at the end, if there are any.
+    lanes: number of runs that one program trained together. Of more than one the seconds are this
+      run's equal part, so that those of all add up to the time that passed.
   """
   config, history = work.config, progress['history']
   scores = [score(work.task, record) for record in history]
@@ -121,6 +124,7 @@ def make(
     },
     'init_adapter_dropped': dropped,
     'steps': history[-1]['step'],
+    'lanes': lanes,
     'seconds': dict(seconds),
     'examples_per_second': progress['examples'] / seconds['training'],
     'tokens_per_second': progress['tokens'] / seconds['training'],

@@ -109,6 +109,25 @@ class Checkpoints:
       'progress'
     ]
 
+  def save_trainable(
+    self, step: int, trainable: Any, progress: dict[str, Any], score: float
+  ) -> None:
+    """As `save`, for a state of which only this is left: it can be evaluated, not gone on with."""
+    if step in self._manager.all_steps():
+      return
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        trainable=ocp.args.StandardSave(trainable), progress=ocp.args.JsonSave(progress)
+      ),
+      metrics={'score': score, 'step': step},
+    )
+
+  def last_progress(self) -> dict[str, Any] | None:
+    """The host's part of the latest checkpoint, or None if there is none."""
+    step = self._manager.latest_step()
+    return None if step is None else self._read(step, progress=ocp.args.JsonRestore())['progress']
+
   def restore_trainable(self, step: int, like: Any = None) -> Any:
     """The trainable part at a step; without `like`, in the shapes that were saved."""
     if like is None:

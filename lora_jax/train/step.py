@@ -21,18 +21,21 @@ def model_inputs(batch: Batch) -> dict[str, jax.Array]:
   return {name: batch[name] for name in INPUTS if name in batch}
 
 
-def make_train_step(
+Update = Callable[[TrainState, Any, Batch], tuple[TrainState, dict[str, jax.Array]]]
+
+
+def make_update(
   apply: Callable[..., jax.Array],
   optimizer: optax.GradientTransformation,
   kind: str,
   *,
   smoothing: float = 0.0,
   accumulate: int = 1,
-) -> Callable[[TrainState, Any, Batch], tuple[TrainState, dict[str, jax.Array]]]:
-  """A jitted `step(state, frozen, batches) -> (state, metrics)`; `state` is donated.
+) -> Update:
+  """One update, `update(state, frozen, batch) -> (state, metrics)`, not compiled.
 
-  `batches` has a leading axis of K batches, one update each, in one dispatch; the metrics are
-  [K]: `loss` (mean over the batch's read-outs) and `grad_norm` (global, before the clip).
+  The metrics are `loss` (mean over the batch's read-outs) and `grad_norm` (global, before
+  the clip).
 
   The gradient is taken in `trainable` alone, so no dense gradient of a frozen kernel exists.
 
@@ -70,29 +73,47 @@ def make_train_step(
     sums, _ = jax.lax.scan(add, zeros, (parts, jax.random.split(key, accumulate)))
     return sums
 
-  def step(state: TrainState, frozen: Any, batches: Batch) -> tuple[TrainState, dict[str, Any]]:
-    def update(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-      loss, grads = gradient(state, frozen, batch)
-      updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
-      trainable = optax.apply_updates(state.trainable, updates)
-      metrics = {'loss': loss, 'grad_norm': optax.tree.norm(grads)}
-      return TrainState(state.step + 1, trainable, opt_state, state.key), metrics
+  def update(state: TrainState, frozen: Any, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
+    loss, grads = gradient(state, frozen, batch)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
+    trainable = optax.apply_updates(state.trainable, updates)
+    metrics = {'loss': loss, 'grad_norm': optax.tree.norm(grads)}
+    return TrainState(state.step + 1, trainable, opt_state, state.key), metrics
 
-    return jax.lax.scan(update, state, dict(batches))
+  return update
+
+
+def make_train_step(
+  apply: Callable[..., jax.Array],
+  optimizer: optax.GradientTransformation,
+  kind: str,
+  *,
+  smoothing: float = 0.0,
+  accumulate: int = 1,
+) -> Update:
+  """A jitted `step(state, frozen, batches) -> (state, metrics)`; `state` is donated.
+
+  `batches` has a leading axis of K batches, one update each, in one dispatch; the metrics are [K].
+  Arguments are those of `make_update`.
+  """
+  update = make_update(apply, optimizer, kind, smoothing=smoothing, accumulate=accumulate)
+
+  def step(state: TrainState, frozen: Any, batches: Batch) -> tuple[TrainState, dict[str, Any]]:
+    return jax.lax.scan(lambda state, batch: update(state, frozen, batch), state, dict(batches))
 
   return jax.jit(step, donate_argnums=0)
 
 
-def make_eval_step(
+def make_outputs(
   apply: Callable[..., jax.Array], kind: str
 ) -> Callable[[Any, Any, Batch], dict[str, jax.Array]]:
-  """A jitted `step(frozen, trainable, batch)`: each read-out's loss and prediction, [R, E].
+  """`outputs(frozen, trainable, batch)`, not compiled: each read-out's loss and prediction, [R, E].
 
   The prediction is the class of the largest logit, or the value of a regression. For a language
   model there is none: the vocabulary's argmax is of no use to its evaluation.
   """
 
-  def step(frozen: Any, trainable: Any, batch: Batch) -> dict[str, jax.Array]:
+  def outputs_of(frozen: Any, trainable: Any, batch: Batch) -> dict[str, jax.Array]:
     logits = apply(frozen, trainable, **model_inputs(batch), deterministic=True)
     outputs = {'loss': losses.per_readout(kind, logits, batch['labels'])}
     if kind == 'classification':
@@ -101,4 +122,11 @@ def make_eval_step(
       outputs['prediction'] = logits[..., 0]
     return outputs
 
-  return jax.jit(step)
+  return outputs_of
+
+
+def make_eval_step(
+  apply: Callable[..., jax.Array], kind: str
+) -> Callable[[Any, Any, Batch], dict[str, jax.Array]]:
+  """`make_outputs`, jitted."""
+  return jax.jit(make_outputs(apply, kind))

@@ -7,7 +7,7 @@ import pytest
 from absl import flags
 from ml_collections import config_dict, config_flags
 
-from configs import base, dart, demo, e2e, glue, gpt3, pretrain, webnlg
+from configs import base, dart, demo, e2e, glue, gpt3, low_data, matrices, pretrain, rank, webnlg
 from lora_jax import methods
 
 NLG = (e2e, webnlg, dart)
@@ -22,7 +22,7 @@ ALL = [(glue, f'task={task},preset={preset}') for task in glue.TASKS for preset 
   (webnlg, ''), (webnlg, 'preset=script'), (webnlg, 'tiny=true'), (dart, ''),
   (dart, 'method=full,preset=small'), (dart, 'tiny=true'), (pretrain, ''), (pretrain, 'tiny=true'),
   (gpt3, ''), (gpt3, 'task=samsum,method=full'), (gpt3, 'task=mnli_text,tiny=true'),
-  (demo, ''), (demo, 'model=runs/demo/pretrain,rank=8'),
+  (demo, ''), (demo, 'model=runs/demo/pretrain,rank=8'), (rank, 'task=e2e'),
 ]  # fmt: skip
 
 
@@ -308,7 +308,7 @@ def test_flags_set_fields_and_refuse_unknown_ones(monkeypatch):
     parse('--config=configs/glue.py', '--config.optim.warmup_rati=0.1')
 
 
-@pytest.mark.parametrize('module', [glue, *NLG, pretrain, demo])
+@pytest.mark.parametrize('module', [glue, *NLG, pretrain, demo, rank, matrices, low_data])
 def test_the_commands_of_a_docstring_name_configs_that_exist(module):
   found = re.findall(r'--config=configs/(\w+)\.py(?::(\S+))?', module.__doc__)
   assert module.__name__.rpartition('.')[2] in [name for name, _ in found]

@@ -267,3 +267,20 @@ def test_summary_names_what_no_pattern_matches():
     ('.*/query', 3 * (2 * 12 + 6)),
     ('(others)', 3 * (6 + 6) + 2),
   ]
+
+
+@pytest.mark.parametrize('name', ['loop', 'scan', 'conv-groups', 'einsum-in-out', 'embed-tied'])
+def test_a_scale_among_the_parameters_takes_the_place_of_the_methods(name):
+  model, _, frozen, trainable, x = adapted(name)
+  trainable = disturbed(trainable)
+  other = lora(rank=2, alpha=7.0)
+  with_scales = tree.join(frozen, other.scales(model, x))
+  expected = bind(model.apply, other)(frozen, trainable, x)
+  np.testing.assert_allclose(
+    bind(model.apply, METHOD)(with_scales, trainable, x), expected, rtol=1e-5, atol=1e-6
+  )
+  for merged, wanted in zip(
+    jax.tree.leaves(METHOD.merge(with_scales, trainable)),
+    jax.tree.leaves(other.merge(frozen, trainable)), strict=True,
+  ):  # fmt: skip
+    np.testing.assert_allclose(merged, wanted, rtol=1e-5, atol=1e-6)

@@ -178,7 +178,7 @@ def test_decay_skips_biases_and_norms():
 def test_schedule_is_the_trainers(make_config):
   """Hugging Face's linear schedule: the first update has rate 0, the peak is after the warm-up."""
   config = make_config(**{'optim.lr': 2.0, 'optim.warmup_ratio': 0.06})
-  schedule = optimizer.make_schedule(config.optim, 50)
+  _, schedule = optimizer.make_optimizer(config.optim, 50)
   warmup = 3
   expected = [2.0 * (i / warmup if i < warmup else (50 - i) / (50 - warmup)) for i in range(51)]
   np.testing.assert_allclose([schedule(i) for i in range(51)], expected, atol=1e-6)

@@ -25,7 +25,7 @@ ARROWS = {
   'generation': {'tree'},
   'train': {'generation', 'metrics', 'data', 'models', 'checkpoints', 'methods', 'tree'},
   'sweep': {'train', 'methods', 'tree'},
-  'plan': {'train', 'methods', 'tree'},
+  'plan': {'train', 'data', 'models', 'checkpoints', 'methods', 'tree'},
   'serving': {'methods', 'tree'},
   'analysis': {'methods', 'tree'},
   'report': set(),

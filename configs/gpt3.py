@@ -23,7 +23,8 @@ from ml_collections import config_dict
 
 from configs import base
 
-GPT3 = tuple(f'gpt3-{size}' for size in '125m 350m 760m 1.3b 2.7b 6.7b 13b 175b'.split())
+SIZES = ('125m', '350m', '760m', '1.3b', '2.7b', '6.7b', '13b', '175b')
+GPT3 = tuple(f'gpt3-{size}' for size in SIZES)  # To be planned; their weights are not published.
 MODELS = ('gpt2', 'gpt2-medium', 'gpt2-large', 'gpt2-xl', *GPT3, 'fresh')
 LENGTHS = {'wikisql': 384, 'mnli_text': 768, 'samsum': 2048}  # Table 12.
 POSITIONS = 1024  # GPT-2's: with it SAMSum's chats are cut at half of the paper's length.

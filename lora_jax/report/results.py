@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lora_jax.report import plan
+
 HEADER = """# Results
 
 Made by `python -m experiments.report` from the files in `results/runs`; do not edit. A run is
@@ -63,6 +65,8 @@ def render(found: Mapping[str, Mapping[str, Any]]) -> str:
     for title, rows in bench['measured'].items():
       parts.append(f'### {title}\n')
       parts.append(table([{'': name, **_numbers(row)} for name, row in rows.items()]))
+  if planned := plan.section(found):
+    parts.append(planned)
   return '\n'.join(parts)
 
 

@@ -8,9 +8,9 @@ paper, and here whatever GPT-2 is named. LoRA on GPT-2 XL, its row of 4.7M param
 
 Argument: `task` (wikisql: DIR holds what its data.tar.bz2 unpacks to; samsum: train.json, val.json,
 test.json; mnli_text: GLUE's MNLI.zip), `model` (a GPT-2 preset, fresh, or a folder or run
-directory, written with a slash; a size of GPT-3, for experiments.plan alone), `method` (base.METHODS but top_layers and the adapters other than
-adapter_h), `size` (low or high, where table 4 has two rows), `examples` (mnli_text: 100, 1k, 10k,
-all: table 16), `tiny`.
+directory, written with a slash; a size of GPT-3, gpt3-175b, to be planned, not trained), `method`
+(base.METHODS but top_layers and the adapters other than adapter_h), `size` (low or high, where
+table 4 has two rows), `examples` (mnli_text: 100, 1k, 10k, all: table 16), `tiny`.
 
 The paper states neither alpha nor how GPT-3's answers are decoded: here alpha is r, and decoding is
 greedy. Its warm-up of 250,000 tokens is counted in tokens of full length.

@@ -36,6 +36,9 @@ LARGEST = flags.DEFINE_bool('largest_batch', False, 'Find the largest batch that
 SMALLEST = flags.DEFINE_bool('smallest_slice', False, 'Find the smallest slice that fits.')
 REMAT = flags.DEFINE_bool('remat', False, 'Compare the policies of rematerialisation.')
 PAPER = flags.DEFINE_bool('paper', False, "The claims of the paper's section 4.2, for GPT-3 175B.")
+SLICED = flags.DEFINE_list(
+  'sliced', ['full', 'lora r=4'], 'Rows of --paper whose slices are looked for: minutes each.'
+)
 OUT = flags.DEFINE_string('out', '', 'JSON file to write besides.')
 for dashed in ('largest-batch', 'smallest-slice'):
   flags.DEFINE_alias(dashed, dashed.replace('-', '_'))
@@ -88,7 +91,8 @@ def main() -> None:
       jax.config.update('jax_num_cpu_devices', min(topology.find(largest).count, 512))
   options = {'utilisation': UTILISATION.value}
   if PAPER.value:
-    report = claims.measure(of_paper, lambda line: print(line, flush=True), **options)
+    say = lambda line: print(line, flush=True)
+    report = claims.measure(of_paper, say, tuple(SLICED.value), **options)
   elif SMALLEST.value:
     found = []
     for one in plan.smallest_slice(configured(), kind, **options):

@@ -17,7 +17,7 @@ How the accounting differs from the paper's:
 - State is what stays between steps, over all devices: the base in bfloat16 (full fine-tuning has
   none: all of it is trained), what is trained and Adam's two moments in float32. The gradient, as
   large as what is trained, comes on top within a step, and activations are in neither. The paper's
-  1.2 TB is less than 12 bytes a parameter, so it kept some of these in 16 bits or on other
+  1.2 TB is 6.9 bytes a parameter, not 12, so it kept some of these in 16 bits or on other
   machines; it does not say which.
 - Its 350 GB are the base alone in 16 bits; the base here is that, and the state adds the factors.
 - A checkpoint is counted at 2 bytes a parameter, as its 350 GB are; runs here save float32, twice

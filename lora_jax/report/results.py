@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lora_jax.report import comparison, counts, latency, tables
+from lora_jax.report import comparison, counts, latency, plan, tables
 
 HEADER = """# Results
 
@@ -81,6 +81,8 @@ def render(found: Mapping[str, Mapping[str, Any]]) -> str:
     for title, rows in bench['measured'].items():
       parts.append(f'### {title}\n')
       parts.append(tables.table([{'': name, **_numbers(row)} for name, row in rows.items()]))
+  if planned := plan.section(found):
+    parts.append(planned)
   return '\n'.join(parts)
 
 

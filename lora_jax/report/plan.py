@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from lora_jax.report import tables
 
 GB, GIB = 1e9, 2**30
 ABOUT = """GPT-3 175B with Adam: what each method of table 12 trains, keeps and stores, by
@@ -37,7 +39,7 @@ def section(found: Mapping[str, Mapping[str, Any]]) -> str:
   for path, plan in found.items():
     if plan.get('experiment') == 'plan' and 'claims' in plan:
       parts += [f"## The paper's practical claims, planned ({path})\n\n", ABOUT]
-      parts += [_table(claim_rows(plan)), slice_text(plan), ACCOUNTING]
+      parts += [tables.table(claim_rows(plan)), slice_text(plan), ACCOUNTING]
   return ''.join(parts)
 
 
@@ -84,10 +86,3 @@ def _slice(found: Mapping[str, Any] | None) -> str:
   if not found['fits']:
     return f'none up to {last["topology"]}'
   return f'{last["topology"]} ({last["bytes"]["spare"] / GIB:.2f})'
-
-
-def _table(rows: Sequence[Mapping[str, str]]) -> str:
-  names = list(rows[0])
-  lines = ['| ' + ' | '.join(names) + ' |', '|' + '---|' * len(names)]
-  lines += ['| ' + ' | '.join(row[name] for name in names) + ' |' for row in rows]
-  return '\n'.join(lines) + '\n'

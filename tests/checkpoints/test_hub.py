@@ -146,7 +146,7 @@ def test_without_a_network_an_adapter_that_was_never_fetched_is_an_error():
 CARDS = {  # Runs here, with what the adapter says of the task.
   'mrpc-all-MiniLM-L6-v2-lora-seed0': dict(task='classification', num_labels=2),
   'stsb-all-MiniLM-L6-v2-lora-seed0': dict(task='regression', num_labels=1),
-  'e2e-pretrain-full-0': dict(task='lm', num_labels=0),
+  'e2e-pretrain-e2e-qv-0': dict(task='lm', num_labels=0),
 }
 
 

@@ -71,10 +71,10 @@ def assert_same_run(single, lane, tolerance=1e-5):
   assert names[0] == names[1]
 
 
-slow = lambda number: pytest.param(number, marks=pytest.mark.slow)
+SLOW = pytest.mark.slow
 
 
-@pytest.mark.parametrize('number', [slow(0), 1, slow(2)])
+@pytest.mark.parametrize('number', [pytest.param(0, marks=SLOW), 1, pytest.param(2, marks=SLOW)])
 def test_a_lane_is_the_run_that_training_it_alone_gives(swept, number, tmp_path):
   folder, all_lanes, _ = swept
   lane = all_lanes[number]

@@ -64,7 +64,9 @@ def base() -> config_dict.ConfigDict:
       task='',
       preset='paper',
       seed=0,
-      init_adapter='',  # A run directory: its factors are the start, its head too if it fits.
+      # A run directory or an adapter (this project's, PEFT's, loralib's): its factors are the
+      # start, its head too if it fits.
+      init_adapter='',
       model=dict(
         name='',  # A preset, a folder in Hugging Face layout, a run directory, or 'fresh'.
         dtype='float32',  # Compute.
@@ -121,7 +123,7 @@ def base() -> config_dict.ConfigDict:
       ),
       eval=dict(every_epochs=1, every_steps=0),  # Steps, if given, take the place of epochs.
       checkpoint=dict(every_steps=0, keep=2),  # 0 steps: at the end of each epoch.
-      mesh=dict(data=-1, fsdp=1),  # -1: the devices that are left.
+      mesh=dict(data=-1, fsdp=1, tensor=1),  # Devices along each axis; -1: those that are left.
       sweep=dict(width=0),  # Runs trained as one program; 0 chooses by the device.
     )
   )

@@ -8,9 +8,9 @@ paper, and here whatever GPT-2 is named. LoRA on GPT-2 XL, its row of 4.7M param
 
 Argument: `task` (wikisql: DIR holds what its data.tar.bz2 unpacks to; samsum: train.json, val.json,
 test.json; mnli_text: GLUE's MNLI.zip), `model` (a GPT-2 preset, fresh, or a folder or run
-directory, written with a slash), `method` (base.METHODS but top_layers and the adapters other than
-adapter_h), `size` (low or high, where table 4 has two rows), `examples` (mnli_text: 100, 1k, 10k,
-all: table 16), `tiny`.
+directory, written with a slash; a size of GPT-3, for experiments.plan alone), `method`
+(base.METHODS but top_layers and the adapters other than adapter_h), `size` (low or high, where
+table 4 has two rows), `examples` (mnli_text: 100, 1k, 10k, all: table 16), `tiny`.
 
 The paper states neither alpha nor how GPT-3's answers are decoded: here alpha is r, and decoding is
 greedy. Its warm-up of 250,000 tokens is counted in tokens of full length.
@@ -23,9 +23,11 @@ from ml_collections import config_dict
 
 from configs import base
 
-MODELS = ('gpt2', 'gpt2-medium', 'gpt2-large', 'gpt2-xl', 'fresh')
+SIZES = ('125m', '350m', '760m', '1.3b', '2.7b', '6.7b', '13b', '175b')
+GPT3 = tuple(f'gpt3-{size}' for size in SIZES)
+MODELS = ('gpt2', 'gpt2-medium', 'gpt2-large', 'gpt2-xl', *GPT3, 'fresh')
 LENGTHS = {'wikisql': 384, 'mnli_text': 768, 'samsum': 2048}  # Table 12.
-POSITIONS = 1024  # GPT-2's. GPT-3 has 2048, so SAMSum's chats are cut at half of its length.
+POSITIONS = 1024  # GPT-2's: with it SAMSum's chats are cut at half of the paper's length.
 BATCH_SIZE, EPOCHS, WARMUP_TOKENS, WEIGHT_DECAY = 128, 2, 250_000, 0.1  # Table 12.
 
 # Table 12: the learning rate. Table 15 (and the sizes in table 4): options of the low and high row.
@@ -82,7 +84,8 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   config = base.base()
   config.experiment, config.task, config.preset = 'gpt3', args['task'], 'paper'
   limit, batch_size, epochs = EXAMPLES[few]
-  config.data.update(max_length=min(LENGTHS[args['task']], POSITIONS), limit=limit)
+  positions = LENGTHS['samsum'] if name in GPT3 else POSITIONS
+  config.data.update(max_length=min(LENGTHS[args['task']], positions), limit=limit)
   config.train.update(batch_size=batch_size, epochs=epochs, eval_batch_size=32)
   config.model.update(name=name, hidden_dropout=0.0, attention_dropout=0.0)
   lora = base.lora(rank=1, alpha=1)

@@ -1,8 +1,8 @@
 """What LoRA learned (paper, section 7): `python -m experiments.analyse --runs=A[,B] --out=DIR`.
 
 One run directory: singular spectra and effective rank of its updates, table 7, figure 8, and the
-similarity between its layers. Table 7 and figure 8 need the base, and so what the run's config
-names; `--nobase` does without.
+similarity between its layers. Table 7 and figure 8 need the base's weights, and so what the run's
+config names; `--noweights` does without.
 
 Two, on one base: how much of each other's subspaces they learned, with the control of two random
 Gaussians. Runs of different ranks make figures 3 and 6, the smaller rank first; of equal rank (two
@@ -24,10 +24,12 @@ from absl import flags
 from experiments import cli
 from lora_jax import tree
 from lora_jax.analysis import factors, pair, single
+from lora_jax.checkpoints import huggingface, sources
+from lora_jax.models import presets
 from lora_jax.report import figures
 from lora_jax.train import job, result, state, writers
 
-RUNS = flags.DEFINE_list('runs', None, 'One or two run directories, by comma.', required=True)
+RUNS = flags.DEFINE_list('runs', None, 'One or two run directories or adapters.', required=True)
 OUT = flags.DEFINE_string('out', None, 'Folder for the numbers and pictures.', required=True)
 LAYERS = flags.DEFINE_list('layers', [], 'Layers, from 0, by comma. Empty: see `measured`.')
 MATRICES = flags.DEFINE_list('matrices', [], 'Matrices (query,value), by comma; empty for all.')
@@ -38,7 +40,9 @@ OF = flags.DEFINE_enum(
   "Directions compared: of A (the paper's), of B, or of the update in its input.",
 )
 WHICH = flags.DEFINE_enum('which', 'best', ['best', 'last'], 'Which checkpoint.')
-BASE = flags.DEFINE_bool('base', True, 'Load the base of a single run.')
+WEIGHTS = flags.DEFINE_bool('weights', True, "Load the weights of a single run's base.")
+BASE = flags.DEFINE_string('base', '', 'Of adapters that do not say theirs: a preset or a folder.')
+ALPHA = flags.DEFINE_float('alpha', None, 'Of a loralib file, which stores no scale.')
 SEED = flags.DEFINE_integer('seed', 0, 'Of the random controls.')
 OTHER_BASE = flags.DEFINE_bool('other_base', False, 'Compare runs whose configs name other bases.')
 
@@ -69,10 +73,14 @@ def main() -> None:
   if len(RUNS.value) not in (1, 2):
     raise ValueError(f'--runs={",".join(RUNS.value)}: expected one or two, found {len(RUNS.value)}')
   layers = _layers(LAYERS.value)
-  runs = [read(workdir, WHICH.value) for workdir in RUNS.value]
+  runs = [
+    read_adapter(source) if _is_adapter(source) else read(source, WHICH.value)
+    for source in RUNS.value
+  ]
   options = dict(layers=layers, matrices=MATRICES.value, of=OF.value, seed=SEED.value)
   if len(runs) == 1:
-    frozen = job.load_run(RUNS.value[0], WHICH.value)[0].frozen if BASE.value else None
+    weights = WEIGHTS.value and not _is_adapter(RUNS.value[0])
+    frozen = job.load_run(RUNS.value[0], WHICH.value)[0].frozen if weights else None
     measured = single.measure(runs[0].updates, frozen, **options)
   else:
     if not OTHER_BASE.value:
@@ -121,10 +129,7 @@ def read(workdir: str, which: str) -> Run:
   finally:
     checkpoints.close()
   options = config.method.to_dict()
-  try:
-    found = factors.updates(trainable, options)
-  except ValueError as error:
-    raise ValueError(f'{workdir}: {error}') from error
+  found = _updates(workdir, trainable, options)
   finished = folder / 'result.json'
   facts = {
     'run': folder.resolve().name,
@@ -132,17 +137,33 @@ def read(workdir: str, which: str) -> Run:
     'step': step,
     'task': config.task,
     'model': config.model.name,
-    'method': options,
     'seed': config.seed,
-    'ranks': sorted({update.rank for update in found}),
-    'scales': sorted({update.scale for update in found}),
-    'trained': sorted({update.matrix for update in found}),
-    'parameters': sum(update.a.size + update.b.size for update in found),
-    'leaves': len(tree.paths(trainable)),
+    **_facts(found, trainable, options),
     'commit': json.loads(finished.read_text()).get('commit', '') if finished.exists() else '',
   }
   if config.model.name == 'fresh':  # Another seed or shape is another base.
     facts['fresh'] = {'seed': config.seed, **config.model.fresh.to_dict()}
+  return Run(facts, found)
+
+
+def read_adapter(source: str) -> Run:
+  """As `read`, of an adapter in any format; of its base only the architecture is needed.
+
+  Raises:
+    ValueError, FileNotFoundError: as `sources.read_adapter`; if its method has no factors.
+  """
+  known = BASE.value in presets.PRESETS
+  config = presets.PRESETS[BASE.value].config if known else None
+  if BASE.value and not known:
+    config = huggingface.read_config(huggingface.locate(BASE.value))
+  adapter = sources.read_adapter(source, config=config, alpha=ALPHA.value)
+  found = _updates(source, adapter.trainable, adapter.method)
+  facts = {
+    'run': Path(source).name,
+    'task': adapter.task,
+    'model': BASE.value or adapter.base,
+    **_facts(found, adapter.trainable, adapter.method),
+  }
   return Run(facts, found)
 
 
@@ -158,6 +179,31 @@ def check_bases(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
     f'{what[1]}: directions in one are not those in the other. If it is one base under two names, '
     'say --other_base.'
   )
+
+
+def _is_adapter(source: str) -> bool:
+  path = Path(source).expanduser()
+  return source.startswith(sources.HUB) or path.is_file() or any(path.glob('adapter*.json'))
+
+
+def _updates(source: str, trainable: Any, options: Mapping[str, Any]) -> list[factors.Update]:
+  try:
+    return factors.updates(trainable, options)
+  except ValueError as error:
+    raise ValueError(f'{source}: {error}') from error
+
+
+def _facts(
+  found: list[factors.Update], trainable: Any, options: Mapping[str, Any]
+) -> dict[str, Any]:
+  return {
+    'method': dict(options),
+    'ranks': sorted({update.rank for update in found}),
+    'scales': sorted({update.scale for update in found}),
+    'trained': sorted({update.matrix for update in found}),
+    'parameters': sum(update.a.size + update.b.size for update in found),
+    'leaves': len(tree.paths(trainable)),
+  }
 
 
 def _layers(given: list[str]) -> list[int]:

@@ -25,7 +25,7 @@ ARROWS = {
   'generation': {'tree'},
   'train': {'generation', 'metrics', 'data', 'models', 'checkpoints', 'methods', 'tree'},
   'sweep': {'train', 'methods', 'tree'},
-  'plan': {'train', 'methods', 'tree'},
+  'plan': {'train', 'data', 'models', 'checkpoints', 'methods', 'tree'},
   # Adapters are of checkpoints; data lays out texts of any length, in decoding's buckets.
   'serving': {'generation', 'data', 'checkpoints', 'methods', 'tree'},
   'latency': {'methods', 'tree'},

@@ -125,7 +125,7 @@ def check_base(
   ):
     name = f' ({adapter.base})' if adapter.base else ''
     fits = all(line.startswith('values') for line in found)
-    hint = ', or say other_base=True if you mean this one' if fits else ''
+    hint = ', or say other_base=True (--other_base) if you mean this one' if fits else ''
     raise ValueError(
       f'this is not the base{name} that the adapter was trained on. They differ in '
       f'{"; ".join(found)}. Load that base{hint}.'

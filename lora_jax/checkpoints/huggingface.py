@@ -151,7 +151,8 @@ def locate(name_or_folder: str | Path) -> Path:
   """The folder of a model's files; a preset's are fetched, or found where they were fetched to.
 
   Raises:
-    ValueError: if it is neither a folder nor a preset; near names are offered.
+    ValueError: if it is neither a folder nor a preset (near names are offered), or a preset whose
+      weights nobody has published.
     FileNotFoundError: if the folder holds no config.json.
     ConnectionError: if a preset is not cached and cannot be fetched; says what to do.
   """
@@ -159,6 +160,11 @@ def locate(name_or_folder: str | Path) -> Path:
   if (folder / 'config.json').is_file():
     return folder
   if name in presets.PRESETS:
+    if not presets.PRESETS[name].repository:
+      raise ValueError(
+        f'{name!r} is an architecture whose weights are not published: it can be planned '
+        '(experiments.plan), not loaded. Give a folder that holds weights, or a smaller preset.'
+      )
     return _fetch(name, presets.PRESETS[name])
   if folder.is_dir():
     raise FileNotFoundError(f'{folder}: no config.json. Expected a model in Hugging Face layout.')

@@ -25,9 +25,12 @@ from lora_jax.checkpoints.parts import (
   Parts,
   base_of,
   check,
+  factor_shapes,
   listed,
+  plain_names,
   put_together,
   take_apart,
+  task_of,
   whole_modules,
 )
 from lora_jax.models import presets
@@ -78,41 +81,27 @@ def read(
   """
   path = Path(path).expanduser()
   release = _release(path.name)
-  key = STATE if config.family == 'gpt2' else None
-  tensors = {
-    names.plain(name.removeprefix(ROOT), config.family): x
-    for name, x in pytorch.Tensors(path, key, or_whole=True).items()
-  }
-  if config.family == 'gpt2':
+  family, where = config.family, str(path)
+  held = pytorch.Tensors(path, STATE if family == 'gpt2' else None, or_whole=True)
+  named = ((name.removeprefix(ROOT), x) for name, x in held.items())
+  tensors = plain_names(where, named, family)
+  if family == 'gpt2':
     tensors = _restacked(tensors)
-  task, num_labels = 'lm', 0
-  if config.family != 'gpt2':
-    output = tensors.get(names.OUTPUT[config.family])
-    num_labels = config.num_labels if output is None else len(output)
-    task = 'regression' if num_labels == 1 else 'classification'
-  base = base_of(config, task, num_labels)
-  adapted = {m: tensors[f'{m}.lora_A'] for m in base.modules if f'{m}.lora_A' in tensors}
-  if not adapted:
-    held = listed([*tensors])
-    raise ValueError(f'{path}: no factors of a {config.family} model. It holds {held}')
-  sites = {
-    module: _sites(path, base, module, tensors.get(f'{module}.lora_B'), fused) for module in adapted
-  }
-  ranks = {module: len(x) // len(sites[module]) for module, x in adapted.items()}
+  task, labels = task_of(where, config, tensors, getattr(config, 'num_labels', 0))
+  base = base_of(config, task, labels)
+  sites = _sites(where, base, tensors, fused)
+  ranks = {module: _rows(tensors[f'{module}.lora_A']) // len(sites[module]) for module in sites}
+  if empty := [module for module, rank in ranks.items() if not rank]:
+    raise ValueError(f'{where}: factors without a rank: {listed(empty)}')
   sources = {p: names.source(config, p, shape) for p, shape in base.shapes.items()}
   leaves = {p: source for p, source in sources.items() if source.name in tensors}
   whole = {p.rsplit('/', 1)[0] for p in leaves if not p.endswith('/bias')}
   leaves |= {p: source for p, source in sources.items() if p.rsplit('/', 1)[0] in whole}
   expected = {source.name: source.shape for source in leaves.values()}
   for module, paths in sites.items():
-    inputs, outputs = next(
-      base.shapes[f'{paths[0]}/{leaf}']
-      for leaf in ('kernel', 'embedding')
-      if f'{paths[0]}/{leaf}' in base.shapes
-    )
-    expected[f'{module}.lora_A'] = (len(paths) * ranks[module], inputs)
-    expected[f'{module}.lora_B'] = (len(paths) * outputs, ranks[module])
-  check(str(path), expected, tensors)
+    shapes = factor_shapes(base, module, paths, (len(paths) * ranks[module], ranks[module]))
+    expected |= dict(zip((f'{module}.lora_A', f'{module}.lora_B'), shapes))
+  check(where, expected, tensors)
   if both := [module for module in sites if f'{module}.weight' in expected]:
     raise ValueError(
       f'{path}: both factors and the whole weight of {listed(both)}. Is this a state dict of the '
@@ -129,15 +118,21 @@ def read(
   return put_together(parts, base, task=task, name=name)
 
 
-def write(adapter: Adapter, path: str | Path) -> float:
+def write(adapter: Adapter, path: str | Path, *, snapshot: bool = False) -> float:
   """Writes an adapter by the names of the authors' models, GPT-2's with their outer key.
+
+  Args:
+    adapter: of the method `lora`.
+    path: of the file.
+    snapshot: by the names that GPT-2's factors had in the authors' snapshot of September 2021.
 
   Returns:
     Alpha, which the file does not store: who reads it has to be told.
 
   Raises:
     ValueError: for what loralib cannot hold: another method than LoRA (see `take_apart`), modules
-      whose alphas differ, thirds of a `c_attn` whose ranks differ.
+      whose alphas differ, thirds of a `c_attn` whose ranks differ; for a snapshot of anything but
+      factors of GPT-2's query and value.
   """
   path = Path(path).expanduser()
   parts, base = take_apart(adapter, 'loralib')
@@ -159,6 +154,8 @@ def write(adapter: Adapter, path: str | Path) -> float:
       name = names.full(module, family)
       tensors[f'{name}.lora_A'] = np.concatenate([pair.a.T for pair in pairs])
       tensors[f'{name}.lora_B'] = np.concatenate([pair.b.T for pair in pairs])
+  if snapshot:
+    tensors = _unstacked(tensors, parts, base)
   tensors |= names.give(adapter.config, parts.leaves)
   tensors = {name: np.asarray(x, np.float32) for name, x in tensors.items()}
   if family == 'gpt2':
@@ -169,22 +166,35 @@ def write(adapter: Adapter, path: str | Path) -> float:
 
 
 def _sites(
-  path: Path, base: Base, module: str, b: np.ndarray | None, fused: Sequence[str] | None
-) -> list[str]:
-  """The paths here whose factors a module's are."""
-  paths = base.modules[module]
-  if len(paths) == 1:
-    return paths
-  count = len(fused or ()) or (0 if b is None else len(b) // base.shapes[f'{paths[0]}/kernel'][1])
-  chosen = fused or {2: ('query', 'value'), 3: PARTS}.get(count)
-  if chosen is None:
+  where: str, base: Base, tensors: Mapping[str, np.ndarray], fused: Sequence[str] | None
+) -> dict[str, list[str]]:
+  """The paths here that each adapted module's factors are of."""
+  if fused is not None and (not fused or [p for p in PARTS if p in fused] != list(fused)):
+    raise ValueError(f'fused={tuple(fused)}: some of {PARTS}, in this order')
+  sites = {}
+  for module, paths in base.modules.items():
+    if f'{module}.lora_A' not in tensors:
+      continue
+    sites[module] = paths
+    if len(paths) > 1:
+      rows = _rows(tensors.get(f'{module}.lora_B', np.empty(0)))
+      count = rows // base.shapes[f'{paths[0]}/kernel'][1]
+      chosen = fused or {2: ('query', 'value'), 3: PARTS}.get(count)
+      if chosen is None:
+        raise ValueError(
+          f'{where}: {module} has factors for {count} of {", ".join(PARTS)}, and the file does not '
+          "say for which: give fused=('value',), for example."
+        )
+      sites[module] = [path for path in paths if path.rsplit('/', 1)[1] in chosen]
+  if not sites:
     raise ValueError(
-      f'{path}: {module} has factors for {count} of {", ".join(PARTS)}, and the file does not say '
-      "for which: give fused=('value',), for example."
+      f'{where}: no factors of a {base.model.config.family} model. It holds {listed([*tensors])}'
     )
-  if [part for part in PARTS if part in chosen] != list(chosen):
-    raise ValueError(f'fused={tuple(chosen)}: some of {PARTS}, in this order')
-  return [p for p in paths if p.rsplit('/', 1)[1] in chosen]
+  return sites
+
+
+def _rows(x: np.ndarray) -> int:
+  return x.shape[0] if x.ndim == 2 else 0
 
 
 def _restacked(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -196,6 +206,24 @@ def _restacked(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
       both = [stacked.pop(name), stacked.pop(other)]
       stacked[f'{found[1]}.c_attn.lora_{"AB"[int(found[3]) - 1]}'] = np.concatenate(both)
   return stacked
+
+
+def _unstacked(
+  tensors: Mapping[str, np.ndarray], parts: Parts, base: Base
+) -> dict[str, np.ndarray]:
+  """The factors of `c_attn` as the snapshot has them."""
+  sides = {site.rsplit('/', 1)[1] for site in parts.pairs}
+  if base.model.config.family != 'gpt2' or sides != {'query', 'value'}:
+    raise ValueError(
+      f"snapshot: names of GPT-2's query and value; a {base.model.config.family} model's "
+      f'{", ".join(sorted(sides))} have none there'
+    )
+  apart = {}
+  for name, x in tensors.items():
+    module, side = name.split('.c_attn.lora_')
+    for third, half in zip('qv', np.split(x, 2)):
+      apart[f'{module}.{third}_proj_adapter{"AB".index(side) + 1}.weight'] = half
+  return apart
 
 
 def _release(name: str) -> Release | None:

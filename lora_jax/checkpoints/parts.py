@@ -82,6 +82,50 @@ def base_of(config: presets.Config, task: str, num_labels: int) -> Base:
   return Base(model, shapes, modules)
 
 
+def task_of(
+  where: str, config: presets.Config, tensors: Mapping[str, np.ndarray], labels: int
+) -> tuple[str, int]:
+  """Task and number of labels: as many as the head has among the tensors, `labels` without one."""
+  if presets.TASKS[config.family] == ('lm',):
+    return 'lm', 0
+  name = names.OUTPUT[config.family]
+  if name in tensors:
+    if tensors[name].ndim != 2 or not len(tensors[name]):
+      raise ValueError(f'{where}: {name} is {tensors[name].shape}, expected (labels, width)')
+    labels = len(tensors[name])
+  return 'regression' if labels == 1 else 'classification', labels
+
+
+def plain_names(
+  where: str, named: Iterable[tuple[str, np.ndarray]], family: str
+) -> dict[str, np.ndarray]:
+  """Tensors by plain name.
+
+  Raises:
+    ValueError: if two have the same.
+  """
+  tensors: dict[str, np.ndarray] = {}
+  for name, x in named:
+    if (plain := names.plain(name, family)) in tensors:
+      raise ValueError(
+        f'{where}: two tensors are {plain}, with and without {names.PREFIXES[family]}'
+      )
+    tensors[plain] = x
+  return tensors
+
+
+def factor_shapes(
+  base: Base, module: str, paths: Sequence[str], ranks: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+  """Shapes there of a module's A and B, for the paths that are adapted in it.
+
+  `ranks` are the rows of A and the columns of B, which differ where factors are stacked.
+  """
+  leaves = (f'{paths[0]}/{leaf}' for leaf in ('kernel', 'embedding'))
+  inputs, outputs = next(base.shapes[leaf] for leaf in leaves if leaf in base.shapes)
+  return (ranks[0], inputs), (outputs * len(paths), ranks[1])
+
+
 def take_apart(adapter: Adapter, target: str) -> tuple[Parts, Base]:
   """The parts of an adapter, as `target`, a format, can hold them.
 

@@ -13,7 +13,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,11 @@ from lora_jax.checkpoints.parts import (
   base_of,
   biases,
   check,
+  factor_shapes,
+  plain_names,
   put_together,
   take_apart,
+  task_of,
   whole_modules,
 )
 from lora_jax.methods.lora import rule
@@ -125,34 +128,24 @@ def read(folder: str | Path, config: presets.Config | None = None) -> Adapter:
       raise ValueError(f"{folder}: PEFT does not store what its base is: give the base's config")
     config = presets.architecture(**note['architecture'])
   family = config.family
-  plain = {
-    names.plain(name.removeprefix(PREFIX), family).replace('.base_layer.', '.'): x
-    for name, x in tensors.items()
-    if name.startswith(PREFIX) and not any(part in name for part in COPIES)
-  }
-  plain |= {name: x for name, x in tensors.items() if not name.startswith(PREFIX)}
-  task, num_labels = _task(values, config, plain, note, folder)
-  base = base_of(config, task, num_labels)
+  inside = lambda name: name.removeprefix(PREFIX).replace('.base_layer.', '.')
+  kept = ((inside(name), x) for name, x in tensors.items() if not any(x in name for x in COPIES))
+  plain = plain_names(str(folder), kept, family)
+  _check_task(values, family, folder)
+  labels = note.get('num_labels', getattr(config, 'num_labels', 0))
+  task, labels = task_of(str(folder), config, plain, labels)
+  base = base_of(config, task, labels)
   sites = [module for module in base.modules if peft_config.targets(values, module, family)]
   if values['target_modules'] in (None, 'all-linear'):
     sites = [module for module in base.modules if _keys(module, base)[0] in plain]
-  ranks = {module: peft_config.rank(values, module, family) for module in sites}
-  saved = [
-    path
-    for path in base.shapes
-    if peft_config.saves(values, names.full(names.module(config, path.rsplit('/', 1)[0]), family))
-  ]
-  if values['bias'] == 'all':
-    saved += all_biases(base)
-  elif values['bias'] == 'lora_only':
-    saved += biases(base, [path for module in sites for path in base.modules[module]])
-  sources = {path: names.source(config, path, base.shapes[path]) for path in dict.fromkeys(saved)}
+  sources = {
+    path: names.source(config, path, base.shapes[path]) for path in _saved(values, base, sites)
+  }
   expected = {source.name: source.shape for source in sources.values()}
   for module in sites:
-    a, b = _keys(module, base)
-    paths = base.modules[module]
-    inputs, outputs = base.shapes[_weight(paths[0], base)]
-    expected |= {a: (ranks[module], inputs), b: (outputs * len(paths), ranks[module])}
+    rank = peft_config.rank(values, module, family)
+    shapes = factor_shapes(base, module, base.modules[module], (rank, rank))
+    expected |= dict(zip(_keys(module, base), shapes))
   check(str(folder), expected, plain, _hint(plain, sites))
   pairs = {
     module: Pair(
@@ -196,8 +189,8 @@ def _separated(
       apart |= {path: thirds[i] for i, path in enumerate(paths)}
       continue
     mine = {i: path for i, path in enumerate(paths) if path in ranks}
-    alphas = {i: float(rule('alpha', note['method']['alpha'], p)) for i, p in mine.items()}
     try:
+      alphas = {i: float(rule('alpha', note['method']['alpha'], p)) for i, p in mine.items()}
       if len(paths) == 3:
         thirds = fused.unfuse(pair, alphas, {i: ranks[path] for i, path in mine.items()})
       else:
@@ -222,8 +215,16 @@ def _keys(module: str, base: Base) -> tuple[str, str]:
   return f'{module}.lora_A.weight', f'{module}.lora_B.weight'
 
 
-def _weight(path: str, base: Base) -> str:
-  return f'{path}/kernel' if f'{path}/kernel' in base.shapes else f'{path}/embedding'
+def _saved(values: Mapping[str, Any], base: Base, sites: Iterable[str]) -> list[str]:
+  """Paths of the leaves that a config says are trained and saved besides factors."""
+  config = base.model.config
+  name = lambda path: names.full(names.module(config, path.rsplit('/', 1)[0]), config.family)
+  saved = [path for path in base.shapes if peft_config.saves(values, name(path))]
+  if values['bias'] == 'all':
+    saved += all_biases(base)
+  elif values['bias'] == 'lora_only':
+    saved += biases(base, [path for module in sites for path in base.modules[module]])
+  return list(dict.fromkeys(saved))
 
 
 def _modules_to_save(parts: Parts, base: Base) -> list[str]:
@@ -249,27 +250,12 @@ def _task_type(adapter: Adapter, parts: Parts, base: Base) -> str | None:
   return 'SEQ_CLS' if 'classifier' in _modules_to_save(parts, base) else None
 
 
-def _task(
-  values: Mapping[str, Any],
-  config: presets.Config,
-  plain: Mapping[str, np.ndarray],
-  note: Mapping[str, Any],
-  folder: Path,
-) -> tuple[str, int]:
-  """The task and the number of labels."""
-  tasks = presets.TASKS[config.family]
-  fitting = ('CAUSAL_LM',) if tasks == ('lm',) else ('SEQ_CLS',)
-  if values.get('task_type') not in (None, *fitting):
+def _check_task(values: Mapping[str, Any], family: str, folder: Path) -> None:
+  fitting = 'CAUSAL_LM' if presets.TASKS[family] == ('lm',) else 'SEQ_CLS'
+  if values.get('task_type') not in (None, fitting):
     raise ValueError(
-      f'{folder}: task_type={values["task_type"]!r}; of a {config.family} model only {fitting[0]} '
-      'is computed here'
+      f'{folder}: task_type={values["task_type"]!r}; of a {family} model only {fitting} is read'
     )
-  if tasks == ('lm',):
-    return 'lm', 0
-  output = plain.get(names.OUTPUT[config.family])
-  known = note.get('num_labels', config.num_labels)
-  num_labels = known if output is None else len(output)
-  return 'regression' if num_labels == 1 else 'classification', num_labels
 
 
 def _read_tensors(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -286,7 +272,9 @@ def _read_tensors(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
   try:
     note = json.loads(note)
     methods.make(**note['method'])
-    _ = note['ranks'], note['architecture'], note['task']
+    presets.architecture(**note['architecture'])
+    if not all(isinstance(rank, int) and rank > 0 for rank in note['ranks'].values()):
+      raise ValueError(f'ranks {note["ranks"]}')
   except (ValueError, TypeError, KeyError, AttributeError) as error:
     raise ValueError(f'{path}: what lora_jax noted in its header is damaged ({error!r})') from error
   return dict(tensors), note

@@ -20,7 +20,7 @@ def read_adapter(
   Args:
     source: a folder (this project's or PEFT's), a file of loralib's, or `hub:user/name`, where
       `@revision` may follow.
-    config: the base's architecture, which PEFT and loralib do not store.
+    config: the base's architecture, which loralib does not store, and PEFT only as written here.
     alpha: of a loralib file, which stores no scale; None: as the release's known files have it.
 
   Raises:
@@ -38,10 +38,10 @@ def read_adapter(
     raise ValueError(f'{source}: alpha={alpha} is for loralib files; this format stores its scale')
   if kind == 'adapter':
     return artefact.load_adapter(path)
-  if config is None:
-    raise ValueError(f'{source}: its format does not say what its base is: name the base (--base)')
   if kind == 'peft':
     return peft.read(path, config)
+  if config is None:
+    raise ValueError(f'{source}: loralib does not store what its base is: name the base (--base)')
   return loralib.read(path, config, alpha=alpha)
 
 
@@ -56,7 +56,7 @@ def _format_of(path: Path) -> tuple[str, Path]:
     raise FileNotFoundError(f'{path}: there is no such folder or file')
   if (path / artefact.DESCRIPTION).is_file():
     return 'adapter', path
-  if (path / 'adapter_config.json').is_file():
+  if (path / peft.CONFIG).is_file():
     return 'peft', path
   files = [file for file in sorted(path.iterdir()) if file.suffix in LORALIB]
   if len(files) == 1 and not (path / 'config.json').exists():
@@ -65,6 +65,6 @@ def _format_of(path: Path) -> tuple[str, Path]:
     raise ValueError(f'{path} is a run directory, not an adapter (--workdir={path})')
   there = ', '.join(sorted(file.name for file in path.iterdir())[:12]) or 'nothing'
   raise ValueError(
-    f'{path} is no adapter: expected {artefact.DESCRIPTION} (this project), adapter_config.json '
+    f'{path} is no adapter: expected {artefact.DESCRIPTION} (this project), {peft.CONFIG} '
     f'(PEFT) or one {" or ".join(LORALIB)} file (loralib). It holds: {there}.'
   )

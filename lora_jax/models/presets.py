@@ -31,11 +31,12 @@ TASKS = {
 class Preset(NamedTuple):
   """An architecture and the Hugging Face repository that holds its pretrained weights.
 
-  `files` are those that are needed beside what most repositories have.
+  No repository: nobody has published the weights, and only its size can be reckoned with
+  (`experiments.plan`). `files` are those that are needed beside what most repositories have.
   """
 
   config: Config
-  repository: str
+  repository: str = ''
   files: tuple[str, ...] = ()
 
 
@@ -50,11 +51,15 @@ def _roberta(**sizes: Any) -> EncoderConfig:
   )  # fmt: skip
 
 
-def _gpt2(hidden_size: int, num_layers: int, num_heads: int) -> GPT2Config:
+def _gpt2(hidden_size: int, num_layers: int, num_heads: int, **sizes: int) -> GPT2Config:
   return GPT2Config(
     hidden_size=hidden_size, num_layers=num_layers, num_heads=num_heads,
-    intermediate_size=4 * hidden_size,
+    intermediate_size=4 * hidden_size, **sizes,
   )  # fmt: skip
+
+
+def _gpt3(hidden_size: int, num_layers: int, num_heads: int) -> Preset:
+  return Preset(_gpt2(hidden_size, num_layers, num_heads, max_positions=2048))
 
 
 XXLARGE = DebertaConfig(
@@ -73,6 +78,16 @@ PRESETS: dict[str, Preset] = {
   'gpt2-medium': Preset(_gpt2(1024, 24, 16), 'openai-community/gpt2-medium'),
   'gpt2-large': Preset(_gpt2(1280, 36, 20), 'openai-community/gpt2-large'),
   'gpt2-xl': Preset(_gpt2(1600, 48, 25), 'openai-community/gpt2-xl'),
+  # GPT-3 (Brown et al. 2020, table 2.1), all of its attention dense. Of 1.3B the table's 24 heads
+  # of 128 are not its width, of 13B its width of 5140 is not 40 heads of 128.
+  'gpt3-125m': _gpt3(768, 12, 12),
+  'gpt3-350m': _gpt3(1024, 24, 16),
+  'gpt3-760m': _gpt3(1536, 24, 16),
+  'gpt3-1.3b': _gpt3(2048, 24, 16),
+  'gpt3-2.7b': _gpt3(2560, 32, 32),
+  'gpt3-6.7b': _gpt3(4096, 32, 32),
+  'gpt3-13b': _gpt3(5120, 40, 40),
+  'gpt3-175b': _gpt3(12288, 96, 96),
 }
 
 

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lora_jax.report import results
+from lora_jax.report import tables
 
 matplotlib.use('Agg')
 
@@ -201,7 +201,7 @@ def table7(report: Report) -> str:
     for row in report['measured']['table7']
   ]
   head = f'Table 7: ‖UᵀWVᵀ‖ on the top r directions. {_caption(report)}. ΔW with alpha/r.\n\n'
-  return head + results.table(rows)
+  return head + tables.table(rows)
 
 
 def lines(report: Report) -> Iterable[str]:
@@ -254,12 +254,14 @@ def _weight(entry: Mapping[str, Any]) -> str:
 
 
 def _run(run: Mapping[str, Any], unequal: bool) -> str:
-  return f'r = {", ".join(map(str, run["ranks"]))}' if unequal else f'seed {run["seed"]}'
+  if unequal:
+    return f'r = {", ".join(map(str, run["ranks"]))}'
+  return f'seed {run["seed"]}' if 'seed' in run else run['run']
 
 
 def _caption(report: Report) -> str:
   first = report['runs'][0]
   tasks = ' / '.join(dict.fromkeys(run['task'] for run in report['runs']))
   ranks = ' / '.join('r=' + ','.join(map(str, run['ranks'])) for run in report['runs'])
-  seeds = ', '.join(str(run['seed']) for run in report['runs'])
+  seeds = ', '.join(str(run.get('seed', 'not known')) for run in report['runs'])
   return f'{Path(first["model"]).name}, {tasks}, {ranks}, seed {seeds}'

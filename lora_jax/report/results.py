@@ -30,6 +30,7 @@ SCORES = {
 }
 SCALES = {'bleu': 100, 'meteor': 100, 'rouge_l': 100}
 Run = Mapping[str, Any]
+LIMIT = 'data.limit'
 GROUPED = ('task', 'model', 'method', 'preset', 'metric', 'device', 'cpu')
 
 
@@ -141,7 +142,8 @@ def run_rows(runs: Sequence[Run]) -> list[dict[str, str]]:
 def text_rows(runs: Sequence[Run]) -> list[dict[str, str]]:
   """A row for each group of seeds whose texts were decoded and scored, in the form of table 3."""
   rows = []
-  for group in grouped([run for run in runs if 'generated' in run]):
+  groups = grouped([run for run in runs if 'generated' in run])
+  for group in groups:
     first = group[0]['generated']
     decode = first['decode']
     scores = {
@@ -154,6 +156,7 @@ def text_rows(runs: Sequence[Run]) -> list[dict[str, str]]:
         'task': f'{group[0]["task"]} {first["split"]}',
         'model': group[0]['model'],
         'method': tables.method(group[0]),
+        'settings': _settings(group[0], [other[0] for other in groups]),
         'trained': f'{group[0]["parameters"]["trainable"]:,}',
         **{
           title: tables.spread(scores[title], 2) if title in scores else '-'
@@ -183,7 +186,10 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def _settings(run: Run, others: Sequence[Run]) -> str:
-  """What of the config tells the run from the other rows with the same task, model and method."""
+  """What of the config tells the run from the other rows with the same task, model and method.
+
+  And how many examples it was trained on, if not on all.
+  """
   alike = [
     tables.leaves(other['config'])
     for other in others
@@ -194,5 +200,6 @@ def _settings(run: Run, others: Sequence[Run]) -> str:
   return ', '.join(
     f'{key}={value}'
     for key, value in ours.items()
-    if key != 'seed' and any(other.get(key) != value for other in alike)
+    if key != 'seed'
+    and (any(other.get(key) != value for other in alike) or (key == LIMIT and value))
   )

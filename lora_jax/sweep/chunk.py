@@ -43,7 +43,7 @@ def train(chunk: Sequence[Lane], workdir: Path, folder: Path, lost: threading.Ev
   works = lanes.load([lane.config for lane in chunk])
   first = works[0]
   config = first.config
-  devices = mesh.make_mesh(config.mesh.data, config.mesh.fsdp)
+  devices = mesh.make_mesh(**config.mesh)
   seeds = [work.config.seed for work in works]
   shared = len(set(seeds)) == 1
   by_seed = {work.config.seed: loop.make_batches(work, devices) for work in works}
@@ -51,9 +51,9 @@ def train(chunk: Sequence[Lane], workdir: Path, folder: Path, lost: threading.Ev
     Run(lane.name, workdir / lane.name, work, by_seed[work.config.seed], devices, code)
     for lane, work in zip(chunk, works)
   ]
-  held_out = evaluate.layouts(first, devices.size)
+  held_out = evaluate.layouts(first, mesh.row_shares(devices))
   eval_every, save_every = loop.intervals(config, runs[0].training.steps_per_epoch)
-  frozen = mesh.place_frozen(first.frozen, devices)
+  frozen = mesh.place(first.frozen, devices, first.model.config.family)
   every_lane = lanes.per_lane(works, [run.total_steps for run in runs])
   now = step.init_state(first, lanes.stacked([run.start for run in runs]), seeds, shared)
   best = jax.tree.map(jnp.array, now.trainable)

@@ -13,7 +13,7 @@ import numpy as np
 
 from lora_jax import methods
 from lora_jax.data import batches, tasks
-from lora_jax.train import job, step
+from lora_jax.train import job, mesh, step
 
 Outputs = dict[str, np.ndarray]
 
@@ -83,7 +83,7 @@ def collect(
 def evaluate_run(
   workdir: str | Path, *, which: str = 'best', splits: Sequence[str] = ()
 ) -> dict[str, Any]:
-  """Evaluates a run directory's checkpoint, adapted and merged, on one device.
+  """Evaluates a run directory's checkpoint, adapted and merged, on all devices.
 
   Args:
     workdir: the run directory.
@@ -95,17 +95,21 @@ def evaluate_run(
     over all read-outs. A method that cannot be merged has the reason under `merged`.
   """
   work, trainable = job.load_run(workdir, which, evals=splits)
-  held_out = layouts(work)
+  devices, family = mesh.for_run(work.config.mesh), work.model.config.family
+  frozen = mesh.place(work.frozen, devices, family)
+  trainable = mesh.place(trainable, devices, family, trained=True)
+  held_out = layouts(work, mesh.row_shares(devices))
+  placed = lambda batch: jax.device_put(dict(batch), mesh.evaluation_rows(devices))
   adapted_step = step.make_eval_step(work.apply, work.task.kind)
-  adapted = lambda batch: adapted_step(work.frozen, trainable, batch)
+  adapted = lambda batch: adapted_step(frozen, trainable, placed(batch))
   report: dict[str, Any] = {'adapted': dict(evaluate(adapted, work.task, held_out))}
   try:
-    merged_params = work.method.merge(work.frozen, trainable)
+    merged_params = work.method.merge(frozen, trainable)
   except ValueError as error:
     return report | {'merged': f'not possible: {error}'}
   plain = methods.bind(work.model.apply, methods.full())
   merged_step = step.make_eval_step(plain, work.task.kind)
-  merged = lambda batch: merged_step({}, merged_params, batch)
+  merged = lambda batch: merged_step({}, merged_params, placed(batch))
   report['merged'] = dict(evaluate(merged, work.task, held_out))
 
   @jax.jit
@@ -115,7 +119,7 @@ def evaluate_run(
     return jnp.max(jnp.abs(change) * batch['weights'][..., None])
 
   report['largest_logit_difference'] = max(
-    float(difference(work.frozen, trainable, merged_params, batch))
+    float(difference(frozen, trainable, merged_params, placed(batch)))
     for split in held_out.values()
     for batch in split
   )

@@ -144,13 +144,15 @@ def _write(
 ) -> dict[str, Any]:
   if format not in FORMATS:
     raise ValueError(f'format={format!r}: {presets.near(format, FORMATS)}')
+  noted = {}
   with folders.new_folder(out) as part:
     if format == 'adapter':
       artefact.save_adapter(part, adapter)
     elif format == 'peft':
       peft.write(adapter, part, base_name=base_name or _repository(base.name))
     elif format == 'loralib':
-      loralib.write(adapter, part / ('lora.pt' if adapter.task == 'lm' else 'lora.bin'))
+      file = 'lora.pt' if adapter.task == 'lm' else 'lora.bin'
+      noted['alpha'] = loralib.write(adapter, part / file)  # The file does not store it.
     else:
       method, frozen, trainable = adapters.attach(adapter, base.model, base.params, other_base=True)
       huggingface.save_model(part, base.model, method.merge(frozen, trainable))
@@ -166,6 +168,7 @@ def _write(
     'base': base.name,
     'task': adapter.task,
     'method': dict(adapter.method),
+    **noted,
     'parameters': tree.count(adapter.trainable),
   }
 

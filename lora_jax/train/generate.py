@@ -56,10 +56,11 @@ def make_generator(
       f'config.decode.max_tokens={chosen.max_tokens} leaves no room for a context: '
       f'{room + chosen.max_tokens} tokens in all (config.data.max_length, or the model)'
     )
+  shares = mesh.row_shares(devices)
   decoder = generation.make_decoder(
     language_model(work.apply, chosen),
     chosen,
-    batch_size=-(-decode.batch_size // devices.size) * devices.size,
+    batch_size=-(-decode.batch_size // shares) * shares,
     sharding=mesh.evaluation_rows(devices),
   )
 
@@ -209,10 +210,11 @@ def generate_run(
     ValueError: if the folder is no run directory, the task has no contexts, or the split is none.
   """
   work, trainable = job.load_run(workdir, which)
-  devices = mesh.make_mesh()
+  devices = mesh.for_run(work.config.mesh)
   texts = make_generator(work, decode, devices)
   prompts = job.load_prompts(work.config, split)
-  frozen = mesh.place_frozen(work.frozen, devices)
-  trainable = jax.device_put(trainable, mesh.replicated(devices))
+  family = work.model.config.family
+  frozen = mesh.place(work.frozen, devices, family)
+  trainable = mesh.place(trainable, devices, family, trained=True)
   texts = functools.partial(texts, frozen, trainable)
   return report(work, decode, texts, split, prompts, Path(out))

@@ -149,13 +149,7 @@ def method_options(config: config_dict.ConfigDict, model: nn.Module) -> dict[str
 def load_base(config: config_dict.ConfigDict, task: tasks.Task) -> tuple[nn.Module, dict[str, Any]]:
   """The model and its parameters before adaptation: pretrained, fresh, or what a run made of it."""
   name, chosen = config.model.name, config.model
-  options = {
-    'dtype': _dtype('model.dtype', chosen.dtype),
-    'param_dtype': _dtype('model.param_dtype', chosen.param_dtype),
-    'attention': chosen.attention,
-    'remat': chosen.remat,
-    **{rate: chosen[rate] for rate in RATES if chosen[rate] is not None},
-  }
+  options = model_options(config)
   if is_run(name):
     work, trainable = load_run(name, 'best', task)
     return work.model.clone(**options), work.method.merge(work.frozen, trainable)
@@ -165,6 +159,18 @@ def load_base(config: config_dict.ConfigDict, task: tasks.Task) -> tuple[nn.Modu
   if name == 'fresh':
     return huggingface.fresh_model(dict(chosen.fresh), **options)
   return huggingface.load_model(name, **options)
+
+
+def model_options(config: config_dict.ConfigDict) -> dict[str, Any]:
+  """The model's attributes that a config names, but for the layout of its layers."""
+  chosen = config.model
+  return {
+    'dtype': _dtype('model.dtype', chosen.dtype),
+    'param_dtype': _dtype('model.param_dtype', chosen.param_dtype),
+    'attention': chosen.attention,
+    'remat': chosen.remat,
+    **{rate: chosen[rate] for rate in RATES if chosen[rate] is not None},
+  }
 
 
 def is_run(name: str) -> bool:

@@ -57,9 +57,9 @@ def run(work: job.Job, workdir: Path) -> dict[str, Any]:
   """As `train`, for a job that is loaded, in a directory that is empty or this run's own."""
   config, task = work.config, work.task
   code = result.commit()  # Now: the checkout may change while the run goes on.
-  devices = mesh.make_mesh(config.mesh.data, config.mesh.fsdp)
+  devices = mesh.make_mesh(**config.mesh)
   training = make_batches(work, devices)
-  held_out = evaluate.layouts(work, devices.size)
+  held_out = evaluate.layouts(work, mesh.row_shares(devices))
   total_steps = training.steps_per_epoch * config.train.epochs
   tx, schedule = optimizer.make_optimizer(config.optim, total_steps)
 
@@ -71,14 +71,16 @@ def run(work: job.Job, workdir: Path) -> dict[str, Any]:
       logging.warning('init_adapter: the task head is new, dropped: %s', ', '.join(dropped))
   print(work.summary, flush=True)
 
-  frozen = mesh.place_frozen(work.frozen, devices)
-  now = jax.device_put(state.init_state(trainable, tx, config.seed), mesh.replicated(devices))
+  family = work.model.config.family
+  frozen = mesh.place(work.frozen, devices, family)
+  now, placed = place_state(trainable, tx, config.seed, devices, family)
   train_step = step.make_train_step(
     work.apply,
     tx,
     task.kind,
     smoothing=config.train.label_smoothing,
     accumulate=config.train.accumulate,
+    shardings=placed,
   )
   eval_step = step.make_eval_step(work.apply, task.kind)
   clock = result.Clock()
@@ -168,7 +170,7 @@ def run(work: job.Job, workdir: Path) -> dict[str, Any]:
     generated = None
     if final:
       best = checkpoints.restore_trainable(checkpoints.best_step(), trainable)
-      best = jax.device_put(best, mesh.replicated(devices))
+      best = jax.device_put(best, placed.trainable)
       path = workdir / f'predictions-{decode.final}.txt'
       with clock.measure('decoding'):
         generated = generate.report(
@@ -181,6 +183,16 @@ def run(work: job.Job, workdir: Path) -> dict[str, Any]:
   summary = result.make(work, progress, seconds, training, devices, dropped, code, generated)
   writers.write_json(workdir / 'result.json', summary)
   return summary
+
+
+def place_state(
+  trainable: Any, tx: Any, seed: int, devices: Any, family: str
+) -> tuple[state.TrainState, state.TrainState]:
+  """The state before the first update, and where it lies; no device ever holds more than that."""
+  init = lambda trainable: state.init_state(trainable, tx, seed)
+  placed = mesh.state_shardings(jax.eval_shape(init, trainable), devices, family)
+  trainable = jax.device_put(trainable, placed.trainable)
+  return jax.jit(init, out_shardings=placed)(trainable), placed
 
 
 def check_workdir(workdir: Path, config: config_dict.ConfigDict) -> None:

@@ -1,40 +1,83 @@
 """Devices as a mesh, and where each array of a run lies on it.
 
-Data-parallel training is one program, jitted over the mesh: rows of a batch are split over all
-devices, what is trained is replicated, and the frozen base is replicated or split over `fsdp`.
+One program is jitted over the mesh. Rows of a batch are split over `data` and `fsdp`. A matrix is
+split over `fsdp`, to be gathered when its layer needs it, and over `tensor`, by columns or by rows,
+so that each device computes its part of a layer. What is trained, and the optimizer's state of it,
+is split as the model's own leaves are.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
+import flax.linen as nn
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from lora_jax import tree
 
-ROWS = ('data', 'fsdp')  # A batch is split over both; the base over `fsdp` alone.
+AXES = ('data', 'fsdp', 'tensor')
+ROWS = ('data', 'fsdp')  # A batch is split over both.
+SMALL = 2**20  # Elements of a trained leaf below which gathering it costs more than keeping it.
+
+Axes = tuple[str | None, ...]
+# Leaf paths -> the mesh axis of each dimension; the first match counts. Where layers are stacked,
+# their axis comes before and is not split: the loop over layers takes one at a time.
+TRANSFORMER: tuple[tuple[str, Axes], ...] = (
+  (r'.*/(attention/(query|key|value)|mlp/up)/kernel', ('fsdp', 'tensor')),
+  (r'.*/(attention/(query|key|value)|mlp/up)/bias', ('tensor',)),
+  (r'.*/(attention/output|mlp/down)/kernel', ('tensor', 'fsdp')),
+  # By width: the published vocabularies (50257, 50265, 30522) divide by nothing.
+  (r'.*(word|position|relative)/embedding', (None, 'fsdp')),
+  (r'.*convolution/kernel', (None, 'fsdp', None)),
+  (r'.*(scale|bias|embedding)', ()),
+)
+RULES = {family: TRANSFORMER for family in ('bert', 'roberta', 'deberta-v2', 'gpt2')}
+FACTORS = ('lora_a', 'lora_b')
 
 
-def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
-  """Mesh of axes `data` and `fsdp`; -1 for `data` is all devices that are left.
+def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Any = None) -> Mesh:
+  """Mesh of the axes `AXES`; -1 for `data` is all devices that are left.
+
+  Args:
+    data, fsdp, tensor: number of devices along each axis.
+    devices: those to take from; None is all that JAX sees.
 
   Raises:
-    ValueError: if there are too few devices, or their number is no multiple of `fsdp`.
+    ValueError: if there are too few devices, or their number is no multiple of `fsdp` x `tensor`.
   """
-  devices = jax.devices()
+  devices = jax.devices() if devices is None else list(devices)
+  inner = fsdp * tensor
+  named = f'mesh.fsdp={fsdp} x mesh.tensor={tensor}'
+  if min(fsdp, tensor) < 1:
+    raise ValueError(f'{named}: each is 1 or more')
   if data == -1:
-    data = len(devices) // fsdp
-    if data * fsdp != len(devices):
-      raise ValueError(f'mesh.fsdp={fsdp} does not divide the {len(devices)} devices')
-  if data < 1 or fsdp < 1 or data * fsdp > len(devices):
+    data = len(devices) // inner
+    if data * inner != len(devices):
+      raise ValueError(f'{named} does not divide the {len(devices)} devices')
+  if data < 1 or data * inner > len(devices):
     raise ValueError(
-      f'mesh.data={data} x mesh.fsdp={fsdp} needs {data * fsdp} devices; there are {len(devices)}'
+      f'mesh.data={data} x {named} needs {data * inner} devices; there are {len(devices)}'
     )
-  return jax.make_mesh(
-    (data, fsdp), ROWS, axis_types=(AxisType.Auto,) * 2, devices=devices[: data * fsdp]
+  # Axes may share a side of a TPU's torus: 8 x 8 of 4x4x4 chips is no product of whole sides.
+  chosen = mesh_utils.create_device_mesh(
+    (data, fsdp, tensor), devices[: data * inner], allow_split_physical_axes=True
   )
+  return Mesh(chosen, AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def for_run(config: Any) -> Mesh:
+  """All devices at hand, by the axes that a run was trained on where they allow it.
+
+  Args:
+    config: the `mesh` section of a run's config.
+  """
+  fsdp, tensor = config.fsdp, config.get('tensor', 1)
+  fits = len(jax.devices()) % (fsdp * tensor) == 0
+  return make_mesh(-1, fsdp, tensor) if fits else make_mesh()
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -43,12 +86,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def rows(mesh: Mesh) -> NamedSharding:
-  """Batches [steps, rows, ...] with their rows split over all devices."""
+  """Batches [steps, rows, ...] with their rows split."""
   return NamedSharding(mesh, PartitionSpec(None, ROWS))
 
 
 def evaluation_rows(mesh: Mesh) -> NamedSharding:
-  """Batches [rows, ...] with their rows split over all devices."""
+  """Batches [rows, ...] with their rows split."""
   return NamedSharding(mesh, PartitionSpec(ROWS))
 
 
@@ -62,47 +105,137 @@ def lanes(mesh: Mesh, count: int, axis: int = 0) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec(*[None] * axis, ROWS))
 
 
+def row_shares(mesh: Mesh) -> int:
+  """Number of parts that the rows of a batch are split into."""
+  return math.prod(mesh.shape[axis] for axis in ROWS)
+
+
 def check_batch(mesh: Mesh, batch_size: int, accumulate: int) -> int:
   """The number that the rows of each batch must be a multiple of.
 
   Raises:
-    ValueError: if a batch has fewer examples than there are devices and accumulation steps.
+    ValueError: if a batch has fewer examples than there are parts and accumulation steps.
   """
-  shares = mesh.size * accumulate
+  shares = row_shares(mesh) * accumulate
   if batch_size < shares:
     raise ValueError(
-      f'train.batch_size={batch_size} cannot be split over {mesh.size} devices x '
-      f'{accumulate} accumulation steps. Raise it to {shares}, or lower mesh.data or '
+      f'train.batch_size={batch_size} cannot be split over {row_shares(mesh)} devices x '
+      f'{accumulate} accumulation steps. Raise it to {shares}, or lower mesh.data, mesh.fsdp or '
       'train.accumulate.'
     )
   return shares
 
 
-def place_frozen(frozen: tree.Params, mesh: Mesh) -> Any:
-  """The frozen base on the mesh: each matrix split over `fsdp` along its largest axis that divides.
+def shardings(
+  params: tree.Params, mesh: Mesh, family: str = '', trained: bool = False
+) -> dict[str, Any]:
+  """Where each leaf lies, as a tree of the shape of `params`.
 
-  Vectors are replicated.
+  A leaf that the family's rules name lies as they say, a factor as its kernel: `lora_a` by rows as
+  the kernel's input, `lora_b` by columns as its output. Any other matrix, and all of a model that
+  no rule knows, is split over `fsdp` along its largest axis that divides; vectors are replicated.
+  So are factors and other trained leaves of fewer than `SMALL` elements that no rule names.
+
+  Args:
+    params: arrays or shapes.
+    mesh: of the axes `AXES`.
+    family: the model's, a key of `RULES`; any other name has no rules.
+    trained: `params` are trained, or are the optimizer's state of such.
 
   Raises:
-    ValueError: naming a matrix that has no axis that `fsdp` divides.
+    ValueError: naming each leaf with a dimension that its mesh axis does not divide.
   """
-  fsdp = mesh.shape['fsdp']
+  rules = RULES.get(family, ())
+  found, problems = {}, []
+  for path, leaf in tree.flatten(params).items():
+    try:
+      found[path] = NamedSharding(mesh, _spec(path, tuple(leaf.shape), mesh, rules, trained))
+    except ValueError as error:
+      problems.append(str(error))
+  if problems:
+    raise ValueError('\n'.join(problems))
+  return tree.unflatten(found)
 
-  def sharding(path: str, shape: tuple[int, ...]) -> NamedSharding:
-    if fsdp == 1 or len(shape) < 2:
-      return replicated(mesh)
-    axes = [axis for axis, size in enumerate(shape) if size % fsdp == 0]
-    if not axes:
-      raise ValueError(f'{path}: no axis of {shape} is a multiple of mesh.fsdp={fsdp}')
-    largest = max(axes, key=lambda axis: shape[axis])
-    return NamedSharding(mesh, PartitionSpec(*[None] * largest, 'fsdp'))
 
-  leaves = tree.flatten(frozen)
-  shardings = {path: sharding(path, leaf.shape) for path, leaf in leaves.items()}
-  return tree.unflatten(jax.device_put(leaves, shardings))
+def place(params: tree.Params, mesh: Mesh, family: str = '', trained: bool = False) -> Any:
+  """The arrays where `shardings` says, each device being sent its part alone."""
+  return jax.device_put(params, shardings(params, mesh, family, trained))
+
+
+def state_shardings(now: Any, mesh: Mesh, family: str = '') -> Any:
+  """As `shardings`, for a `TrainState` of arrays or shapes.
+
+  Each tree in the optimizer's state that has the shape of `trainable` lies as that does.
+  """
+  leaves = shardings(now.trainable, mesh, family, trained=True)
+  structure = jax.tree.structure(now.trainable)
+  alike = lambda node: jax.tree.structure(node) == structure
+  whole = replicated(mesh)
+  opt_state = jax.tree.map(
+    lambda node: leaves if alike(node) else whole, now.opt_state, is_leaf=alike
+  )
+  return now._replace(step=whole, trainable=leaves, opt_state=opt_state, key=whole)
+
+
+def hold_rows(mesh: Mesh) -> Any:
+  """A `flax.linen` interceptor that keeps what dense layers and embeddings give split by rows.
+
+  Without it the compiler may leave the weights where they are, gather the rows of all devices on
+  each, and add up partial products.
+  """
+  free = PartitionSpec.UNCONSTRAINED
+  shares = row_shares(mesh)
+
+  def interceptor(next_fun: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    y = next_fun(*args, **kwargs)
+    held = isinstance(context.module, nn.Dense | nn.Embed) and context.method_name == '__call__'
+    if not held or y.ndim < 3 or y.shape[0] % shares:
+      return y
+    spec = PartitionSpec(ROWS, *[free] * (y.ndim - 1))
+    return jax.lax.with_sharding_constraint(y, NamedSharding(mesh, spec))
+
+  return interceptor
 
 
 def device_names(mesh: Mesh) -> str:
   """Kind and number of the devices, for a result: `8 x NVIDIA H200`."""
   kinds = sorted({device.device_kind for device in mesh.devices.flat})
   return f'{math.prod(mesh.devices.shape)} x {", ".join(kinds)}'
+
+
+def _spec(
+  path: str, shape: tuple[int, ...], mesh: Mesh, rules: Any, trained: bool
+) -> PartitionSpec:
+  small = trained and math.prod(shape) < SMALL
+  stem, _, name = path.rpartition('/')
+  if name in FACTORS:
+    weight = _first(rules, f'{stem}/kernel')
+    follows = {'lora_a': lambda: (weight[0], None), 'lora_b': lambda: (None, weight[1])}
+    axes = follows[name]() if weight and not small else None
+  else:
+    axes = _first(rules, path)
+  if axes is not None:
+    return _checked(path, shape, axes, mesh)
+  fsdp = mesh.shape['fsdp']
+  if small or fsdp == 1 or len(shape) < 2:
+    return PartitionSpec()
+  dividing = [axis for axis, size in enumerate(shape) if size % fsdp == 0]
+  if not dividing:
+    raise ValueError(f'{path}: no axis of {shape} is a multiple of mesh.fsdp={fsdp}')
+  largest = max(dividing, key=lambda axis: shape[axis])
+  return PartitionSpec(*[None] * largest, 'fsdp')
+
+
+def _first(rules: Any, path: str) -> Axes | None:
+  return next((axes for pattern, axes in rules if re.fullmatch(pattern, path)), None)
+
+
+def _checked(path: str, shape: tuple[int, ...], axes: Axes, mesh: Mesh) -> PartitionSpec:
+  axes = (None,) * (len(shape) - len(axes)) + axes  # Stacked layers, and what is not split.
+  for dimension, (size, axis) in enumerate(zip(shape, axes)):
+    if axis and size % mesh.shape[axis]:
+      raise ValueError(
+        f'{path}: axis {dimension} of {shape} is {size}, no multiple of '
+        f'mesh.{axis}={mesh.shape[axis]}'
+      )
+  return PartitionSpec(*axes)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from lora_jax.train import losses
+from lora_jax.train import losses, mesh
 from lora_jax.train.state import TrainState
 
 Batch = Mapping[str, jax.Array]
@@ -31,6 +33,7 @@ def make_update(
   *,
   smoothing: float = 0.0,
   accumulate: int = 1,
+  shardings: TrainState | None = None,
 ) -> Update:
   """One update, `update(state, frozen, batch) -> (state, metrics)`, not compiled.
 
@@ -46,7 +49,16 @@ def make_update(
     smoothing: label smoothing.
     accumulate: number of parts that a batch's rows are split into, one after the other. The loss is
       normalised over the whole batch, so the update is the same.
+    shardings: where the state lies on a mesh (`mesh.state_shardings`), and so the gradient; None
+      leaves it to the compiler.
   """
+
+  rows = contextlib.nullcontext
+  if shardings:
+    rows = lambda: nn.intercept_methods(mesh.hold_rows(shardings.step.mesh))
+
+  def held(values: Any, where: Any) -> Any:
+    return jax.lax.with_sharding_constraint(values, where) if shardings else values
 
   def gradient(state: TrainState, frozen: Any, batch: Batch) -> tuple[jax.Array, Any]:
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
@@ -54,7 +66,8 @@ def make_update(
 
     def loss(trainable: Any, part: Batch, key: jax.Array) -> jax.Array:
       rngs = {'dropout': key}
-      logits = apply(frozen, trainable, **model_inputs(part), deterministic=False, rngs=rngs)
+      with rows():
+        logits = apply(frozen, trainable, **model_inputs(part), deterministic=False, rngs=rngs)
       each = losses.per_readout(kind, logits, part['labels'], smoothing)
       return (each * part['weights']).sum() / total
 
@@ -75,10 +88,12 @@ def make_update(
 
   def update(state: TrainState, frozen: Any, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
     loss, grads = gradient(state, frozen, batch)
+    grads = held(grads, shardings and shardings.trainable)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
     trainable = optax.apply_updates(state.trainable, updates)
     metrics = {'loss': loss, 'grad_norm': optax.tree.norm(grads)}
-    return TrainState(state.step + 1, trainable, opt_state, state.key), metrics
+    after = TrainState(state.step + 1, trainable, opt_state, state.key)
+    return held(after, shardings), metrics
 
   return update
 
@@ -90,18 +105,23 @@ def make_train_step(
   *,
   smoothing: float = 0.0,
   accumulate: int = 1,
+  shardings: TrainState | None = None,
 ) -> Update:
   """A jitted `step(state, frozen, batches) -> (state, metrics)`; `state` is donated.
 
   `batches` has a leading axis of K batches, one update each, in one dispatch; the metrics are [K].
   Arguments are those of `make_update`.
   """
-  update = make_update(apply, optimizer, kind, smoothing=smoothing, accumulate=accumulate)
+  update = make_update(
+    apply, optimizer, kind, smoothing=smoothing, accumulate=accumulate, shardings=shardings
+  )
 
   def step(state: TrainState, frozen: Any, batches: Batch) -> tuple[TrainState, dict[str, Any]]:
     return jax.lax.scan(lambda state, batch: update(state, frozen, batch), state, dict(batches))
 
-  return jax.jit(step, donate_argnums=0)
+  # Stated besides: what leaves a loop may otherwise lie elsewhere than within it.
+  out = (shardings, None) if shardings else None
+  return jax.jit(step, donate_argnums=0, out_shardings=out)
 
 
 def make_outputs(

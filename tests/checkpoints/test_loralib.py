@@ -49,12 +49,15 @@ def test_query_lies_above_value():
     np.testing.assert_array_equal(attention[part]['lora_b'], b[24 * rows : 24 * rows + 24].T)
 
 
-@pytest.mark.parametrize('case', ['loralib.roberta', 'loralib.gpt2'])
+@pytest.mark.parametrize('case', THEIRS)
 def test_written_again_it_holds_the_same_tensors(case, tmp_path):
-  adapter = read(case)
-  assert loralib.write(adapter, tmp_path / 'x.bin') == THEIRS[case]
+  adapter, snapshot = read(case), 'snapshot' in case
+  assert loralib.write(adapter, tmp_path / 'x.bin', snapshot=snapshot) == THEIRS[case]
   key = 'model_state_dict' if 'gpt2' in case else None
-  found, expected = held(tmp_path / 'x.bin', key), held(path_of(case), key)
+  found, expected = held(tmp_path / 'x.bin', key), held(path_of(case), None if snapshot else key)
+  if snapshot:  # The golden is flat.
+    found = {name.removeprefix(loralib.ROOT): x for name, x in found.items()}
+    expected = {name.removeprefix(loralib.ROOT): x for name, x in expected.items()}
   assert found.keys() == expected.keys()
   for name, x in expected.items():
     np.testing.assert_array_equal(found[name], x, err_msg=name)
@@ -148,6 +151,10 @@ LAYER = 'roberta.encoder.layer.0.attention.self'
     ),
     ([], {f'{LAYER}.key.bias': np.zeros(24, np.float32)}, ['neither those of the adapted modules']),
     ([], {f'{LAYER}.query.weight': np.zeros((24, 24), np.float32)}, ['missing .*query.bias']),
+    ([], {LAYER[8:] + '.query.lora_A': np.zeros((4, 24), np.float32)}, ['two tensors are encoder']),
+    ([], {f'{LAYER}.query.lora_A': np.zeros((0, 24), np.float32)}, ['without a rank: .*query']),
+    ([], {f'{LAYER}.query.lora_A': np.zeros((), np.float32)}, ['without a rank: .*query']),
+    ([], {'classifier.out_proj.weight': np.zeros(2, np.float32)}, [r'expected \(labels, width\)']),
   ],
 )
 def test_tensors_that_do_not_fit(less, more, problems, tmp_path):
@@ -180,6 +187,12 @@ def test_files_of_other_models(tmp_path):
   pytorch_writer.write(tmp_path / 'x.bin', half)
   with pytest.raises(ValueError, match='no factors of a gpt2 model'):
     loralib.read(tmp_path / 'x.bin', config_of('gpt2'), alpha=6)
+
+
+def test_the_snapshot_has_names_for_query_and_value_of_gpt2_alone(tmp_path):
+  for adapter in (make('roberta', targets=QV), make('gpt2', targets='.*/(query|key)', train=())):
+    with pytest.raises(ValueError, match="names of GPT-2's query and value"):
+      loralib.write(adapter, tmp_path / 'x.bin', snapshot=True)
 
 
 def test_a_flat_file_of_gpt2_is_read(tmp_path):

@@ -15,6 +15,8 @@ from lora_jax.report import figures
 from lora_jax.train import state
 
 ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / 'tests' / 'golden'
+LORALIB = str(GOLDEN / 'adapters' / 'loralib.roberta' / 'adapter.bin')
 # All calls in one process: importing JAX costs more than all of them.
 DRIVER = """
 import json, sys
@@ -23,7 +25,7 @@ from experiments import analyse
 done = []
 for argv in json.loads(sys.argv[1]):
   flags.FLAGS.unparse_flags()
-  for name in ('runs', 'out', 'layers', 'matrices', 'of', 'base', 'other_base'):
+  for name in ('runs', 'out', 'layers', 'matrices', 'of', 'base', 'other_base', 'weights', 'alpha'):
     flags.FLAGS[name].unparse()
   try:
     flags.FLAGS(['analyse', *argv])
@@ -86,18 +88,20 @@ def done(runs):
   """What each call said, by name, '' for success."""
   calls = {
     'one': ['r2'],
-    'without base': ['r2', '--nobase', '--matrices=query'],
+    'without base': ['r2', '--noweights', '--matrices=query'],
     'two': ['r4', 'r2'],
     'b': ['r4', 'r2', '--of=b', '--layers=1'],
     'layer': ['r2', 'r4', '--layers=1,7'],
     'no number': ['r2', '--layers=last'],
-    'matrix': ['r2', '--matrices=querry', '--nobase'],
+    'matrix': ['r2', '--matrices=querry', '--noweights'],
     'no factors': ['bitfit'],
     'bases': ['r2', 'wide'],
     'bases all the same': ['r2', 'wide', '--other_base'],
     'three': ['r2', 'r4', 'wide'],
     'untrained': ['untrained'],
     'no run': ['nowhere'],
+    'adapter': [LORALIB, f'--base={GOLDEN / "models/roberta"}', '--alpha=6'],
+    'adapter alone': [LORALIB],
   }
   argvs = []
   for name, words in calls.items():
@@ -121,6 +125,7 @@ def report(runs, name):
     ('without base', ['layers', 'spectra']),
     ('two', ['figure3', 'figure6']),
     ('b', ['figure3', 'figure6']),
+    ('adapter', ['layers', 'spectra']),
   ],
 )
 def test_numbers_and_pictures(runs, done, name, pictures):
@@ -170,6 +175,7 @@ def test_two_runs_are_compared_smaller_rank_first_scanned_or_not(runs, done):
     ('bases all the same', ['different bases', '(16, 16)', '(24, 24)']),
     ('three', ['one or two', '3']),
     ('untrained', ['no checkpoints', 'experiments.train']),
+    ('adapter alone', ['adapter.bin', 'name the base (--base)']),
     ('no run', ['no run directory']),
   ],
 )

@@ -239,6 +239,14 @@ COUNTS = {  # Without pooler and head.
   'gpt2-xl': 1_557_611_200,
   'deberta-v2-xxlarge': 1_564_549_632,  # As transformers' model on torch's meta device.
   'deberta-v3-base': 183_831_552,
+  'gpt3-125m': 125_226_240,
+  'gpt3-350m': 355_871_744,
+  'gpt3-760m': 760_300_032,
+  'gpt3-1.3b': 1_315_577_856,
+  'gpt3-2.7b': 2_651_304_960,
+  'gpt3-6.7b': 6_658_473_984,
+  'gpt3-13b': 12_853_376_000,
+  'gpt3-175b': 174_599_798_784,
 }
 
 

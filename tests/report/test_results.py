@@ -33,6 +33,13 @@ def test_seeds_are_one_row_and_other_configs_another():
   assert results.run_rows([run(0, 0.8), run(1, 0.9)])[0]['settings'] == ''
 
 
+def test_a_run_on_a_part_of_its_examples_says_so():
+  (row,) = results.run_rows([run(0, 0.8, config={'seed': 0, 'data': {'limit': 100}})])
+  assert row['settings'] == 'data.limit=100'
+  (row,) = results.run_rows([run(0, 0.8, config={'seed': 0, 'data': {'limit': 0}})])
+  assert row['settings'] == ''
+
+
 def test_generated_texts_are_in_the_papers_units():
   def generated(seed, bleu, nist):
     decode = {'strategy': 'beam', 'beams': 10, 'length_penalty': 0.9}

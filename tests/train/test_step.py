@@ -8,7 +8,7 @@ import pytest
 
 from lora_jax import tree
 from lora_jax.data import batches
-from lora_jax.train import job, losses, mesh, optimizer, state, step
+from lora_jax.train import job, loop, losses, mesh, optimizer, state, step
 
 BATCH = {'train.batch_size': 16}  # Examples enough for eight devices and for four parts.
 
@@ -16,17 +16,18 @@ BATCH = {'train.batch_size': 16}  # Examples enough for eight devices and for fo
 def run(config, steps=20, group=1, work=None):
   """(losses, final trainable) of the first steps of a run."""
   work = work or job.load(config)
-  devices = mesh.make_mesh(config.mesh.data, config.mesh.fsdp)
+  devices = mesh.make_mesh(**config.mesh)
   multiple = mesh.check_batch(devices, config.train.batch_size, config.train.accumulate)
   training = batches.Batches(
     work.task.train, batch_size=config.train.batch_size, seed=0, rows_multiple=multiple,
     row_length=config.data.row_length, group=group,
   )  # fmt: skip
   tx, _ = optimizer.make_optimizer(config.optim, steps)
-  now = jax.device_put(state.init_state(work.trainable, tx, 0), mesh.replicated(devices))
-  frozen = mesh.place_frozen(work.frozen, devices)
+  family = work.model.config.family
+  now, placed = loop.place_state(work.trainable, tx, 0, devices, family)
+  frozen = mesh.place(work.frozen, devices, family)
   train_step = step.make_train_step(
-    work.apply, tx, work.task.kind, accumulate=config.train.accumulate
+    work.apply, tx, work.task.kind, accumulate=config.train.accumulate, shardings=placed
   )
   collected, epoch = [], 0
   while len(collected) < steps:
@@ -76,8 +77,8 @@ def test_dropout_is_the_same_on_any_number_of_devices(make_config):
   seen = []
   for count in (1, 8):
     devices = mesh.make_mesh(count)
-    now = jax.device_put(state.init_state(work.trainable, tx, 0), mesh.replicated(devices))
-    frozen = mesh.place_frozen(work.frozen, devices)
+    now, _ = loop.place_state(work.trainable, tx, 0, devices, work.model.config.family)
+    frozen = mesh.place(work.frozen, devices)
     seen.append(train_step(now, frozen, jax.device_put(batch, mesh.rows(devices)))[1]['loss'])
   np.testing.assert_allclose(seen[0], seen[1], atol=1e-6)
 
@@ -192,12 +193,3 @@ def test_label_smoothing_is_the_authors():
   expected = -0.9 * log_p[[0, 1], labels] - 0.1 * log_p.mean(-1)
   actual = losses.cross_entropy(jnp.asarray(logits), jnp.asarray(labels), 0.1)
   np.testing.assert_allclose(actual, expected, rtol=1e-6)
-
-
-def test_fsdp_names_a_matrix_that_it_cannot_split():
-  devices = mesh.make_mesh(1, 8)
-  with pytest.raises(ValueError, match=r'odd/kernel: no axis of \(3, 5\) is a multiple'):
-    mesh.place_frozen({'odd': {'kernel': np.zeros((3, 5), np.float32)}}, devices)
-  placed = mesh.place_frozen({'kernel': np.zeros((3, 16)), 'bias': np.zeros(3)}, devices)
-  assert placed['kernel'].sharding.shard_shape((3, 16)) == (3, 2)
-  assert placed['bias'].sharding.is_fully_replicated

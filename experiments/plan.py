@@ -1,0 +1,98 @@
+r"""Whether a job fits, and how long it takes, before its devices are rented; nothing is run.
+
+  python -m experiments.plan --config=configs/gpt3.py:task=samsum,model=gpt3-175b,method=lora \
+      --topology=v5e:8x8 --batch=8 --length=2048 --dtype=bfloat16
+
+`--topology` is a TPU slice (v4, v5e, v5p, v6e, then its shape) or `this` machine. With libtpu
+installed (`pip install 'lora_jax[tpu-plan]'`) the compiler is the TPU's own; without, XLA:CPU
+stands in and the plan says that it is an estimate. `--largest-batch` finds the largest batch that
+fits, `--smallest-slice` the smallest slice of the topology's generation (`--topology=v5p`),
+`--remat` compares the policies, `--paper` makes the table of the paper's section 4.2 in place of a
+config.
+
+Layers are scanned, and of language models rematerialised in full, unless `--as_configured`: looped
+ones take as many times longer to compile as there are layers.
+"""
+
+import jax
+from absl import flags
+from ml_collections import config_dict, config_flags
+
+from experiments import cli
+from lora_jax import plan
+from lora_jax.plan import claims, memory, text, topology
+from lora_jax.train import result, writers
+
+CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, and after a colon its cell.')
+TOPOLOGY = flags.DEFINE_string('topology', 'this', 'this, or a slice: v4:2x2x1, v5e:8x8, ...')
+BATCH = flags.DEFINE_integer('batch', 0, "Global batch size; 0 is the config's.", lower_bound=0)
+LENGTH = flags.DEFINE_integer('length', 0, "Tokens of a row; 0 is the config's.", lower_bound=0)
+DTYPE = flags.DEFINE_string('dtype', '', "Compute and base; empty is the config's.")
+EXAMPLES = flags.DEFINE_integer('examples', 0, "Training examples; 0 is the task's.")
+UTILISATION = flags.DEFINE_float('utilisation', memory.UTILISATION, 'Expected share of the peak.')
+AS_CONFIGURED = flags.DEFINE_bool('as_configured', False, "Keep the config's scan and remat.")
+LARGEST = flags.DEFINE_bool('largest_batch', False, 'Find the largest batch that fits.')
+SMALLEST = flags.DEFINE_bool('smallest_slice', False, 'Find the smallest slice that fits.')
+REMAT = flags.DEFINE_bool('remat', False, 'Compare the policies of rematerialisation.')
+PAPER = flags.DEFINE_bool('paper', False, "The claims of the paper's section 4.2, for GPT-3 175B.")
+OUT = flags.DEFINE_string('out', '', 'JSON file to write besides.')
+for dashed in ('largest-batch', 'smallest-slice'):
+  flags.DEFINE_alias(dashed, dashed.replace('-', '_'))
+
+
+def configured() -> config_dict.ConfigDict:
+  """The config with what the flags say of it."""
+  config = CONFIG.value
+  values = {}
+  if BATCH.value:
+    values['train.batch_size'] = BATCH.value
+  if LENGTH.value:
+    values['data.max_length'] = LENGTH.value
+  if DTYPE.value:
+    values |= {'model.dtype': DTYPE.value, 'model.param_dtype': DTYPE.value}
+  if EXAMPLES.value:
+    values['data.limit'] = EXAMPLES.value
+  if not AS_CONFIGURED.value:
+    values['model.scan'] = True
+    if config.model.remat == 'none' and config.task not in memory.planned.glue.TASKS:
+      values['model.remat'] = 'full'
+  return memory.changed(config, **values)
+
+
+def main() -> None:
+  if not (CONFIG.value or PAPER.value):
+    raise ValueError('give --config=FILE:CELL, or --paper')
+  name = TOPOLOGY.value
+  kind = name.partition(':')[0]
+  if name != topology.THIS:
+    # Planning needs no accelerator, and must not take one that is in use.
+    jax.config.update('jax_platforms', 'cpu')
+    if topology.libtpu() is None:
+      largest = topology.slices(kind)[-1] if SMALLEST.value or ':' not in name else name
+      jax.config.update('jax_num_cpu_devices', min(topology.find(largest).count, 512))
+  options = {'utilisation': UTILISATION.value}
+  if PAPER.value:
+    report = claims.measure(lambda line: print(line, flush=True), **options)
+  elif SMALLEST.value:
+    found = []
+    for one in plan.smallest_slice(configured(), kind, **options):
+      print(text.row(one), flush=True)
+      found.append(one)
+    report = {'tried': found}
+    print(plan.describe(found[-1]) if found[-1]['fits'] else 'No slice fits.')
+  else:
+    where = plan.find(name)
+    if REMAT.value:
+      report = {'remat': plan.compare_remat(configured(), where, **options)}
+      print('\n'.join(text.row(one) for one in report['remat'].values()))
+    else:
+      make = plan.largest_batch if LARGEST.value else plan.plan
+      report = {'plan': make(configured(), where, **options)}
+      print(plan.describe(report['plan']))
+  if OUT.value:
+    about = {'experiment': 'plan', 'versions': result.versions(), 'commit': result.commit()}
+    writers.write_json(OUT.value, about | report)
+
+
+if __name__ == '__main__':
+  cli.run(main)

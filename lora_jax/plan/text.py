@@ -1,0 +1,89 @@
+"""A plan in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+GIB = 2**30
+PARTS = (
+  ('base', 'frozen base'),
+  ('trainable', 'trained leaves'),
+  ('optimizer', 'optimizer state'),
+  ('gradients', 'gradients'),
+  ('activations', 'activations, gathered layers, workspace'),
+  ('batch', 'batch'),
+  ('program', 'program'),
+)
+
+
+def describe(plan: Mapping[str, Any]) -> str:
+  """The lines of a plan that `plan.plan` made."""
+  sizes, counts = plan['bytes'], plan['parameters']
+  axes = ', '.join(f'{axis} {size}' for axis, size in plan['mesh'].items())
+  total = counts['trained'] + counts['frozen']
+  source = 'compiled by' if plan['exact'] else 'ESTIMATE, for want of libtpu, by'
+  lines = [
+    f'{plan["model"]}, {plan["method"]}, on {plan["topology"]}: {verdict(plan)}',
+    f'  {source} {plan["compiler"]} in {plan["compile_seconds"]:.0f} s; mesh {axes}',
+    f'  batch {plan["batch_size"]} x {plan["length"]} tokens, compute {plan["dtype"]}, base '
+    f'{plan["param_dtype"]}, remat {plan["remat"]}, layers '
+    f'{"scanned" if plan["scan"] else "looped"}',
+    f'  parameters: trained {counts["trained"]:,} ({counts["trained"] / total:.3%}; '
+    f'{counts["head"]:,} in the task head), frozen {counts["frozen"]:,}',
+    '  memory of a device, GiB:',
+  ]
+  for name, title in PARTS:
+    if sizes[name] is not None:
+      lines.append(f'    {sizes[name] / GIB:10.3f}  {title}')
+  if sizes['total'] is not None:
+    lines.append(f'    {sizes["total"] / GIB:10.3f}  in all, of {sizes["capacity"] / GIB:.2f}')
+  lines.append(
+    f'  FLOPs of a step {plan["flops"]:.3g} (products, recomputed ones included); at '
+    f'{plan["utilisation"]:.0%} of the peak {duration(plan["step_seconds"])} a step, '
+    f'{plan["tokens_per_second"]:,.0f} tokens/s'
+  )
+  if plan['steps']:
+    lines.append(f'  {plan["steps"]:,} steps: {plan["hours"]:,.2f} hours')
+  else:
+    lines.append('  hours: the number of examples is not known; give --examples')
+  saved = plan['checkpoint']
+  lines.append(
+    f'  checkpoint: what is trained {amount(saved["trained"])}, with the optimizer '
+    f'{amount(saved["resumable"])}'
+  )
+  return '\n'.join(lines)
+
+
+def verdict(plan: Mapping[str, Any]) -> str:
+  """Whether it fits, and by how much."""
+  spare = plan.get('bytes', {}).get('spare')
+  if spare is None:
+    return f'does not fit ({plan["message"][:200] or "the compiler says no more"})'
+  if plan['fits']:
+    return f'fits, {spare / GIB:.2f} GiB to spare on each device'
+  return f'does not fit: {-spare / GIB:.2f} GiB too much on each device'
+
+
+def row(plan: Mapping[str, Any]) -> str:
+  """One line of a comparison."""
+  if 'bytes' not in plan:
+    return f'{plan["topology"]}: does not fit ({plan["message"]})'
+  axes = 'x'.join(str(size) for size in plan['mesh'].values())
+  return (
+    f'{plan["topology"]} ({axes}): batch {plan["batch_size"]}, remat {plan["remat"]}, '
+    f'{duration(plan["step_seconds"])} a step: {verdict(plan)}'
+  )
+
+
+def amount(size: float) -> str:
+  """Bytes in decimal units, as files are measured."""
+  for unit in ('B', 'kB', 'MB', 'GB'):
+    if size < 1000:
+      return f'{size:.4g} {unit}'
+    size /= 1000
+  return f'{size:.4g} TB'
+
+
+def duration(seconds: float) -> str:
+  return f'{seconds:.3g} s' if seconds >= 1 else f'{1000 * seconds:.3g} ms'

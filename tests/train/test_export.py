@@ -1,0 +1,234 @@
+"""Export: a run in every format, every format in every other, and the command's mistakes."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from lora_jax import tree
+from lora_jax.checkpoints import adapter as adapters
+from lora_jax.checkpoints import huggingface, sources
+from lora_jax.models import presets
+from lora_jax.train import export, job, state, writers
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULT = ROOT / 'results/runs/mrpc-all-MiniLM-L6-v2-lora-seed0.json'
+CONFIG = presets.architecture(
+  'bert', vocab_size=17, hidden_size=8, num_layers=2, num_heads=2, max_positions=32
+)
+
+
+def drawn(shapes, seed):
+  draw = np.random.default_rng(seed).standard_normal
+  return jax.tree.map(lambda x: 0.2 * draw(x.shape).astype(np.float32), shapes)
+
+
+def save_base(path, vocabulary, seed):
+  """A model's folder, drawn without compiling anything."""
+  model = huggingface.make_model(CONFIG, task='classification', num_labels=2)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), adapters.TOKENS)['params']
+  huggingface.save_model(path, model, drawn(shapes, seed))
+  shutil.copy(vocabulary, path)
+  return path
+
+
+@pytest.fixture(scope='module')
+def base(folder, tmp_path_factory):
+  return save_base(tmp_path_factory.mktemp('model') / 'base', folder / 'vocab' / 'vocab.txt', 0)
+
+
+@pytest.fixture(scope='module')
+def make_run(base, make_config, tmp_path_factory):
+  """A run directory as training leaves it: config, checkpoint, result."""
+
+  def make(method='lora', **overrides):
+    workdir = tmp_path_factory.mktemp('runs') / 'run'
+    paths = {'model.name': str(base), 'model.scan': True, 'data.tokenizer': ''}
+    config = make_config(method, **paths, **overrides)
+    work = job.load(config)
+    workdir.mkdir()
+    writers.write_json(workdir / 'config.json', json.loads(config.to_json_best_effort()))
+    checkpoints = state.Checkpoints(workdir)
+    optimizer = optax.sgd(1.0)
+    for step, score in ((1, 0.9), (2, 0.1)):  # The first is the best, the second the last.
+      now = state.init_state(drawn(work.trainable, step), optimizer, 0)
+      checkpoints.save(now._replace(step=jax.numpy.int32(step)), {}, score)
+    checkpoints.close()
+    return workdir
+
+  return make
+
+
+@pytest.fixture(scope='module')
+def run(make_run):
+  workdir = make_run()
+  shutil.copy(RESULT, workdir / 'result.json')
+  return workdir
+
+
+@pytest.fixture(scope='module')
+def exported(run, tmp_path_factory):
+  """The run in each format."""
+  root = tmp_path_factory.mktemp('exported')
+  for name in export.FORMATS:
+    export.export_run(run, root / name, format=name)
+  export.export_run(run, root / 'last', which='last')
+  return root
+
+
+def same(found, expected):
+  found, expected = tree.flatten(found), tree.flatten(expected)
+  assert found.keys() == expected.keys()
+  for path in expected:
+    np.testing.assert_array_equal(found[path], expected[path], err_msg=path)
+
+
+def test_a_run_is_written_in_every_format(exported):
+  files = {path.name: {file.name for file in path.iterdir()} for path in exported.iterdir()}
+  assert files == {
+    'adapter': {'adapter.json', 'adapter.safetensors', 'README.md'},
+    'last': {'adapter.json', 'adapter.safetensors', 'README.md'},
+    'peft': {'adapter_config.json', 'adapter_model.safetensors', 'README.md'},
+    'loralib': {'lora.bin', 'README.md'},
+    'merged': {'config.json', 'model.safetensors', 'vocab.txt', 'README.md'},
+  }
+  best, last = (sources.read_adapter(exported / name) for name in ('adapter', 'last'))
+  path = 'encoder/layers_1/attention/query/lora_b'
+  assert not np.array_equal(tree.flatten(best.trainable)[path], tree.flatten(last.trainable)[path])
+  assert 'This is the last checkpoint' in (exported / 'last' / 'README.md').read_text()
+  said = {'adapter': 'load_adapter(', 'peft': 'PeftModel', 'loralib': '--alpha=16.0'}
+  for name, words in said.items():
+    assert words in (exported / name / 'README.md').read_text()
+
+
+def test_the_merged_model_is_the_base_with_the_adapter(exported, base):
+  model, params = huggingface.load_model(base, task='classification')
+  found = sources.read_adapter(exported / 'adapter')
+  method, frozen, trainable = adapters.attach(found, model, params)
+  same(
+    huggingface.load_model(exported / 'merged', task='classification')[1],
+    method.merge(frozen, trainable),
+  )
+
+
+PAIRS = [('adapter', name) for name in export.FORMATS]  # From one, and to it: the rest follows.
+PAIRS += [('peft', 'adapter'), ('loralib', 'adapter'), ('peft', 'loralib')]
+
+
+@pytest.mark.parametrize('first, second', PAIRS)
+def test_a_format_becomes_another(first, second, exported, base, tmp_path):
+  alpha = {'loralib': 16.0}
+  report = export.export_adapter(
+    exported / first, tmp_path / 'out', format=second, base=str(base), alpha=alpha.get(first)
+  )
+  assert report['files'] == sorted(path.name for path in (tmp_path / 'out').iterdir())
+  if second == 'merged':
+    found, expected = (
+      huggingface.load_model(path, task='classification')[1]
+      for path in (tmp_path / 'out', exported / 'merged')
+    )
+    return same(found, expected)
+  expected = sources.read_adapter(exported / 'adapter')
+  found = sources.read_adapter(tmp_path / 'out', config=CONFIG, alpha=alpha.get(second))
+  same(found.trainable, expected.trainable)
+  assert (found.task, found.num_labels) == ('classification', 2)
+  assert (found.method['rank'], found.method['alpha']) == (8, 16.0)
+  if second != 'loralib':
+    assert found.fingerprint == expected.fingerprint
+
+
+@pytest.mark.parametrize('kind', ['peft', 'loralib'])
+def test_warm_start_takes_other_tools_files(kind, exported, make_config, base, tmp_path):
+  paths = {'model.name': str(base), 'model.scan': False, 'data.tokenizer': ''}
+  work = job.load(make_config(**paths))
+  source = exported / kind
+  if kind == 'loralib':  # Its scale is known by its name.
+    source = tmp_path / 'roberta_base_lora_sst2.bin'
+    shutil.copy(exported / kind / 'lora.bin', source)
+  started, dropped = job.warm_start(work, source)
+  assert not dropped
+  same(started, sources.read_adapter(exported / 'adapter').trainable)
+  other = work._replace(config=make_config(**paths, **{'method.alpha': 8.0}))
+  with pytest.raises(ValueError, match=r'alpha: 16\.0 there, 8\.0 here'):
+    job.warm_start(other, source)
+
+
+def test_what_a_format_cannot_hold_is_an_error_and_leaves_nothing(make_run, tmp_path):
+  workdir = make_run('adapter_h')
+  for name, words in (('peft', 'LoRA only'), ('loralib', 'LoRA only'), ('merged', 'nonlinearity')):
+    with pytest.raises(ValueError, match=words):
+      export.export_run(workdir, tmp_path / 'out', format=name)
+  export.export_run(workdir, tmp_path / 'adapter')
+  assert not (tmp_path / 'adapter' / 'README.md').exists(), 'the run has not ended'
+  with pytest.raises(FileExistsError):
+    export.export_run(workdir, tmp_path / 'adapter')
+  with pytest.raises(ValueError, match=r"'perft': did you mean peft"):
+    export.export_run(workdir, tmp_path / 'out', format='perft')
+  assert [path.name for path in tmp_path.iterdir()] == ['adapter']
+
+
+def test_another_base_is_refused(exported, folder, tmp_path):
+  other = save_base(tmp_path / 'other', folder / 'vocab' / 'vocab.txt', 1)
+  write = lambda **how: export.export_adapter(
+    exported / 'adapter', tmp_path / 'out', base=str(other), format='merged', **how
+  )
+  with pytest.raises(ValueError, match=r'not the base.*values of 2. of its 2. parameters'):
+    write()
+  write(other_base=True)
+
+
+MISTAKES = {
+  'nothing': ((), ['--workdir=RUN', '--adapter=']),
+  'both': (('--workdir=a', '--adapter=b'), ['one of']),
+  'flags of the other': (('--workdir=a', '--alpha=2', '--base=x'), ['only with --adapter: --base']),
+  'no run': (('--workdir=nowhere',), ['nowhere is no run directory']),
+  'no adapter': (('--adapter=nowhere',), ['nowhere: there is no such folder']),
+  'a run as adapter': (('--adapter=RUN',), ['is a run directory', '--workdir=']),
+  'a run as base': (('--adapter=ADAPTER', '--base=RUN'), ['--format=merged']),
+  'no base': (('--adapter=LORALIB',), ['--base']),
+  'no base to merge': (('--adapter=ADAPTER', '--format=merged'), ['--base']),
+  'no alpha': (('--adapter=LORALIB', '--base=BASE'), ['no scale', 'alpha']),
+  'an alpha too much': (('--adapter=ADAPTER', '--alpha=2'), ['stores its scale']),
+  'a base misspelt': (('--adapter=ADAPTER', '--base=roberta-bas'), ['did you mean roberta-base']),
+  'a truncated file': (('--adapter=CUT',), ['truncated', 'adapter.safetensors']),
+  'a model': (('--adapter=BASE',), ['is no adapter', 'model.safetensors']),
+  'a file of it': (('--adapter=ADAPTER/adapter.json',), ['Name the folder']),
+  'a repository': (('--workdir=RUN', '--push=me'), ['expected user/name']),
+  'no network': (('--adapter=hub:nobody/nothing',), ['could not be fetched', 'network']),
+  'a format': (('--workdir=RUN', '--format=perft'), ['adapter|peft|loralib|merged']),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('case', MISTAKES)
+def test_a_mistake_of_the_command_is_one_message(case, exported, run, base, tmp_path):
+  given, words = MISTAKES[case]
+  cut = tmp_path / 'cut'
+  shutil.copytree(exported / 'adapter', cut)
+  (cut / 'adapter.safetensors').write_bytes((cut / 'adapter.safetensors').read_bytes()[:-10])
+  places = dict(RUN=run, BASE=base, CUT=cut, ADAPTER=exported / 'adapter')
+  places['LORALIB'] = exported / 'loralib'
+  arguments = [*given, f'--out={tmp_path / "out"}']
+  for name, path in places.items():
+    arguments = [argument.replace(f'={name}', f'={path}') for argument in arguments]
+  command = [sys.executable, '-m', 'experiments.export', *arguments]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode in (1, 2)
+  assert all(word in done.stderr for word in words), done.stderr
+  assert 'Traceback' not in done.stderr
+  assert not (tmp_path / 'out').exists()
+
+
+def test_the_command_prints_what_it_wrote(exported, tmp_path):
+  command = [sys.executable, '-m', 'experiments.export', '--format=loralib']
+  arguments = [f'--adapter={exported / "peft"}', f'--out={tmp_path / "out"}']
+  done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  report = json.loads(done.stdout)
+  assert (report['alpha'], report['files']) == (16.0, ['lora.bin'])

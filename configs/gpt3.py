@@ -8,7 +8,7 @@ paper, and here whatever GPT-2 is named. LoRA on GPT-2 XL, its row of 4.7M param
 
 Argument: `task` (wikisql: DIR holds what its data.tar.bz2 unpacks to; samsum: train.json, val.json,
 test.json; mnli_text: GLUE's MNLI.zip), `model` (a GPT-2 preset, fresh, or a folder or run
-directory, written with a slash; a size of GPT-3, for experiments.plan alone), `method`
+directory, written with a slash; a size of GPT-3, gpt3-175b, to be planned, not trained), `method`
 (base.METHODS but top_layers and the adapters other than adapter_h), `size` (low or high, where
 table 4 has two rows), `examples` (mnli_text: 100, 1k, 10k, all: table 16), `tiny`.
 
@@ -24,7 +24,7 @@ from ml_collections import config_dict
 from configs import base
 
 SIZES = ('125m', '350m', '760m', '1.3b', '2.7b', '6.7b', '13b', '175b')
-GPT3 = tuple(f'gpt3-{size}' for size in SIZES)
+GPT3 = tuple(f'gpt3-{size}' for size in SIZES)  # To be planned; their weights are not published.
 MODELS = ('gpt2', 'gpt2-medium', 'gpt2-large', 'gpt2-xl', *GPT3, 'fresh')
 LENGTHS = {'wikisql': 384, 'mnli_text': 768, 'samsum': 2048}  # Table 12.
 POSITIONS = 1024  # GPT-2's: with it SAMSum's chats are cut at half of the paper's length.

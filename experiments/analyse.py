@@ -99,9 +99,10 @@ def main() -> None:
   }
   folder = Path(OUT.value)
   folder.mkdir(parents=True, exist_ok=True)
+  written = figures.draw(report, folder)
+  report['pictures'] = [path.name for path in written]
   # Compact: indented, a map of 64 x 64 would be four thousand lines.
   writers.write_text(folder / 'analysis.json', json.dumps(report, ensure_ascii=False) + '\n')
-  written = figures.draw(report, folder)
   for line in figures.lines(report):
     print(line)
   if 'table7' in measured:

@@ -18,6 +18,7 @@ import jax
 from absl import flags
 from ml_collections import config_dict, config_flags
 
+from configs import gpt3
 from experiments import cli
 from lora_jax import plan
 from lora_jax.plan import claims, memory, text, topology
@@ -35,6 +36,9 @@ LARGEST = flags.DEFINE_bool('largest_batch', False, 'Find the largest batch that
 SMALLEST = flags.DEFINE_bool('smallest_slice', False, 'Find the smallest slice that fits.')
 REMAT = flags.DEFINE_bool('remat', False, 'Compare the policies of rematerialisation.')
 PAPER = flags.DEFINE_bool('paper', False, "The claims of the paper's section 4.2, for GPT-3 175B.")
+SLICED = flags.DEFINE_list(
+  'sliced', ['full', 'lora r=4'], 'Rows of --paper whose slices are looked for: minutes each.'
+)
 OUT = flags.DEFINE_string('out', '', 'JSON file to write besides.')
 for dashed in ('largest-batch', 'smallest-slice'):
   flags.DEFINE_alias(dashed, dashed.replace('-', '_'))
@@ -59,6 +63,21 @@ def configured() -> config_dict.ConfigDict:
   return memory.changed(config, **values)
 
 
+def of_paper(method: str, options: dict[str, object]) -> config_dict.ConfigDict:
+  """GPT-3 175B by one of table 12's methods, in bfloat16."""
+  config = gpt3.get_config(f'task=samsum,model=gpt3-175b,method={method}')
+  changes = {f'method.{name}': value for name, value in options.items()}
+  changes |= {'model.dtype': 'bfloat16', 'model.param_dtype': 'bfloat16', 'model.scan': True}
+  if sum(options.get(name, 0) for name in ('prefix', 'infix')):
+    # The tokens of a prefix count among the positions.
+    changes['data.max_length'] = claims.LENGTH - options['prefix'] - options['infix']
+  else:
+    changes['data.max_length'] = claims.LENGTH
+  return memory.changed(
+    config, **changes, **{'model.remat': 'full', 'train.batch_size': claims.BATCH}
+  )
+
+
 def main() -> None:
   if not (CONFIG.value or PAPER.value):
     raise ValueError('give --config=FILE:CELL, or --paper')
@@ -72,7 +91,8 @@ def main() -> None:
       jax.config.update('jax_num_cpu_devices', min(topology.find(largest).count, 512))
   options = {'utilisation': UTILISATION.value}
   if PAPER.value:
-    report = claims.measure(lambda line: print(line, flush=True), **options)
+    say = lambda line: print(line, flush=True)
+    report = claims.measure(of_paper, say, tuple(SLICED.value), **options)
   elif SMALLEST.value:
     found = []
     for one in plan.smallest_slice(configured(), kind, **options):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from lora_jax.report import tables
 
 GB, GIB = 1e9, 2**30
 ABOUT = """GPT-3 175B with Adam: what each method of table 12 trains, keeps and stores, by
@@ -17,7 +19,7 @@ How the accounting differs from the paper's:
 - State is what stays between steps, over all devices: the base in bfloat16 (full fine-tuning has
   none: all of it is trained), what is trained and Adam's two moments in float32. The gradient, as
   large as what is trained, comes on top within a step, and activations are in neither. The paper's
-  1.2 TB is less than 12 bytes a parameter, so it kept some of these in 16 bits or on other
+  1.2 TB is 6.9 bytes a parameter, not 12, so it kept some of these in 16 bits or on other
   machines; it does not say which.
 - Its 350 GB are the base alone in 16 bits; the base here is that, and the state adds the factors.
 - A checkpoint is counted at 2 bytes a parameter, as its 350 GB are; runs here save float32, twice
@@ -37,7 +39,7 @@ def section(found: Mapping[str, Mapping[str, Any]]) -> str:
   for path, plan in found.items():
     if plan.get('experiment') == 'plan' and 'claims' in plan:
       parts += [f"## The paper's practical claims, planned ({path})\n\n", ABOUT]
-      parts += [_table(claim_rows(plan)), slice_text(plan), ACCOUNTING]
+      parts += [tables.table(claim_rows(plan)), slice_text(plan), ACCOUNTING]
   return ''.join(parts)
 
 
@@ -84,10 +86,3 @@ def _slice(found: Mapping[str, Any] | None) -> str:
   if not found['fits']:
     return f'none up to {last["topology"]}'
   return f'{last["topology"]} ({last["bytes"]["spare"] / GIB:.2f})'
-
-
-def _table(rows: Sequence[Mapping[str, str]]) -> str:
-  names = list(rows[0])
-  lines = ['| ' + ' | '.join(names) + ' |', '|' + '---|' * len(names)]
-  lines += ['| ' + ' | '.join(row[name] for name in names) + ' |' for row in rows]
-  return '\n'.join(lines) + '\n'

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lora_jax.report import comparison, counts, latency, tables
+from lora_jax.report import analysis, comparison, counts, latency, plan, tables
 
 HEADER = """# Results
 
@@ -62,13 +62,14 @@ def pages(found: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 def render(found: Mapping[str, Mapping[str, Any]]) -> str:
   """The page README.md."""
   runs = [run for run in found.values() if 'history' in run]
-  benches = {path: run for path, run in found.items() if 'measured' in run}
+  benches = {path: run for path, run in found.items() if run['experiment'] == 'bench'}
   parts = [HEADER, '## Runs\n', tables.table(run_rows(runs)) if runs else 'None yet.\n']
   if texts := text_rows(runs):
     parts += ['## Generated texts\n', TEXTS, tables.table(texts)]
   for title, rows, rates in comparison.sections(runs):
     parts += [f'## Methods: {title}\n', comparison.HEADER, tables.table(rows)]
     parts += ['### Rates\n', tables.table(rates)] if rates else []
+  parts += analysis.sections(found)
   for path, run in found.items():
     if run['experiment'] == 'latency':
       parts += _latency(path, run)
@@ -81,6 +82,8 @@ def render(found: Mapping[str, Mapping[str, Any]]) -> str:
     for title, rows in bench['measured'].items():
       parts.append(f'### {title}\n')
       parts.append(tables.table([{'': name, **_numbers(row)} for name, row in rows.items()]))
+  if planned := plan.section(found):
+    parts.append(planned)
   return '\n'.join(parts)
 
 

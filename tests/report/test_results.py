@@ -63,6 +63,20 @@ def test_generated_texts_are_in_the_papers_units():
   )
 
 
+def test_an_analysis_is_a_table_and_its_pictures():
+  entry = {'effective_rank': 5.561, 'stable_rank': 1.5, 'norm': 9.6}
+  spectra = [{**entry, 'layer': 0, 'matrix': 'query'}, {**entry, 'layer': 0, 'matrix': 'value'},
+             {**entry, 'layer': 1, 'matrix': 'value', 'norm': 2}]  # fmt: skip
+  facts = {'run': 'mnli.bin', 'model': 'a/base', 'task': 'mnli', 'ranks': [8], 'scales': [2.0]}
+  found = {'x/analysis.json': {'experiment': 'analysis', 'runs': [facts], 'pictures': ['one.png'],
+                               'measured': {'spectra': spectra}}}  # fmt: skip
+  page = results.render(found)
+  assert '`mnli.bin` on base, mnli, r 8, scale 2.' in page
+  assert '| 0 | 5.56 | 1.50 | 9.60 | 5.56 | 1.50 | 9.60 |' in page
+  assert '| 1 | - | - | - | 5.56 | 1.50 | 2.00 |' in page
+  assert '![one](runs/x/one.png)' in page
+
+
 def test_the_committed_page_is_that_of_the_committed_runs():
   pages = results.pages(results.read(ROOT / 'results' / 'runs'))
   assert set(pages) == {path.name for path in (ROOT / 'results').glob('*.md')}

@@ -1,0 +1,73 @@
+"""What a plan says, against what is known of it; the TPU compiler's part needs libtpu."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import gpt3
+from lora_jax import plan, tree
+from lora_jax.checkpoints import huggingface
+from lora_jax.plan import flops, memory, topology
+
+
+def toy(method='lora', **values):
+  config = gpt3.get_config(f'method={method},tiny=true')
+  fresh = {'model.fresh.vocab_size': 64, 'data.max_length': 16, 'model.scan': True}
+  return memory.changed(config, **fresh, **values)
+
+
+def test_flops_count_every_turn_of_a_loop():
+  x, w = jnp.zeros((8, 16)), jnp.zeros((5, 16, 16))
+  looped = jax.make_jaxpr(lambda x, w: jax.lax.scan(lambda x, w: (x @ w, None), x, w)[0])(x, w)
+  assert flops.count(looped) == 5 * 2 * 8 * 16 * 16
+  dearest = lambda x: jax.lax.cond(x[0, 0] > 0, lambda x: x @ x.T @ x, lambda x: x, x)
+  assert flops.count(jax.make_jaxpr(dearest)(x)) == 2 * (2 * 8 * 8 * 16)
+
+
+@pytest.mark.parametrize(
+  ('message', 'size'),
+  [
+    ('Ran out of memory in memory space hbm. Used 24.50G of 15.75G hbm.', 24.5 * 2**30),
+    ('memory required for HLO temporaries (400.00M) exceeds available HBM', 400 * 2**20),
+    ('something else', None),
+  ],
+)
+def test_the_compilers_message_is_read(message, size):
+  assert memory.needed(message) == size
+
+
+@pytest.mark.parametrize(
+  ('name', 'expected'),
+  [('v7:2x2', 'v4, v5e, v5p, v6e'), ('v5e:3x3', 'v5e comes as 1x1'), ('v5p', 'v5p comes as 2x2x1')],
+)
+def test_unknown_slices_are_named(name, expected):
+  with pytest.raises(ValueError, match=expected):
+    plan.find(name)
+
+
+def test_an_architecture_without_weights_is_not_loaded():
+  with pytest.raises(ValueError, match='weights are not published'):
+    huggingface.locate('gpt3-175b')
+
+
+def test_a_plan_holds_what_the_shapes_hold():
+  config = toy(**{'train.batch_size': 8, 'mesh.data': 8})
+  found = plan.plan(config, plan.find('this'))
+  made = plan.abstract(config)
+  sizes = found['bytes']
+  assert found['parameters']['trained'] == tree.count(made.trainable) == 2 * 2 * 1 * (32 + 32)
+  assert sizes['base'] == tree.nbytes(made.frozen)
+  assert sizes['trainable'] == sizes['gradients'] == 4 * tree.count(made.trainable)
+  assert sizes['optimizer'] >= 2 * sizes['trainable']
+  assert found['fits'] and sizes['spare'] == sizes['capacity'] - sizes['total']
+  assert found['steps'] == np.ceil(64 / 8)
+  assert 'fits' in plan.describe(found)
+
+
+def test_the_tpus_compiler_is_asked():
+  if topology.libtpu() is None:
+    pytest.skip('needs libtpu: pip install "lora_jax[tpu-plan]"')
+  where = plan.find('v5e:2x2')
+  found = plan.plan(toy(**{'train.batch_size': 4}), where)
+  assert found['exact'] and found['fits'] and found['devices'] == 4

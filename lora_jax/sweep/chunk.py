@@ -142,19 +142,21 @@ def train(chunk: Sequence[Lane], workdir: Path, folder: Path, lost: threading.Ev
             computed = {
               split: [outputs_of(batch) for batch in batches] for split, batches in held_out.items()
             }
+            due = {
+              place: runs[i]
+              for place, i in enumerate(at)
+              if runs[i].is_live and (evaluating or done == runs[i].total_steps)
+            }
             improved = np.zeros(len(at), bool)
-            for place, i in enumerate(at):
-              run = runs[i]
-              if run.is_live and (evaluating or done == run.total_steps):
-                improved[place] = run.evaluate(done, computed, place)
+            for place, run in due.items():
+              improved[place] = run.evaluate(done, computed, place)
           best = lanes.chosen(improved, now.trainable, best)
           if config.decode.contexts:
             with clock.measure('decoding'):
-              for place, i in enumerate(at):
-                if runs[i].is_live:
-                  parts = frozen_of(frozen, per_lane.scales, place)
-                  runs[i].sample(texts, parts, lanes.taken(now.trainable, place))
-          report(done, until, [runs[i] for i in at])
+              for place, run in due.items():
+                parts = frozen_of(frozen, per_lane.scales, place)
+                run.sample(texts, parts, lanes.taken(now.trainable, place))
+          report(done, until, list(due.values()))
           share()
           for place, i in enumerate(at):
             if runs[i].is_live and (runs[i].error or done == runs[i].total_steps):
@@ -214,11 +216,10 @@ def upcoming(by_seed: Mapping[int, Any], seeds: Sequence[int], done: int, until:
 
 
 def report(done: int, until: int, runs: Sequence[Run]) -> None:
-  """A line about an evaluation: the range of the metric and of the loss over the live lanes."""
-  live = [run for run in runs if run.is_live and run.progress['history']]
-  shown = []
-  for name in (live[0].metric, 'train/loss') if live else ():
-    values = [run.progress['history'][-1][name] for run in live]
+  """A line about an evaluation: the range of the metric and of the loss over its lanes."""
+  shown = [f'{run.name}: {run.error}' for run in runs if run.error]
+  good = [run for run in runs if not run.error]
+  for name in (good[0].metric, 'train/loss') if good else ():
+    values = [run.progress['history'][-1][name] for run in good]
     shown.append(f'{name} {min(values):.4f} to {max(values):.4f}')
-  shown += [f'{run.name}: {run.error}' for run in runs if run.is_live and run.error]
-  print(f'step {done}/{until}, {len(live)} lanes', *shown, sep=', ', file=sys.stderr, flush=True)
+  print(f'step {done}/{until}, lanes {len(runs)}', *shown, sep=', ', file=sys.stderr, flush=True)

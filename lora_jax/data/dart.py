@@ -9,37 +9,12 @@ authors' own) weigh a repeated set as often as it occurs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from lora_jax.data import data_to_text, sources
 from lora_jax.data.data_to_text import Example
-from lora_jax.data.dataset import Task
-from lora_jax.data.tokenizers import Tokenizer
 
 SPLITS = {split: f'dart-v1.1.1-full-{split}.json' for split in ('train', 'dev', 'test')}
-
-
-def load(
-  tokenizer: Tokenizer,
-  source: str,
-  data_dir: str,
-  max_length: int,
-  limit: int = 0,
-  seed: int = 0,
-  evals: Sequence[str] = (),
-) -> Task:
-  """DART as a language model's task; see `load_task`. The training file must be there as well."""
-  return data_to_text.task(
-    'dart',
-    read('train', source, data_dir),
-    {split: read(split, source, data_dir) for split in evals or ('dev',)},
-    tokenizer,
-    scoring='dart',
-    max_length=max_length,
-    limit=limit,
-    seed=seed,
-  )
 
 
 def read(split: str, source: str, data_dir: str) -> list[Example]:

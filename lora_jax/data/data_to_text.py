@@ -23,7 +23,7 @@ def task(
   evals: Mapping[str, Sequence[Example]],
   tokenizer: Tokenizer,
   *,
-  scoring: str,
+  scoring: str = '',
   max_length: int,
   limit: int = 0,
   seed: int = 0,
@@ -32,9 +32,10 @@ def task(
   """A language model's task, judged by the loss on target tokens, with prompts to generate from.
 
   Args:
+    name: the task's.
     train: rows, of which `limit` (0: all) are kept after a shuffle by `seed`.
     evals: rows of each held-out split.
-    scoring: how generated texts are scored (metrics/text.py).
+    scoring: how generated texts are scored (metrics/text.py); '' is by the task's name.
     max_length: of an example, in tokens; prompts stay whole.
     parts: by split and name, the contexts of a part that is also scored by itself.
   """
@@ -52,7 +53,7 @@ def task(
     prompts={
       split: prompts(rows, tokenizer, parts.get(split, {})) for split, rows in evals.items()
     },
-    scoring=scoring,
+    scoring=scoring or name,
     tokenizer=tokenizer,
   )
 

@@ -12,12 +12,9 @@ whose rules `tokenize` states. Pass `raw=True` to `read` for sentences as they w
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
-from lora_jax.data import data_to_text, sources
+from lora_jax.data import sources
 from lora_jax.data.data_to_text import Example
-from lora_jax.data.dataset import Task
-from lora_jax.data.tokenizers import Tokenizer
 
 SPLITS = {'train': 'trainset.csv', 'dev': 'devset.csv', 'test': 'testset_w_refs.csv'}
 
@@ -33,28 +30,6 @@ SLOTS = {
   'near': 'near',
 }
 _MEANING = re.compile(r'\s*([^\[\],]+)\[([^\]]*)\]\s*(?:,|$)')
-
-
-def load(
-  tokenizer: Tokenizer,
-  source: str,
-  data_dir: str,
-  max_length: int,
-  limit: int = 0,
-  seed: int = 0,
-  evals: Sequence[str] = (),
-) -> Task:
-  """E2E as a language model's task, judged by the loss on target tokens; see `load_task`."""
-  return data_to_text.task(
-    'e2e',
-    read('train', source, data_dir),
-    {split: read(split, source, data_dir) for split in evals or ('dev',)},
-    tokenizer,
-    scoring='e2e',
-    max_length=max_length,
-    limit=limit,
-    seed=seed,
-  )
 
 
 def read(split: str, source: str, data_dir: str, raw: bool = False) -> list[Example]:

@@ -5,36 +5,10 @@ A context is the premise, a line break and the hypothesis. The paper gives no te
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from lora_jax.data import data_to_text, glue
+from lora_jax.data import glue
 from lora_jax.data.data_to_text import Example
-from lora_jax.data.dataset import Task
-from lora_jax.data.tokenizers import Tokenizer
 
 LABELS = glue.TASKS['mnli'].classes
-
-
-def load(
-  tokenizer: Tokenizer,
-  source: str,
-  data_dir: str,
-  max_length: int,
-  limit: int = 0,
-  seed: int = 0,
-  evals: Sequence[str] = (),
-) -> Task:
-  """MNLI as a language model's task, judged on its matched part; see `load_task`."""
-  return data_to_text.task(
-    'mnli_text',
-    read('train', source, data_dir),
-    {split: read(split, source, data_dir) for split in evals or ('dev_matched',)},
-    tokenizer,
-    scoring='mnli_text',
-    max_length=max_length,
-    limit=limit,
-    seed=seed,
-  )
 
 
 def read(split: str, source: str, data_dir: str) -> list[Example]:

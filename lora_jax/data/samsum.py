@@ -5,37 +5,12 @@ A context is the utterances, one to a line, and a blank line, as appendix C has 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from lora_jax.data import data_to_text, sources
+from lora_jax.data import sources
 from lora_jax.data.data_to_text import Example
-from lora_jax.data.dataset import Task
-from lora_jax.data.tokenizers import Tokenizer
 
 SPLITS = {'train': 'train.json', 'dev': 'val.json', 'test': 'test.json'}
-
-
-def load(
-  tokenizer: Tokenizer,
-  source: str,
-  data_dir: str,
-  max_length: int,
-  limit: int = 0,
-  seed: int = 0,
-  evals: Sequence[str] = (),
-) -> Task:
-  """SAMSum as a language model's task; see `load_task`."""
-  return data_to_text.task(
-    'samsum',
-    read('train', source, data_dir),
-    {split: read(split, source, data_dir) for split in evals or ('dev',)},
-    tokenizer,
-    scoring='samsum',
-    max_length=max_length,
-    limit=limit,
-    seed=seed,
-  )
 
 
 def read(split: str, source: str, data_dir: str) -> list[Example]:

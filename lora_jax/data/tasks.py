@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from lora_jax.data import (
   corpus,
   dart,
+  data_to_text,
   e2e,
   glue,
   mnli_text,
@@ -23,17 +24,17 @@ from lora_jax.data.dataset import virtual_tokens as virtual_tokens
 from lora_jax.data.dataset import with_virtual as with_virtual
 from lora_jax.data.tokenizers import Tokenizer
 
-READ = {
-  'e2e': e2e,
-  'webnlg': webnlg,
-  'dart': dart,
-  'wikisql': wikisql,
-  'samsum': samsum,
-  'mnli_text': mnli_text,
-  'corpus': corpus,
+# Contexts with references: how a split is read, and the one that is evaluated on.
+ROWS = {
+  'e2e': (e2e.read, 'dev'),
+  'dart': (dart.read, 'dev'),
+  'wikisql': (wikisql.read, 'dev'),
+  'samsum': (samsum.read, 'dev'),
+  'mnli_text': (mnli_text.read, 'dev_matched'),
 }
+READ = {'webnlg': webnlg, 'corpus': corpus}
 MADE = tuple(f'synthetic/{name}' for name in ('pretrain', *synthetic.DOMAINS))
-TASKS = (*glue.TASKS, *READ, *MADE)
+TASKS = (*glue.TASKS, *ROWS, *READ, *MADE)
 
 
 def load_task(
@@ -64,6 +65,17 @@ def load_task(
   sources.check_source(source)
   if name in glue.TASKS:
     return glue.load(name, tokenizer, source, data_dir, max_length, limit, seed, evals)
+  if name in ROWS:
+    read, held_out = ROWS[name]
+    return data_to_text.task(
+      name,
+      read('train', source, data_dir),
+      {split: read(split, source, data_dir) for split in evals or (held_out,)},
+      tokenizer,
+      max_length=max_length,
+      limit=limit,
+      seed=seed,
+    )
   if name in READ:
     load = READ[name].load
     return load(tokenizer, source, data_dir, max_length, limit, seed, evals)

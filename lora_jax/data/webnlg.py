@@ -61,7 +61,6 @@ def load(
     rows(entries['train']),
     {split: rows(entries[split]) for split in evals or ('dev',)},
     tokenizer,
-    scoring='webnlg',
     max_length=max_length,
     limit=limit,
     seed=seed,

@@ -11,35 +11,11 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lora_jax.data import data_to_text, sources
+from lora_jax.data import sources
 from lora_jax.data.data_to_text import Example
-from lora_jax.data.dataset import Task
-from lora_jax.data.tokenizers import Tokenizer
 from lora_jax.metrics import sql
 
 SPLITS = ('train', 'dev', 'test')
-
-
-def load(
-  tokenizer: Tokenizer,
-  source: str,
-  data_dir: str,
-  max_length: int,
-  limit: int = 0,
-  seed: int = 0,
-  evals: Sequence[str] = (),
-) -> Task:
-  """WikiSQL as a language model's task; see `load_task`."""
-  return data_to_text.task(
-    'wikisql',
-    read('train', source, data_dir),
-    {split: read(split, source, data_dir) for split in evals or ('dev',)},
-    tokenizer,
-    scoring='wikisql',
-    max_length=max_length,
-    limit=limit,
-    seed=seed,
-  )
 
 
 def read(split: str, source: str, data_dir: str) -> list[Example]:

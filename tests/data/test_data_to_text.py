@@ -68,11 +68,9 @@ def test_prompts_are_the_contexts_of_the_examples_whole(gpt2):
 
 def test_a_task_has_prompts_for_each_held_out_split_and_limits_training_alone(gpt2):
   evals = {'dev': ROWS, 'test': ROWS[:2]}
-  make = lambda **options: data_to_text.task(
-    'toy', ROWS, evals, gpt2, scoring='e2e', max_length=20, **options
-  )
+  make = lambda **options: data_to_text.task('e2e', ROWS, evals, gpt2, max_length=20, **options)
   task = make(limit=2)
-  assert (task.name, task.kind, task.scoring, task.metric) == ('toy', 'lm', 'e2e', 'loss')
+  assert (task.name, task.kind, task.scoring, task.metric) == ('e2e', 'lm', 'e2e', 'loss')
   assert (len(task.train), list(task.evals), list(task.prompts)) == (2, [*evals], [*evals])
   assert [len(task.prompts[split].contexts) for split in evals] == [3, 2]
   assert len(task.evals['dev'].ids[3]) == 20 < len(task.prompts['dev'].ids[2])

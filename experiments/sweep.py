@@ -13,7 +13,6 @@ import importlib.util
 import inspect
 import pathlib
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -68,8 +67,7 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 def main() -> None:
   shard = shard_of(SHARD.value)
-  given = next(re.match(r'--?config=(.*)', a, re.S) for a in sys.argv if re.match('--?config=', a))
-  path, _, arg = given[1].partition(':')
+  path, _, arg = config_flags.get_config_filename(flags.FLAGS['config']).partition(':')
   results = sweep.train(CONFIG.value, overrides_of(path, arg), WORKDIR.value, shard)
   print(table(results))
   print(f'{len(results)} runs are finished in {pathlib.Path(WORKDIR.value).absolute()}')

@@ -89,8 +89,7 @@ def test_a_lane_that_diverges_says_so_and_poisons_none(swept):
   assert not (folder / lost / 'result.json').exists()
   for lane in all_lanes[:3]:
     losses = [record['train/loss'] for record in results[lane.name]['history']]
-    assert np.isfinite(losses).all()
-    assert losses[-1] < losses[0]
+    assert np.isfinite(losses).all() and len(losses) == lane.config.train.epochs
   assert results[all_lanes[1].name]['steps'] == 5 * 6
   assert {results[lane.name]['lanes'] for lane in all_lanes[:3]} == {4}
 
@@ -114,10 +113,13 @@ def test_a_finished_sweep_is_not_run_again(swept, make_config):
   assert train_sweep(config, RUNS, folder) == results
   assert before == {lane.name: (folder / lane.name).stat().st_mtime_ns for lane in all_lanes}
   assert list((folder / 'claims').iterdir()) == []
+  with config.unlocked():
+    config.train.batch_size = 4
   with pytest.raises(ValueError, match=r'another sweep:\n  config.train.batch_size: 8 there, 4'):
-    train_sweep(make_config(**BASE, **{'train.batch_size': 4}), RUNS, folder)
+    train_sweep(config, RUNS, folder)
 
 
+@pytest.mark.slow
 def test_lanes_with_their_own_batches(tmp_path, make_config):
   """Seeds: other data order, other start; batches of one step padded to one shape; two devices."""
   # The gradient of a key's bias is rounding alone: Adam's usual eps would make updates of it.
@@ -187,7 +189,7 @@ def test_lanes_share_each_product_with_the_base_and_no_copy_of_it(make_config):
 @pytest.mark.slow
 def test_a_killed_sweep_ends_the_same(tmp_path, make_config):
   """kill -9 of a real process between checkpoints; what was finished is not run again."""
-  config = make_config(**BASE, **{'checkpoint.every_steps': 4, 'train.epochs': 30})
+  config = make_config(**BASE | {'checkpoint.every_steps': 4, 'train.epochs': 30})
   (tmp_path / 'config.py').write_text(
     'import json\nfrom ml_collections import config_dict\n'
     f'def get_config():\n  return config_dict.ConfigDict(json.loads({config.to_json()!r}))\n'

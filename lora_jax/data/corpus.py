@@ -11,8 +11,8 @@ together with the end token between them and cut into sequences of one length.
 
 An entry of WebNLG is one text: its triples are the first paragraph and each lexicalisation is a
 further one, since that names of a list are copied into sentences is what GPT-2 has from the web and
-prose alone does not teach. One epoch is too little to learn it: on such a base LoRA stays far behind
-full fine-tuning on E2E (results/README.md).
+prose alone does not teach. One epoch is too little to learn it: on such a base LoRA stays far
+behind full fine-tuning on E2E (results/README.md).
 """
 
 from __future__ import annotations

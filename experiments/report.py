@@ -1,12 +1,13 @@
 """Writes `results/README.md` and `counts.md` from `results/runs`: `python -m experiments.report`.
 
 `--add=DIR[,DIR...]` first copies the `result.json` of run directories to `results/runs`, named by
-task, model and directory.
+task, model and directory. Of folders of this machine that it names the last part is kept.
 """
 
 import json
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -27,10 +28,21 @@ def main() -> None:
     model = Path(run['model']).name
     target = folder / 'runs' / f'{run["task"]}-{model}-{source.parent.resolve().name}.json'
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target.with_name(target.name.replace('/', '_')))
+    run |= {name: without_folders(run[name]) for name in ('model', 'config')}
+    text = json.dumps(run, indent=2, ensure_ascii=False)
+    target.with_name(target.name.replace('/', '_')).write_text(text + '\n')
   for name, text in results.pages(results.read(folder / 'runs')).items():
     (folder / name).write_text(text)
     print(text)
+
+
+def without_folders(value: Any) -> Any:
+  """JSON with every text that is an absolute path cut to its last part."""
+  if isinstance(value, Mapping):
+    return {key: without_folders(item) for key, item in value.items()}
+  if isinstance(value, list):
+    return [without_folders(item) for item in value]
+  return Path(value).name if isinstance(value, str) and value.startswith('/') else value
 
 
 if __name__ == '__main__':

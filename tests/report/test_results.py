@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments import report
 from lora_jax.report import results
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,6 +76,14 @@ def test_an_analysis_is_a_table_and_its_pictures():
   assert '| 0 | 5.56 | 1.50 | 9.60 | 5.56 | 1.50 | 9.60 |' in page
   assert '| 1 | - | - | - | 5.56 | 1.50 | 2.00 |' in page
   assert '![one](runs/x/one.png)' in page
+
+
+def test_a_run_is_kept_without_the_folders_of_its_machine():
+  config = {'data': {'dir': '/home/me/data', 'limit': 3}, 'targets': ['/a/b', '.*/query', 'c/d']}
+  assert report.without_folders(config) == {
+    'data': {'dir': 'data', 'limit': 3},
+    'targets': ['b', '.*/query', 'c/d'],
+  }
 
 
 def test_the_committed_page_is_that_of_the_committed_runs():

@@ -276,13 +276,13 @@ def test_tensors_that_are_not_in_their_storage(change, problem, tmp_path):
 
 def bounded(path, problem, seconds=5.0, megabytes=64):
   tracemalloc.start()
-  start = time.process_time()
+  start = time.thread_time()
   try:
     refused(path, problem)
     _, peak = tracemalloc.get_traced_memory()
   finally:
     tracemalloc.stop()
-  assert time.process_time() - start < seconds
+  assert time.thread_time() - start < seconds
   assert peak < megabytes << 20
 
 

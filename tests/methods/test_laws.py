@@ -182,13 +182,24 @@ def stacked(part):
   return tree.unflatten(found)
 
 
-@pytest.mark.parametrize('family', ['roberta', pytest.param('gpt2', marks=pytest.mark.slow), SLOW])
-@pytest.mark.parametrize('name', METHODS)
+EIGHT = ('full', 'lora', 'adapter_h', 'prefix_layer')  # The others are slow: a minute of compiling.
+
+
+@pytest.mark.parametrize(
+  ('name', 'family'),
+  [
+    pytest.param(
+      name, family, marks=() if (name in EIGHT and family == 'roberta') else pytest.mark.slow
+    )
+    for name in METHODS
+    for family in ('roberta', 'gpt2', 'deberta-v2')
+  ],
+)
 def test_eight_devices_make_the_step_of_one(name, family):
   take_step, frozen, start, inputs, (_, expected) = stepped(name, family)
   before = jax.tree.map(np.array, frozen)
   eight = mesh.make_mesh(8)
-  placed = mesh.place_frozen(frozen, eight)
+  placed = mesh.place(frozen, eight, family)
   _, found = take_step(
     placed,
     jax.device_put(start, mesh.replicated(eight)),

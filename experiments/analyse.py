@@ -27,7 +27,7 @@ from lora_jax.analysis import factors, pair, single
 from lora_jax.checkpoints import huggingface, sources
 from lora_jax.models import presets
 from lora_jax.report import figures
-from lora_jax.train import job, result, state, writers
+from lora_jax.train import job, result, rundir, state, writers
 
 RUNS = flags.DEFINE_list('runs', None, 'One or two run directories or adapters.', required=True)
 OUT = flags.DEFINE_string('out', None, 'Folder for the numbers and pictures.', required=True)
@@ -117,7 +117,7 @@ def read(workdir: str, which: str) -> Run:
   Raises:
     ValueError: if the folder is no run, has no such checkpoint, or its method has no factors.
   """
-  config = job.read_config(workdir)
+  config = rundir.read_config(workdir)
   folder = Path(workdir).expanduser()
   if not (folder / 'checkpoints').is_dir():
     raise ValueError(f'{workdir} has no checkpoints. Train it first: experiments.train')

@@ -14,7 +14,7 @@ from ml_collections import config_dict
 from lora_jax.sweep import chunk, plan
 from lora_jax.sweep.claims import Claims
 from lora_jax.sweep.lane import FAILED
-from lora_jax.train import loop, writers
+from lora_jax.train import loop, rundir, writers
 
 
 def train(
@@ -95,10 +95,4 @@ def check_folder(workdir: Path, config: config_dict.ConfigDict, lanes: Sequence[
     writers.write_json(path, ours)
     return
   theirs = json.loads(path.read_text())
-  differing = dict(loop.differences(theirs, writers.to_json(ours)))
-  if differing:
-    listed = '\n'.join(f'  {key}: {old} there, {new} here' for key, (old, new) in differing.items())
-    raise ValueError(
-      f'{workdir} holds another sweep:\n{listed}\nChoose another --workdir, or give the same '
-      'values to go on with that one.'
-    )
+  rundir.check_same(f'{workdir} holds another sweep', theirs, writers.to_json(ours))

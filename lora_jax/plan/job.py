@@ -111,9 +111,9 @@ def architecture(config: config_dict.ConfigDict) -> presets.Config:
     return presets.architecture(**config.model.fresh)
   if name in presets.PRESETS:
     return presets.PRESETS[name].config
-  folder = Path(name).expanduser()
   if rundir.is_run(name):
-    return architecture(rundir.read_config(folder))
+    return architecture(rundir.read_config(name))
+  folder = Path(name).expanduser()
   if not (folder / 'config.json').is_file():
     known = [*presets.PRESETS, 'fresh']
     raise ValueError(f'model {name!r}: neither a preset nor a folder: {presets.near(name, known)}')

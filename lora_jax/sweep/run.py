@@ -14,7 +14,7 @@ from ml_collections import config_dict
 from lora_jax.sweep import chunk, plan
 from lora_jax.sweep.claims import Claims
 from lora_jax.sweep.lane import FAILED
-from lora_jax.train import loop, rundir, writers
+from lora_jax.train import loop, paths, rundir, writers
 
 
 def train(
@@ -45,7 +45,13 @@ def train(
   """
   if jax.process_count() > 1:
     raise ValueError('a sweep runs in one process a machine; split it over machines by --shard=i/n')
-  workdir = Path(workdir).expanduser().absolute()
+  workdir = paths.path_of(workdir)
+  if paths.on_bucket(workdir):
+    raise ValueError(
+      f'{workdir}: the runs of a sweep are shared out by claims, files that only one machine can '
+      'make, and a bucket has none such. Give a --workdir on a disk (that the machines share), or '
+      'a run its own: experiments.train'
+    )
   lanes = plan.lanes(config, overrides)
   chunks = plan.plan(lanes, plan.width(config))
   check_folder(workdir, config, lanes)

@@ -15,7 +15,7 @@ from ml_collections import config_dict
 from lora_jax import methods, tree
 from lora_jax.checkpoints import huggingface, layers, sources
 from lora_jax.data import tasks, tokenizers
-from lora_jax.train import rundir
+from lora_jax.train import paths, rundir
 from lora_jax.train.state import Checkpoints
 
 SAME = ('name', 'rank', 'alpha', 'rslora', 'targets')  # In a run and in the one that it starts.
@@ -192,7 +192,7 @@ def load_run(
   """
   config = rundir.read_config(workdir)
   job = load(config, evals) if task is None else build(config, task)
-  checkpoints = Checkpoints(Path(workdir).expanduser(), config.checkpoint.keep)
+  checkpoints = Checkpoints(paths.path_of(workdir), config.checkpoint.keep)
   try:
     step = checkpoints.best_step() if which == 'best' else checkpoints.last_step()
     if step is None:
@@ -255,7 +255,7 @@ def _started(job: Job, source: str | Path) -> tuple[Mapping[str, Any], Any, tupl
   """Method options and parameters to begin with, and the options that have to agree."""
   if rundir.is_run(source):
     theirs = rundir.read_config(source)
-    checkpoints = Checkpoints(Path(source).expanduser(), theirs.checkpoint.keep)
+    checkpoints = Checkpoints(paths.path_of(source), theirs.checkpoint.keep)
     try:
       step = checkpoints.best_step()
       if step is None:

@@ -22,6 +22,7 @@ from lora_jax.train import (
   job,
   mesh,
   optimizer,
+  paths,
   result,
   rundir,
   state,
@@ -43,7 +44,7 @@ def train(config: config_dict.ConfigDict, workdir: str | Path) -> dict[str, Any]
     FloatingPointError: at the step whose loss is not finite; the last good checkpoint stays.
     SystemExit: with status 143 after SIGTERM, when the state is saved.
   """
-  workdir = Path(workdir).expanduser().absolute()
+  workdir = paths.path_of(workdir)
   rundir.check(workdir, config)
   if finished := rundir.read_result(workdir):
     logging.info('%s is finished', workdir)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,12 +13,12 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from lora_jax.train import writers
+from lora_jax.train import paths, writers
 
 
-def is_run(name: str) -> bool:
+def is_run(name: str | os.PathLike) -> bool:
   """Whether a model's name is a run directory of this project."""
-  return (Path(name).expanduser() / 'checkpoints').is_dir()
+  return (paths.path_of(name) / 'checkpoints').is_dir()
 
 
 def read_config(workdir: str | Path) -> config_dict.ConfigDict:
@@ -26,7 +27,7 @@ def read_config(workdir: str | Path) -> config_dict.ConfigDict:
   Raises:
     ValueError: if the folder holds none.
   """
-  path = Path(workdir).expanduser() / 'config.json'
+  path = paths.path_of(workdir) / 'config.json'
   try:
     return config_dict.ConfigDict(json.loads(path.read_text()))
   except FileNotFoundError as error:

@@ -15,8 +15,10 @@ from orbax.checkpoint._src.path import gcs_utils
 from experiments import report as report_command
 from lora_jax import sweep
 from lora_jax.checkpoints import artefact, layers
-from lora_jax.train import export, job, loop, paths, rundir, writers
+from lora_jax.train import export, job, loop, paths, rundir, state, writers
 from tests.train import bucket, test_writers
+
+CONFIG = {'train.epochs': 3, 'data.max_shapes': 1, 'train.eval_batch_size': 32}
 
 
 @pytest.fixture(scope='module')
@@ -37,7 +39,7 @@ def place():
 @pytest.fixture(scope='module')
 def runs(place, make_config, tmp_path_factory):
   """(a run on the disk, the same on the bucket, stopped by SIGTERM and gone on with)."""
-  config = make_config(**{'train.epochs': 3})
+  config = make_config(**CONFIG)
   local, remote = tmp_path_factory.mktemp('bucket') / 'run', place('run')
   loop.train(config, local)
 
@@ -62,9 +64,12 @@ def test_an_interrupted_run_on_a_bucket_ends_as_one_on_the_disk(runs):
   assert names(remote) == names(local)
   assert names(remote / 'checkpoints') == names(local / 'checkpoints')  # Old ones are gone.
   assert len(names(remote / 'tensorboard')) == 2, 'one file for each start'
-  for which in ('best', 'last'):
-    found = (job.load_run(x, which)[1] for x in runs)
+  ours, theirs = (state.Checkpoints(paths.path_of(x)) for x in (remote, local))
+  for step in (ours.best_step(), ours.last_step()):
+    found = (x.restore_trainable(step) for x in (ours, theirs))
     jax.tree.map(np.testing.assert_array_equal, *found)
+  for one in (ours, theirs):
+    one.close()
 
 
 def test_a_run_on_a_bucket_is_read_as_any_other(runs, make_config, tmp_path, monkeypatch):
@@ -80,10 +85,10 @@ def test_a_run_on_a_bucket_is_read_as_any_other(runs, make_config, tmp_path, mon
   started, _ = job.warm_start(work, remote)
   jax.tree.map(np.testing.assert_array_equal, started, trained)
   # A finished one is returned; another config is refused, with what differs.
-  config = make_config(**{'train.epochs': 3})
+  config = make_config(**CONFIG)
   assert loop.train(config, remote)['history']
   with pytest.raises(ValueError, match=r'gs://bucket/run holds .*\n  train\.epochs: 3 there, 9'):
-    loop.train(make_config(**{'train.epochs': 9}), remote)
+    loop.train(make_config(**CONFIG | {'train.epochs': 9}), remote)
   # And its result is kept in a report.
   monkeypatch.setattr(report_command, 'ADD', types.SimpleNamespace(value=[remote]))
   monkeypatch.setattr(report_command, 'FOLDER', types.SimpleNamespace(value=str(tmp_path)))
@@ -98,7 +103,6 @@ def test_records_are_on_the_bucket_when_write_returns(place):
     for step in (1, 2, 3):
       writer.write(step, {'loss': step / 8})
       assert len(test_writers.records(epath.Path(folder))) == step
-    assert (3, 'loss', 3 / 8) not in test_writers.events(epath.Path(folder))
     writer.show(3, {'loss': 0.5})
     assert test_writers.events(epath.Path(folder))[-1] == (3, 'loss', 3 / 8)
   test_writers.write_run(folder, (3, 4), resume_step=2)
@@ -111,6 +115,11 @@ def test_a_failed_write_leaves_the_old_object(place):
   with pytest.raises(TypeError):
     writers.write_json(path, {'score': object()})
   assert json.loads(epath.Path(path).read_text()) == {'score': 1}
+
+
+def test_an_export_needs_a_disk(place):
+  with pytest.raises(ValueError, match=r'gs://bucket/out: name a folder on the disk'):
+    export.export_run(place('none'), place('out'))
 
 
 def test_sweeps_need_a_disk(place, make_config):

@@ -10,7 +10,12 @@ import functools
 import os
 from pathlib import Path
 
+import fsspec
 from etils import epath
+
+# Other hosts write to the bucket as well, and TensorStore does by itself: a listing that was true
+# once is not kept. (A file of another host is reported as missing with it.)
+fsspec.config.conf.setdefault('gcs', {}).setdefault('use_listings_cache', False)
 
 
 def path_of(workdir: str | os.PathLike) -> Path:

@@ -117,6 +117,12 @@ def test_a_failed_write_leaves_the_old_object(place):
   assert json.loads(epath.Path(path).read_text()) == {'score': 1}
 
 
+def test_listings_are_not_kept():
+  """gcsfs would answer from them that a file is missing which another host has written."""
+  made = type('Remembers', (fsspec.AbstractFileSystem,), {'protocol': ('gs', 'gcs')})
+  assert made(skip_instance_cache=True).dircache.use_listings_cache is False
+
+
 def test_an_export_needs_a_disk(place):
   with pytest.raises(ValueError, match=r'gs://bucket/out: name a folder on the disk'):
     export.export_run(place('none'), place('out'))

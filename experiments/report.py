@@ -13,6 +13,7 @@ from absl import flags
 
 from experiments import cli
 from lora_jax.report import results
+from lora_jax.train import paths
 
 ADD = flags.DEFINE_list('add', [], 'Run directories whose result is to be kept.')
 FOLDER = flags.DEFINE_string('folder', 'results', 'Where `runs` and the pages are.')
@@ -21,7 +22,7 @@ FOLDER = flags.DEFINE_string('folder', 'results', 'Where `runs` and the pages ar
 def main() -> None:
   folder = Path(FOLDER.value)
   for workdir in ADD.value:
-    source = Path(workdir) / 'result.json'
+    source = paths.path_of(workdir) / 'result.json'
     if not source.exists():
       raise ValueError(f'{source}: no such file. The run has not finished: start it again.')
     run = json.loads(source.read_text())

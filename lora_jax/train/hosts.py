@@ -15,11 +15,13 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 
 import jax
 from jax.experimental import multihost_utils
 
+JOIN_SECONDS = 300
 HEARTBEAT_SECONDS = 40  # A process not heard of for so long is lost, and ends the others.
 SHUTDOWN_SECONDS = 3600  # The first process scores texts at the end; the others wait for it.
 FLAGS = '--coordinator=HOST:PORT --num_processes=N --process_id=I'
@@ -41,7 +43,7 @@ def connected(
   process_id: int | None = None,
   *,
   preemptible: bool = False,
-  show: Callable[[Exception], None] = sys.excepthook,
+  show: Callable[[Exception], None] = traceback.print_exception,
 ) -> Iterator[None]:
   """Joins this process to the others of the run for the block; one process alone joins nothing.
 
@@ -66,7 +68,11 @@ def connected(
   if not _connect(coordinator, num_processes, process_id, preemptible):
     yield
     return
-  ended = _last_words()
+  ended = _last_words(
+    f'process {jax.process_index()} of {jax.process_count()} ({socket.gethostname()}) was killed, '
+    'or ended because another one is gone. Which one JAX says above, by its number, as far as it '
+    f'knows; its "leader" is process 0. {RESTART}'
+  )
   try:
     yield
   except Exception as error:
@@ -126,9 +132,14 @@ def _connect(
   elif not (launcher := _launcher()):
     return False
   jax.config.update('jax_enable_preemption_service', preemptible)
+  ended = _last_words(
+    f'not all processes of the run joined within {JOIN_SECONDS} s. Start them all: with the same '
+    '--coordinator, which each has to reach, the same --num_processes, and its own --process_id.'
+  )
   try:
     jax.distributed.initialize(
       **arguments,
+      initialization_timeout=JOIN_SECONDS,
       heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
       shutdown_timeout_seconds=SHUTDOWN_SECONDS,
     )
@@ -140,6 +151,8 @@ def _connect(
       f'Give {FLAGS}, or --num_processes=1 if each is a run of its own. (On Kubernetes JAX needs '
       'the package kubernetes.)'
     ) from error
+  finally:
+    ended()
   return jax.process_count() > 1
 
 
@@ -178,15 +191,10 @@ def _launcher() -> str | None:
   return 'TPU' if importlib.util.find_spec('libtpu') else None
 
 
-def _last_words() -> Callable[[], None]:
-  """Has a message printed should this process be killed or aborted; the result calls that off."""
-  words = (
-    f'error: process {jax.process_index()} of {jax.process_count()} ({socket.gethostname()}) was '
-    'killed, or ended because another one is gone. Which one JAX says above, by its number, as far '
-    f'as it knows; its "leader" is process 0. {RESTART}'
-  )
+def _last_words(words: str) -> Callable[[], None]:
+  """Has an error printed should this process be killed or aborted; the result calls that off."""
   watcher = subprocess.Popen(
-    ['sh', '-c', 'read -r ended || printf "\\n%s\\n" "$0" >&2', words],
+    ['sh', '-c', 'read -r ended || printf "\\n%s\\n" "$0" >&2', f'error: {words}'],
     stdin=subprocess.PIPE,
     stdout=subprocess.DEVNULL,
     start_new_session=True,  # A signal for this process and its children is not for it.

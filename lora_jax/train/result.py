@@ -131,6 +131,7 @@ def make(
     'padding': 1 - progress['tokens'] / progress['slots'],
     'shapes': [list(shape) for shape in training.shapes],
     'device': mesh.device_names(devices),
+    'hosts': jax.process_count(),
     'cpu': f'{os.cpu_count()} x {platform.machine()}',
     'versions': versions(),
     'commit': code,

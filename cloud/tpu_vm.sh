@@ -26,12 +26,13 @@ on_each_host() {
   /root/.local/bin/uv venv --quiet --python 3.12 .venv
   /root/.local/bin/uv pip install --quiet '.[tpu,gcs]'
   # No shell between the unit and Python: SIGTERM comes from systemd when the machine is taken away,
-  # the state is saved, and 143 is a good end. A host that lost another one is started again.
-  # A mistake (status 1 or 2) is left on the bucket for the loop below to find.
+  # the state is saved, and 143 is a good end. A host that lost another one, or ended with one that
+  # was told to stop, is started again and waits for it. Any other error is left on the bucket for
+  # the loop below to find.
   systemd-run --unit=train --collect --working-directory=/root/lora_jax \
     --property=After=network-online.target --property=KillMode=mixed \
     --property=TimeoutStopSec=25 --property=SuccessExitStatus=143 \
-    --property=Restart=on-abnormal --property=RestartSec=30 \
+    --property=Restart=on-abnormal --property=RestartForceExitStatus=143 --property=RestartSec=30 \
     --property="ExecStopPost=/root/lora_jax/cloud/stopped.sh $WORKDIR" \
     --setenv=HOME=/root --setenv=JAX_COMPILATION_CACHE_DIR="$CACHE" \
     /root/lora_jax/.venv/bin/python -m experiments.train \

@@ -307,4 +307,5 @@ def test_a_host_starts_python_under_systemd_without_a_shell(tmp_path):
   assert unit[-1] == '--workdir=gs://my-bucket/runs/samsum'
   assert all(argument.startswith('--') for argument in unit[:at])
   assert '--property=SuccessExitStatus=143' in unit and '--property=KillMode=mixed' in unit
+  assert '--property=RestartForceExitStatus=143' in unit
   assert '--setenv=JAX_COMPILATION_CACHE_DIR=gs://my-bucket/compiled' in unit

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable
 
 from absl import app
@@ -24,9 +25,18 @@ def run(main: Callable[[], None]) -> None:
     try:
       main()
     except MISTAKES as error:
-      _fail(f'{type(error).__name__}: {error}', error, status=1)
+      show(error)
+      sys.exit(1)
 
   app.run(checked, flags_parser=_parse)
+
+
+def show(error: Exception) -> None:
+  """Prints what ends a process: a mistake as its message, all else with where it was raised."""
+  if isinstance(error, MISTAKES) and not os.environ.get('LORA_JAX_TRACEBACK'):
+    print(f'\nerror: {type(error).__name__}: {error}', file=sys.stderr)
+  else:
+    traceback.print_exception(error)
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from lora_jax.data import packing
 from lora_jax.data.dataset import Dataset
-from lora_jax.data.layout import Batch, Writer
+from lora_jax.data.layout import ALL, Batch, Share, Writer
 from lora_jax.data.packing import Shape
 from lora_jax.data.sources import nearest
 
@@ -40,6 +40,7 @@ class Batches:
     group: int = 1,
     max_shapes: int = 7,
     readout_cost: float = 1.0,
+    share: Share = ALL,
   ):
     """Plans the shapes, which takes a second for a large dataset.
 
@@ -53,6 +54,8 @@ class Batches:
       max_shapes: of the menu: each is one compilation, and fewer leave more padding.
       readout_cost: cost of a read-out of a language model, in tokens: about vocabulary x width
         over the parameters of all layers (GPT-2 M: 0.17).
+      share: rows of each batch that are laid out, for one of several hosts; `shapes` and
+        `batch_size` are of the whole. Its parts divide `rows_multiple`.
 
     Raises:
       ValueError: for an unknown layout, an empty dataset, sizes below 1, or an example that is
@@ -62,7 +65,10 @@ class Batches:
     _check_sizes(
       batch_size=batch_size, rows_multiple=rows_multiple, group=group, max_shapes=max_shapes
     )
+    if rows_multiple % share.parts:
+      raise ValueError(f'expected {share.parts} parts to divide rows_multiple={rows_multiple}')
     self.dataset, self.seed, self.batch_size, self.group = dataset, seed, batch_size, group
+    self.share = share
     self.limits = packing.Limits(
       layout=layout,
       batch_size=min(batch_size, len(dataset)),
@@ -88,7 +94,7 @@ class Batches:
     first = start % self.group
     for shape, rows, examples in self._planned(epoch, start // self.group):
       batches = [
-        self._writer.write(shape, rows[i], examples[i])
+        self._writer.write(*self.share.of(shape, rows[i]), examples[i])
         for i in range(first, len(rows))
         if examples[i, 0] >= 0
       ]

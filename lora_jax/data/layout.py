@@ -11,12 +11,38 @@ Everything is int32, but `weights` and the labels of a regression, which are flo
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from lora_jax.data.dataset import Dataset
 from lora_jax.data.packing import Shape
 
 Batch = dict[str, np.ndarray]
+
+
+class Share(NamedTuple):
+  """The rows of each batch that are laid out here: some of its equal parts, in their order.
+
+  Attributes:
+    parts: number of parts; it divides the rows.
+    held: those that are laid out.
+  """
+
+  parts: int = 1
+  held: tuple[int, ...] = (0,)
+
+  def of(self, shape: Shape, rows: np.ndarray) -> tuple[Shape, np.ndarray]:
+    """The shape of those rows, and where examples in `rows` lie among them; -1 for elsewhere."""
+    size = shape.rows // self.parts
+    place = np.full(self.parts, -1)
+    place[list(self.held)] = np.arange(len(self.held))
+    part, row = np.divmod(rows, size)
+    here = (rows >= 0) & (place[part] >= 0)
+    return shape._replace(rows=size * len(self.held)), np.where(here, place[part] * size + row, -1)
+
+
+ALL = Share()  # One part, held.
 
 
 class Writer:

@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from lora_jax.generation import search
-from lora_jax.generation.search import Settings, State
+from lora_jax.generation.search import Settings
 
+FOUND = ('done', 'best_score', 'best_tokens', 'best_length')  # Fields of `search.State`.
 SHORTEST_BUCKET = 64  # Columns of padding cost little, a compilation costs seconds.
 
 
@@ -52,7 +54,7 @@ def make_decoder(
   settings: Settings,
   *,
   batch_size: int = 32,
-  sharding: jax.sharding.Sharding | None = None,
+  sharding: NamedSharding | None = None,
 ) -> Callable[[Any, Sequence[np.ndarray]], list[Generated]]:
   """A function `decode(params, prompts)`: the text that each prompt becomes, in their order.
 
@@ -64,7 +66,8 @@ def make_decoder(
     model: the functions of the model.
     settings: how a text is chosen.
     batch_size: B, contexts in progress at a time.
-    sharding: of the contexts, over the devices of a mesh; None for one device.
+    sharding: of the contexts, over the devices of a mesh, which may be those of several processes:
+      each calls with the same arguments and is given all texts. None for one device.
 
   Raises:
     ValueError: if B is no multiple of the devices.
@@ -91,8 +94,8 @@ def make_decoder(
           state = admit(params, state, *_entrants(entering, prompts, settings, together, length))
         active = sum(i is not None for i in running)
         # Until a group of slots is free, or, with nothing left to put there, to the end.
-        state = run(params, state, max(active - together, 0) if waiting else 0)
-        results |= _harvest(state[0], running)
+        state, found = run(params, state, max(active - together, 0) if waiting else 0)
+        results |= _harvest(found, running)
     return [results[i] for i in range(len(prompts))]
 
   return decode
@@ -116,12 +119,13 @@ def bucket(length: int, shortest: int = SHORTEST_BUCKET) -> int:
 
 
 def functions(
-  model: LanguageModel, settings: Settings, sharding: jax.sharding.Sharding | None = None
+  model: LanguageModel, settings: Settings, sharding: NamedSharding | None = None
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
   """The two compiled functions of decoding; both are given their state away.
 
   `admit(params, state, slots, ids, lengths, keys) -> state` puts contexts into slots;
-  `run(params, state, until) -> state` goes on until no more than `until` slots are undecided.
+  `run(params, state, until) -> (state, found)` goes on until no more than `until` slots are
+  undecided; `found` is what of the state a host reads, whole on each device.
   """
 
   def admit(
@@ -136,7 +140,7 @@ def functions(
     )
     return jax.tree.map(lambda old, new: old.at[slots].set(new, mode='drop'), state, new)
 
-  def run(params: Any, state: Any, until: jax.Array) -> Any:
+  def run(params: Any, state: Any, until: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
     def step(state: Any) -> Any:
       state, cache = state
       last = jnp.maximum(state.steps - 1, 0)[:, None, None]
@@ -144,10 +148,12 @@ def functions(
       logits, cache = model.step(params, tokens, state.parents, cache)
       return search.advance(settings, state, logits.astype(jnp.float32)), cache
 
-    return jax.lax.while_loop(lambda state: jnp.sum(~state[0].done) > until, step, state)
+    state = jax.lax.while_loop(lambda state: jnp.sum(~state[0].done) > until, step, state)
+    return state, {name: getattr(state[0], name) for name in FOUND}
 
-  jit = lambda f: jax.jit(f, donate_argnums=1, out_shardings=sharding)
-  return jit(admit), jit(run)
+  whole = sharding and NamedSharding(sharding.mesh, PartitionSpec())
+  jit = lambda f, out: jax.jit(f, donate_argnums=1, out_shardings=out)
+  return jit(admit, sharding), jit(run, (sharding, whole))
 
 
 def empty_slots(
@@ -156,18 +162,25 @@ def empty_slots(
   settings: Settings,
   slots: int,
   length: int,
-  sharding: jax.sharding.Sharding | None = None,
+  sharding: NamedSharding | None = None,
 ) -> Any:
   """The state of slots without contexts, for prompts of up to `length` tokens: all done."""
   tokens = jax.ShapeDtypeStruct((slots, length), np.int32)
   lengths = jax.ShapeDtypeStruct((slots,), np.int32)
   _, cache = jax.eval_shape(model.prefill, params, tokens, lengths)
-  cache = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), cache)
+  cache = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype, device=sharding), cache)
   state = search.start(settings, jnp.zeros((slots, 2), jnp.uint32))
   state = state._replace(
     done=jnp.ones(slots, bool), log_probs=jnp.zeros((slots, settings.width), jnp.float32)
   )
-  return jax.device_put((state, cache), sharding)
+  if sharding is not None:
+    state = jax.tree.map(lambda leaf: _placed(np.asarray(leaf), sharding), state)
+  return state, cache
+
+
+def _placed(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
+  """An array that every process has, without comparing theirs as `jax.device_put` does."""
+  return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 def _entering(
@@ -190,7 +203,7 @@ def _entrants(
   settings: Settings,
   rows: int,
   length: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, jax.Array]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
   """Slots, ids [rows, length], lengths and keys of a group; rows without a context have no slot."""
   slots = np.full(rows, np.iinfo(np.int32).max, np.int32)
   ids, lengths = np.zeros((rows, length), np.int32), np.ones(rows, np.int32)
@@ -199,13 +212,12 @@ def _entrants(
     slots[row], indices[row], lengths[row] = slot, i, len(prompts[i])
     ids[row, : len(prompts[i])] = prompts[i]
   keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(settings.seed), indices)
-  return slots, ids, lengths, jax.random.key_data(keys)
+  return slots, ids, lengths, np.asarray(jax.random.key_data(keys))
 
 
-def _harvest(state: State, running: list[int | None]) -> dict[int, Generated]:
+def _harvest(state: dict[str, jax.Array], running: list[int | None]) -> dict[int, Generated]:
   """The results of the contexts that are done; their slots are free."""
-  names = ('done', 'best_score', 'best_tokens', 'best_length')
-  done, scores, tokens, lengths = (np.asarray(getattr(state, name)) for name in names)
+  done, scores, tokens, lengths = (np.asarray(state[name]) for name in FOUND)
   found = {}
   for slot, i in enumerate(running):
     if i is None or not done[slot]:

@@ -99,11 +99,11 @@ def train(chunk: Sequence[Lane], workdir: Path, folder: Path, lost: threading.Ev
       for run in live:
         run.progress['seconds'][name] = run.progress['seconds'].get(name, 0.0) + passed / len(live)
 
-  def account(before: int, metrics: Any, fed: feed.Fed) -> None:
+  def account(before: int, metrics: Any) -> None:
     """Waits for a dispatch's metrics and gives each run its own."""
     metrics = {name: np.asarray(value, np.float64) for name, value in metrics.items()}
     for place, i in enumerate(at):
-      runs[i].account(before, {name: x[:, place] for name, x in metrics.items()}, fed, place)
+      runs[i].account(before, {name: x[:, place] for name, x in metrics.items()})
 
   counted: dict[str, float] = {}
   with contextlib.closing(checkpoints), rundir.interruption() as interrupted:
@@ -124,12 +124,12 @@ def train(chunk: Sequence[Lane], workdir: Path, folder: Path, lost: threading.Ev
         rows = split(axis=1)
       running = None
       for fed in feed.feed(batches, rows):
-        with clock.compiling_if_new(f'training of {len(at)}', fed.batches):
-          now, metrics = train_step(now, frozen, per_lane, fed.batches)
+        with clock.compiling_if_new(f'training of {len(at)}', fed):
+          now, metrics = train_step(now, frozen, per_lane, fed)
         if running:  # The dispatch before, as in the loop of a single run.
           account(*running)
-        before, done = done, done + fed.steps
-        running = before, metrics, fed
+        before, done = done, done + len(fed['input_ids'])
+        running = before, metrics
         stopped = interrupted.is_set() or lost.is_set()
         ending = any(done == run.total_steps for run in runs if run.is_live)
         evaluating = loop.crosses(before, done, eval_every)

@@ -14,7 +14,7 @@ import numpy as np
 
 from lora_jax import tree
 from lora_jax.sweep import lanes
-from lora_jax.train import evaluate, feed, generate, job, loop, optimizer, result, state, writers
+from lora_jax.train import evaluate, generate, job, loop, optimizer, result, state, writers
 
 FAILED = 'failed.json'  # In the place of result.json: the run diverged.
 
@@ -58,7 +58,7 @@ class Run:
     self._folder, self._devices, self._code = folder, devices, code
     self._tx, self._schedule = optimizer.make_optimizer(work.config.optim, self.total_steps)
 
-  def account(self, first: int, metrics: Mapping[str, np.ndarray], fed: feed.Fed, place: int):
+  def account(self, first: int, metrics: Mapping[str, np.ndarray]) -> None:
     """Adds a dispatch's metrics [K] to the sums, unless the run has ended or is lost."""
     if self.error or first >= self.total_steps or not self.is_live:
       return
@@ -70,8 +70,7 @@ class Run:
     progress['losses'] += len(metrics['loss'])
     progress['grad_norm'] = float(metrics['grad_norm'][-1])
     for name in ('examples', 'tokens', 'slots'):
-      count = getattr(fed, name)
-      progress[name] += int(count if np.ndim(count) == 0 else count[place])
+      progress[name] += int(metrics[name].sum())
 
   def evaluate(self, done: int, computed: Mapping[str, Any], place: int) -> bool:
     """Adds an evaluation to the history; returns whether it is the best so far.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -99,20 +100,21 @@ def evaluate_run(
   frozen = mesh.place(work.frozen, devices, family)
   trainable = mesh.place(trainable, devices, family, trained=True)
   held_out = layouts(work, mesh.row_shares(devices))
-  placed = lambda batch: jax.device_put(dict(batch), mesh.evaluation_rows(devices))
-  adapted_step = step.make_eval_step(work.apply, work.task.kind)
+  placed = lambda batch: mesh.put(dict(batch), mesh.evaluation_rows(devices))
+  whole = mesh.replicated(devices)  # What every process reads.
+  adapted_step = step.make_eval_step(work.apply, work.task.kind, whole)
   adapted = lambda batch: adapted_step(frozen, trainable, placed(batch))
   report: dict[str, Any] = {'adapted': dict(evaluate(adapted, work.task, held_out))}
   try:
-    merged_params = work.method.merge(frozen, trainable)
+    merged_params = jax.jit(work.method.merge)(frozen, trainable)
   except ValueError as error:
     return report | {'merged': f'not possible: {error}'}
   plain = methods.bind(work.model.apply, methods.full())
-  merged_step = step.make_eval_step(plain, work.task.kind)
+  merged_step = step.make_eval_step(plain, work.task.kind, whole)
   merged = lambda batch: merged_step({}, merged_params, placed(batch))
   report['merged'] = dict(evaluate(merged, work.task, held_out))
 
-  @jax.jit
+  @functools.partial(jax.jit, out_shardings=whole)
   def difference(frozen: Any, trainable: Any, merged: Any, batch: Any) -> jax.Array:
     inputs = step.model_inputs(batch)
     change = work.apply(frozen, trainable, **inputs) - plain({}, merged, **inputs)

@@ -5,37 +5,32 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
-
-class Fed(NamedTuple):
-  """Batches on the devices.
-
-  Attributes:
-    batches: arrays [K, rows, ...], of K updates; [K, lanes, rows, ...] where lanes have their own.
-    steps: K.
-    examples: number of examples in them.
-    tokens: number of tokens, without padding.
-    slots: number of tokens, with padding. These three are int, or int [lanes].
-  """
-
-  batches: dict[str, jax.Array]
-  steps: int
-  examples: Any
-  tokens: Any
-  slots: Any
+from lora_jax.data.layout import ALL, Share
+from lora_jax.train import mesh
 
 
 def feed(
-  batches: Iterable[Mapping[str, np.ndarray]], sharding: jax.sharding.Sharding, ahead: int = 2
-) -> Iterator[Fed]:
+  batches: Iterable[Mapping[str, np.ndarray]],
+  sharding: jax.sharding.NamedSharding,
+  share: Share = ALL,
+  ahead: int = 2,
+) -> Iterator[dict[str, jax.Array]]:
   """Yields batches placed by `sharding`, at most `ahead` of them waiting.
 
   An error in making a batch is raised here, in the order of the batches. Closing the generator
   ends the thread.
+
+  Args:
+    batches: arrays [K, rows, ...], of K updates; [K, lanes, rows, ...] where lanes have their own.
+      The rows are those of this process.
+    sharding: of the rows of all processes.
+    share: which of them are this one's.
+    ahead: number of batches.
   """
   waiting: queue.Queue[Any] = queue.Queue(maxsize=ahead)
   closed = threading.Event()
@@ -52,7 +47,8 @@ def feed(
   def run() -> None:
     try:
       for batch in batches:
-        if not put(_place(batch, sharding)):
+        placed = {name: mesh.put_rows(x, sharding, share) for name, x in batch.items()}
+        if not put(placed):
           return
       put(None)
     except Exception as error:
@@ -66,19 +62,3 @@ def feed(
       yield item
   finally:
     closed.set()
-
-
-def _place(batch: Mapping[str, np.ndarray], sharding: jax.sharding.Sharding) -> Fed:
-  segments = batch['segment_ids']
-  return Fed(
-    {name: jax.device_put(array, sharding) for name, array in batch.items()},
-    steps=segments.shape[0],
-    examples=_sum(segments.max(-1, keepdims=True)),
-    tokens=_sum(segments > 0),
-    slots=_sum(np.ones_like(segments)),
-  )
-
-
-def _sum(counts: np.ndarray) -> Any:
-  """The sum over [K, rows, L], or that of each lane over [K, lanes, rows, L]."""
-  return counts.sum((0, 2, 3)) if counts.ndim == 4 else int(counts.sum())

@@ -18,7 +18,7 @@ from lora_jax.data import dataset, tasks
 from lora_jax.data.tokenizers import Tokenizer
 from lora_jax.metrics import text
 from lora_jax.models import incremental
-from lora_jax.train import job, mesh, paths, writers
+from lora_jax.train import hosts, job, mesh, paths, writers
 
 Texts = Callable[[Any, Any, dataset.Prompts], list[str]]
 EXAMPLES = 3
@@ -168,25 +168,35 @@ def report(
   """Decodes all contexts of a split, writes a text per line to `path`, and scores them.
 
   Beside it goes `references-SPLIT.txt`: what was scored against, a blank line after each context.
+  Several processes decode together, and the first of them writes and scores.
 
   Returns:
     The settings of decoder and scorer, scores, examples, and seconds of decoding with compiling.
+    Other processes than the first have all but the scores.
   """
   began = time.monotonic()
   found = texts(prompts)
   seconds = time.monotonic() - began
-  writers.write_text(path, '\n'.join(found) + '\n')
-  line = lambda reference: ' '.join(reference.split()) + '\n'
-  groups = [''.join(map(line, references)) for references in prompts.references]
-  writers.write_text(path.with_name(f'references-{split}.txt'), '\n'.join(groups))
+  written = write_and_score(work.task, split, prompts, found, path) if hosts.is_first() else {}
   return {
     'split': split,
     'contexts': len(prompts.ids),
     'seconds': seconds,
     'decode': dataclasses.asdict(settings(decode, work.task.tokenizer, work.config.seed)),
-    **score(work.task, prompts, found),
+    **written,
     'examples': examples(prompts, found),
   }
+
+
+def write_and_score(
+  task: tasks.Task, split: str, prompts: dataset.Prompts, found: Sequence[str], path: Path
+) -> dict[str, Any]:
+  """Writes texts and references as `report` says; the scores of the texts."""
+  writers.write_text(path, '\n'.join(found) + '\n')
+  line = lambda reference: ' '.join(reference.split()) + '\n'
+  groups = [''.join(map(line, references)) for references in prompts.references]
+  writers.write_text(path.with_name(f'references-{split}.txt'), '\n'.join(groups))
+  return score(task, prompts, found)
 
 
 def generate_run(

@@ -19,6 +19,7 @@ from lora_jax.train import (
   evaluate,
   feed,
   generate,
+  hosts,
   job,
   mesh,
   optimizer,
@@ -42,7 +43,8 @@ def train(config: config_dict.ConfigDict, workdir: str | Path) -> dict[str, Any]
     ValueError: for a config, data, checkpoint or mesh that does not fit, saying what to do; for a
       directory that holds a run of another config.
     FloatingPointError: at the step whose loss is not finite; the last good checkpoint stays.
-    SystemExit: with status 143 after SIGTERM, when the state is saved.
+    SystemExit: with status 143 after SIGTERM, when the state is saved; with several processes on
+      all of them, whichever got the signal.
   """
   workdir = paths.path_of(workdir)
   rundir.check(workdir, config)
@@ -68,7 +70,8 @@ def run(work: job.Job, workdir: Path) -> dict[str, Any]:
     trainable, dropped = job.warm_start(work, config.init_adapter)
     if dropped:
       logging.warning('init_adapter: the task head is new, dropped: %s', ', '.join(dropped))
-  print(work.summary, flush=True)
+  if hosts.is_first():
+    print(work.summary, flush=True)
 
   family = work.model.config.family
   frozen = mesh.place(work.frozen, devices, family)
@@ -81,13 +84,13 @@ def run(work: job.Job, workdir: Path) -> dict[str, Any]:
     accumulate=config.train.accumulate,
     shardings=placed,
   )
-  eval_step = step.make_eval_step(work.apply, task.kind)
+  eval_step = step.make_eval_step(work.apply, task.kind, mesh.replicated(devices))
   clock = result.Clock()
 
   def evaluated(trainable: Any) -> dict[str, float]:
     def outputs_of(batch: Any) -> Any:
       with clock.compiling_if_new('evaluation', batch):
-        return eval_step(frozen, trainable, jax.device_put(dict(batch), split))
+        return eval_step(frozen, trainable, mesh.put(dict(batch), split))
 
     split = mesh.evaluation_rows(devices)
     with clock.measure('evaluation'):
@@ -99,7 +102,12 @@ def run(work: job.Job, workdir: Path) -> dict[str, Any]:
   final = job.load_prompts(config, decode.final) if decode.final else None
 
   # The directory is this run's from here on: a mistake in the config has shown itself by now.
-  rundir.begin(workdir, config)
+  hosts.wait('checked')
+  if hosts.is_first():
+    rundir.begin(workdir, config)
+  hosts.wait('begun')
+  if not hosts.is_first():
+    rundir.check_shared(workdir, config)
   checkpoints = state.Checkpoints(workdir, config.checkpoint.keep)
   progress = {'history': [], 'loss_sum': 0.0, 'losses': 0, 'examples': 0, 'tokens': 0, 'slots': 0}
   restored = checkpoints.restore(now)
@@ -112,7 +120,7 @@ def run(work: job.Job, workdir: Path) -> dict[str, Any]:
     workdir,
     total_steps=total_steps,
     resume_step=done if restored else None,
-    active=jax.process_index() == 0,
+    active=hosts.is_first(),
   )
   eval_every, save_every = intervals(config, training.steps_per_epoch)
 
@@ -126,6 +134,8 @@ def run(work: job.Job, workdir: Path) -> dict[str, Any]:
     progress['loss_sum'] += float(metrics['loss'].sum())
     progress['losses'] += len(metrics['loss'])
     progress['grad_norm'] = float(metrics['grad_norm'][-1])
+    for name in ('examples', 'tokens', 'slots'):
+      progress[name] += int(metrics[name].sum())
     writer.progress(first + len(metrics['loss']), metrics['loss'][-1], progress['examples'])
 
   def save(score: float | None = None) -> None:
@@ -134,17 +144,16 @@ def run(work: job.Job, workdir: Path) -> dict[str, Any]:
   with contextlib.closing(checkpoints), writer, rundir.interruption() as interrupted:
     clock.start()
     running = None
-    for fed in feed.feed(upcoming(training, done, total_steps), mesh.rows(devices)):
-      with clock.compiling_if_new('training', fed.batches):
-        now, metrics = train_step(now, frozen, fed.batches)
+    for fed in feed.feed(upcoming(training, done, total_steps), mesh.rows(devices), training.share):
+      with clock.compiling_if_new('training', fed):
+        now, metrics = train_step(now, frozen, fed)
       if running:  # The dispatch before: waiting for it leaves the devices this one to work on.
         account(*running)
-      first, done = done, done + fed.steps
+      first, done = done, done + len(fed['input_ids'])
       running = first, metrics
-      for name in ('examples', 'tokens', 'slots'):
-        progress[name] += getattr(fed, name)
+      stopping = hosts.stopping(interrupted, first, done)
       evaluating = crosses(first, done, eval_every) or done == total_steps
-      if not (evaluating or crosses(first, done, save_every) or interrupted.is_set()):
+      if not (evaluating or crosses(first, done, save_every) or stopping):
         continue
       account(*running)
       running = None
@@ -162,12 +171,11 @@ def run(work: job.Job, workdir: Path) -> dict[str, Any]:
         save(result.score(task, record))
       else:
         save()
-      if interrupted.is_set():
+      if stopping:
         raise SystemExit(143)  # As a process ended by SIGTERM; the next start goes on from here.
     generated = None
     if final:
-      best = checkpoints.restore_trainable(checkpoints.best_step(), trainable)
-      best = jax.device_put(best, placed.trainable)
+      best = checkpoints.restore_trainable(checkpoints.best_step(), now.trainable)
       path = workdir / f'predictions-{decode.final}.txt'
       with clock.measure('decoding'):
         generated = generate.report(
@@ -178,7 +186,8 @@ def run(work: job.Job, workdir: Path) -> dict[str, Any]:
 
   seconds = clock.seconds()
   summary = result.make(work, progress, seconds, training, devices, dropped, code, generated)
-  writers.write_json(workdir / 'result.json', summary)
+  if hosts.is_first():
+    writers.write_json(workdir / 'result.json', summary)
   return summary
 
 
@@ -188,7 +197,7 @@ def place_state(
   """The state before the first update, and where it lies; no device ever holds more than that."""
   init = lambda trainable: state.init_state(trainable, tx, seed)
   placed = mesh.state_shardings(jax.eval_shape(init, trainable), devices, family)
-  trainable = jax.device_put(trainable, placed.trainable)
+  trainable = mesh.put(trainable, placed.trainable)
   return jax.jit(init, out_shardings=placed)(trainable), placed
 
 
@@ -206,6 +215,7 @@ def make_batches(work: job.Job, devices: jax.sharding.Mesh) -> batches.Batches:
     row_length=config.data.row_length,
     max_shapes=config.data.max_shapes,
     readout_cost=readout_cost(work.model.config),
+    share=mesh.share(devices),
   )
 
 

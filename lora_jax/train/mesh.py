@@ -4,6 +4,8 @@ One program is jitted over the mesh. Rows of a batch are split over `data` and `
 split over `fsdp`, to be gathered when its layer needs it, and over `tensor`, by columns or by rows,
 so that each device computes its part of a layer. What is trained, and the optimizer's state of it,
 is split as the model's own leaves are.
+
+The devices may be those of several processes; each holds what lies on its own.
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from lora_jax import tree
+from lora_jax.data.layout import Share
 
 AXES = ('data', 'fsdp', 'tensor')
 ROWS = ('data', 'fsdp')  # A batch is split over both.
@@ -47,7 +51,8 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Any = Non
     devices: those to take from; None is all that JAX sees.
 
   Raises:
-    ValueError: if there are too few devices, or their number is no multiple of `fsdp` x `tensor`.
+    ValueError: if there are too few devices, or their number is no multiple of `fsdp` x `tensor`;
+      with several processes, if there are too many: one would have nothing to do.
   """
   devices = jax.devices() if devices is None else list(devices)
   inner = fsdp * tensor
@@ -61,6 +66,11 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Any = Non
   if data < 1 or data * inner > len(devices):
     raise ValueError(
       f'mesh.data={data} x {named} needs {data * inner} devices; there are {len(devices)}'
+    )
+  if data * inner < len(devices) and jax.process_count() > 1:
+    raise ValueError(
+      f'mesh.data={data} x {named} takes {data * inner} of the {len(devices)} devices of '
+      f'{jax.process_count()} processes, which have to take all. Leave mesh.data at -1.'
     )
   # Axes may share a side of a TPU's torus: 8 x 8 of 4x4x4 chips is no product of whole sides.
   chosen = mesh_utils.create_device_mesh(
@@ -108,6 +118,14 @@ def lanes(mesh: Mesh, count: int, axis: int = 0) -> NamedSharding:
 def row_shares(mesh: Mesh) -> int:
   """Number of parts that the rows of a batch are split into."""
   return math.prod(mesh.shape[axis] for axis in ROWS)
+
+
+def share(mesh: Mesh) -> Share:
+  """The parts of a batch's rows that this process's devices hold."""
+  by_part = mesh.devices.reshape(row_shares(mesh), -1)
+  here = jax.process_index()
+  held = [i for i, part in enumerate(by_part) if any(d.process_index == here for d in part)]
+  return Share(len(by_part), tuple(held))
 
 
 def check_batch(mesh: Mesh, batch_size: int, accumulate: int) -> int:
@@ -159,7 +177,43 @@ def shardings(
 
 def place(params: tree.Params, mesh: Mesh, family: str = '', trained: bool = False) -> Any:
   """The arrays where `shardings` says, each device being sent its part alone."""
-  return jax.device_put(params, shardings(params, mesh, family, trained))
+  return put(params, shardings(params, mesh, family, trained))
+
+
+def put(arrays: Any, where: Any) -> Any:
+  """Sends each device its part of arrays that every process has whole, or that lie on the mesh.
+
+  As `jax.device_put`, which with several processes would compare the arrays of all.
+
+  Args:
+    arrays: a tree of arrays.
+    where: a sharding for all, or a tree of them.
+  """
+
+  def one(array: Any, where: NamedSharding) -> jax.Array:
+    if where.is_fully_addressable or not getattr(array, 'is_fully_addressable', True):
+      return jax.device_put(array, where)
+    whole = np.asarray(array)
+    return jax.make_array_from_callback(whole.shape, where, lambda index: whole[index])
+
+  if isinstance(where, jax.sharding.Sharding):
+    return jax.tree.map(lambda array: one(array, where), arrays)
+  return jax.tree.map(one, arrays, where)
+
+
+def put_rows(own: np.ndarray, where: NamedSharding, share: Share) -> jax.Array:
+  """Batches [K, rows, ...] of all processes, of which this one has the rows of its share."""
+  if where.is_fully_addressable:
+    return jax.device_put(own, where)
+  size = own.shape[1] // len(share.held)  # Of a part.
+
+  def part(index: tuple[slice, ...]) -> np.ndarray:
+    first, last, _ = index[1].indices(shape[1])
+    place = share.held.index(first // size) * size + first % size
+    return own[:, place : place + last - first]
+
+  shape = (len(own), size * share.parts, *own.shape[2:])
+  return jax.make_array_from_callback(shape, where, part)
 
 
 def state_shardings(now: Any, mesh: Mesh, family: str = '') -> Any:
@@ -198,7 +252,7 @@ def hold_rows(mesh: Mesh) -> Any:
 
 
 def device_names(mesh: Mesh) -> str:
-  """Kind and number of the devices, for a result: `8 x NVIDIA H200`."""
+  """Kind and number of the devices of all hosts, for a result: `8 x NVIDIA H200`."""
   kinds = sorted({device.device_kind for device in mesh.devices.flat})
   return f'{math.prod(mesh.devices.shape)} x {", ".join(kinds)}'
 

@@ -137,12 +137,13 @@ def make(
 
 
 def about(devices: Mesh | None = None) -> dict[str, Any]:
-  """What a number is obtained with: `versions`, `commit`, and of devices `device` and `cpu`."""
+  """What a number is obtained with: `versions`, `commit`, and of devices `device`, `hosts`, `cpu`."""
   found = {'versions': versions(), 'commit': commit()}
   if devices is None:
     return found
   cpu = f'{os.cpu_count()} x {platform.machine()}'
-  return {'device': mesh.device_names(devices), 'cpu': cpu, **found}
+  hosts = jax.process_count()
+  return {'device': mesh.device_names(devices), 'hosts': hosts, 'cpu': cpu, **found}
 
 
 def versions() -> dict[str, str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import config_dict
 
 from lora_jax.train import paths, writers
@@ -65,6 +66,20 @@ def check(workdir: Path, config: config_dict.ConfigDict) -> None:
   check_same(f'{workdir} holds a run of another config', theirs, ours)
 
 
+def check_shared(workdir: Path, config: config_dict.ConfigDict) -> None:
+  """As `check`, of the directory that the first process has made.
+
+  Raises:
+    ValueError: besides, if it is not there: the processes do not see one directory.
+  """
+  if not (workdir / 'config.json').exists():
+    raise ValueError(
+      f'process {jax.process_index()} does not see {workdir} as process 0 made it: --workdir has '
+      'to be on a disk or bucket that all hosts share'
+    )
+  check(workdir, config)
+
+
 def check_same(what: str, theirs: Any, ours: Any) -> None:
   """Raises a ValueError, beginning with `what`, that has the keys in which two dicts differ."""
   differing = dict(differences(theirs, ours))
@@ -86,9 +101,13 @@ def differences(old: Any, new: Any, key: str = '') -> Iterator[tuple[str, tuple[
 
 @contextlib.contextmanager
 def interruption() -> Iterator[threading.Event]:
-  """An event that SIGTERM sets inside the block (in the main thread, where signals arrive)."""
+  """An event that SIGTERM sets inside the block (in the main thread, where signals arrive).
+
+  With several processes the signal is left to JAX (`hosts.stopping`).
+  """
   interrupted = threading.Event()
-  if threading.current_thread() is not threading.main_thread():
+  main = threading.current_thread() is threading.main_thread()
+  if not main or jax.process_count() > 1:
     yield interrupted
     return
   before = signal.signal(signal.SIGTERM, lambda *_: interrupted.set())

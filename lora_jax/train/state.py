@@ -132,7 +132,7 @@ class Checkpoints:
     """The trainable part at a step; without `like`, in the shapes that were saved."""
     if like is None:
       saved = self._manager.item_metadata(step)['trainable']
-      device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+      device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
       like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), saved)
     return self._read(step, trainable=ocp.args.StandardRestore(_abstract(like)))['trainable']
 

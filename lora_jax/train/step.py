@@ -23,6 +23,16 @@ def model_inputs(batch: Batch) -> dict[str, jax.Array]:
   return {name: batch[name] for name in INPUTS if name in batch}
 
 
+def counts(batch: Batch) -> dict[str, jax.Array]:
+  """Numbers of examples, of tokens without padding, and of slots: tokens with padding, int32."""
+  segments = batch['segment_ids']  # Numbered from 1 in each row.
+  return {
+    'examples': segments.max(-1).sum(),
+    'tokens': (segments > 0).sum(),
+    'slots': jnp.asarray(segments.size),
+  }
+
+
 Update = Callable[[TrainState, Any, Batch], tuple[TrainState, dict[str, jax.Array]]]
 
 
@@ -37,8 +47,8 @@ def make_update(
 ) -> Update:
   """One update, `update(state, frozen, batch) -> (state, metrics)`, not compiled.
 
-  The metrics are `loss` (mean over the batch's read-outs) and `grad_norm` (global, before
-  the clip).
+  The metrics are `loss` (mean over the batch's read-outs), `grad_norm` (global, before the clip)
+  and those of `counts`.
 
   The gradient is taken in `trainable` alone, so no dense gradient of a frozen kernel exists.
 
@@ -91,7 +101,7 @@ def make_update(
     grads = held(grads, shardings and shardings.trainable)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
     trainable = optax.apply_updates(state.trainable, updates)
-    metrics = {'loss': loss, 'grad_norm': optax.tree.norm(grads)}
+    metrics = {'loss': loss, 'grad_norm': optax.tree.norm(grads), **counts(batch)}
     after = TrainState(state.step + 1, trainable, opt_state, state.key)
     return held(after, shardings), metrics
 
@@ -119,8 +129,9 @@ def make_train_step(
   def step(state: TrainState, frozen: Any, batches: Batch) -> tuple[TrainState, dict[str, Any]]:
     return jax.lax.scan(lambda state, batch: update(state, frozen, batch), state, dict(batches))
 
-  # Stated besides: what leaves a loop may otherwise lie elsewhere than within it.
-  out = (shardings, None) if shardings else None
+  # Stated besides: what leaves a loop may otherwise lie elsewhere than within it. The metrics are
+  # read by every process.
+  out = (shardings, shardings.step) if shardings else None
   return jax.jit(step, donate_argnums=0, out_shardings=out)
 
 
@@ -146,7 +157,7 @@ def make_outputs(
 
 
 def make_eval_step(
-  apply: Callable[..., jax.Array], kind: str
+  apply: Callable[..., jax.Array], kind: str, where: jax.sharding.Sharding | None = None
 ) -> Callable[[Any, Any, Batch], dict[str, jax.Array]]:
-  """`make_outputs`, jitted."""
-  return jax.jit(make_outputs(apply, kind))
+  """`make_outputs`, jitted; the outputs lie at `where`, None leaves that to the compiler."""
+  return jax.jit(make_outputs(apply, kind), out_shardings=where)

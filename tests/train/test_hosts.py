@@ -1,0 +1,251 @@
+"""Several processes are one run: the same numbers, one writer, and one end."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lora_jax import tree
+from lora_jax.data import batches
+from lora_jax.data.layout import Share
+from lora_jax.train import evaluate, hosts, job, loop
+
+ROOT = Path(__file__).resolve().parents[2]
+EXACT = 1e-5  # Devices add up in another order.
+
+
+def start(*commands):
+  """Processes that share a port of this machine that is free; their output is read by `ended`."""
+  with socket.socket() as probe:
+    probe.bind(('127.0.0.1', 0))
+    coordinator = f'127.0.0.1:{probe.getsockname()[1]}'
+  environment = os.environ | {'PYTHONPATH': str(ROOT), 'JAX_NUM_CPU_DEVICES': '1'}
+  return [
+    subprocess.Popen(
+      [sys.executable, *(word.replace('COORDINATOR', coordinator) for word in command)],
+      cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )
+    for command in commands
+  ]  # fmt: skip
+
+
+def ended(process, timeout=600):
+  """(status, standard output, standard error)."""
+  try:
+    return (*process.communicate(timeout=timeout), process.returncode)[::-1]
+  finally:
+    process.kill()
+
+
+def assert_close(actual, expected, where=''):
+  """Numbers to `EXACT`, all else equal."""
+  if isinstance(expected, dict):
+    assert actual.keys() == expected.keys(), where
+    for key in expected:
+      assert_close(actual[key], expected[key], f'{where}/{key}')
+  elif isinstance(expected, list):
+    assert len(actual) == len(expected), where
+    for i, (ours, theirs) in enumerate(zip(actual, expected)):
+      assert_close(ours, theirs, f'{where}/{i}')
+  elif isinstance(expected, float):
+    np.testing.assert_allclose(actual, expected, rtol=EXACT, atol=EXACT, err_msg=where)
+  else:
+    assert actual == expected, where
+
+
+@pytest.fixture(scope='module')
+def together(tmp_path_factory, make_config, make_language_model):
+  """Runs by name: (config of one process, folder of two processes' run, their two reports).
+
+  An encoder whose base is split over both, and a language model that decodes.
+  """
+  folder = tmp_path_factory.mktemp('together')
+  encoder = {'train.batch_size': 8, 'train.steps_per_call': 2, 'train.eval_batch_size': 8}
+  decode = {'decode.beams': 2, 'decode.max_tokens': 12, 'decode.batch_size': 16,
+            'decode.final': 'test'}  # fmt: skip
+  language = {'train.batch_size': 8, 'train.epochs': 1, 'optim.lr': 2e-2, **decode}
+  make = {
+    'encoder': (make_config, encoder, {'mesh.data': 1, 'mesh.fsdp': 2}),
+    'language': (make_language_model, language, {'mesh.data': -1}),
+  }
+  configs = {}
+  for name, (make_one, values, devices) in make.items():
+    configs[name] = make_one(**values)
+    (folder / f'{name}.json').write_text(make_one(**values, **devices).to_json_best_effort())
+  script = ['tests/train/process.py', 'COORDINATOR']
+  for process in start([*script, '0', str(folder)], [*script, '1', str(folder)]):
+    status, errors, _ = ended(process)
+    assert status == 0, errors
+  reports = [json.loads((folder / f'report-{i}').read_text()) for i in range(2)]
+  return {
+    name: (config, folder / name, [report[name] for report in reports])
+    for name, config in configs.items()
+  }
+
+
+@pytest.mark.parametrize('name', ['encoder', 'language'])
+def test_two_processes_compute_the_run_of_one(together, tmp_path, name):
+  config, folder, (first, second) = together[name]
+  alone = loop.train(config, tmp_path / 'run')
+  result = json.loads((folder / 'result.json').read_text())
+  assert result == first['result']
+  assert (result['hosts'], alone['hosts']) == (2, 1)
+  assert result['device'].startswith('2 x')
+  assert_close(result['history'], alone['history'])
+  assert second['result']['history'] == result['history']
+  trained, expected = (
+    tree.flatten(job.load_run(run, 'last')[1]) for run in (folder, tmp_path / 'run')
+  )
+  assert_close({k: v.tolist() for k, v in trained.items()},
+               {k: np.asarray(v).tolist() for k, v in expected.items()})  # fmt: skip
+  lines = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
+  assert lines == result['history']  # Of one writer.
+  evaluated = evaluate.evaluate_run(tmp_path / 'run')
+  assert first['evaluated'] == second['evaluated']
+  assert_close(first['evaluated'], evaluated)
+  if config.decode.final:
+    texts = [path.read_text() for path in (
+      folder / 'predictions-test.txt', tmp_path / 'run' / 'predictions-test.txt')]  # fmt: skip
+    assert texts[0] == texts[1]
+    assert result['generated']['scores'] == alone['generated']['scores']
+    assert 'scores' not in second['result']['generated']
+
+
+@pytest.fixture
+def command(tmp_path, make_config):
+  """`command(workdir, process)`: experiments.train of a run that is long enough to be stopped."""
+  values = {'train.epochs': 30, 'checkpoint.every_steps': 4, 'mesh.data': -1}
+  config = make_config(**values, **{'model.hidden_dropout': 0.1})
+  (tmp_path / 'config.py').write_text(
+    'import json\nfrom ml_collections import config_dict\n'
+    f'def get_config():\n  return config_dict.ConfigDict(json.loads({config.to_json()!r}))\n'
+  )
+  return lambda workdir, process: [
+    '-m', 'experiments.train', f'--config={tmp_path / "config.py"}', f'--workdir={workdir}',
+    '--coordinator=COORDINATOR', '--num_processes=2', f'--process_id={process}',
+  ]  # fmt: skip
+
+
+def saved(workdir):
+  """The steps that have a checkpoint."""
+  return [int(p.name) for p in (workdir / 'checkpoints').glob('*') if p.name.isdigit()]
+
+
+def wait_for_step(workdir, step, processes):
+  while max(saved(workdir), default=0) < step:
+    assert all(process.poll() is None for process in processes), [ended(x) for x in processes]
+    time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_stopped_and_killed_together_the_run_ends_the_same(tmp_path, command):
+  whole, broken = tmp_path / 'whole', tmp_path / 'broken'
+  for process in start(command(whole, 0), command(whole, 1)):
+    assert ended(process)[0] == 0
+
+  # SIGTERM to one: both save the same step and say so.
+  processes = start(command(broken, 0), command(broken, 1))
+  wait_for_step(broken, 8, processes)
+  processes[1].send_signal(signal.SIGTERM)
+  assert [ended(process)[0] for process in processes] == [143, 143]
+  stopped = max(saved(broken))
+  assert not (broken / 'result.json').exists()
+
+  # kill -9 of one: the other ends within a minute, and says what to do.
+  for victim in (1, 0):
+    processes = start(command(broken, 0), command(broken, 1))
+    wait_for_step(broken, stopped + 1, processes)
+    processes[victim].kill()
+    began = time.monotonic()
+    status, errors, _ = ended(processes[1 - victim], 90)
+    assert time.monotonic() - began < 60
+    assert status != 0
+    assert f'error: process {1 - victim} of 2' in errors
+    assert 'Start all processes again with the same command' in errors
+    assert f'error: process {victim} of 2' in ended(processes[victim])[1]
+    assert not (broken / 'result.json').exists()
+    stopped = max(saved(broken))
+
+  for process in start(command(broken, 0), command(broken, 1)):
+    assert ended(process)[0] == 0
+  ours, theirs = (json.loads((run / 'result.json').read_text()) for run in (broken, whole))
+  for name in ('history', 'best', 'last', 'steps', 'padding'):
+    assert ours[name] == theirs[name], name
+
+
+WRONG = {
+  '--process_id missing': ('host:1', 2, None),
+  '--coordinator and --process_id missing': ('', 2, None),
+  '--process_id=2: expected 0 to 1': ('host:1', 2, 2),
+  '--process_id=-1: expected 0 to 1': ('host:1', 2, -1),
+  '--num_processes=0: expected 1 or more': ('host:1', 0, 0),
+  '--coordinator=host: expected HOST:PORT': ('host', 2, 0),
+}
+
+
+@pytest.mark.parametrize('message', WRONG)
+def test_flags_that_do_not_fit(message):
+  with pytest.raises(ValueError, match=message), hosts.connected(*WRONG[message]):
+    pass
+
+
+SLURM = {'SLURM_STEP_NODELIST': 'a,b', 'SLURM_NTASKS': '2'}
+LAUNCHED = [
+  ({}, None),
+  (SLURM, 'SLURM'),
+  ({**SLURM, 'SLURM_NTASKS': '1'}, None),
+  ({'SLURM_NTASKS': '2'}, None),  # A batch script, before srun.
+  ({'OMPI_COMM_WORLD_SIZE': '4', 'OMPI_COMM_WORLD_RANK': '1'}, 'Open MPI'),
+  ({'KUBERNETES_SERVICE_HOST': 'x'}, None),
+  ({'KUBERNETES_SERVICE_HOST': 'x', 'JOB_COMPLETION_INDEX': '0'}, 'Kubernetes'),
+  ({'KUBERNETES_SERVICE_HOST': 'x', 'TPU_WORKER_HOSTNAMES': 'a,b'}, 'TPU'),
+]
+
+
+@pytest.mark.parametrize(('found', 'launcher'), LAUNCHED, ids=str)
+def test_what_started_a_process(monkeypatch, found, launcher):
+  known = [*hosts.TPU_HOSTS, *(name for names in hosts.LAUNCHERS.values() for name in names)]
+  for name in (*known, 'KUBERNETES_SERVICE_HOST', 'JOB_COMPLETION_INDEX', 'MEGASCALE_NUM_SLICES'):
+    monkeypatch.delenv(name, raising=False)
+  monkeypatch.setattr(hosts.importlib.util, 'find_spec', lambda name: None)  # No libtpu.
+  for name, value in found.items():
+    monkeypatch.setenv(name, value)
+  assert hosts._launcher() == launcher
+
+
+def test_a_launcher_that_jax_does_not_know_is_an_error(monkeypatch):
+  """Open MPI 5 says nothing of where its first process is; each would train alone."""
+  monkeypatch.setenv('OMPI_COMM_WORLD_SIZE', '2')
+  monkeypatch.setenv('OMPI_COMM_WORLD_RANK', '0')
+  monkeypatch.setattr(hosts.jax.distributed, 'initialize', unknown)
+  with pytest.raises(ValueError, match='Open MPI started several') as error, hosts.connected():
+    pass
+  assert 'Give --coordinator=HOST:PORT' in str(error.value)
+  with hosts.connected(num_processes=1):  # Each a run of its own.
+    pass
+
+
+def unknown(**_):
+  raise ValueError('coordinator_address should be defined.')
+
+
+@pytest.mark.parametrize('held', [(0,), (2, 3), (1, 3)])
+def test_a_share_is_those_rows_of_the_batch(make_config, held):
+  task = job.load_task(make_config())
+  options = dict(batch_size=8, rows_multiple=4, group=2, row_length=16)
+  whole = batches.Batches(task.train, **options)
+  part = batches.Batches(task.train, **options, share=Share(4, held))
+  assert part.shapes == whole.shapes
+  for ours, theirs in zip(part.epoch(1, 3), whole.epoch(1, 3), strict=True):
+    for name, rows in theirs.items():
+      parts = np.split(rows, 4, axis=1)
+      np.testing.assert_array_equal(ours[name], np.concatenate([parts[i] for i in held], axis=1))
+  with pytest.raises(ValueError, match='expected 3 parts to divide rows_multiple=4'):
+    batches.Batches(task.train, **options, share=Share(3, (0,)))

@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -30,6 +31,7 @@ LAUNCHERS = {
   'SLURM': ('SLURM_NTASKS', 'SLURM_STEP_NODELIST'),
   'Open MPI': ('OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_RANK'),
 }
+PERHAPS = 'a TPU machine'
 TPU_HOSTS = ('TPU_WORKER_HOSTNAMES', 'TPU_PROCESS_ADDRESSES')
 RESTART = (
   'Start all processes again with the same command: training goes on from its last checkpoint.'
@@ -144,7 +146,7 @@ def _connect(
       shutdown_timeout_seconds=SHUTDOWN_SECONDS,
     )
   except ValueError as error:
-    if launcher == 'TPU':  # libtpu is here to plan with.
+    if launcher == PERHAPS:  # libtpu is here to plan with.
       return False
     raise ValueError(
       f'{launcher} started several processes, and JAX does not find how to join them: {error} '
@@ -153,7 +155,10 @@ def _connect(
     ) from error
   finally:
     ended()
-  return jax.process_count() > 1
+  if jax.process_count() > 1:
+    return True
+  signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))  # Taken back from JAX.
+  return False
 
 
 def _check(coordinator: str, num_processes: int | None, process_id: int | None) -> None:
@@ -188,7 +193,7 @@ def _launcher() -> str | None:
   if 'KUBERNETES_SERVICE_HOST' in found:
     return 'Kubernetes' if 'JOB_COMPLETION_INDEX' in found else None
   # A TPU machine's metadata, which JAX reads, say whether it is one of several.
-  return 'TPU' if importlib.util.find_spec('libtpu') else None
+  return PERHAPS if importlib.util.find_spec('libtpu') else None
 
 
 def _last_words(words: str) -> Callable[[], None]:

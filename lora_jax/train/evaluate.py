@@ -94,10 +94,9 @@ def evaluate_run(
     `adapted` and `merged` with the metrics of each, and `largest_logit_difference` between the two
     over all read-outs. A method that cannot be merged has the reason under `merged`.
   """
-  work, trainable = job.load_run(workdir, which, evals=splits)
-  devices, family = mesh.for_run(work.config.mesh), work.model.config.family
-  frozen = mesh.place(work.frozen, devices, family)
-  trainable = mesh.place(trainable, devices, family, trained=True)
+  devices = mesh.for_run(job.read_config(workdir).mesh)
+  work, trainable = job.load_run(workdir, which, evals=splits, devices=devices)
+  frozen = work.frozen
   held_out = layouts(work, mesh.row_shares(devices))
   placed = lambda batch: jax.device_put(dict(batch), mesh.evaluation_rows(devices))
   adapted_step = step.make_eval_step(work.apply, work.task.kind)

@@ -50,14 +50,14 @@ def train(config: config_dict.ConfigDict, workdir: str | Path) -> dict[str, Any]
   if (workdir / 'result.json').exists():
     logging.info('%s is finished', workdir)
     return json.loads((workdir / 'result.json').read_text())
-  return run(job.load(config), workdir)
+  devices = mesh.make_mesh(**config.mesh)
+  return run(job.load(config, devices=devices), devices, workdir)
 
 
-def run(work: job.Job, workdir: Path) -> dict[str, Any]:
-  """As `train`, for a job that is loaded, in a directory that is empty or this run's own."""
+def run(work: job.Job, devices: jax.sharding.Mesh, workdir: Path) -> dict[str, Any]:
+  """As `train`, for a job loaded onto devices, in a directory that is empty or this run's own."""
   config, task = work.config, work.task
   code = result.commit()  # Now: the checkout may change while the run goes on.
-  devices = mesh.make_mesh(**config.mesh)
   training = make_batches(work, devices)
   held_out = evaluate.layouts(work, mesh.row_shares(devices))
   total_steps = training.steps_per_epoch * config.train.epochs
@@ -72,7 +72,7 @@ def run(work: job.Job, workdir: Path) -> dict[str, Any]:
   print(work.summary, flush=True)
 
   family = work.model.config.family
-  frozen = mesh.place(work.frozen, devices, family)
+  frozen = work.frozen
   now, placed = place_state(trainable, tx, config.seed, devices, family)
   train_step = step.make_train_step(
     work.apply,

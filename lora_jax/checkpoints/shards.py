@@ -41,7 +41,7 @@ def places(shapes: Mapping[str, Any], place: Place | None) -> dict[str, Sharding
     if sharding is None:
       continue
     if not isinstance(sharding, Sharding):
-      given = 'nothing' if path not in found else f'a {type(sharding).__name__}'
+      given = 'nothing' if path not in found else repr(sharding)
       problems.append(f'{path}: place gave {given}, expected a jax.sharding.Sharding')
       continue
     try:

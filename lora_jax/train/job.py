@@ -159,7 +159,8 @@ def load_base(
 ) -> tuple[nn.Module, dict[str, Any]]:
   """The model and its parameters before adaptation: pretrained, fresh, or what a run made of it.
 
-  They lie on `devices`, or on the default one; no device and no host ever holds more than its part.
+  They are read or drawn where they lie, on `devices` or the default one; what a run made is merged
+  there, one module after the other.
   """
   name, chosen = config.model.name, config.model
   options = model_options(config)

@@ -24,7 +24,7 @@ from absl import logging
 from safetensors import numpy as writer
 
 from lora_jax import tree
-from lora_jax.checkpoints import names, pytorch, safetensors
+from lora_jax.checkpoints import names, pytorch, safetensors, shards
 from lora_jax.models import presets
 
 FETCHED = ('config.json', 'tokenizer*', 'vocab*', 'merges.txt', 'special_tokens_map.json')
@@ -38,9 +38,16 @@ def load_model(
   num_labels: int | None = None,
   seed: int = 0,
   fresh_head: bool = False,
+  place: shards.Place | None = None,
   **options: Any,
 ) -> tuple[nn.Module, dict[str, Any]]:
-  """A pretrained model and its parameters, as arrays in host memory.
+  """A pretrained model and its parameters, on the default device or where `place` says.
+
+  Tensors are read one after the other, and of each the parts that this host's devices hold, one at
+  a time: host memory holds no copy of the model, and no device more than its share.
+
+      by_width = lambda x: NamedSharding(mesh, PartitionSpec(*[None] * (x.ndim - 1), 'x'))
+      load_model('gpt2', task='lm', place=lambda shapes: jax.tree.map(by_width, shapes))
 
   Args:
     name_or_folder: a name in `PRESETS`, or a folder in Hugging Face layout.
@@ -48,13 +55,15 @@ def load_model(
     num_labels: outputs of the classifier; None: as many as config.json names.
     seed: of the head, where the checkpoint has none.
     fresh_head: draw the head anew also where the checkpoint has one of another shape.
+    place: from the tree of the parameters' shapes, a tree of their shardings.
     **options: attributes of the model: `dtype`, `param_dtype` (of embeddings and kernels; norms and
       heads stay float32), `scan`, `remat`, `attention`, `hidden_dropout`, `attention_dropout`,
       `classifier_dropout` (a rate of None is the checkpoint's).
 
   Raises:
     ValueError: for an unknown name, architecture or option, a corrupt file, or tensors that do not
-      fit: all that are missing, unexpected or misshapen, in one message.
+      fit: all that are missing, unexpected or misshapen, in one message; for shardings that do not
+      fit.
     FileNotFoundError: if the folder lacks a file.
     ConnectionError: if a preset is not cached and cannot be fetched.
   """
@@ -62,7 +71,9 @@ def load_model(
   config = read_config(folder)
   model = make_model(config, task=task, num_labels=num_labels, **options)
   tensors = (pytorch if pytorch.alone(folder) else safetensors).read(folder)
-  return model, convert(model, tensors, seed=seed, fresh_head=fresh_head, where=str(folder))
+  return model, convert(
+    model, tensors, seed=seed, fresh_head=fresh_head, where=str(folder), place=place
+  )
 
 
 def fresh_model(
@@ -71,22 +82,28 @@ def fresh_model(
   task: str,
   num_labels: int | None = None,
   seed: int = 0,
+  place: shards.Place | None = None,
   **options: Any,
 ) -> tuple[nn.Module, dict[str, Any]]:
   """An untrained model as Hugging Face initialises it: N(0, 0.02^2), biases zero.
 
   Args:
     config: an architecture, or `{'family': 'gpt2', 'num_layers': 6, ...}` (`presets.architecture`).
-    task, num_labels, seed, **options: as for `load_model`.
+    task, num_labels, seed, place, **options: as for `load_model`. Each device draws its part.
   """
   if isinstance(config, Mapping):
     config = presets.architecture(**config)
   model = make_model(config, task=task, num_labels=num_labels, **options)
   # Drawn in float32 and cast: the same seed is the same model in every dtype.
   exact = model.clone(param_dtype=jnp.float32)
-  params = jax.jit(lambda key: _init(exact, key))(jax.random.key(seed))
-  declared = jax.eval_shape(lambda: _init(model, jax.random.key(0)))
-  return model, jax.tree.map(lambda x, leaf: x.astype(leaf.dtype), params, declared)
+  declared = tree.flatten(jax.eval_shape(lambda: _init(model, jax.random.key(0))))
+  placed = shards.places(declared, place)
+
+  def draw(key: jax.Array) -> dict[str, jax.Array]:
+    leaves = tree.flatten(_init(exact, key))
+    return {path: leaf.astype(declared[path].dtype) for path, leaf in leaves.items()}
+
+  return model, tree.unflatten(jax.jit(draw, out_shardings=placed)(jax.random.key(seed)))
 
 
 def save_model(
@@ -216,14 +233,16 @@ def convert(
   seed: int = 0,
   fresh_head: bool = False,
   where: str = 'checkpoint',
+  place: shards.Place | None = None,
 ) -> dict[str, Any]:
   """The model's parameters from Hugging Face's tensors by name, in the layout of the model.
 
-  Tensors are read one after the other. A head that the tensors lack is drawn from `seed`, as
-  Hugging Face would: N(0, initializer_range^2), biases zero.
+  They are read as `load_model` says. A head that the tensors lack is drawn from `seed`, as Hugging
+  Face would: N(0, initializer_range^2), biases zero.
 
   Raises:
-    ValueError: naming `where` and all tensors that are missing, unexpected or of another shape.
+    ValueError: naming `where` and all tensors that are missing, unexpected or of another shape; for
+      shardings that do not fit.
   """
   layers = model.config.num_layers
   leaves = tree.flatten(jax.eval_shape(lambda: _init(model, jax.random.key(0))))
@@ -234,14 +253,22 @@ def convert(
   }
   plain = {names.plain(name, model.config.family): name for name in tensors}
   fresh = _check(model, sources, plain, tensors, fresh_head, where)
-  heads = tree.flatten(_fresh_head(model, seed)) if fresh else {}
+  placed = shards.places(leaves, place)
+  heads = tree.flatten(jax.tree.map(np.asarray, _fresh_head(model, seed))) if fresh else {}
+
+  def fill(out: np.ndarray, path: str, index: shards.Index) -> None:
+    source = sources[path]
+    value = heads[path] if path in fresh else source.take(tensors[plain[source.name]])
+    shards.copy(out, value[index])
+
+  def fill_layers(out: np.ndarray, stacked: str, index: shards.Index) -> None:
+    for part, (path, _) in zip(out, names.unstacked(stacked, layers)[index[0]]):
+      fill(part, path, index[1:])
+
   params = {}
-  for stacked, leaf in leaves.items():
-    params[stacked] = np.empty(leaf.shape, leaf.dtype)
-    for path, layer in names.unstacked(stacked, layers):
-      source = sources[path]
-      value = heads[path] if path in fresh else source.take(tensors[plain[source.name]])
-      params[stacked][... if layer is None else layer] = value
+  for path, leaf in leaves.items():
+    read = fill if path in sources else fill_layers
+    params[path] = shards.assemble(leaf, placed[path], lambda *part: read(part[0], path, part[1]))
   return tree.unflatten(params)
 
 
@@ -285,7 +312,7 @@ def _check(
     raise ValueError(f'{where}: the tensors do not fit a {family} model: {"; ".join(problems)}')
   if 'lm_head.weight' in plain and family == 'gpt2':
     word = tensors[plain['wte.weight']]
-    if not np.array_equal(tensors[plain['lm_head.weight']], word):
+    if not shards.equal(tensors[plain['lm_head.weight']], word):
       raise ValueError(
         f'{where}: lm_head.weight differs from wte.weight; only the tied output layer is supported'
       )

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from lora_jax.checkpoints import safetensors
+from lora_jax.checkpoints import safetensors, shards
 from lora_jax.checkpoints.pickles import View, interpret
 
 SINGLE, INDEX = 'pytorch_model.bin', 'pytorch_model.bin.index.json'
@@ -65,7 +65,10 @@ class Tensors(Mapping[str, np.ndarray]):
     start, size, checksum = self._records[key]
     data = self._data[start : start + size]
     if key not in self._sound:
-      if zlib.crc32(data) != checksum:
+      found = 0
+      for _, block in shards.blocks(data):
+        found = zlib.crc32(block, found)
+      if found != checksum:
         raise ValueError(
           f'{self.path}: {name}: the bytes of data/{key} are not those that were written; fetch '
           'the file again'

@@ -40,10 +40,10 @@ def train(chunk: Sequence[Lane], workdir: Path, folder: Path, lost: threading.Ev
       saved = earlier.last_progress()
   if saved:  # The lanes that it began with: they gave the stacked arrays their shapes.
     chunk = [lane for lane in chunk if lane.name in saved['runs']]
-  works = lanes.load([lane.config for lane in chunk])
+  devices = mesh.make_mesh(**chunk[0].config.mesh)
+  works = lanes.load([lane.config for lane in chunk], devices)
   first = works[0]
   config = first.config
-  devices = mesh.make_mesh(**config.mesh)
   seeds = [work.config.seed for work in works]
   shared = len(set(seeds)) == 1
   by_seed = {work.config.seed: loop.make_batches(work, devices) for work in works}
@@ -53,7 +53,7 @@ def train(chunk: Sequence[Lane], workdir: Path, folder: Path, lost: threading.Ev
   ]
   held_out = evaluate.layouts(first, mesh.row_shares(devices))
   eval_every, save_every = loop.intervals(config, runs[0].training.steps_per_epoch)
-  frozen = mesh.place(first.frozen, devices, first.model.config.family)
+  frozen = first.frozen
   every_lane = lanes.per_lane(works, [run.total_steps for run in runs])
   now = step.init_state(first, lanes.stacked([run.start for run in runs]), seeds, shared)
   best = jax.tree.map(jnp.array, now.trainable)

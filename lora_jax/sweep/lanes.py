@@ -30,8 +30,12 @@ class PerLane(NamedTuple):
   scales: Any
 
 
-def load(configs: Sequence[Any]) -> list[job.Job]:
+def load(configs: Sequence[Any], devices: jax.sharding.Mesh | None = None) -> list[job.Job]:
   """The jobs of lanes of one program; they share one frozen base and all that is not of a seed.
+
+  Args:
+    configs: of each lane.
+    devices: as for `job.load`.
 
   Raises:
     ValueError: as `job.load`.
@@ -45,8 +49,8 @@ def load(configs: Sequence[Any]) -> list[job.Job]:
     if data not in tasks:
       tasks[data] = job.load_task(config)
     if seed != base_seed:  # The head is drawn by it. Lanes of a seed follow each other.
-      base, base_seed = job.load_base(config, tasks[data]), seed
-    work = job.build(config, tasks[data], base)
+      base, base_seed = job.load_base(config, tasks[data], devices), seed
+    work = job.build(config, tasks[data], base, devices)
     works.append(work._replace(frozen=works[0].frozen) if works else work)
   return works
 

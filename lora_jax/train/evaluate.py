@@ -14,7 +14,7 @@ import numpy as np
 
 from lora_jax import methods
 from lora_jax.data import batches, tasks
-from lora_jax.train import job, mesh, step
+from lora_jax.train import job, mesh, rundir, step
 
 Outputs = dict[str, np.ndarray]
 
@@ -95,10 +95,9 @@ def evaluate_run(
     `adapted` and `merged` with the metrics of each, and `largest_logit_difference` between the two
     over all read-outs. A method that cannot be merged has the reason under `merged`.
   """
-  work, trainable = job.load_run(workdir, which, evals=splits)
-  devices, family = mesh.for_run(work.config.mesh), work.model.config.family
-  frozen = mesh.place(work.frozen, devices, family)
-  trainable = mesh.place(trainable, devices, family, trained=True)
+  devices = mesh.for_run(rundir.read_config(workdir).mesh)
+  work, trainable = job.load_run(workdir, which, evals=splits, devices=devices)
+  frozen = work.frozen
   held_out = layouts(work, mesh.row_shares(devices))
   placed = lambda batch: mesh.put(dict(batch), mesh.evaluation_rows(devices))
   whole = mesh.replicated(devices)  # What every process reads.

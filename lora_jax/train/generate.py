@@ -18,7 +18,7 @@ from lora_jax.data import dataset, tasks
 from lora_jax.data.tokenizers import Tokenizer
 from lora_jax.metrics import text
 from lora_jax.models import incremental
-from lora_jax.train import hosts, job, mesh, paths, writers
+from lora_jax.train import hosts, job, mesh, paths, rundir, writers
 
 Texts = Callable[[Any, Any, dataset.Prompts], list[str]]
 EXAMPLES = 3
@@ -219,12 +219,9 @@ def generate_run(
   Raises:
     ValueError: if the folder is no run directory, the task has no contexts, or the split is none.
   """
-  work, trainable = job.load_run(workdir, which)
-  devices = mesh.for_run(work.config.mesh)
+  devices = mesh.for_run(rundir.read_config(workdir).mesh)
+  work, trainable = job.load_run(workdir, which, devices=devices)
   texts = make_generator(work, decode, devices)
   prompts = job.load_prompts(work.config, split)
-  family = work.model.config.family
-  frozen = mesh.place(work.frozen, devices, family)
-  trainable = mesh.place(trainable, devices, family, trained=True)
-  texts = functools.partial(texts, frozen, trainable)
+  texts = functools.partial(texts, work.frozen, trainable)
   return report(work, decode, texts, split, prompts, paths.path_of(out))

@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import config_dict
 
 from lora_jax import methods, tree
 from lora_jax.checkpoints import huggingface, layers, sources
 from lora_jax.data import tasks, tokenizers
-from lora_jax.train import paths, rundir
+from lora_jax.models import presets
+from lora_jax.train import mesh, paths, rundir
 from lora_jax.train.state import Checkpoints
 
 SAME = ('name', 'rank', 'alpha', 'rslora', 'targets')  # In a run and in the one that it starts.
@@ -31,7 +33,8 @@ class Job(NamedTuple):
     model: the Flax module.
     method: how it is adapted.
     frozen: the pretrained leaves that stay, in the dtypes that the model declares.
-    trainable: the initial value of what is trained, float32.
+    trainable: the initial value of what is trained, float32. Both parts lie on the mesh that the
+      job was loaded for.
     apply: `apply(frozen, trainable, **inputs)`.
     summary: what the method matched, and counts.
   """
@@ -51,17 +54,20 @@ class Job(NamedTuple):
     return self.config.data.max_length + sum(self.method.virtual)
 
 
-def load(config: config_dict.ConfigDict, evals: Sequence[str] = ()) -> Job:
+def load(
+  config: config_dict.ConfigDict, evals: Sequence[str] = (), devices: Mesh | None = None
+) -> Job:
   """Loads data and model, and lets the method split the model's parameters.
 
   Args:
     config: the run's.
     evals: splits to evaluate on; none is the task's own choice.
+    devices: on which both parts lie, as `mesh.shardings` says; None is the default device.
 
   Raises:
-    ValueError: as the data, the checkpoint, the method and `check_ranges` say.
+    ValueError: as the data, the checkpoint, the method, the mesh and `check_ranges` say.
   """
-  return build(config, load_task(config, evals))
+  return build(config, load_task(config, evals), devices=devices)
 
 
 def load_task(
@@ -97,18 +103,19 @@ def build(
   config: config_dict.ConfigDict,
   task: tasks.Task,
   base: tuple[nn.Module, dict[str, Any]] | None = None,
+  devices: Mesh | None = None,
 ) -> Job:
   """As `load`, for data (and a model with its parameters, see `load_base`) that is at hand."""
-  model, params = base or load_base(config, task)
+  model, params = base or load_base(config, task, devices)
   check_ranges(config, task, model)
   method = make_method(config, model)
   if sum(method.virtual):
     task = with_virtual(task, method.virtual, model)
   tokens = jax.ShapeDtypeStruct((1, 8), np.int32)
-  declared = jax.eval_shape(model.init, jax.random.key(0), tokens)['params']
-  params = jax.tree.map(lambda x, leaf: x.astype(leaf.dtype), params, declared)
   frozen, trainable = method.init(jax.random.key(config.seed), model, params, tokens)
   trainable = tree.cast(trainable, np.float32)
+  if devices is not None:
+    trainable = mesh.place(trainable, devices, model.config.family, trained=True)
   summary = methods.summarize(method, frozen, trainable, model.head)
   apply = methods.bind(model.apply, method)
   return Job(config, task, model, method, frozen, trainable, apply, summary)
@@ -146,19 +153,49 @@ def method_options(config: config_dict.ConfigDict, model: nn.Module) -> dict[str
   return options
 
 
-def load_base(config: config_dict.ConfigDict, task: tasks.Task) -> tuple[nn.Module, dict[str, Any]]:
-  """The model and its parameters before adaptation: pretrained, fresh, or what a run made of it."""
+def load_base(
+  config: config_dict.ConfigDict, task: tasks.Task, devices: Mesh | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
+  """The model and its parameters before adaptation: pretrained, fresh, or what a run made of it.
+
+  They are read or drawn where they lie, on `devices` or the default one; what a run made is merged
+  there, one module after the other.
+  """
   name, chosen = config.model.name, config.model
   options = model_options(config)
   if rundir.is_run(name):
-    work, trainable = load_run(name, 'best', task)
-    return work.model.clone(**options), work.method.merge(work.frozen, trainable)
+    model, params = _merged(name, task, devices)
+    model = model.clone(**options)
+    tokens = jax.ShapeDtypeStruct((1, 8), np.int32)
+    declared = tree.flatten(jax.eval_shape(model.init, jax.random.key(0), tokens)['params'])
+    leaves = tree.flatten(params)
+    del params
+    for path in leaves:  # One by one: a cast makes no second copy of the model.
+      leaves[path] = leaves[path].astype(declared[path].dtype)
+    params = tree.unflatten(leaves)
+    return model, params if devices is None else mesh.place(params, devices, model.config.family)
   options |= {'scan': chosen.scan, 'task': task.kind, 'seed': config.seed}
   if task.kind != 'lm':
     options['num_labels'] = task.num_labels
   if name == 'fresh':
-    return huggingface.fresh_model(dict(chosen.fresh), **options)
-  return huggingface.load_model(name, **options)
+    architecture = presets.architecture(**chosen.fresh)
+    options['place'] = _place(devices, architecture.family)
+    return huggingface.fresh_model(architecture, **options)
+  folder = huggingface.locate(name)
+  options['place'] = _place(devices, huggingface.read_config(folder).family)
+  return huggingface.load_model(folder, **options)
+
+
+def _place(devices: Mesh | None, family: str) -> Callable[[Any], Any] | None:
+  return None if devices is None else lambda shapes: mesh.shardings(shapes, devices, family)
+
+
+def _merged(
+  workdir: str, task: tasks.Task, devices: Mesh | None
+) -> tuple[nn.Module, dict[str, Any]]:
+  """The model that a run made."""
+  work, trainable = load_run(workdir, 'best', task, devices=devices)
+  return work.model, work.method.merge(work.frozen, trainable)
 
 
 def model_options(config: config_dict.ConfigDict) -> dict[str, Any]:
@@ -178,6 +215,7 @@ def load_run(
   which: str = 'best',
   task: tasks.Task | None = None,
   evals: Sequence[str] = (),
+  devices: Mesh | None = None,
 ) -> tuple[Job, dict[str, Any]]:
   """A finished run's job and its trained parameters.
 
@@ -185,13 +223,14 @@ def load_run(
     workdir: the run directory.
     which: `best` or `last` checkpoint.
     task: the run's task, if it is loaded already; otherwise it is loaded as the run's config says.
-    evals: as for `load`.
+    evals, devices: as for `load`.
 
   Raises:
     ValueError: if the folder is no run directory or has no such checkpoint.
   """
   config = rundir.read_config(workdir)
-  job = load(config, evals) if task is None else build(config, task)
+  task = load_task(config, evals) if task is None else task
+  job = build(config, task, devices=devices)
   checkpoints = Checkpoints(paths.path_of(workdir), config.checkpoint.keep)
   try:
     step = checkpoints.best_step() if which == 'best' else checkpoints.last_step()

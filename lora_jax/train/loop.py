@@ -51,14 +51,14 @@ def train(config: config_dict.ConfigDict, workdir: str | Path) -> dict[str, Any]
   if finished := rundir.read_result(workdir):
     logging.info('%s is finished', workdir)
     return finished
-  return run(job.load(config), workdir)
+  devices = mesh.make_mesh(**config.mesh)
+  return run(job.load(config, devices=devices), devices, workdir)
 
 
-def run(work: job.Job, workdir: Path) -> dict[str, Any]:
-  """As `train`, for a job that is loaded, in a directory that is empty or this run's own."""
+def run(work: job.Job, devices: jax.sharding.Mesh, workdir: Path) -> dict[str, Any]:
+  """As `train`, for a job loaded onto devices, in a directory that is empty or this run's own."""
   config, task = work.config, work.task
   code = result.commit()  # Now: the checkout may change while the run goes on.
-  devices = mesh.make_mesh(**config.mesh)
   training = make_batches(work, devices)
   held_out = evaluate.layouts(work, mesh.row_shares(devices))
   total_steps = training.steps_per_epoch * config.train.epochs
@@ -74,7 +74,7 @@ def run(work: job.Job, workdir: Path) -> dict[str, Any]:
     print(work.summary, flush=True)
 
   family = work.model.config.family
-  frozen = mesh.place(work.frozen, devices, family)
+  frozen = work.frozen
   now, placed = place_state(trainable, tx, config.seed, devices, family)
   train_step = step.make_train_step(
     work.apply,
@@ -102,12 +102,7 @@ def run(work: job.Job, workdir: Path) -> dict[str, Any]:
   final = job.load_prompts(config, decode.final) if decode.final else None
 
   # The directory is this run's from here on: a mistake in the config has shown itself by now.
-  hosts.wait('checked')
-  if hosts.is_first():
-    rundir.begin(workdir, config)
-  hosts.wait('begun')
-  if not hosts.is_first():
-    rundir.check_shared(workdir, config)
+  rundir.begin(workdir, config)
   checkpoints = state.Checkpoints(workdir, config.checkpoint.keep)
   progress = {'history': [], 'loss_sum': 0.0, 'losses': 0, 'examples': 0, 'tokens': 0, 'slots': 0}
   restored = checkpoints.restore(now)

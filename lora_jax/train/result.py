@@ -137,7 +137,7 @@ def make(
 
 
 def about(devices: Mesh | None = None) -> dict[str, Any]:
-  """What a number is obtained with: `versions`, `commit`, and of devices `device`, `hosts`, `cpu`."""
+  """What a number is obtained with: versions and commit; of devices, what and on how many hosts."""
   found = {'versions': versions(), 'commit': commit()}
   if devices is None:
     return found

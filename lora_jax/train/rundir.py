@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from ml_collections import config_dict
 
-from lora_jax.train import paths, writers
+from lora_jax.train import hosts, paths, writers
 
 
 def is_run(name: str | os.PathLike) -> bool:
@@ -44,10 +44,27 @@ def read_result(workdir: Path) -> dict[str, Any] | None:
 
 
 def begin(workdir: Path, config: config_dict.ConfigDict) -> None:
-  """Makes a directory a run's own, by its `config.json`; one that has it stays as it is."""
-  workdir.mkdir(parents=True, exist_ok=True)
+  """Makes a directory a run's own, by its `config.json`; one that has it stays as it is.
+
+  The first process makes it, when all are here; the others see that it is theirs too.
+
+  Raises:
+    ValueError: if another process does not see the directory, or sees that of another run.
+  """
+  hosts.wait('checked')
+  if hosts.is_first():
+    workdir.mkdir(parents=True, exist_ok=True)
+    if not (workdir / 'config.json').exists():
+      writers.write_json(workdir / 'config.json', json.loads(config.to_json_best_effort()))
+  hosts.wait('begun')
+  if hosts.is_first():
+    return
   if not (workdir / 'config.json').exists():
-    writers.write_json(workdir / 'config.json', json.loads(config.to_json_best_effort()))
+    raise ValueError(
+      f'process {jax.process_index()} does not see {workdir} as process 0 made it: --workdir has '
+      'to be on a disk or bucket that all hosts share'
+    )
+  check(workdir, config)
 
 
 def check(workdir: Path, config: config_dict.ConfigDict) -> None:
@@ -64,20 +81,6 @@ def check(workdir: Path, config: config_dict.ConfigDict) -> None:
   for fields in (ours, theirs):
     fields.pop('sweep', None)  # How many runs are trained together changes none of them.
   check_same(f'{workdir} holds a run of another config', theirs, ours)
-
-
-def check_shared(workdir: Path, config: config_dict.ConfigDict) -> None:
-  """As `check`, of the directory that the first process has made.
-
-  Raises:
-    ValueError: besides, if it is not there: the processes do not see one directory.
-  """
-  if not (workdir / 'config.json').exists():
-    raise ValueError(
-      f'process {jax.process_index()} does not see {workdir} as process 0 made it: --workdir has '
-      'to be on a disk or bucket that all hosts share'
-    )
-  check(workdir, config)
 
 
 def check_same(what: str, theirs: Any, ours: Any) -> None:

@@ -22,7 +22,7 @@ from lora_jax.data import synthetic
 from lora_jax.train import evaluate, generate, job, loop, mesh, step, writers
 
 WORKDIR = flags.DEFINE_string('workdir', 'runs/demo', 'Folder of the runs.')
-CONTEXTS = 100  # From which a text is generated, for BLEU.
+CONTEXTS = 50  # From which a text is generated, for BLEU.
 
 
 def trained(folder: Path, name: str, arg: str) -> dict:

@@ -20,7 +20,7 @@ from ml_collections import config_dict
 from configs import base
 
 HELD_OUT = 'synthetic/recipes'
-RANKS = (1, 4)
+RANKS = (1, 8)
 # So narrow a model has little room in query and value alone, where GPT-3 has enough.
 MATRICES = {
   'query and value': base.QUERY_VALUE,

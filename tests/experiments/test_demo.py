@@ -47,9 +47,9 @@ def test_what_the_demo_says_and_draws(lora, tmp_path):
     'LoRA', 'r=4', '3,600', '4.0%', '0.650', '30.0', '9',
   ]  # fmt: skip
   lines = demo.grid(lora).splitlines()
-  assert lines[0].split()[-2:] == ['r=1', 'r=4']
+  assert lines[0].split()[-2:] == ['r=1', 'r=8']
   assert [line.split()[-2:] for line in lines[1:]] == [
-    ['0.890', '0.860'], ['0.790', '0.760'], ['0.690', '0.660'],
+    ['0.890', '0.820'], ['0.790', '0.720'], ['0.690', '0.620'],
   ]  # fmt: skip
   assert demo.conclusion(rows).startswith('LoRA r=4 made 90% of the improvement')
   demo.draw(rows, lora, tmp_path / 'demo.png')

@@ -27,7 +27,7 @@ from lora_jax.analysis import factors, pair, single
 from lora_jax.checkpoints import huggingface, sources
 from lora_jax.models import presets
 from lora_jax.report import figures
-from lora_jax.train import job, result, state, writers
+from lora_jax.train import job, paths, result, rundir, state, writers
 
 RUNS = flags.DEFINE_list('runs', None, 'One or two run directories or adapters.', required=True)
 OUT = flags.DEFINE_string('out', None, 'Folder for the numbers and pictures.', required=True)
@@ -117,8 +117,8 @@ def read(workdir: str, which: str) -> Run:
   Raises:
     ValueError: if the folder is no run, has no such checkpoint, or its method has no factors.
   """
-  config = job.read_config(workdir)
-  folder = Path(workdir).expanduser()
+  config = rundir.read_config(workdir)
+  folder = paths.path_of(workdir)
   if not (folder / 'checkpoints').is_dir():
     raise ValueError(f'{workdir} has no checkpoints. Train it first: experiments.train')
   checkpoints = state.Checkpoints(folder, config.checkpoint.keep)
@@ -183,6 +183,8 @@ def check_bases(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
 
 
 def _is_adapter(source: str) -> bool:
+  if paths.on_bucket(source):  # A run: adapters are read from the disk or the hub.
+    return False
   path = Path(source).expanduser()
   return source.startswith(sources.HUB) or path.is_file() or any(path.glob('adapter*.json'))
 

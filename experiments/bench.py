@@ -21,8 +21,6 @@ not in them.
 
 import collections
 import functools
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -352,13 +350,7 @@ def main() -> None:
   for title, rows in measured.items():
     print(table(title, rows), flush=True)
   if OUT.value:
-    about = {
-      'device': mesh.device_names(mesh.make_mesh(1)),
-      'cpu': f'{os.cpu_count()} x {platform.machine()}',
-      'versions': result.versions(),
-      'commit': result.commit(),
-      'rounds': ROUNDS.value,
-    }
+    about = {**result.about(mesh.make_mesh(1)), 'rounds': ROUNDS.value}
     writers.write_json(OUT.value, {'experiment': 'bench', **about, 'measured': measured})
 
 

@@ -144,7 +144,7 @@ def main() -> None:
   rows = [row(table, cell) for table, cells in TABLES.items() for cell in cells]
   for found in rows:
     print('{table:9} {model:19} {method:18} {printed:>12} {computed:>17,}'.format(**found))
-  about = {'versions': result.versions(), 'commit': result.commit()}
+  about = result.about()
   writers.write_json(FILE, {'experiment': 'counts', **about, 'counts': rows})
 
 

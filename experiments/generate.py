@@ -11,7 +11,7 @@ from absl import flags
 
 from configs import base
 from experiments import cli
-from lora_jax.train import generate, job, writers
+from lora_jax.train import generate, rundir, writers
 
 OF_THE_LOOP = ('contexts', 'final', 'stop')  # When it decodes; and what is not one word.
 WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory.', required=True)
@@ -23,7 +23,7 @@ DECODE = flags.DEFINE_list('decode', [], 'Changes to config.decode: beams=4,leng
 
 def main() -> None:
   decode = base.base().decode.lock()
-  decode.update(job.read_config(WORKDIR.value).get('decode', {}))
+  decode.update(rundir.read_config(WORKDIR.value).get('decode', {}))
   for change in DECODE.value:
     name, _, value = change.partition('=')
     base.check('setting of --decode', name, [key for key in decode if key not in OF_THE_LOOP])

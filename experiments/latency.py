@@ -16,8 +16,6 @@ On two cores a subset takes some minutes:
 
 import dataclasses
 import itertools
-import os
-import platform
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,10 +112,7 @@ def main() -> None:
     OUT.value,
     {
       'experiment': 'latency',
-      'device': mesh.device_names(mesh.make_mesh(1)),
-      'cpu': f'{os.cpu_count()} x {platform.machine()}',
-      'versions': result.versions(),
-      'commit': result.commit(),
+      **result.about(mesh.make_mesh(1)),
       'model': MODEL.value,
       'layers': config.num_layers,
       'dtype': DTYPE.value,

@@ -7,7 +7,8 @@ r"""Whether a job fits, and how long it takes, before its devices are rented; no
 installed (`pip install 'lora_jax[tpu-plan]'`) the compiler is the TPU's own; without, XLA:CPU
 stands in and the plan says that it is an estimate. `--largest-batch` finds the largest batch that
 fits, `--smallest-slice` the smallest slice of the topology's generation (`--topology=v5p`),
-`--remat` compares the policies, `--paper` makes the table of the paper's section 4.2 in place of a
+`--remat` compares the policies, `--measure` runs a few steps on this machine and puts the peak of
+its memory beside the plan's, `--paper` makes the table of the paper's section 4.2 in place of a
 config.
 
 Layers are scanned, and of language models rematerialised in full, unless `--as_configured`: looped
@@ -21,8 +22,8 @@ from ml_collections import config_dict, config_flags
 from configs import gpt3
 from experiments import cli
 from lora_jax import plan
-from lora_jax.plan import claims, memory, text, topology
-from lora_jax.train import result, writers
+from lora_jax.plan import claims, measure, memory, text, topology
+from lora_jax.train import mesh, result, writers
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, and after a colon its cell.')
 TOPOLOGY = flags.DEFINE_string('topology', 'this', 'this, or a slice: v4:2x2x1, v5e:8x8, ...')
@@ -35,6 +36,7 @@ AS_CONFIGURED = flags.DEFINE_bool('as_configured', False, "Keep the config's sca
 LARGEST = flags.DEFINE_bool('largest_batch', False, 'Find the largest batch that fits.')
 SMALLEST = flags.DEFINE_bool('smallest_slice', False, 'Find the smallest slice that fits.')
 REMAT = flags.DEFINE_bool('remat', False, 'Compare the policies of rematerialisation.')
+MEASURE = flags.DEFINE_bool('measure', False, 'Run steps here, to hold the plan against.')
 PAPER = flags.DEFINE_bool('paper', False, "The claims of the paper's section 4.2, for GPT-3 175B.")
 SLICED = flags.DEFINE_list(
   'sliced', ['full', 'lora r=4'], 'Rows of --paper whose slices are looked for: minutes each.'
@@ -109,9 +111,14 @@ def main() -> None:
       make = plan.largest_batch if LARGEST.value else plan.plan
       report = {'plan': make(configured(), where, **options)}
       print(plan.describe(report['plan']))
+      if MEASURE.value:
+        made = report['plan']
+        config = memory.changed(configured(), **{'train.batch_size': made['batch_size']})
+        report['measured'] = measure.measure(config, where, made)
+        print(text.measured(report['measured']))
   if OUT.value:
-    about = {'experiment': 'plan', 'versions': result.versions(), 'commit': result.commit()}
-    writers.write_json(OUT.value, about | report)
+    about = result.about(mesh.make_mesh() if name == topology.THIS else None)
+    writers.write_json(OUT.value, {'experiment': 'plan', **about, **report})
 
 
 if __name__ == '__main__':

@@ -19,7 +19,7 @@ from absl import flags
 from configs import base, base_ablation, base_glue, dart, e2e, gpt3, webnlg
 from experiments import cli
 from lora_jax.report import ablations, page, pages, paper, published, results
-from lora_jax.train import writers
+from lora_jax.train import paths, writers
 
 ADD = flags.DEFINE_list('add', [], 'Run directories, sweeps or analyses to be kept.')
 FOLDER = flags.DEFINE_string('folder', 'results', 'Where `runs` and the pages are.')
@@ -41,7 +41,7 @@ PLAN = (
 def main() -> None:
   folder = Path(FOLDER.value)
   for directory in ADD.value:
-    for name, found in kept(Path(directory)):
+    for name, found in kept(paths.path_of(directory)):
       target = folder / 'runs' / f'{name}.json'
       target.parent.mkdir(parents=True, exist_ok=True)
       writers.write_json(target, found)

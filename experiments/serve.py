@@ -40,7 +40,7 @@ from lora_jax.checkpoints import artefact, huggingface
 from lora_jax.checkpoints.adapter import Adapter
 from lora_jax.data import sources, tokenizers
 from lora_jax.models import presets
-from lora_jax.train import adapters, job
+from lora_jax.train import adapters, rundir
 
 BASE = flags.DEFINE_string('base', None, 'Model folder or preset.', required=True)
 ADAPTERS = flags.DEFINE_list('adapters', None, 'NAME=FOLDER, by comma.', required=True)
@@ -155,7 +155,7 @@ def load(
 def read_adapter(name: str, folder: str) -> Adapter:
   """The adapter of a run directory or an artefact."""
   try:
-    if job.is_run(folder):
+    if rundir.is_run(folder):
       return adapters.from_run(folder)
     return artefact.load_adapter(folder)
   except (ValueError, OSError) as error:
@@ -168,7 +168,7 @@ def read_base(name: str) -> tuple[nn.Module, tree.Params]:
   Raises:
     ValueError: if it is no encoder, or cannot be loaded.
   """
-  if job.is_run(name):
+  if rundir.is_run(name):
     raise ValueError(
       f'--base={name} is a run directory: give the base that its adapter was trained on, or export '
       'it merged, as a folder in Hugging Face layout'

@@ -10,7 +10,9 @@ from experiments import cli
 from lora_jax.train import loop
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, and after a colon its cell.')
-WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory: made, or gone on with.')
+WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Run directory, made or gone on with: a folder, or gs://bucket/run.'
+)
 
 
 def main() -> None:

@@ -30,7 +30,14 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
 
 
 def check_new(folder: str | Path) -> Path:
-  """The folder's absolute path, if nothing is there yet; see `new_folder`."""
+  """The folder's absolute path, if nothing is there yet; see `new_folder`.
+
+  Raises:
+    FileExistsError: as `new_folder`.
+    ValueError: for a place on a bucket, where a folder cannot appear as a whole.
+  """
+  if '://' in str(folder):
+    raise ValueError(f'{folder}: name a folder on the disk, and copy it there afterwards.')
   folder = Path(folder).expanduser().absolute()
   if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
     raise FileExistsError(f'{folder} exists already: name a new folder, or remove it.')

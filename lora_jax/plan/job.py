@@ -16,7 +16,7 @@ from lora_jax import methods, tree
 from lora_jax.checkpoints import huggingface
 from lora_jax.data import glue
 from lora_jax.models import presets
-from lora_jax.train import job, mesh, optimizer, state, step
+from lora_jax.train import job, mesh, optimizer, rundir, state, step
 
 # Training examples, by the official files.
 EXAMPLES = {
@@ -111,9 +111,9 @@ def architecture(config: config_dict.ConfigDict) -> presets.Config:
     return presets.architecture(**config.model.fresh)
   if name in presets.PRESETS:
     return presets.PRESETS[name].config
+  if rundir.is_run(name):
+    return architecture(rundir.read_config(name))
   folder = Path(name).expanduser()
-  if job.is_run(name):
-    return architecture(job.read_config(folder))
   if not (folder / 'config.json').is_file():
     known = [*presets.PRESETS, 'fresh']
     raise ValueError(f'model {name!r}: neither a preset nor a folder: {presets.near(name, known)}')

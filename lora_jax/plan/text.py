@@ -76,6 +76,14 @@ def row(plan: Mapping[str, Any]) -> str:
   )
 
 
+def measured(found: Mapping[str, Any]) -> str:
+  """A line of what `measure.measure` found."""
+  return (
+    f'  peak of steps run here {found["measured"] / GIB:.3f} GiB; the plan says '
+    f'{found["predicted"] / GIB:.3f}, {found["ratio"]:.3f} times that'
+  )
+
+
 def amount(size: float) -> str:
   """Bytes in decimal units, as files are measured."""
   for unit in ('B', 'kB', 'MB', 'GB'):

@@ -17,7 +17,7 @@ import numpy as np
 from lora_jax.sweep import lanes, step
 from lora_jax.sweep.lane import Run, frozen_of
 from lora_jax.sweep.plan import Lane
-from lora_jax.train import evaluate, feed, generate, job, loop, mesh, result, state
+from lora_jax.train import evaluate, feed, generate, job, loop, mesh, result, rundir, state
 
 
 def train(chunk: Sequence[Lane], workdir: Path, folder: Path, lost: threading.Event) -> None:
@@ -106,7 +106,7 @@ def train(chunk: Sequence[Lane], workdir: Path, folder: Path, lost: threading.Ev
       runs[i].account(before, {name: x[:, place] for name, x in metrics.items()}, fed, place)
 
   counted: dict[str, float] = {}
-  with contextlib.closing(checkpoints), loop.interruption() as interrupted:
+  with contextlib.closing(checkpoints), rundir.interruption() as interrupted:
     clock.start()
     while live := [run for run in runs if run.is_live]:
       at, index = narrowed(at, runs)

@@ -14,7 +14,7 @@ from ml_collections import config_dict
 from lora_jax.sweep import chunk, plan
 from lora_jax.sweep.claims import Claims
 from lora_jax.sweep.lane import FAILED
-from lora_jax.train import loop, writers
+from lora_jax.train import loop, paths, rundir, writers
 
 
 def train(
@@ -45,7 +45,13 @@ def train(
   """
   if jax.process_count() > 1:
     raise ValueError('a sweep runs in one process a machine; split it over machines by --shard=i/n')
-  workdir = Path(workdir).expanduser().absolute()
+  workdir = paths.path_of(workdir)
+  if paths.on_bucket(workdir):
+    raise ValueError(
+      f'{workdir}: the runs of a sweep are shared out by claims, files that only one machine can '
+      'make, and a bucket has none such. Give a --workdir on a disk (that the machines share), or '
+      'a run its own: experiments.train'
+    )
   lanes = plan.lanes(config, overrides)
   chunks = plan.plan(lanes, plan.width(config))
   check_folder(workdir, config, lanes)
@@ -95,10 +101,4 @@ def check_folder(workdir: Path, config: config_dict.ConfigDict, lanes: Sequence[
     writers.write_json(path, ours)
     return
   theirs = json.loads(path.read_text())
-  differing = dict(loop.differences(theirs, writers.to_json(ours)))
-  if differing:
-    listed = '\n'.join(f'  {key}: {old} there, {new} here' for key, (old, new) in differing.items())
-    raise ValueError(
-      f'{workdir} holds another sweep:\n{listed}\nChoose another --workdir, or give the same '
-      'values to go on with that one.'
-    )
+  rundir.check_same(f'{workdir} holds another sweep', theirs, writers.to_json(ours))

@@ -13,7 +13,7 @@ from lora_jax.checkpoints import layers
 from lora_jax.checkpoints.adapter import TOKENS, Adapter
 from lora_jax.checkpoints.fingerprint import fingerprint
 from lora_jax.data import tasks
-from lora_jax.train import job
+from lora_jax.train import job, rundir
 
 
 def from_run(workdir: str | Path, which: str = 'best') -> Adapter:
@@ -32,7 +32,7 @@ def from_run(workdir: str | Path, which: str = 'best') -> Adapter:
 
 def load_run(workdir: str | Path, which: str = 'best') -> tuple[job.Job, dict[str, Any]]:
   """As `job.load_run`, without the run's data."""
-  return job.load_run(workdir, which, tasks.without_data(job.read_config(workdir).task))
+  return job.load_run(workdir, which, tasks.without_data(rundir.read_config(workdir).task))
 
 
 def of_job(work: job.Job, trained: tree.Params) -> Adapter:

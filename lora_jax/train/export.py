@@ -25,7 +25,7 @@ from lora_jax.checkpoints.fingerprint import fingerprint
 from lora_jax.data import tokenizers
 from lora_jax.models import presets
 from lora_jax.train import adapters as runs
-from lora_jax.train import job
+from lora_jax.train import job, paths, rundir
 
 FORMATS = ('adapter', 'peft', 'loralib', 'merged')
 
@@ -70,7 +70,7 @@ def export_run(
   adapter = runs.of_job(work, trained)
   tokenizer = job.tokenizer_path(work.config) if format == 'merged' else None
   base = Base(work.config.model.name, work.model, runs.base_of(work), tokenizer)
-  result = Path(workdir).expanduser() / 'result.json'
+  result = paths.path_of(workdir) / 'result.json'
   text = ''
   if result.exists():
     text = card.card(
@@ -114,7 +114,7 @@ def export_adapter(
       base is another, or the format cannot hold the adapter.
   """
   out = folders.check_new(out)
-  if base and job.is_run(base):
+  if base and rundir.is_run(base):
     raise ValueError(
       f'the base {base} is a run directory. Export that run as merged (--workdir={base} '
       '--format=merged), and name the folder that this writes.'

@@ -18,7 +18,7 @@ from lora_jax.data import dataset, tasks
 from lora_jax.data.tokenizers import Tokenizer
 from lora_jax.metrics import text
 from lora_jax.models import incremental
-from lora_jax.train import job, mesh, writers
+from lora_jax.train import job, mesh, paths, writers
 
 Texts = Callable[[Any, Any, dataset.Prompts], list[str]]
 EXAMPLES = 3
@@ -217,4 +217,4 @@ def generate_run(
   frozen = mesh.place(work.frozen, devices, family)
   trainable = mesh.place(trainable, devices, family, trained=True)
   texts = functools.partial(texts, frozen, trainable)
-  return report(work, decode, texts, split, prompts, Path(out))
+  return report(work, decode, texts, split, prompts, paths.path_of(out))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from ml_collections import config_dict
 from lora_jax import methods, tree
 from lora_jax.checkpoints import huggingface, layers, sources
 from lora_jax.data import tasks, tokenizers
+from lora_jax.train import paths, rundir
 from lora_jax.train.state import Checkpoints
 
 SAME = ('name', 'rank', 'alpha', 'rslora', 'targets')  # In a run and in the one that it starts.
@@ -150,7 +150,7 @@ def load_base(config: config_dict.ConfigDict, task: tasks.Task) -> tuple[nn.Modu
   """The model and its parameters before adaptation: pretrained, fresh, or what a run made of it."""
   name, chosen = config.model.name, config.model
   options = model_options(config)
-  if is_run(name):
+  if rundir.is_run(name):
     work, trainable = load_run(name, 'best', task)
     return work.model.clone(**options), work.method.merge(work.frozen, trainable)
   options |= {'scan': chosen.scan, 'task': task.kind, 'seed': config.seed}
@@ -173,11 +173,6 @@ def model_options(config: config_dict.ConfigDict) -> dict[str, Any]:
   }
 
 
-def is_run(name: str) -> bool:
-  """Whether a model's name is a run directory of this project."""
-  return (Path(name).expanduser() / 'checkpoints').is_dir()
-
-
 def load_run(
   workdir: str | Path,
   which: str = 'best',
@@ -195,9 +190,9 @@ def load_run(
   Raises:
     ValueError: if the folder is no run directory or has no such checkpoint.
   """
-  config = read_config(workdir)
+  config = rundir.read_config(workdir)
   job = load(config, evals) if task is None else build(config, task)
-  checkpoints = Checkpoints(Path(workdir).expanduser(), config.checkpoint.keep)
+  checkpoints = Checkpoints(paths.path_of(workdir), config.checkpoint.keep)
   try:
     step = checkpoints.best_step() if which == 'best' else checkpoints.last_step()
     if step is None:
@@ -205,21 +200,6 @@ def load_run(
     return job, checkpoints.restore_trainable(step, job.trainable)
   finally:
     checkpoints.close()
-
-
-def read_config(workdir: str | Path) -> config_dict.ConfigDict:
-  """The config that a run directory was made with.
-
-  Raises:
-    ValueError: if the folder holds none.
-  """
-  path = Path(workdir).expanduser() / 'config.json'
-  try:
-    return config_dict.ConfigDict(json.loads(path.read_text()))
-  except FileNotFoundError as error:
-    raise ValueError(f'{workdir} is no run directory: it has no config.json') from error
-  except ValueError as error:
-    raise ValueError(f'{path} is no JSON: {error}') from error
 
 
 def warm_start(job: Job, source: str | Path) -> tuple[dict[str, Any], list[str]]:
@@ -273,9 +253,9 @@ def warm_start(job: Job, source: str | Path) -> tuple[dict[str, Any], list[str]]
 
 def _started(job: Job, source: str | Path) -> tuple[Mapping[str, Any], Any, tuple[str, ...]]:
   """Method options and parameters to begin with, and the options that have to agree."""
-  if (Path(source).expanduser() / 'checkpoints').is_dir():
-    theirs = read_config(source)
-    checkpoints = Checkpoints(Path(source).expanduser(), theirs.checkpoint.keep)
+  if rundir.is_run(source):
+    theirs = rundir.read_config(source)
+    checkpoints = Checkpoints(paths.path_of(source), theirs.checkpoint.keep)
     try:
       step = checkpoints.best_step()
       if step is None:
@@ -296,8 +276,8 @@ def tokenizer_path(config: config_dict.ConfigDict) -> Path:
   Raises:
     ValueError: for a fresh model, which has none.
   """
-  while not config.data.tokenizer and is_run(config.model.name):
-    config = read_config(config.model.name)
+  while not config.data.tokenizer and rundir.is_run(config.model.name):
+    config = rundir.read_config(config.model.name)
   if config.data.tokenizer:
     return Path(config.data.tokenizer)
   if config.model.name == 'fresh':

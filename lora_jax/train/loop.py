@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
 import math
-import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +22,9 @@ from lora_jax.train import (
   job,
   mesh,
   optimizer,
+  paths,
   result,
+  rundir,
   state,
   step,
   writers,
@@ -45,11 +44,11 @@ def train(config: config_dict.ConfigDict, workdir: str | Path) -> dict[str, Any]
     FloatingPointError: at the step whose loss is not finite; the last good checkpoint stays.
     SystemExit: with status 143 after SIGTERM, when the state is saved.
   """
-  workdir = Path(workdir).expanduser().absolute()
-  check_workdir(workdir, config)
-  if (workdir / 'result.json').exists():
+  workdir = paths.path_of(workdir)
+  rundir.check(workdir, config)
+  if finished := rundir.read_result(workdir):
     logging.info('%s is finished', workdir)
-    return json.loads((workdir / 'result.json').read_text())
+    return finished
   return run(job.load(config), workdir)
 
 
@@ -100,9 +99,7 @@ def run(work: job.Job, workdir: Path) -> dict[str, Any]:
   final = job.load_prompts(config, decode.final) if decode.final else None
 
   # The directory is this run's from here on: a mistake in the config has shown itself by now.
-  workdir.mkdir(parents=True, exist_ok=True)
-  if not (workdir / 'config.json').exists():
-    writers.write_json(workdir / 'config.json', json.loads(config.to_json_best_effort()))
+  rundir.begin(workdir, config)
   checkpoints = state.Checkpoints(workdir, config.checkpoint.keep)
   progress = {'history': [], 'loss_sum': 0.0, 'losses': 0, 'examples': 0, 'tokens': 0, 'slots': 0}
   restored = checkpoints.restore(now)
@@ -134,7 +131,7 @@ def run(work: job.Job, workdir: Path) -> dict[str, Any]:
   def save(score: float | None = None) -> None:
     checkpoints.save(now, {**progress, 'seconds': clock.seconds()}, score)
 
-  with contextlib.closing(checkpoints), writer, interruption() as interrupted:
+  with contextlib.closing(checkpoints), writer, rundir.interruption() as interrupted:
     clock.start()
     running = None
     for fed in feed.feed(upcoming(training, done, total_steps), mesh.rows(devices)):
@@ -195,28 +192,6 @@ def place_state(
   return jax.jit(init, out_shardings=placed)(trainable), placed
 
 
-def check_workdir(workdir: Path, config: config_dict.ConfigDict) -> None:
-  """Raises a ValueError if a directory is neither empty nor that of a run of this config.
-
-  The message has the keys that differ.
-  """
-  if not workdir.exists() or not any(workdir.iterdir()):
-    return
-  if not (workdir / 'config.json').exists():
-    raise ValueError(f'{workdir} holds other files and no config.json: choose an empty --workdir')
-  ours = json.loads(config.to_json_best_effort())
-  theirs = json.loads(job.read_config(workdir).to_json_best_effort())
-  for fields in (ours, theirs):
-    fields.pop('sweep', None)  # How many runs are trained together changes none of them.
-  differing = dict(differences(theirs, ours))
-  if differing:
-    listed = '\n'.join(f'  {key}: {old} there, {new} here' for key, (old, new) in differing.items())
-    raise ValueError(
-      f'{workdir} holds a run of another config:\n{listed}\n'
-      'Choose another --workdir, or give the same values to go on with that run.'
-    )
-
-
 def make_batches(work: job.Job, devices: jax.sharding.Mesh) -> batches.Batches:
   """The training batches, as the config lays them out."""
   config = work.config
@@ -240,15 +215,6 @@ def readout_cost(architecture: Any) -> float:
   return architecture.vocab_size / layers
 
 
-def differences(old: Any, new: Any, key: str = '') -> Iterator[tuple[str, tuple[Any, Any]]]:
-  """Leaves of two nested dicts that differ: (`a.b.c`, (old, new)); absent ones are None."""
-  if isinstance(old, dict) and isinstance(new, dict):
-    for name in [*old, *(name for name in new if name not in old)]:
-      yield from differences(old.get(name), new.get(name), f'{key}.{name}' if key else name)
-  elif old != new:
-    yield key, (old, new)
-
-
 def upcoming(training: batches.Batches, done: int, total_steps: int) -> Iterator[Any]:
   """Batches from a step on, each with a leading axis of updates."""
   while done < total_steps:
@@ -256,20 +222,6 @@ def upcoming(training: batches.Batches, done: int, total_steps: int) -> Iterator
     for batch in training.epoch(epoch, start):
       yield batch
       done += len(batch['input_ids'])
-
-
-@contextlib.contextmanager
-def interruption() -> Iterator[threading.Event]:
-  """An event that SIGTERM sets inside the block (in the main thread, where signals arrive)."""
-  interrupted = threading.Event()
-  if threading.current_thread() is not threading.main_thread():
-    yield interrupted
-    return
-  before = signal.signal(signal.SIGTERM, lambda *_: interrupted.set())
-  try:
-    yield interrupted
-  finally:
-    signal.signal(signal.SIGTERM, before)
 
 
 def intervals(config: config_dict.ConfigDict, steps_per_epoch: int) -> tuple[int, int]:

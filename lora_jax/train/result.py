@@ -130,12 +130,19 @@ def make(
     'tokens_per_second': progress['tokens'] / seconds['training'],
     'padding': 1 - progress['tokens'] / progress['slots'],
     'shapes': [list(shape) for shape in training.shapes],
-    'device': mesh.device_names(devices),
-    'cpu': f'{os.cpu_count()} x {platform.machine()}',
-    'versions': versions(),
+    **about(devices),
     'commit': code,
     'config': json.loads(config.to_json_best_effort()),
   }
+
+
+def about(devices: Mesh | None = None) -> dict[str, Any]:
+  """What a number is obtained with: `versions`, `commit`, and of devices `device` and `cpu`."""
+  found = {'versions': versions(), 'commit': commit()}
+  if devices is None:
+    return found
+  cpu = f'{os.cpu_count()} x {platform.machine()}'
+  return {'device': mesh.device_names(devices), 'cpu': cpu, **found}
 
 
 def versions() -> dict[str, str]:

@@ -44,7 +44,7 @@ class Checkpoints:
   written. A run directory on a bucket (`gs://...`) works as a local one.
   """
 
-  def __init__(self, workdir: str | Path, keep: int = 2):
+  def __init__(self, workdir: Path, keep: int = 2):
     # Of equal scores the earliest counts as best, as in the history.
     rank = lambda metrics: (metrics['score'], -metrics['step'])
     best = checkpoint_managers.preservation_policy.BestN(
@@ -53,7 +53,7 @@ class Checkpoints:
       keep_checkpoints_without_metrics=False,
     )
     latest = checkpoint_managers.preservation_policy.LatestN(keep)
-    self.folder = _absolute(workdir) / 'checkpoints'
+    self.folder = workdir / 'checkpoints'
     logging.getLogger('absl').addFilter(_not_orbax_chatter)
     self._manager = ocp.CheckpointManager(
       self.folder,
@@ -164,10 +164,3 @@ def _abstract(arrays: Any) -> Any:
   return jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, 'sharding', None)), arrays
   )
-
-
-def _absolute(workdir: str | Path) -> Any:
-  from etils import epath  # Handles buckets; installed with Orbax.
-
-  path = epath.Path(workdir)
-  return path if '://' in str(workdir) else path.expanduser().absolute()

@@ -13,8 +13,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
-import tensorboardX
 import tqdm
+from tensorboardX import event_file_writer, record_writer, summary
+from tensorboardX.proto import event_pb2
+
+from lora_jax.train import paths
 
 LINE_SECONDS = 60  # Between two lines of progress where there is no terminal.
 
@@ -39,7 +42,10 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
 
 def write_text(path: str | os.PathLike, text: str) -> None:
   """As `write_json`, for text."""
-  path = pathlib.Path(path)
+  path = paths.path_of(path)
+  if paths.on_bucket(path):
+    path.write_text(text)
+    return
   part = path.with_name(f'.{path.name}.{os.getpid()}.part')
   try:
     with open(part, 'w', encoding='utf-8') as file:
@@ -57,7 +63,7 @@ def truncate(path: str | os.PathLike, step: int) -> None:
   Raises:
     ValueError: on any other line that is not a record, naming file and line; nothing is changed.
   """
-  path = pathlib.Path(path)
+  path = paths.path_of(path)
   if not path.exists():
     return
   kept = []
@@ -73,6 +79,70 @@ def truncate(path: str | os.PathLike, step: int) -> None:
         'Mend or remove the line.'
       ) from error
   write_text(path, b''.join(kept).decode())
+
+
+class _Lines:
+  """The lines of a file, in it when `add` returns: on a bucket it is written anew each time."""
+
+  def __init__(self, path: pathlib.Path):
+    self._path = path
+    self._file = None
+    if paths.on_bucket(path):
+      self._text = path.read_text() if path.exists() else ''
+    else:
+      self._file = open(path, 'a', encoding='utf-8')  # noqa: SIM115
+
+  def add(self, line: str) -> None:
+    if self._file:
+      self._file.write(line)
+      self._file.flush()
+    else:
+      self._text += line
+      self._path.write_text(self._text)
+
+  def close(self) -> None:
+    if self._file:
+      self._file.close()
+
+
+class _Events:
+  """TensorBoard's events, in a new file of a folder when `flush` returns."""
+
+  def __init__(self, folder: pathlib.Path, purge_step: int):
+    record_writer.directory_check(str(folder))
+    suffix = f'.{time.time_ns()}'  # Else a run resumed within a second overwrites.
+    self._file = event_file_writer.EventsWriter(str(folder / 'events'), suffix)
+    self.add(purge_step, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
+    self.flush = self._file.flush
+    self.close = self._file.close
+
+  def add(self, step: int, **what: Any) -> None:
+    self._file.write_event(event_pb2.Event(wall_time=time.time(), step=step, **what))
+
+
+class _Records:
+  """A file of events on a bucket, written anew at each flush."""
+
+  def __init__(self, path: str):
+    self._path, self._data = paths.path_of(path), b''
+
+  def write(self, data: bytes) -> None:
+    self._data += data
+
+  def flush(self) -> None:
+    self._path.write_bytes(self._data)
+
+  close = flush
+
+
+class _RecordsOnBuckets:
+  """How tensorboardX opens files of buckets: as all others here are."""
+
+  open = staticmethod(_Records)
+  directory_check = staticmethod(lambda folder: None)
+
+
+record_writer.register_writer_factory('gs', _RecordsOnBuckets)
 
 
 class Writer:
@@ -102,16 +172,12 @@ class Writer:
     self._active = active
     if not active:
       return
-    workdir = pathlib.Path(workdir)
+    workdir = paths.path_of(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     last = -1 if resume_step is None else resume_step
     truncate(workdir / 'metrics.jsonl', last)
-    self._lines = open(workdir / 'metrics.jsonl', 'a', encoding='utf-8')  # noqa: SIM115
-    self._events = tensorboardX.SummaryWriter(
-      str(workdir / 'tensorboard'),
-      purge_step=last + 1,
-      filename_suffix=f'.{time.time_ns()}',  # Else a run resumed within a second overwrites.
-    )
+    self._lines = _Lines(workdir / 'metrics.jsonl')
+    self._events = _Events(workdir / 'tensorboard', purge_step=last + 1)
     self._stream = stream or sys.stderr
     self._total = total_steps
     self._start = max(last, 0)
@@ -132,10 +198,9 @@ class Writer:
     """Adds one record; it is in the file when this returns."""
     if not self._active:
       return
-    self._lines.write(json.dumps(to_json({'step': step, **metrics}), allow_nan=False) + '\n')
-    self._lines.flush()
+    self._lines.add(json.dumps(to_json({'step': step, **metrics}), allow_nan=False) + '\n')
     for name, value in metrics.items():
-      self._events.add_scalar(name, float(value), step)
+      self._events.add(step, summary=summary.scalar(name, float(value)))
 
   def write_texts(self, step: int, texts: Sequence[Mapping[str, str]]) -> None:
     """Adds examples to the TensorBoard events: the values of each under their names."""
@@ -143,7 +208,8 @@ class Writer:
       return
     for number, example in enumerate(texts):
       lines = [f'**{name}**: {value}' for name, value in example.items()]
-      self._events.add_text(f'examples/{number}', '  \n'.join(lines), step)
+      text = summary.text(f'examples/{number}', '  \n'.join(lines))
+      self._events.add(step, summary=text)
 
   def progress(self, step: int, loss: float, examples: int) -> None:
     """Moves the bar; `examples` is a running count, its growth since the last call the rate."""

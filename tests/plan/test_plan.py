@@ -1,5 +1,9 @@
 """What a plan says, against what is known of it; the TPU compiler's part needs libtpu."""
 
+import json
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,3 +75,15 @@ def test_the_tpus_compiler_is_asked():
   where = plan.find('v5e:2x2')
   found = plan.plan(toy(**{'train.batch_size': 4}), where)
   assert found['exact'] and found['fits'] and found['devices'] == 4
+
+
+def test_the_peak_here_is_what_the_plan_says(tmp_path):
+  """In a process of its own, which nothing else makes grow."""
+  command = [sys.executable, '-m', 'experiments.plan', '--measure', f'--out={tmp_path}/plan.json']
+  shape = dict(vocab_size=16384, hidden_size=512, intermediate_size=2048, num_layers=2)
+  fresh = [f'--config.model.fresh.{name}={size}' for name, size in shape.items()]
+  cell = '--config=configs/glue.py:model=fresh,preset=small,method=full'
+  subprocess.run([*command, cell, *fresh, '--batch=16', '--length=64'], check=True)
+  found = json.loads((tmp_path / 'plan.json').read_text())['measured']
+  assert found['measured'] > 4 * 4 * (16384 * 512 + 2 * 12 * 512 * 512)  # Adam's, by the shapes.
+  assert found['ratio'] == pytest.approx(1, abs=0.2)

@@ -11,7 +11,7 @@ import pytest
 
 from lora_jax.data import dataset, tokenizers
 from lora_jax.metrics import text
-from lora_jax.train import generate, job, loop, mesh
+from lora_jax.train import generate, job, loop, mesh, rundir
 
 ROOT = Path(__file__).resolve().parents[2]
 DECODE = {'decode.beams': 2, 'decode.max_tokens': 24, 'decode.batch_size': 16}
@@ -30,7 +30,7 @@ def test_a_run_decodes_and_says_how(finished):
   workdir, result = finished
   assert [0 <= record['dev/bleu'] <= 1 for record in result['history']] == [True, True]
   generated = result['generated']
-  prompts = job.load_prompts(job.read_config(workdir), 'test')
+  prompts = job.load_prompts(rundir.read_config(workdir), 'test')
   texts = (workdir / 'predictions-test.txt').read_text().splitlines()
   assert generated['split'] == 'test'
   assert generated['contexts'] == len(texts) == len(prompts.contexts) > 100
@@ -48,7 +48,7 @@ def test_a_run_decodes_and_says_how(finished):
 
 def test_a_directory_gives_the_texts_again(finished, tmp_path):
   workdir, result = finished
-  decode = job.read_config(workdir).decode
+  decode = rundir.read_config(workdir).decode
   report = generate.generate_run(workdir, decode, split='test', out=tmp_path / 'texts.txt')
   assert (tmp_path / 'texts.txt').read_text() == (workdir / 'predictions-test.txt').read_text()
   assert report['scores'] == result['generated']['scores']
@@ -67,7 +67,7 @@ def test_the_command_prints_scores_and_takes_changes(finished, tmp_path):
   assert report['decode'] | {'beams': 1, 'max_tokens': 3} == report['decode']
   assert report['split'] == 'dev'
   texts = out.read_text().splitlines()
-  references = job.load_prompts(job.read_config(workdir), 'dev').references
+  references = job.load_prompts(rundir.read_config(workdir), 'dev').references
   assert report['scores'] == text.score('synthetic', texts, references).scores
   assert len(texts) == report['contexts'] and max(len(text.split()) for text in texts) <= 3
   ended = command('--decode=beems=1')
@@ -177,5 +177,5 @@ def test_mistakes(finished, make_config, make_language_model, tmp_path):
   with pytest.raises(ValueError, match=r"no split 'tset'.*did you mean 'test'"):
     loop.train(make_language_model(**{'decode.final': 'tset'}), tmp_path / 'split')
   assert not list(tmp_path.iterdir())  # Nothing is left of a run that could not have ended.
-  config = job.read_config(finished[0])
+  config = rundir.read_config(finished[0])
   assert json.loads(config.to_json_best_effort())['decode']['final'] == 'test'

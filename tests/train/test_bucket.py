@@ -1,0 +1,171 @@
+"""A run directory on a bucket: what it holds, how a run goes on with it, and the errors."""
+
+import json
+import os
+import signal
+import types
+
+import fsspec
+import jax
+import numpy as np
+import pytest
+from etils import epath
+from orbax.checkpoint._src.path import gcs_utils
+
+from experiments import report as report_command
+from lora_jax import sweep
+from lora_jax.checkpoints import artefact, layers
+from lora_jax.train import export, job, loop, paths, rundir, state, writers
+from tests.train import bucket, test_writers
+
+CONFIG = {'train.epochs': 3, 'data.max_shapes': 1, 'train.eval_batch_size': 32}
+
+
+@pytest.fixture(scope='module')
+def place():
+  """`place('run')`: a directory on a bucket that exists for this module."""
+  known = fsspec.registry.get('gcs')
+  with bucket.serve() as address, pytest.MonkeyPatch.context() as patch:
+    patch.setenv('TENSORSTORE_GCS_HTTP_URL', address)
+    # Of a bucket's kind Orbax asks Google's own client, which is not installed here.
+    patch.setattr(gcs_utils, 'get_bucket', lambda name: None)
+    patch.setattr(epath.backend.fsspec_backend, '_get_filesystem', lambda name: bucket.Bucket())
+    fsspec.register_implementation('gcs', bucket.Bucket, clobber=True)
+    yield lambda name: f'gs://bucket/{name}'
+    if known:
+      fsspec.register_implementation('gcs', known, clobber=True)
+
+
+@pytest.fixture(scope='module')
+def runs(place, make_config, tmp_path_factory):
+  """(a run on the disk, the same on the bucket, stopped by SIGTERM and gone on with)."""
+  config = make_config(**CONFIG)
+  local, remote = tmp_path_factory.mktemp('bucket') / 'run', place('run')
+  loop.train(config, local)
+
+  def show(self, *args):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
+    patch.setattr(writers.Writer, 'show', show)
+    loop.train(config, remote)
+  assert stopped.value.code == 143
+  assert not (epath.Path(remote) / 'result.json').exists()
+  loop.train(config, remote)
+  return local, remote
+
+
+def test_an_interrupted_run_on_a_bucket_ends_as_one_on_the_disk(runs):
+  local, remote = runs[0], epath.Path(runs[1])
+  ours, theirs = (json.loads((x / 'result.json').read_text()) for x in (remote, local))
+  assert ours['history'] == theirs['history']
+  assert (remote / 'metrics.jsonl').read_text() == (local / 'metrics.jsonl').read_text()
+  names = lambda folder: sorted(path.name for path in folder.iterdir())
+  assert names(remote) == names(local)
+  assert names(remote / 'checkpoints') == names(local / 'checkpoints')  # Old ones are gone.
+  assert len(names(remote / 'tensorboard')) == 2, 'one file for each start'
+  ours, theirs = (state.Checkpoints(paths.path_of(x)) for x in (remote, local))
+  for step in (ours.best_step(), ours.last_step()):
+    found = (x.restore_trainable(step) for x in (ours, theirs))
+    jax.tree.map(np.testing.assert_array_equal, *found)
+  for one in (ours, theirs):
+    one.close()
+
+
+def test_a_run_on_a_bucket_is_read_as_any_other(runs, make_config, tmp_path, monkeypatch):
+  local, remote = runs
+  assert rundir.is_run(remote) and not rundir.is_run(remote + '/checkpoints')
+  export.export_run(remote, tmp_path / 'remote')
+  assert (tmp_path / 'remote' / 'README.md').exists(), 'the card, of its result'
+  ours = artefact.load_adapter(tmp_path / 'remote')
+  work, trained = job.load_run(local)
+  expected = layers.unstack(trained)
+  jax.tree.map(np.testing.assert_array_equal, ours.trainable, expected)
+  # As what another one begins with.
+  started, _ = job.warm_start(work, remote)
+  jax.tree.map(np.testing.assert_array_equal, started, trained)
+  # A finished one is returned; another config is refused, with what differs.
+  config = make_config(**CONFIG)
+  assert loop.train(config, remote)['history']
+  with pytest.raises(ValueError, match=r'gs://bucket/run holds .*\n  train\.epochs: 3 there, 9'):
+    loop.train(make_config(**CONFIG | {'train.epochs': 9}), remote)
+  # And its result is kept in a report.
+  monkeypatch.setattr(report_command, 'ADD', types.SimpleNamespace(value=[remote]))
+  monkeypatch.setattr(report_command, 'FOLDER', types.SimpleNamespace(value=str(tmp_path)))
+  monkeypatch.setattr(report_command.results, 'pages', lambda runs: {'README.md': str(len(runs))})
+  report_command.main()
+  assert (tmp_path / 'README.md').read_text() == '1'
+
+
+def test_records_are_on_the_bucket_when_write_returns(place):
+  folder = place('writer')
+  with writers.Writer(folder, total_steps=9, stream=test_writers.io.StringIO()) as writer:
+    for step in (1, 2, 3):
+      writer.write(step, {'loss': step / 8})
+      assert len(test_writers.records(epath.Path(folder))) == step
+    writer.show(3, {'loss': 0.5})
+    assert test_writers.events(epath.Path(folder))[-1] == (3, 'loss', 3 / 8)
+  test_writers.write_run(folder, (3, 4), resume_step=2)
+  assert [record['step'] for record in test_writers.records(epath.Path(folder))] == [1, 2, 3, 4]
+
+
+def test_a_failed_write_leaves_the_old_object(place):
+  path = place('folder/result.json')
+  writers.write_json(path, {'score': 1})
+  with pytest.raises(TypeError):
+    writers.write_json(path, {'score': object()})
+  assert json.loads(epath.Path(path).read_text()) == {'score': 1}
+
+
+def test_listings_are_not_kept():
+  """gcsfs would answer from them that a file is missing which another host has written."""
+  made = type('Remembers', (fsspec.AbstractFileSystem,), {'protocol': ('gs', 'gcs')})
+  assert made(skip_instance_cache=True).dircache.use_listings_cache is False
+
+
+def test_an_export_needs_a_disk(place):
+  with pytest.raises(ValueError, match=r'gs://bucket/out: name a folder on the disk'):
+    export.export_run(place('none'), place('out'))
+
+
+def test_sweeps_need_a_disk(place, make_config):
+  with pytest.raises(ValueError, match=r'gs://bucket/sweep: .* claims.*a bucket has none'):
+    sweep.train(make_config(), [{'seed': 1}], place('sweep'))
+
+
+class Unreachable(bucket.Bucket):
+  """A bucket that answers with an error."""
+
+  error: Exception
+
+  def ls(self, *args, **kwargs):
+    raise self.error
+
+
+@pytest.mark.parametrize(
+  'error, kind, words',
+  [
+    (ImportError('No module named gcsfs'), ValueError, 'pip install gcsfs'),
+    (FileNotFoundError('b/lost/o'), OSError, 'Check its name'),
+    (RuntimeError('Anonymous caller'), OSError, 'gcloud auth application-default login'),
+  ],
+)
+def test_a_bucket_that_cannot_be_listed(place, monkeypatch, make_config, error, kind, words):
+  unreachable = Unreachable()
+  unreachable.error = error
+  monkeypatch.setattr(epath.backend.fsspec_backend, '_get_filesystem', lambda name: unreachable)
+  with pytest.raises(kind, match=rf'^gs://lost{type(error).__name__} .*{words}'):
+    loop.train(make_config(), f'gs://lost{type(error).__name__}/run')
+
+
+@pytest.mark.parametrize('name', ['s3://bucket/run', 'az://bucket/run', 'https://host/run'])
+def test_other_buckets_are_refused(name, make_config):
+  with pytest.raises(ValueError, match=rf'{name}: .*gs://bucket/run'):
+    loop.train(make_config(), name)
+
+
+def test_paths_on_the_disk_are_absolute(monkeypatch, tmp_path):
+  monkeypatch.chdir(tmp_path)
+  assert paths.path_of('runs/a') == tmp_path / 'runs' / 'a'
+  assert '~' not in str(paths.path_of('~/a'))
+  assert not paths.on_bucket(tmp_path) and paths.on_bucket('gs://bucket/run')

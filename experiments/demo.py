@@ -1,8 +1,8 @@
 """The main job on data that it makes itself: `python -m experiments.demo` (or `make demo`).
 
 Pretrains a small GPT-2 on sentences of several domains, adapts it to a domain that it has not seen,
-by full fine-tuning and by LoRA of rank 1, 4 and 8, and compares: `runs/demo/table.txt`,
-`runs/demo/demo.png`. Started again, it goes on where it was.
+by full fine-tuning and by LoRA of several ranks in several choices of matrices, these as one sweep,
+and compares: `runs/demo/table.txt`, `runs/demo/demo.png`. Started again, it goes on where it was.
 """
 
 import sys
@@ -17,12 +17,12 @@ from absl import flags
 
 from configs import demo
 from experiments import cli
+from lora_jax import sweep
 from lora_jax.data import synthetic
 from lora_jax.train import evaluate, generate, job, loop, mesh, step, writers
 
 WORKDIR = flags.DEFINE_string('workdir', 'runs/demo', 'Folder of the runs.')
-RANKS = (1, 4, 8)
-CONTEXTS = 100  # From which a text is generated, for BLEU.
+CONTEXTS = 50  # From which a text is generated, for BLEU.
 
 
 def trained(folder: Path, name: str, arg: str) -> dict:
@@ -32,10 +32,23 @@ def trained(folder: Path, name: str, arg: str) -> dict:
   return loop.train(config, folder / name)
 
 
-def judged(folder: Path, runs: dict[str, dict]) -> Iterator[dict]:
-  """A row of the table for the pretrained model and for each run, by its best epoch.
+def swept(folder: Path) -> list[dict]:
+  """Rank, matrices and result of each run of the sweep."""
+  arg = f'model={folder / "pretrain"},method=lora,tokenizer={folder / "tokenizer"}'
+  print('\n== lora, as one sweep', flush=True)
+  results = sweep.train(demo.get_config(arg), demo.sweep(), folder / 'lora')
+  cells = [(matrices, rank) for matrices in demo.MATRICES for rank in demo.RANKS]
+  return [
+    {'name': f'lora/{name}', 'matrices': matrices, 'rank': rank, **result}
+    for (name, result), (matrices, rank) in zip(results.items(), cells, strict=True)
+  ]
 
-  Texts are generated with the adapter merged into the model, so one compiled decoder does for all.
+
+def judged(folder: Path, full: dict, lora: list[dict]) -> Iterator[dict]:
+  """A row of the table for the pretrained model, full fine-tuning, and LoRA in all matrices.
+
+  By their best epochs. Texts are generated with the adapter merged into the model, so one compiled
+  decoder does for all.
   """
   arg = f'model={folder / "pretrain"},method=full,tokenizer={folder / "tokenizer"}'
   work = job.load(demo.get_config(arg))
@@ -51,10 +64,12 @@ def judged(folder: Path, runs: dict[str, dict]) -> Iterator[dict]:
     return {'method': name, **rest, 'bleu': bleu, 'examples': generate.examples(prompts, found)}
 
   yield row('none', work.trainable, parameters=0, loss=before['dev/loss'], seconds=None)
-  for name, result in runs.items():
-    adapted, trainable = job.load_run(folder / name, 'best', work.task)
+  shown = {'full': {'name': 'full', **full}}
+  shown |= {f'LoRA r={one["rank"]}': one for one in lora if one['matrices'] == 'all'}
+  for name, result in shown.items():
+    adapted, trainable = job.load_run(folder / result['name'], 'best', work.task)
     yield row(
-      name.replace('lora-', 'LoRA r='),
+      name,
       adapted.method.merge(adapted.frozen, trainable),
       parameters=result['parameters']['trainable'],
       loss=result['best']['dev/loss'],
@@ -76,6 +91,15 @@ def table(rows: list[dict]) -> str:
   return '\n'.join(lines)
 
 
+def grid(lora: list[dict]) -> str:
+  """Dev loss by matrices and rank, as aligned text."""
+  lines = [f'{"LoRA, dev loss":18}' + ''.join(f'{f"r={rank}":>10}' for rank in demo.RANKS)]
+  for matrices in demo.MATRICES:
+    losses = [one['best']['dev/loss'] for one in lora if one['matrices'] == matrices]
+    lines.append(f'{matrices:18}' + ''.join(f'{loss:10.3f}' for loss in losses))
+  return '\n'.join(lines)
+
+
 def samples(rows: list[dict]) -> str:
   """What the model before adaptation, the full and the best LoRA make of three contexts."""
   before, full, *lora = rows
@@ -88,25 +112,34 @@ def samples(rows: list[dict]) -> str:
   return '\n'.join(lines[1:])
 
 
-def draw(rows: list[dict], path: Path) -> None:
-  """Loss over trained parameters, the model before adaptation as a line."""
+def draw(rows: list[dict], lora: list[dict], path: Path) -> None:
+  """Loss over trained parameters and over the rank, the bounds as lines."""
   matplotlib.use('Agg')
   from matplotlib import pyplot
 
-  before, *adapted = rows
-  figure, axes = pyplot.subplots(figsize=(6, 3.6), layout='constrained')
-  axes.axhline(before['loss'], color='0.5', linestyle=':', label='before adaptation')
-  for row in adapted:
-    full = row['method'] == 'full'
-    axes.plot(row['parameters'], row['loss'], 's' if full else 'o', color='C1' if full else 'C0')
-    label = row['method'].removeprefix('LoRA ')
-    at = row['parameters'], row['loss']
-    axes.annotate(label, at, xytext=(0, 8), textcoords='offset points', ha='center')
-  axes.set(xscale='log', xlabel='trained parameters', ylabel='dev loss, nats per token')
-  axes.set_ylim(bottom=0)
-  axes.margins(x=0.15)
-  axes.legend(frameon=False)
-  axes.set_title('A small GPT-2 adapted to a new domain')
+  before, full = rows[:2]
+  figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.8), layout='constrained', sharey=True)
+  for axes in (left, right):
+    axes.axhline(before['loss'], color='0.5', ls=':', label='before adaptation')
+    axes.axhline(full['loss'], color='C3', ls='--', lw=1, label='full fine-tuning')
+  left.plot(full['parameters'], full['loss'], 's', color='C3')
+  for number, matrices in enumerate(demo.MATRICES):
+    own = [one for one in lora if one['matrices'] == matrices]
+    losses = [one['best']['dev/loss'] for one in own]
+    style = dict(color=f'C{number}', marker='o', label=f'LoRA, {matrices}')
+    left.plot([one['parameters']['trainable'] for one in own], losses, **style)
+    right.plot([one['rank'] for one in own], losses, **style)
+  left.set(xscale='log', xlabel='trained parameters', ylabel='dev loss, nats per token')
+  right.set_xscale('log', base=2)
+  right.set_xticks(demo.RANKS, map(str, demo.RANKS))
+  right.minorticks_off()
+  right.set_xlabel('rank')
+  left.set_ylim(0, 1.1 * before['loss'])
+  left.margins(x=0.15)
+  right.margins(x=0.15)
+  handles, labels = right.get_legend_handles_labels()
+  figure.legend(handles, labels, loc='outside lower center', ncols=5, fontsize=8, frameon=False)
+  figure.suptitle('A small GPT-2 adapted to a new domain')
   figure.savefig(path, dpi=150)
   pyplot.close(figure)
 
@@ -130,13 +163,13 @@ def main() -> None:
   print(f'lora_jax demo on {jax.devices()[0].device_kind}; runs in {folder}', file=sys.stderr)
   trained(folder, 'pretrain', 'model=fresh')
   base = f'model={folder / "pretrain"}'
-  arguments = {'full': 'method=full'} | {f'lora-{r}': f'method=lora,rank={r}' for r in RANKS}
-  runs = {name: trained(folder, name, f'{base},{arg}') for name, arg in arguments.items()}
-  rows = list(judged(folder, runs))
-  text = f'{table(rows)}\n\n{samples(rows)}\n\n{conclusion(rows)}\n'
+  full = trained(folder, 'full', f'{base},method=full')
+  lora = swept(folder)
+  rows = list(judged(folder, full, lora))
+  text = f'{table(rows)}\n\n{grid(lora)}\n\n{samples(rows)}\n\n{conclusion(rows)}\n'
   writers.write_text(folder / 'table.txt', text)
   writers.write_json(folder / 'table.json', rows)
-  draw(rows, folder / 'demo.png')
+  draw(rows, lora, folder / 'demo.png')
   print(f'\n{text}\n{folder}/demo.png drawn; {time.monotonic() - began:.0f} s in all.')
 
 

@@ -6,14 +6,23 @@ from collections.abc import Mapping, Sequence
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from typing import Any
 
-HEADER = """# Parameter counts
+from lora_jax.report.page import Commands, Page, Table
 
-Made by `python -m experiments.counts` and `python -m experiments.report`; do not edit. What each
-row of tables 2, 3 and 15 trains, the task head left out, counted at full size by the shapes of the
-model's parameters. *: quoted by the paper from earlier work. Sizes that the paper does not give are
-those whose count is nearest to the print. A print agrees if it is the count, rounded or cut to its
-digits; else the difference is print less count.
-"""
+ABOUT = """What each row of tables 2, 3 and 15 trains, without the task head, counted at full size
+by the shapes of the model's parameters. *: quoted by the paper from earlier work. Sizes that the
+paper does not give are those whose count is nearest to the print. A print agrees if it is the
+count, rounded or cut to its digits; else the difference is print less count."""
+
+
+def pages(found: Mapping[str, Mapping[str, Any]]) -> list[Page]:
+  """The page, none where nothing was counted."""
+  counted = [row for run in found.values() for row in run.get('counts', ())]
+  if not counted:
+    return []
+  shown = rows(counted)
+  same = sum(row['difference'] == 'agrees' for row in shown)
+  blocks = [Table(shown, ABOUT), Commands('Made of:', ['python -m experiments.counts'])]
+  return [Page('counts', 'Parameter counts', f'{same} of {len(shown)} agree', blocks)]
 
 
 def rows(counted: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

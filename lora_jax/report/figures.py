@@ -49,24 +49,43 @@ def draw(report: Report, folder: str | Path) -> list[Path]:
       f'expected the analysis.json of experiments.analyse, found experiment='
       f'{report.get("experiment")!r}, kind={report.get("kind")!r}'
     )
-  pictures = pair_pictures(report) if report['kind'] == 'pair' else single_pictures(report)
   written = []
-  for name, figure in pictures:
+  for name, figure in pictures(report):
     written.append(Path(folder) / f'{name}.png')
     figure.savefig(written[-1], dpi=150)
   return written
 
 
+def pictures(report: Report) -> Iterator[tuple[str, Figure]]:
+  """All that a report holds, by name."""
+  return pair_pictures(report) if report['kind'] == 'pair' else single_pictures(report)
+
+
+def names(report: Report) -> tuple[str, ...]:
+  """Those of `pictures`, without drawing."""
+  measured = report['measured']
+  if report['kind'] == 'pair':
+    return ('figure3', 'figure6') if _unequal(report) else ('figure4', 'figure7')
+  more = {'layers': measured['layers'], 'figure8': measured.get('figure8')}
+  return ('spectra', *(name for name, entries in more.items() if entries))
+
+
+def about(run: Mapping[str, Any]) -> str:
+  """A run of a report in words: on which model and task, its ranks, scales and seed."""
+  ranks, scales = (', '.join(f'{x:g}' for x in run[key]) for key in ('ranks', 'scales'))
+  seed = f', seed {run["seed"]}' if 'seed' in run else ''
+  return (
+    f'`{run["run"]}` on {Path(run["model"]).name}, {run["task"]}, r {ranks}, scale {scales}{seed}'
+  )
+
+
 def pair_pictures(report: Report) -> Iterator[tuple[str, Figure]]:
   """Figures 3 and 6 of two ranks, 4 and 7 of equal ranks; by name."""
   measured, (first, second) = report['measured'], report['runs']
-  unequal = first['ranks'] != second['ranks']
+  unequal = _unequal(report)
   axes = [f'i of {_run(first, unequal)}', f'j of {_run(second, unequal)}']
   control = [Panel(entry['phi'], 'Random Gaussian') for entry in measured['control'][:1]]
-  for name, layers in zip(
-    ('figure3', 'figure6') if unequal else ('figure4', 'figure7'),
-    ([measured['middle']], measured['spread']),
-  ):
+  for name, layers in zip(names(report), ([measured['middle']], measured['spread'])):
     rows = []
     for layer in layers:
       maps = [entry for entry in measured['maps'] if entry['layer'] == layer]
@@ -75,14 +94,14 @@ def pair_pictures(report: Report) -> Iterator[tuple[str, Figure]]:
       zooms = [Panel(entry['phi'], f'{title(entry)}, zoom', zoom=True) for entry in maps]
       rows.append([*row, *(zooms if unequal else []), *([] if rows else control)])
     what = FACTOR.get(report['of'], r'\Delta W')
-    caption = rf'$\phi({what}_1, {what}_2, i, j)$: {_caption(report)}'
-    yield name, heat_maps(rows, caption, axes, top=1.0)
+    text = rf'$\phi({what}_1, {what}_2, i, j)$: {caption(report)}'
+    yield name, heat_maps(rows, text, axes, top=1.0)
 
 
 def single_pictures(report: Report) -> Iterator[tuple[str, Figure]]:
   """Spectra, similarity between layers and, with a base, figure 8; by name."""
-  measured, caption = report['measured'], _caption(report)
-  yield 'spectra', spectra(measured['spectra'], caption)
+  measured, text = report['measured'], caption(report)
+  yield 'spectra', spectra(measured['spectra'], text)
   if measured['layers']:
     rows = [
       [
@@ -93,11 +112,11 @@ def single_pictures(report: Report) -> Iterator[tuple[str, Figure]]:
     ]
     ticks = measured['layers'][0]['layers']
     first = measured['layers'][0]
-    text = (
+    head = (
       f'Similarity between layers (by chance {first["whole_by_chance"]:.2g} for all directions, '
-      f'{first["top_by_chance"]:.2g} for one): {caption}'
+      f'{first["top_by_chance"]:.2g} for one): {text}'
     )
-    yield 'layers', heat_maps(rows, text, ['layer', 'layer'], _largest(rows), ticks)
+    yield 'layers', heat_maps(rows, head, ['layer', 'layer'], _largest(rows), ticks)
   if measured.get('figure8'):
     rows = []
     for layer in dict.fromkeys(entry['layer'] for entry in measured['figure8']):
@@ -107,9 +126,9 @@ def single_pictures(report: Report) -> Iterator[tuple[str, Figure]]:
       ]
       rows.append([*row, Panel(maps[0]['control'], f'{_weight(maps[0])} and random')])
     what = FACTOR.get(report['of'], r'\Delta W')
-    text = rf'$\phi(W, {what}, i, j)$: {caption}'
+    head = rf'$\phi(W, {what}, i, j)$: {text}'
     # The paper's bar ends at 0.2: on one up to 1, all that is there would be one colour.
-    yield 'figure8', heat_maps(rows, text, ['i of W', 'j of the update'], _largest(rows))
+    yield 'figure8', heat_maps(rows, head, ['i of W', 'j of the update'], _largest(rows))
 
 
 def heat_maps(
@@ -200,7 +219,7 @@ def table7(report: Report) -> str:
     }
     for row in report['measured']['table7']
   ]
-  head = f'Table 7: ‖UᵀWVᵀ‖ on the top r directions. {_caption(report)}. ΔW with alpha/r.\n\n'
+  head = f'Table 7: ‖UᵀWVᵀ‖ on the top r directions. {caption(report)}. ΔW with alpha/r.\n\n'
   return head + tables.table(rows)
 
 
@@ -253,13 +272,19 @@ def _weight(entry: Mapping[str, Any]) -> str:
   return rf'$W_{{{SHORT.get(entry["matrix"], entry["matrix"])}}}$'
 
 
+def _unequal(report: Report) -> bool:
+  first, second = report['runs']
+  return first['ranks'] != second['ranks']
+
+
 def _run(run: Mapping[str, Any], unequal: bool) -> str:
   if unequal:
     return f'r = {", ".join(map(str, run["ranks"]))}'
   return f'seed {run["seed"]}' if 'seed' in run else run['run']
 
 
-def _caption(report: Report) -> str:
+def caption(report: Report) -> str:
+  """`all-MiniLM-L6-v2, cola, r=8 / r=64, seed 0, 0`."""
   first = report['runs'][0]
   tasks = ' / '.join(dict.fromkeys(run['task'] for run in report['runs']))
   ranks = ' / '.join('r=' + ','.join(map(str, run['ranks'])) for run in report['runs'])

@@ -6,8 +6,66 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
+from lora_jax.report import charts, measured, paper
+from lora_jax.report.page import Block, Commands, Page, Table
+
 METHODS = ('adapter_h', 'adapter_l')  # Figure 5: top, bottom.
 TITLES = {'adapter_h': 'Adapter-H', 'adapter_l': 'Adapter-L'}
+
+
+def page(found: Mapping[str, Mapping[str, Any]]) -> Page:
+  """Table 1 and figure 5."""
+  runs = {path: run for path, run in found.items() if run['experiment'] == 'latency'}
+  printed = paper.TABLES['1']
+  blocks: list[Block] = [
+    'What adapters cost a forward pass of GPT-2 medium, where LoRA, merged, costs nothing.'
+  ]
+  states, panels = [], []
+  for path, run in runs.items():
+    states.append(f'{run["model"]}, {measured.machine(run)}')
+    text = (
+      f'{run["model"]} with {run["layers"]} layers, {run["dtype"]}, commit {run["commit"][:10]} '
+      f'(`results/runs/{path}`). {about(run)}'
+    )
+    blocks.append(f'### Ours: {measured.machine(run)}')
+    blocks += [Table(rows(run['settings']), text)] if run['settings'] else [text]
+    if run['grid']:
+      name = f'figure-5-{Path(path).stem}'
+      draw = lambda run=run: figure(run['grid'])
+      blocks.append(charts.Picture(name, 'figure 5: slow-down, %', run['grid'], draw))
+    names = dict.fromkeys(name for one in run['settings'] for name in one['rows'])
+    labels = [f'{one["batch"]}x{one["length"]}' for one in run['settings']]
+    series = [
+      charts.Series(
+        TITLES.get(name, name), labels, [one['rows'][name]['slowdown'] for one in run['settings']],
+        joined=False,
+      )
+      for name in names
+    ]  # fmt: skip
+    panels.append(charts.Panel(f'ours: {run["device"]}', 'batch x length', 'slow-down, %', series))
+  settings = [name for name in printed.rows[0] if name != 'method']
+  bare = printed.rows[0]
+  series = [
+    charts.Series(
+      row['method'],
+      [name.partition(',')[0] for name in settings],
+      [100 * (paper.value(row[name]) / paper.value(bare[name]) - 1) for name in settings],
+      joined=False,
+    )
+    for row in printed.rows
+  ]
+  panels.append(charts.Panel('Quadro RTX8000 (paper)', 'batch x length', 'slow-down, %', series))
+  if not runs:
+    lines = ['python -m experiments.latency', 'python -m experiments.latency --grid']
+    blocks.append(Commands('Ours: not run. Table 1, then figure 5 with it:', lines))
+  blocks += [
+    charts.chart('table-1', 'slow-down by setting', panels),
+    "### The paper's",
+    Table(printed.rows, f'{printed.caption}. Another machine than ours: compare the slow-downs.'),
+  ]
+  return Page('table-1', 'Table 1 and figure 5: latency', '; '.join(states), blocks)
 
 
 def about(run: Mapping[str, Any]) -> str:
@@ -43,12 +101,12 @@ def text(setting: Mapping[str, Any]) -> str:
 
 
 def draw(cells: Sequence[Mapping[str, Any]], path: str | Path) -> None:
-  """Writes a PNG: per cent of slow-down, a panel for each adapter and length."""
-  import matplotlib
+  """Writes a PNG of `figure`."""
+  figure(cells).savefig(path, dpi=120)
 
-  matplotlib.use('Agg')
-  from matplotlib import pyplot
 
+def figure(cells: Sequence[Mapping[str, Any]]) -> Figure:
+  """Per cent of slow-down, a panel for each adapter and length, as figure 5."""
   batches = sorted({cell['batch'] for cell in cells})
   lengths = sorted({cell['length'] for cell in cells})
   names = [name for name in cells[0]['rows'] if name != 'bare']
@@ -60,10 +118,9 @@ def draw(cells: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     if name != 'bare'
   }
   top = max(1.0, *value.values())
-  figure, axes = pyplot.subplots(
-    len(METHODS), len(lengths), squeeze=False, layout='constrained', sharex=True, sharey=True,
-    figsize=(1.6 + max(1.6, 0.55 * len(batches)) * len(lengths), 1.4 + 1.1 * len(sizes)),
-  )  # fmt: skip
+  width, height = max(1.6, 0.55 * len(batches)) * len(lengths), 1.1 * len(sizes)
+  picture = Figure(figsize=(1.6 + width, 1.4 + height), layout='constrained')
+  axes = picture.subplots(len(METHODS), len(lengths), squeeze=False, sharex=True, sharey=True)
   for panels, method in zip(axes, METHODS):
     for panel, length in zip(panels, lengths):
       shown = [[value[method, str(r), length, batch] for batch in batches] for r in sizes]
@@ -80,6 +137,5 @@ def draw(cells: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     panels[0].set_ylabel('bottleneck')
   for panel in axes[-1]:
     panel.set_xlabel('batch')
-  figure.colorbar(image, ax=axes, label='slow-down, %')
-  figure.savefig(path, dpi=120)
-  pyplot.close(figure)
+  picture.colorbar(image, ax=axes, label='slow-down, %')
+  return picture

@@ -1,20 +1,18 @@
-"""The page's section on plans: the paper's practical claims beside what was worked out here."""
+"""The page of plans: the paper's practical claims beside what was worked out here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from lora_jax.report import tables
+from lora_jax.report.page import Block, Page, Table
 
 GB, GIB = 1e9, 2**30
 ABOUT = """GPT-3 175B with Adam: what each method of table 12 trains, keeps and stores, by
 `python -m experiments.plan --paper`; nothing was run. The paper's section 4.2: training memory from
-1.2 TB to 350 GB, a checkpoint from 350 GB to 35 MB, 0.01 % trained, 100 tasks in 354 GB, not 35 TB.
-
-"""
-ACCOUNTING = """
-How the accounting differs from the paper's:
+1.2 TB to 350 GB, a checkpoint from 350 GB to 35 MB, 0.01 % trained, 100 tasks in 354 GB for
+35 TB."""
+ACCOUNTING = """How the accounting differs from the paper's:
 
 - State is what stays between steps, over all devices: the base in bfloat16 (full fine-tuning has
   none: all of it is trained), what is trained and Adam's two moments in float32. The gradient, as
@@ -33,14 +31,14 @@ How the accounting differs from the paper's:
 """
 
 
-def section(found: Mapping[str, Mapping[str, Any]]) -> str:
-  """Markdown of every file whose experiment is `plan` and that holds the claims; '' if none."""
-  parts = []
-  for path, plan in found.items():
-    if plan.get('experiment') == 'plan' and 'claims' in plan:
-      parts += [f"## The paper's practical claims, planned ({path})\n\n", ABOUT]
-      parts += [tables.table(claim_rows(plan)), slice_text(plan), ACCOUNTING]
-  return ''.join(parts)
+def pages(found: Mapping[str, Mapping[str, Any]]) -> list[Page]:
+  """The page of every file whose experiment is `plan` and that holds the claims; none without."""
+  plans = {path: one for path, one in found.items() if 'claims' in one}
+  blocks: list[Block] = []
+  for path, plan in plans.items():
+    about = f'{ABOUT} {slice_text(plan)} (`results/runs/{path}`, commit {plan["commit"][:10]})'
+    blocks += [Table(claim_rows(plan), about), ACCOUNTING]
+  return [Page('plan', 'Practical claims', 'GPT-3 175B, planned', blocks)] if blocks else []
 
 
 def claim_rows(plan: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -74,8 +72,8 @@ def slice_text(plan: Mapping[str, Any]) -> str:
   }
   by = f', compiled by {", ".join(sorted(compilers))}' if compilers else ''
   return (
-    f'\nSlices: batch {plan["batch_size"]} of {plan["length"]} tokens, layers scanned and '
-    f'rematerialised{by}; in brackets the GiB to spare on a device. A dash: not looked for.\n'
+    f'Slices: batch {plan["batch_size"]} of {plan["length"]} tokens, layers scanned and '
+    f'rematerialised{by}; in brackets the GiB to spare on a device. A dash: not looked for.'
   )
 
 

@@ -1,6 +1,6 @@
 """Methods side by side: the rate is chosen on one task, the rest is what the runs say."""
 
-from lora_jax.report import comparison, results
+from lora_jax.report import comparison, glue, page
 
 NAMES = {'cola': 'matthews', 'stsb': 'pearson'}
 
@@ -9,8 +9,8 @@ def run(method, task, lr, seed, score, **config):
   metric = f'dev/{NAMES[task]}'
   section = {'name': method, **({} if method == 'full' else {'bottleneck': 8})}
   return {
-    'experiment': 'glue', 'task': task, 'model': 'mini', 'method': method, 'preset': 'compare',
-    'metric': metric, 'device': '1 x cpu', 'cpu': '2 x x86_64', 'seed': seed,
+    'experiment': 'glue', 'cell': '', 'task': task, 'model': 'mini', 'method': method,
+    'preset': 'compare', 'metric': metric, 'device': '1 x cpu', 'cpu': '2 x x86_64', 'seed': seed,
     'best': {metric: score}, 'last': {metric: score}, 'history': [],
     'parameters': {'trainable': 3000, 'trainable_without_head': 1000},
     'seconds': {'training': 60.0 + seed, 'compiling': 30.0, 'evaluation': 30.0},
@@ -71,31 +71,10 @@ def test_runs_of_a_task_that_differ_in_more_are_other_columns():
 
 
 def test_the_page_has_them_where_there_are_several_methods():
-  page = results.render({str(i): found for i, found in enumerate(RUNS)})
-  assert '## Methods: mini, preset compare, 1 x cpu (2 x x86_64)' in page
-  assert '### Rates' in page
+  shown = lambda runs: page.markdown(glue.page(runs, {}))
+  text = shown(RUNS)
+  assert '### Methods side by side: mini, preset compare, 1 x cpu (2 x x86_64)' in text
+  assert 'The rates that were tried' in text
   alone = [found for found in RUNS if found['method'] == 'full']
-  assert '## Methods' not in results.render({str(i): found for i, found in enumerate(alone)})
-  text = [found | {'experiment': 'e2e'} for found in RUNS]
-  assert '## Methods' not in results.render({str(i): found for i, found in enumerate(text)})
-
-
-def test_latency_and_counts_are_on_the_pages():
-  row = {'mean': 20.0, 'sd': 1.0, 'slowdown': 5.0}
-  latency = {
-    'experiment': 'latency', 'device': '1 x cpu', 'cpu': '2', 'commit': 'b' * 40, 'trials': 9,
-    'model': 'gpt2-medium', 'layers': 24, 'dtype': 'float32', 'grid': [{}],
-    'settings': [{'batch': 1, 'length': 128, 'adapters': '11M', 'rows': {'adapter_l': row}}],
-  }  # fmt: skip
-  counted = {
-    'table': 'table 2', 'model': 'm', 'method': 'bitfit', 'options': {}, 'quoted': True,
-    'printed': '0.3M', 'computed': 100_000, 'note': 'why',
-  }  # fmt: skip
-  pages = results.pages(
-    {'a/lat.json': latency, 'c.json': {'experiment': 'counts', 'counts': [counted]}}
-  )
-  assert '| adapter_l | 20.0 ± 1.0 (+5.0%) |' in pages['README.md']
-  assert '(runs/a/lat.png)' in pages['README.md']
-  line = '| table 2 | m | bitfit* |  | 0.3M | 100,000 | +200,000 | why |'
-  assert line in pages['counts.md']
-  assert list(results.pages({})) == ['README.md']
+  assert '### Methods' not in shown(alone)
+  assert '### Methods' not in shown([found | {'experiment': 'e2e'} for found in RUNS])

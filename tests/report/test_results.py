@@ -1,25 +1,16 @@
-"""The results page is what the committed runs say, and says when a file is no run."""
+"""Reading of runs, the page of all of them, and that the committed pages are those of the runs."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from experiments import report
-from lora_jax.report import results
+from lora_jax.report import page, pages, results
+from tests.report.runs import run
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def run(seed, best, **more):
-  return {
-    'experiment': 'glue', 'task': 'mrpc', 'model': 'small', 'method': 'lora', 'preset': 'small',
-    'metric': 'dev/accuracy', 'device': '1 x cpu', 'cpu': '2 x x86_64', 'seed': seed,
-    'best': {'dev/accuracy': best}, 'last': {'dev/accuracy': best - 0.1}, 'history': [],
-    'parameters': {'trainable': 3000, 'trainable_without_head': 1000},
-    'seconds': {'training': 60.0, 'compiling': 30.0, 'evaluation': 30.0},
-    'tokens_per_second': 1234.5, 'padding': 0.05, 'commit': 'a' * 40,
-    'config': {'seed': seed, 'optim': {'lr': 1e-3}}, **more,
-  }  # fmt: skip
 
 
 def test_seeds_are_one_row_and_other_configs_another():
@@ -41,43 +32,6 @@ def test_a_run_on_a_part_of_its_examples_says_so():
   assert row['settings'] == ''
 
 
-def test_generated_texts_are_in_the_papers_units():
-  def generated(seed, bleu, nist):
-    decode = {'strategy': 'beam', 'beams': 10, 'length_penalty': 0.9}
-    scores = {'bleu': bleu, 'nist': nist, 'meteor': 0.46}
-    config = {'seed': seed, 'method': {'targets': ['.*/(query|value)']}}
-    texts = {'split': 'test', 'contexts': 630, 'seconds': 90, 'decode': decode, 'scores': scores}
-    return run(seed, 0.8, generated=texts, config=config)
-
-  (row,) = results.text_rows([generated(0, 0.68, 8.5), generated(1, 0.70, 8.7), run(2, 0.9)])
-  assert (row['BLEU'], row['NIST'], row['METEOR']) == (
-    '69.00 ± 1.41',
-    '8.60 ± 0.14',
-    '46.00 ± 0.00',
-  )
-  assert (row['CIDEr'], row['TER']) == ('-', '-')
-  assert (row['method'], row['decoding']) == ('lora (query, value)', 'beam 10, p 0.9')
-  page = results.render({'a.json': generated(0, 0.68, 8.5)})
-  assert '| 68.00 |' in page
-  assert (
-    len({line.count('|') for line in page.split('## Generated')[1].splitlines()[5:]} - {0}) == 1
-  )
-
-
-def test_an_analysis_is_a_table_and_its_pictures():
-  entry = {'effective_rank': 5.561, 'stable_rank': 1.5, 'norm': 9.6}
-  spectra = [{**entry, 'layer': 0, 'matrix': 'query'}, {**entry, 'layer': 0, 'matrix': 'value'},
-             {**entry, 'layer': 1, 'matrix': 'value', 'norm': 2}]  # fmt: skip
-  facts = {'run': 'mnli.bin', 'model': 'a/base', 'task': 'mnli', 'ranks': [8], 'scales': [2.0]}
-  found = {'x/analysis.json': {'experiment': 'analysis', 'runs': [facts], 'pictures': ['one.png'],
-                               'measured': {'spectra': spectra}}}  # fmt: skip
-  page = results.render(found)
-  assert '`mnli.bin` on base, mnli, r 8, scale 2.' in page
-  assert '| 0 | 5.56 | 1.50 | 9.60 | 5.56 | 1.50 | 9.60 |' in page
-  assert '| 1 | - | - | - | 5.56 | 1.50 | 2.00 |' in page
-  assert '![one](runs/x/one.png)' in page
-
-
 def test_a_run_is_kept_without_the_folders_of_its_machine():
   config = {'data': {'dir': '/home/me/data', 'limit': 3}, 'targets': ['/a/b', '.*/query', 'c/d']}
   assert report.without_folders(config) == {
@@ -86,13 +40,49 @@ def test_a_run_is_kept_without_the_folders_of_its_machine():
   }
 
 
-def test_the_committed_page_is_that_of_the_committed_runs():
-  pages = results.pages(results.read(ROOT / 'results' / 'runs'))
-  assert set(pages) == {path.name for path in (ROOT / 'results').glob('*.md')}
-  for name, text in pages.items():
-    assert (ROOT / 'results' / name).read_text() == text, (
-      f'results/{name} is stale: python -m experiments.report'
-    )
+def test_what_is_kept_of_a_run_a_sweep_and_an_analysis(tmp_path):
+  def write(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+
+  write(tmp_path / 'one/result.json', run(0, 0.8, model='/m/mini'))
+  ((name, found),) = report.kept(tmp_path / 'one')
+  assert (name, found['model']) == ('mrpc-mini-one', 'mini')
+  write(tmp_path / 'sweep/sweep.json', {})
+  for lane in ('rank=1', 'rank=2'):
+    write(tmp_path / 'sweep' / lane / 'result.json', run(0, 0.8, experiment='rank'))
+  names = [name for name, _ in report.kept(tmp_path / 'sweep')]
+  assert names == ['mrpc-small-rank-rank=1', 'mrpc-small-rank-rank=2']
+  write(tmp_path / 'pair/analysis.json', {'experiment': 'analysis', 'runs': ['/a/b']})
+  assert list(report.kept(tmp_path / 'pair')) == [
+    ('pair/analysis', {'experiment': 'analysis', 'runs': ['b']})
+  ]
+  with pytest.raises(ValueError, match=r'no result\.json'):
+    list(report.kept(tmp_path / 'none'))
+
+
+def test_the_committed_pages_are_those_of_the_committed_runs():
+  made = pages.pages(results.read(ROOT / 'results/runs'), report.commands())
+  stale = page.stale(made, ROOT / 'results')
+  assert not stale, f'{stale} in results: python -m experiments.report'
+
+
+def test_a_change_of_a_run_makes_its_pages_and_pictures_stale(tmp_path):
+  source = 'cola-all-MiniLM-L6-v2-lora-seed0.json'
+  shutil.copytree(ROOT / 'results', tmp_path / 'results')
+  path = tmp_path / 'results/runs' / source
+  found = json.loads(path.read_text())
+  found['best']['dev/matthews'] += 0.1
+  path.write_text(json.dumps(found))
+  (tmp_path / 'results/more.md').write_text(page.MADE)
+  (tmp_path / 'results/notes.md').write_text('by hand')
+  made = pages.pages(results.read(tmp_path / 'results/runs'), report.commands())
+  wanted = ['more.md', 'runs.md', 'table-2.md', 'table-2.png']
+  assert page.stale(made, tmp_path / 'results') == wanted
+  written = page.write(made, tmp_path / 'results')
+  assert [path.name for path in written if path.suffix == '.png'] == ['table-2.png']
+  assert page.stale(made, tmp_path / 'results') == []
+  assert (tmp_path / 'results/notes.md').exists()
 
 
 def test_a_file_that_is_no_run_is_named(tmp_path):

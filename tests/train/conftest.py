@@ -86,6 +86,7 @@ def make_language_model(tmp_path_factory):
       'data.limit': 48,
       'data.row_length': 128,
       'data.max_shapes': 1,
+      'train.batch_size': 32,
       'train.epochs': 3,
       'decode.contexts': 0,
       'mesh.data': 1,

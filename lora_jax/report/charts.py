@@ -1,0 +1,162 @@
+"""Pictures of the pages: curves and points of some panels, each file naming its numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+matplotlib.use('Agg')
+
+KEY = 'lora_jax numbers'  # Of the PNG's text that has the digest.
+
+
+class Picture(NamedTuple):
+  """A PNG of some numbers.
+
+  Attributes:
+    name: of its file, without .png.
+    alt: what it shows.
+    numbers: JSON of all that is drawn.
+    figure: draws them.
+  """
+
+  name: str
+  alt: str
+  numbers: Any
+  figure: Callable[[], Figure]
+
+  @property
+  def digest(self) -> str:
+    """Of the numbers."""
+    text = json.dumps(self.numbers, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+  def draw(self, folder: Path) -> Path:
+    """Writes the file, the digest in it."""
+    path = folder / f'{self.name}.png'
+    metadata = {KEY: self.digest, 'Software': None}
+    self.figure().savefig(path, dpi=120, metadata=metadata)
+    return path
+
+  def is_drawn(self, folder: Path) -> bool:
+    """Whether the folder has it, of these numbers."""
+    path = folder / f'{self.name}.png'
+    return path.exists() and digest_of(path) == self.digest
+
+
+def digest_of(path: Path) -> str:
+  """That of the numbers that a PNG was drawn of, '' of one that was not drawn here."""
+  with Image.open(path) as image:
+    return image.info.get(KEY, '')
+
+
+class Series(NamedTuple):
+  """A line or, without `joined`, points; x are numbers or names, `spread` is ± y or empty."""
+
+  label: str
+  x: Sequence[Any]
+  y: Sequence[float]
+  spread: Sequence[float] = ()
+  joined: bool = True
+
+
+class Panel(NamedTuple):
+  """Series over one pair of axes; `log` is the base of the x axis, 0 for a plain one."""
+
+  title: str
+  x: str
+  y: str
+  series: Sequence[Series]
+  log: int = 0
+  log_y: bool = False
+
+
+MARKERS = 'os^Dv<>Ph*'
+
+
+def chart(name: str, alt: str, panels: Sequence[Panel]) -> Picture:
+  """The picture of panels side by side, at most three in a row."""
+  panels = [panel for panel in panels if panel.series]
+  numbers = [
+    {**panel._asdict(), 'series': [series._asdict() for series in panel.series]} for panel in panels
+  ]
+  return Picture(name, alt, numbers, lambda: _figure(panels))
+
+
+def _figure(panels: Sequence[Panel]) -> Figure:
+  columns = min(3, len(panels))
+  rows = -(-len(panels) // columns)
+  looks = _looks(panels)
+  # The legend is below the panels: within one it would cover points.
+  across = max(1, columns * 45 // (max(map(len, looks)) + 6))
+  lines = -(-len(looks) // across) if len(looks) > 1 else 0
+  size = (4.2 * columns, 3.5 * rows + 0.18 * lines)
+  figure = Figure(figsize=size, layout='constrained')
+  grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+  shown = {}
+  for axes, panel in zip(grid, panels):
+    _draw(axes, panel, looks)
+    handles, labels = axes.get_legend_handles_labels()
+    shown |= dict(zip(labels, handles))
+  for axes in grid[len(panels) :]:
+    axes.set_axis_off()
+  if lines:
+    place = 'outside lower center'
+    figure.legend(shown.values(), shown, loc=place, ncols=across, fontsize=7, frameon=False)
+  return figure
+
+
+def _looks(panels: Sequence[Panel]) -> dict[str, tuple[str, str]]:
+  """A colour and a marker for each label, the same in every panel."""
+  labels = dict.fromkeys(series.label for panel in panels for series in panel.series)
+  return {label: (f'C{i % 10}', MARKERS[i % len(MARKERS)]) for i, label in enumerate(labels)}
+
+
+def _draw(axes: Axes, panel: Panel, looks: dict[str, tuple[str, str]]) -> None:
+  names = list(dict.fromkeys(x for series in panel.series for x in series.x))
+  named = any(isinstance(x, str) for x in names)
+  places = {name: place for place, name in enumerate(names)} if named else {x: x for x in names}
+  for number, series in enumerate(panel.series):
+    colour, marker = looks[series.label]
+    # Beside each other, so that spreads can be told apart.
+    shift = 0.08 * (number - (len(panel.series) - 1) / 2) if named and not series.joined else 0
+    at = np.array([places[x] for x in series.x], float) + shift
+    axes.errorbar(
+      at, series.y, yerr=list(series.spread) or None, color=colour, marker=marker, ms=5, lw=1.2,
+      capsize=2, elinewidth=0.8, ls='-' if series.joined else 'none', label=series.label,
+    )  # fmt: skip
+  if panel.log:
+    axes.set_xscale('log', base=panel.log)
+  if panel.log == 2:
+    axes.set_xticks(names, [f'{name:g}' for name in names], fontsize=8)
+    axes.minorticks_off()
+  if named:
+    lean = 30 if sum(map(len, names)) > 24 else 0
+    axes.set_xticks(
+      range(len(names)), names, fontsize=8, rotation=lean, ha='right' if lean else 'center'
+    )
+  if panel.log_y:
+    axes.set_yscale('log')
+  axes.set_title(panel.title, fontsize=10)
+  axes.set_xlabel(panel.x, fontsize=9)
+  axes.set_ylabel(panel.y, fontsize=9)
+  axes.margins(y=0.12)
+  if named:
+    axes.set_xlim(-0.5, len(names) - 0.5)
+  axes.grid(alpha=0.25, lw=0.5)
+
+
+def mean_and_spread(cells: Sequence[Sequence[float]]) -> tuple[list[float], list[float]]:
+  """Means of cells, and their sample standard deviations, 0 of one value."""
+  means = [statistics.fmean(values) for values in cells]
+  return means, [statistics.stdev(values) if len(values) > 1 else 0.0 for values in cells]

@@ -26,7 +26,9 @@ def start(*commands):
   with socket.socket() as probe:
     probe.bind(('127.0.0.1', 0))
     coordinator = f'127.0.0.1:{probe.getsockname()[1]}'
-  environment = os.environ | {'PYTHONPATH': str(ROOT), 'JAX_NUM_CPU_DEVICES': '1'}
+  fast = '--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0'
+  own = {'PYTHONPATH': str(ROOT), 'JAX_NUM_CPU_DEVICES': '1', 'XLA_FLAGS': fast}
+  environment = os.environ | own
   return [
     subprocess.Popen(
       [sys.executable, *(word.replace('COORDINATOR', coordinator) for word in command)],

@@ -81,8 +81,8 @@ def connected(
     show(error)
     print(
       f'process {jax.process_index()} of {jax.process_count()} ({socket.gethostname()}) ends by '
-      'this error, and with it the others. Where it is a lost connection another one ended first, and '
-      f'its own output says why. {RESTART}',
+      'this error, and with it the others. Where it is a lost connection another one ended first, '
+      f'and its own output says why. {RESTART}',
       file=sys.stderr,
     )
     sys.stdout.flush()

@@ -79,6 +79,12 @@ def connected(
     yield
   except Exception as error:
     show(error)
+    print(
+      f'process {jax.process_index()} of {jax.process_count()} ({socket.gethostname()}) ends by '
+      'this error, and with it the others. Where it is a lost connection another one ended first, '
+      f'and its own output says why. {RESTART}',
+      file=sys.stderr,
+    )
     sys.stdout.flush()
     sys.stderr.flush()
     if is_first():  # With it the others lose the runtime: they are to show their own error first.

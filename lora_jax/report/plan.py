@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lora_jax.report.page import Block, Page, Table
@@ -10,8 +10,11 @@ from lora_jax.report.page import Block, Page, Table
 GB, GIB = 1e9, 2**30
 ABOUT = """GPT-3 175B with Adam: what each method of table 12 trains, keeps and stores, by
 `python -m experiments.plan --paper`; nothing was run. The paper's section 4.2: training memory from
-1.2 TB to 350 GB, a checkpoint from 350 GB to 35 MB, 0.01 % trained, 100 tasks in 354 GB for
+1.2 TB to 350 GB, a checkpoint from 350 GB to 35 MB, 0.01 % trained, 100 tasks in 354 GB and not in
 35 TB."""
+MEASURED = """Plans of this machine beside the peak of its memory while the steps were run, by
+`python -m experiments.plan --measure`. Of a CPU the peak is what the process's resident memory
+grew by after compiling."""
 ACCOUNTING = """How the accounting differs from the paper's:
 
 - State is what stays between steps, over all devices: the base in bfloat16 (full fine-tuning has
@@ -32,13 +35,27 @@ ACCOUNTING = """How the accounting differs from the paper's:
 
 
 def pages(found: Mapping[str, Mapping[str, Any]]) -> list[Page]:
-  """The page of every file whose experiment is `plan` and that holds the claims; none without."""
+  """The page of every file whose experiment is `plan`; none without."""
   plans = {path: one for path, one in found.items() if 'claims' in one}
+  measured = [one for one in found.values() if one['experiment'] == 'plan' and 'measured' in one]
   blocks: list[Block] = []
   for path, plan in plans.items():
     about = f'{ABOUT} {slice_text(plan)} (`results/runs/{path}`, commit {plan["commit"][:10]})'
     blocks += [Table(claim_rows(plan), about), ACCOUNTING]
-  return [Page('plan', 'Practical claims', 'GPT-3 175B, planned', blocks)] if blocks else []
+  if measured:
+    blocks.append(Table(measured_rows(measured), MEASURED))
+  return (
+    [
+      Page(
+        'plan',
+        'Practical claims',
+        'GPT-3 175B, planned' if plans else 'plans beside measured peaks',
+        blocks,
+      )
+    ]
+    if blocks
+    else []
+  )
 
 
 def claim_rows(plan: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -56,6 +73,27 @@ def claim_rows(plan: Mapping[str, Any]) -> list[dict[str, str]]:
         'checkpoint, MB': f'{row["checkpoint_bytes"] / 1e6:,.1f}',
         f'{plan["tasks"]} tasks, GB': f'{row["tasks_bytes"] / GB:,.1f}',
         **{f'smallest {kind}': _slice(row.get(kind)) for kind in ('v5e', 'v5p')},
+      }
+    )
+  return rows
+
+
+def measured_rows(plans: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+  """A row for each plan whose step was run."""
+  rows = []
+  for one in plans:
+    plan, found = one['plan'], one['measured']
+    rows.append(
+      {
+        'model': plan['model'],
+        'method': plan['method'],
+        'batch': f'{plan["batch_size"]} x {plan["length"]}',
+        'dtype': plan['dtype'],
+        'planned, GiB': f'{found["predicted"] / GIB:.3f}',
+        'measured, GiB': f'{found["measured"] / GIB:.3f}',
+        'planned / measured': f'{found["ratio"]:.3f}',
+        'device': f'{one["device"]} ({one["cpu"]})',
+        'commit': one['commit'][:10],
       }
     )
   return rows

@@ -1,6 +1,7 @@
 """What a plan says, against what is known of it; the TPU compiler's part needs libtpu."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -13,6 +14,8 @@ from configs import gpt3
 from lora_jax import plan, tree
 from lora_jax.checkpoints import huggingface
 from lora_jax.plan import flops, memory, topology
+from lora_jax.plan import job as planned
+from lora_jax.train import mesh
 
 
 def toy(method='lora', **values):
@@ -75,6 +78,17 @@ def test_the_tpus_compiler_is_asked():
   where = plan.find('v5e:2x2')
   found = plan.plan(toy(**{'train.batch_size': 4}), where)
   assert found['exact'] and found['fits'] and found['devices'] == 4
+
+
+def test_scanned_layers_are_one_program_however_many():
+  """What is compiled is the same text, sizes aside: so is the time that it takes."""
+
+  def program(layers):
+    config = toy(**{'train.batch_size': 8, 'mesh.data': 8, 'model.fresh.num_layers': layers})
+    traced, _ = planned.trace(plan.abstract(config), mesh.make_mesh(8))
+    return re.sub(r'\d+', 'N', traced.lower().as_text())
+
+  assert program(2) == program(8)
 
 
 def test_the_peak_here_is_what_the_plan_says(tmp_path):

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import matplotlib
 from absl import flags
 
 from configs import demo
 from experiments import cli
 from lora_jax import sweep
 from lora_jax.data import synthetic
+from lora_jax.report import demo as page
 from lora_jax.train import evaluate, generate, job, loop, mesh, step, writers
 
 WORKDIR = flags.DEFINE_string('workdir', 'runs/demo', 'Folder of the runs.')
@@ -77,85 +77,6 @@ def judged(folder: Path, full: dict, lora: list[dict]) -> Iterator[dict]:
     )
 
 
-def table(rows: list[dict]) -> str:
-  """The rows as aligned text."""
-  everything = max(row['parameters'] for row in rows)
-  lines = [f'{"method":12}{"trained":>10}{"share":>8}{"dev loss":>10}{"BLEU":>7}{"seconds":>9}']
-  for row in rows:
-    seconds = '-' if row['seconds'] is None else f'{row["seconds"]:.0f}'
-    share = f'{row["parameters"] / everything:.1%}'
-    lines.append(
-      f'{row["method"]:12}{row["parameters"]:10,}{share:>8}{row["loss"]:10.3f}'
-      f'{100 * row["bleu"]:7.1f}{seconds:>9}'
-    )
-  return '\n'.join(lines)
-
-
-def grid(lora: list[dict]) -> str:
-  """Dev loss by matrices and rank, as aligned text."""
-  lines = [f'{"LoRA, dev loss":18}' + ''.join(f'{f"r={rank}":>10}' for rank in demo.RANKS)]
-  for matrices in demo.MATRICES:
-    losses = [one['best']['dev/loss'] for one in lora if one['matrices'] == matrices]
-    lines.append(f'{matrices:18}' + ''.join(f'{loss:10.3f}' for loss in losses))
-  return '\n'.join(lines)
-
-
-def samples(rows: list[dict]) -> str:
-  """What the model before adaptation, the full and the best LoRA make of three contexts."""
-  before, full, *lora = rows
-  lines = []
-  for number, example in enumerate(before['examples']):
-    lines += ['', f'{"context":12}{example["context"]}']
-    for row in (before, full, min(lora, key=lambda row: row['loss'])):
-      lines.append(f'{row["method"]:12}{row["examples"][number]["generated"]}')
-    lines.append(f'{"reference":12}{example["reference"]}')
-  return '\n'.join(lines[1:])
-
-
-def draw(rows: list[dict], lora: list[dict], path: Path) -> None:
-  """Loss over trained parameters and over the rank, the bounds as lines."""
-  matplotlib.use('Agg')
-  from matplotlib import pyplot
-
-  before, full = rows[:2]
-  figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.8), layout='constrained', sharey=True)
-  for axes in (left, right):
-    axes.axhline(before['loss'], color='0.5', ls=':', label='before adaptation')
-    axes.axhline(full['loss'], color='C3', ls='--', lw=1, label='full fine-tuning')
-  left.plot(full['parameters'], full['loss'], 's', color='C3')
-  for number, matrices in enumerate(demo.MATRICES):
-    own = [one for one in lora if one['matrices'] == matrices]
-    losses = [one['best']['dev/loss'] for one in own]
-    style = dict(color=f'C{number}', marker='o', label=f'LoRA, {matrices}')
-    left.plot([one['parameters']['trainable'] for one in own], losses, **style)
-    right.plot([one['rank'] for one in own], losses, **style)
-  left.set(xscale='log', xlabel='trained parameters', ylabel='dev loss, nats per token')
-  right.set_xscale('log', base=2)
-  right.set_xticks(demo.RANKS, map(str, demo.RANKS))
-  right.minorticks_off()
-  right.set_xlabel('rank')
-  left.set_ylim(0, 1.1 * before['loss'])
-  left.margins(x=0.15)
-  right.margins(x=0.15)
-  handles, labels = right.get_legend_handles_labels()
-  figure.legend(handles, labels, loc='outside lower center', ncols=5, fontsize=8, frameon=False)
-  figure.suptitle('A small GPT-2 adapted to a new domain')
-  figure.savefig(path, dpi=150)
-  pyplot.close(figure)
-
-
-def conclusion(rows: list[dict]) -> str:
-  """What the numbers say, in a line: how much of full fine-tuning's gain LoRA made."""
-  before, full, *lora = rows
-  best = min(lora, key=lambda row: row['loss'])
-  gain = (before['loss'] - best['loss']) / (before['loss'] - full['loss'])
-  return (
-    f'{best["method"]} made {gain:.0%} of the improvement of full fine-tuning with '
-    f'{best["parameters"] / full["parameters"]:.1%} of its trained parameters. '
-    'Next: adapt your own model (README.md, "Your own model").'
-  )
-
-
 def main() -> None:
   began = time.monotonic()
   folder = Path(WORKDIR.value)
@@ -166,10 +87,12 @@ def main() -> None:
   full = trained(folder, 'full', f'{base},method=full')
   lora = swept(folder)
   rows = list(judged(folder, full, lora))
-  text = f'{table(rows)}\n\n{grid(lora)}\n\n{samples(rows)}\n\n{conclusion(rows)}\n'
+  text = (
+    f'{page.table(rows)}\n\n{page.grid(lora)}\n\n{page.samples(rows)}\n\n{page.conclusion(rows)}\n'
+  )
   writers.write_text(folder / 'table.txt', text)
   writers.write_json(folder / 'table.json', rows)
-  draw(rows, lora, folder / 'demo.png')
+  page.draw(rows, lora, folder / 'demo.png')
   print(f'\n{text}\n{folder}/demo.png drawn; {time.monotonic() - began:.0f} s in all.')
 
 

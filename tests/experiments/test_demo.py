@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from configs import demo as config
-from experiments import demo
+from lora_jax.report import demo
 from lora_jax.sweep import plan
 
 ADAPTED = 'model=runs/demo/pretrain,method=lora'

@@ -90,11 +90,12 @@ def test_a_run_on_a_bucket_is_read_as_any_other(runs, make_config, tmp_path, mon
   with pytest.raises(ValueError, match=r'gs://bucket/run holds .*\n  train\.epochs: 3 there, 9'):
     loop.train(make_config(**CONFIG | {'train.epochs': 9}), remote)
   # And its result is kept in a report.
-  monkeypatch.setattr(report_command, 'ADD', types.SimpleNamespace(value=[remote]))
-  monkeypatch.setattr(report_command, 'FOLDER', types.SimpleNamespace(value=str(tmp_path)))
-  monkeypatch.setattr(report_command.results, 'pages', lambda runs: {'README.md': str(len(runs))})
+  given = {'ADD': [remote], 'FOLDER': str(tmp_path), 'LATEX': '', 'REDRAW': False}
+  for name, value in given.items():
+    monkeypatch.setattr(report_command, name, types.SimpleNamespace(value=value))
   report_command.main()
-  assert (tmp_path / 'README.md').read_text() == '1'
+  assert len(list((tmp_path / 'runs').glob('*.json'))) == 1
+  assert 'bucket' not in (tmp_path / 'README.md').read_text()
 
 
 def test_records_are_on_the_bucket_when_write_returns(place):

@@ -84,6 +84,9 @@ def main() -> None:
   if not (CONFIG.value or PAPER.value):
     raise ValueError('give --config=FILE:CELL, or --paper')
   name = TOPOLOGY.value
+  if MEASURE.value and (name != topology.THIS or PAPER.value or SMALLEST.value or REMAT.value):
+    raise ValueError('--measure runs one plan on this machine: give it with --topology=this, and '
+                     'without --paper, --smallest_slice or --remat')  # fmt: skip
   kind = name.partition(':')[0]
   if name != topology.THIS:
     # Planning needs no accelerator, and must not take one that is in use.

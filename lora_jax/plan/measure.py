@@ -41,7 +41,7 @@ def measure(
     ValueError: for another topology, or where the kernel does not tell resident memory.
   """
   if where.name != topology.THIS:
-    raise ValueError(f'{where.name}: only {topology.THIS!r} machine can be measured')
+    raise ValueError(f'{where.name}: only this machine can be measured: find({topology.THIS!r})')
   made = planned.abstract(config)
   devices = memory.choose_mesh(made, where)
   traced, shapes = planned.trace(made, devices)

@@ -24,14 +24,14 @@ MATRICES = {
 }
 
 
-def parse(arg: str | None, **defaults: Any) -> dict[str, Any]:
-  """The argument's values over the defaults, which may add keys; checked.
+def parse(arg: str | None, paths: Sequence[str] = (), **defaults: Any) -> dict[str, Any]:
+  """The argument's values over the defaults, which may add keys (of them `paths`); checked.
 
   Raises:
     ValueError: on an unknown key or task, with the nearest names, or a number that is none.
   """
   common = dict(task='mrpc', model='', preset='', seeds='3', tiny=False)
-  args = base.parse_arg(arg, paths=('model',), **common, **defaults)
+  args = base.parse_arg(arg, paths=('model', *paths), **common | defaults)
   base.check('task', args['task'], TASKS)
   if not args['seeds'].isdecimal() or args['seeds'] == '0':
     raise ValueError(f'seeds={args["seeds"]!r}: how many, from 1 up')

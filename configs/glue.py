@@ -31,12 +31,7 @@ of the best MNLI run, which the command names:
 
 The paper's figure is the median over five seeds (`sweep`) of each run's best epoch.
 
-A comparison of methods takes the rate of each (of three, base_glue.RATES) from one task, and with
-it three seeds of every task; `experiments.report --add` makes the tables:
-
-  python -m experiments.train --workdir=runs/compare/stsb-adapter_h-1e-3-0 --config.data.dir=DIR \
-      --config=configs/glue.py:task=stsb,model=path/to/encoder,preset=compare,method=adapter_h \
-      --config.optim.lr=1e-3 --config.seed=0
+A comparison of methods as one sweep: configs/compare.py.
 
 `tiny=true` is a toy that trains in seconds: two layers, from scratch unless a model is named, on 64
 examples. An untrained model has no tokenizer, so it needs `--config.data.tokenizer=`, a folder or
@@ -146,24 +141,7 @@ def _check_method(method: str, preset: str, size: str, model: str, bottleneck: s
 
 
 def sweep(
-  seeds: Iterable[int] = range(5), rates: Iterable[float] = (), methods: Iterable[str] = ()
+  seeds: Iterable[int] = range(5), rates: Iterable[float] = ()
 ) -> Iterator[Mapping[str, Any]]:
-  """Overrides of the runs behind one cell of table 2: five seeds, at the config's own rate.
-
-  Args:
-    seeds: of the runs.
-    rates: learning rates, each with all seeds.
-    methods: of preset=compare; each has its own section, and its own three rates if none are given.
-      The section is set as a whole, before the fields after it.
-
-  Raises:
-    ValueError: for a method that preset=compare does not have.
-  """
-  if not (methods := tuple(methods)):
-    yield from base.runs(seeds, rates)
-  seeds, rates = tuple(seeds), tuple(rates)
-  for method in methods:
-    base.check('method of preset=compare', method, base_glue.RATES)
-    section = base.method(method, base.lora(rank=8, alpha=16))
-    for run in base.runs(seeds, rates or base_glue.RATES[method]):
-      yield {'method': section, **run}
+  """Overrides of the runs behind one cell of table 2: five seeds, at the config's own rate."""
+  return base.runs(seeds, rates)

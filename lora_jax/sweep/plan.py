@@ -120,6 +120,8 @@ def _fields(config: config_dict.ConfigDict) -> dict[str, Any]:
 
 
 def _slug(value: Any) -> str:
-  """A value as a part of a folder's name."""
+  """A value as a part of a folder's name; of a section, its name."""
+  if isinstance(value, Mapping):
+    value = value.get('name', '')
   text = '+'.join(map(str, value)) if isinstance(value, tuple | list) else str(value)
   return re.sub(r'[^A-Za-z0-9._+-]+', '-', text).strip('-.') or 'none'

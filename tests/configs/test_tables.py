@@ -1,12 +1,14 @@
 """Every row of tables 2 and 3 has a config that trains what is printed, or is refused as quoted."""
 
+import json
 import re
 
 import pytest
 
-from configs import base, base_glue, dart, e2e, glue, webnlg
+from configs import base, base_glue, compare, dart, e2e, glue, webnlg
 from experiments import counts
 from lora_jax.report.counts import agrees
+from lora_jax.sweep import plan
 
 ROWS = [
   *((glue, 'table 2', cell) for cell in base_glue.TABLE_2),
@@ -136,26 +138,58 @@ def test_what_the_paper_does_not_have_is_refused_with_what_there_is(module, arg,
     module.get_config(arg)
 
 
-def test_a_comparison_is_methods_by_rates_by_seeds():
-  runs = list(glue.sweep(range(3), methods=base_glue.RATES))
-  assert len(runs) == 8 * 3 * 3
+def test_a_comparison_is_methods_by_rates_then_the_best_rates_by_seeds(tmp_path):
+  arg = 'task=stsb,model=/m/encoder'
+  config = compare.get_config(arg)
+  runs = plan.lanes(config, compare.sweep(f'{arg},seeds=1'))
+  assert len(runs) == 8 * 3
   assert set(base_glue.RATES) == {
     'full', 'bitfit', 'adapter_h', 'adapter_l', 'adapter_p', 'prefix_embed', 'prefix_layer', 'lora',
   }  # fmt: skip
-  config = glue.get_config('preset=compare,model=/m/encoder')
-  for run in runs:
-    with config.unlocked():
-      for name, value in run.items():
-        config.update_from_flattened_dict({name: value})
-    method = config.method.name
-    own = glue.get_config(f'preset=compare,model=/m/encoder,method={method}')
-    assert config.method == own.method
-    assert config.optim.lr in base_glue.RATES[method] and own.optim.lr in base_glue.RATES[method]
-  assert len({str(run) for run in runs}) == len(runs)
-  chosen = list(glue.sweep(range(1), (1e-3,), ['lora']))
-  assert [(run['optim.lr'], run['seed']) for run in chosen] == [(1e-3, 0)]
-  with pytest.raises(ValueError, match='Did you mean adapter_h'):
-    list(glue.sweep(methods=['adapter_hh']))
+  for name, made in runs:
+    method = made.method.name
+    own = glue.get_config(f'{arg},preset=compare,method={method}')
+    assert name.startswith(f'method={method},')
+    assert made.method.to_dict() == own.method.to_dict()
+    assert made.optim.lr in base_glue.RATES[method] and own.optim.lr in base_glue.RATES[method]
+    apart = {'optim': {}, 'method': {}}
+    assert own.to_dict() | apart == made.to_dict() | apart
+
+  for name, made in runs:  # The middle rate is best, but for bitfit.
+    rates = base_glue.RATES[made.method.name]
+    best = rates[2 if made.method.name == 'bitfit' else 1]
+    result = {
+      'task': 'stsb', 'method': made.method.name, 'seed': made.seed, 'metric': 'dev/pearson',
+      'best': {'dev/pearson': 0.9 if made.optim.lr == best else 0.8},
+      'config': {'optim': {'lr': made.optim.lr}},
+    }  # fmt: skip
+    (tmp_path / name).mkdir()
+    (tmp_path / name / 'result.json').write_text(json.dumps(result))
+  for task, seeds in (('stsb', {1, 2}), ('mrpc', {0, 1, 2})):
+    chosen = list(compare.sweep(f'task={task},model=/m/encoder,rates={tmp_path}'))
+    assert len(chosen) == 8 * len(seeds) and {run['seed'] for run in chosen} == seeds
+    for run in chosen:
+      method = run['method']['name']
+      assert run['optim.lr'] == base_glue.RATES[method][2 if method == 'bitfit' else 1]
+
+  (tmp_path / runs[0].name / 'result.json').unlink()
+  list(compare.sweep(f'{arg},rates={tmp_path}'))
+  for lane in runs[1:3]:
+    (tmp_path / lane.name / 'result.json').unlink()
+  with pytest.raises(ValueError, match='no finished run of full'):
+    list(compare.sweep(f'{arg},rates={tmp_path}'))
+
+
+def test_the_prefixes_of_a_comparison_can_be_shorter():
+  runs = compare.sweep('task=cola,model=/m/encoder,prefix=24,seeds=1')
+  sizes = {run['method']['name']: run['method'].get('prefix') for run in runs}
+  assert {name: size for name, size in sizes.items() if size} == {
+    'prefix_embed': 24, 'prefix_layer': 24,
+  }  # fmt: skip
+  with pytest.raises(ValueError, match='how many tokens'):
+    compare.get_config('prefix=short')
+  with pytest.raises(ValueError, match='preset of a comparison'):
+    compare.get_config('preset=small')
 
 
 def test_a_comparisons_methods_have_about_lora_s_count():

@@ -1,0 +1,85 @@
+r"""Eight methods side by side on a task of GLUE, each at one of three rates (the form of table 2).
+
+First the rates, of all methods with one seed; then the seeds, each method at the rate that was the
+best in the first folder, whose runs are not repeated. Other tasks take their rates from there too:
+
+  python -m experiments.sweep --workdir=runs/compare-rates --config.data.dir=DIR \
+      --config=configs/compare.py:task=stsb,model=path/to/encoder,seeds=1
+  python -m experiments.sweep --workdir=runs/compare-stsb --config.data.dir=DIR \
+      --config=configs/compare.py:task=stsb,model=path/to/encoder,rates=runs/compare-rates
+  python -m experiments.report --add=runs/compare-rates,runs/compare-stsb
+
+Argument: `rates`, a folder of finished runs (without it, all of base_glue.RATES); `prefix`, tokens
+that prefix_embed and prefix_layer put before the input (by default as many as make LoRA's number of
+parameters, for prefix_embed more than most sentences have); those of configs/base_ablation.py.
+"""
+
+import json
+import pathlib
+import statistics
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ml_collections import config_dict
+
+from configs import base, base_ablation, base_glue
+
+
+def get_config(arg: str | None = None) -> config_dict.ConfigDict:
+  """The locked config of all runs of a comparison, but for what `sweep` yields.
+
+  Raises:
+    ValueError: on an unknown key, task or model, with the nearest names.
+  """
+  return base_ablation.get_config(_parse(arg), 'glue', cell='')
+
+
+def sweep(arg: str | None = None) -> Iterator[Mapping[str, Any]]:
+  """Overrides of each run: methods by rates by seeds.
+
+  Raises:
+    ValueError: if `rates` holds no finished run of one of the methods.
+  """
+  args = _parse(arg)
+  done = _finished(args['rates']) if args['rates'] else []
+  for method, rates in base_glue.RATES.items():
+    section = base.method(method, base.lora(rank=8, alpha=16))
+    if args['prefix'] and 'prefix' in section:
+      section['prefix'] = int(args['prefix'])
+    own = [run for run in done if run['method'] == method]
+    if args['rates']:
+      rates = (_best(method, own, args['rates']),)
+    for run in base.runs(range(int(args['seeds'])), rates):
+      if (args['task'], run['seed'], run['optim.lr']) not in map(_key, own):
+        yield {'method': section, **run}
+
+
+def _parse(arg: str | None) -> dict[str, Any]:
+  args = base_ablation.parse(arg, paths=('rates',), preset='compare', rates='', prefix='')
+  base.check('preset of a comparison', args['preset'], ('compare',))
+  if args['prefix'] and not args['prefix'].isdecimal():
+    raise ValueError(f'prefix={args["prefix"]!r}: how many tokens')
+  return args
+
+
+def _finished(folder: str) -> list[dict[str, Any]]:
+  """The results of the run directories in a folder."""
+  return [json.loads(path.read_text()) for path in pathlib.Path(folder).glob('*/result.json')]
+
+
+def _key(run: Mapping[str, Any]) -> tuple[str, int, float]:
+  return run['task'], run['seed'], run['config']['optim']['lr']
+
+
+def _best(method: str, runs: list[dict[str, Any]], folder: str) -> float:
+  """The rate with the best mean score.
+
+  Raises:
+    ValueError: if there is no run.
+  """
+  scores: dict[float, list[float]] = {}
+  for run in runs:
+    scores.setdefault(run['config']['optim']['lr'], []).append(run['best'][run['metric']])
+  if not scores:
+    raise ValueError(f'rates={folder}: it holds no finished run of {method}')
+  return max(scores, key=lambda rate: statistics.fmean(scores[rate]))

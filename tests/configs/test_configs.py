@@ -1,15 +1,12 @@
 """The configs say what the paper and the authors' scripts say, and refuse what they do not know."""
 
-import importlib
 import re
 
 import pytest
 from absl import flags
 from ml_collections import config_dict, config_flags
 
-from configs import (
-  base, compare, dart, demo, e2e, glue, gpt3, low_data, matrices, pretrain, rank, webnlg,
-)  # fmt: skip
+from configs import base, dart, demo, e2e, glue, gpt3, pretrain, rank, webnlg
 from lora_jax import methods
 
 NLG = (e2e, webnlg, dart)
@@ -308,14 +305,6 @@ def test_flags_set_fields_and_refuse_unknown_ones(monkeypatch):
   assert (config.method.train, config.method.alpha) == (('.*/bias',), 4.0)
   with pytest.raises(AttributeError, match='Did you mean "warmup_ratio"'):
     parse('--config=configs/glue.py', '--config.optim.warmup_rati=0.1')
-
-
-@pytest.mark.parametrize('module', [glue, *NLG, pretrain, demo, rank, matrices, low_data, compare])
-def test_the_commands_of_a_docstring_name_configs_that_exist(module):
-  found = re.findall(r'--config=configs/(\w+)\.py(?::(\S+))?', module.__doc__)
-  assert module.__name__.rpartition('.')[2] in [name for name, _ in found]
-  for name, arg in found:
-    importlib.import_module(f'configs.{name}').get_config(arg)
 
 
 @pytest.mark.parametrize('name', base.METHODS)

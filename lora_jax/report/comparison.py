@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from lora_jax.report import tables
+from lora_jax.report import charts, measured, tables
 
 HEADER = """Best epoch, times 100, mean ± sample standard deviation over the seeds. All runs of a
 column differ in nothing but method, rate and seed. A method's rate is the best on the one task
 where several were tried, on the seeds that all of them had. The average is of the tasks, where a
 method has them all; seconds are those of training, without compiling and evaluation, by task, on a
-machine that may have had other work.
-"""
+machine that may have had other work; of runs that were trained together, each one's share."""
 Run = Mapping[str, Any]
 METHODS = (
   'full', 'bitfit', 'top_layers', 'adapter_h', 'adapter_l', 'adapter_p', 'adapter_d',
@@ -25,8 +24,18 @@ SIZES = ('bottleneck', 'drop', 'layers', 'prefix', 'infix', 'rank')
 APART = ('seed', 'data.dir', 'data.tokenizer', 'model.name', 'task', 'optim.lr', 'init_adapter')
 
 
-def sections(runs: Sequence[Run]) -> Iterator[tuple[str, list[dict[str, str]], list[dict]]]:
-  """Title, table and table of rates of each model and preset that has more than one method."""
+class Section(NamedTuple):
+  """The comparison of a model's methods with one preset: see `rows`, `rates`, `picture`."""
+
+  title: str
+  rows: list[dict[str, str]]
+  about: str
+  picture: charts.Picture
+  rates: list[dict[str, str]]
+
+
+def sections(runs: Sequence[Run]) -> Iterator[Section]:
+  """That of each model and preset that has more than one method."""
   groups: dict[tuple[str, str], list[Run]] = {}
   for run in runs:
     if run['experiment'] == 'glue':
@@ -34,7 +43,8 @@ def sections(runs: Sequence[Run]) -> Iterator[tuple[str, list[dict[str, str]], l
   for (model, preset), group in groups.items():
     if len({run['method'] for run in group}) > 1:
       title = f'{model}, preset {preset}, {", ".join(sorted({_machine(run) for run in group}))}'
-      yield title, rows(group), rates(group)
+      about = f'{HEADER} {settings(group)}'
+      yield Section(title, rows(group), about, picture(group), rates(group))
 
 
 def rows(runs: Sequence[Run]) -> list[dict[str, str]]:
@@ -43,15 +53,11 @@ def rows(runs: Sequence[Run]) -> list[dict[str, str]]:
   found = []
   for own in _by_method(runs):
     lr = chosen(own)
-    cells = {
-      title: [run for run in own if _rate(run) == lr and _column(run) == column]
-      for column, title in columns.items()
-    }
+    cells = _cells(own, columns)
     scores = {title: [_score(run) for run in cell] for title, cell in cells.items()}
     means = [statistics.fmean(values) for values in scores.values() if values]
     seconds = [
-      f'{statistics.fmean(run["seconds"]["training"] for run in cell):.0f}' if cell else '-'
-      for cell in cells.values()
+      f'{statistics.fmean(map(_seconds, cell)):.0f}' if cell else '-' for cell in cells.values()
     ]
     found.append(
       {
@@ -67,6 +73,35 @@ def rows(runs: Sequence[Run]) -> list[dict[str, str]]:
       }
     )
   return found
+
+
+def settings(runs: Sequence[Run]) -> str:
+  """A sentence on what the runs of each column have in common."""
+  of = {_column(run): run['config'] for run in runs}
+  said = [
+    f'{title}: {_count(of[column]["train"]["epochs"], "epoch")} with batches of '
+    f'{of[column]["train"]["batch_size"]}'
+    for column, title in _columns(runs).items()
+  ]
+  return f'{"; ".join(said)}.'
+
+
+def picture(runs: Sequence[Run]) -> charts.Picture:
+  """Scores over the number of trained parameters, as figure 2 of the paper has them."""
+  columns = _columns(runs)
+  series: dict[str, list[charts.Series]] = {title: [] for title in columns.values()}
+  for own in _by_method(runs):
+    count = own[0]['parameters']['trainable_without_head']
+    for title, cell in _cells(own, columns).items():
+      if cell:
+        y = charts.mean_and_spread([[_score(run) for run in cell]])
+        series[title].append(charts.Series(_label(own[0]), [count], *y, joined=False))
+  panels = [
+    charts.Panel(title, 'trained parameters, without head', 'score', found, log=10)
+    for title, found in series.items()
+  ]
+  name = f'methods-{measured.short(runs[0]["model"])}-{runs[0]["preset"]}'
+  return charts.chart(name, 'scores by number of trained parameters', panels)
 
 
 def rates(runs: Sequence[Run]) -> list[dict[str, str]]:
@@ -113,6 +148,15 @@ def _tried(own: Sequence[Run]) -> tuple[str, dict[float, float], list[int]]:
     for rate, seeds in by_column[column].items()
   }
   return column, scores, sorted(shared)
+
+
+def _cells(own: Sequence[Run], columns: Mapping[str, str]) -> dict[str, list[Run]]:
+  """A method's runs at its chosen rate, by the title of their column."""
+  lr = chosen(own)
+  return {
+    title: [run for run in own if _rate(run) == lr and _column(run) == column]
+    for column, title in columns.items()
+  }
 
 
 def _by_method(runs: Sequence[Run]) -> list[list[Run]]:
@@ -164,6 +208,14 @@ def _label(run: Run) -> str:
 
 def _machine(run: Run) -> str:
   return f'{run["device"]} ({run["cpu"]})'
+
+
+def _count(number: int, noun: str) -> str:
+  return f'{number} {noun}' + 's' * (number != 1)
+
+
+def _seconds(run: Run) -> float:
+  return run['seconds']['training'] / run.get('lanes', 1)
 
 
 def _rate(run: Run) -> float:

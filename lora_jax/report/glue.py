@@ -30,9 +30,11 @@ def page(runs: Sequence[Run], commands: Mapping[str, str]) -> Page:
   if rows := own_rows(plain):
     title = '### Ours, of other models'
     blocks += [title, Table(rows, OTHERS), picture(plain), _details(plain)]
-  for title, compared, rates in comparison.sections(ours):
-    blocks += [f'### Methods side by side: {title}', Table(compared, comparison.HEADER)]
-    blocks += [Table(rates, 'The rates that were tried.', folded=True)] if rates else []
+  for found in comparison.sections(ours):
+    blocks += [f'### Methods side by side: {found.title}', Table(found.rows, found.about)]
+    blocks.append(found.picture)
+    if found.rates:
+      blocks.append(Table(found.rates, 'The rates that were tried', folded=True))
   printed = paper.TABLES['2']
   cells = [run for run in ours if run['cell'].startswith('table 2')]
   shown = published.rows(

@@ -1,5 +1,7 @@
 """Methods side by side: the rate is chosen on one task, the rest is what the runs say."""
 
+import pytest
+
 from lora_jax.report import comparison, glue, page
 
 NAMES = {'cola': 'matthews', 'stsb': 'pearson'}
@@ -17,7 +19,7 @@ def run(method, task, lr, seed, score, **config):
     'tokens_per_second': 1.0, 'padding': 0.0, 'commit': 'a' * 40,
     'config': {
       'seed': seed, 'task': task, 'method': section, 'optim': {'lr': lr}, 'data': {'dir': method},
-      **config,
+      'train': {'epochs': 2, 'batch_size': 32}, **config,
     },
   }  # fmt: skip
 
@@ -63,11 +65,32 @@ def test_the_rates_that_were_tried_are_named():
 
 
 def test_runs_of_a_task_that_differ_in_more_are_other_columns():
-  longer = run('lora', 'stsb', 1e-3, 0, 0.9, train={'epochs': 9})
-  short = run('full', 'stsb', 1e-3, 0, 0.8, train={'epochs': 2})
+  longer = run('lora', 'stsb', 1e-3, 0, 0.9, train={'epochs': 9, 'batch_size': 8})
+  short = run('full', 'stsb', 1e-3, 0, 0.8, train={'epochs': 1, 'batch_size': 8})
   full, lora = comparison.rows([longer, short])
   assert lora['stsb pearson, train.epochs=9'] == '90.0' and lora['average'] == '-'
-  assert full['stsb pearson, train.epochs=2'] == '80.0'
+  assert full['stsb pearson, train.epochs=1'] == '80.0'
+
+  assert comparison.settings([longer, short]) == (
+    'stsb pearson, train.epochs=9: 9 epochs with batches of 8; '
+    'stsb pearson, train.epochs=1: 1 epoch with batches of 8.'
+  )
+
+
+def test_runs_that_were_trained_together_count_with_their_share_of_the_seconds():
+  alone, together = run('full', 'stsb', 1e-3, 0, 0.8), run('full', 'stsb', 1e-3, 2, 0.8)
+  (row,) = comparison.rows([alone, together | {'lanes': 2}])
+  assert row['training seconds'] == '46'  # 60, and half of 62.
+
+
+def test_the_picture_has_each_method_at_its_chosen_rate():
+  cola, stsb = comparison.picture(RUNS).numbers
+  assert [panel['title'] for panel in (cola, stsb)] == ['cola matthews', 'stsb pearson']
+  full, adapter = stsb['series']
+  assert (full['label'], full['x'], full['y']) == ('full', [1000], [86.0])
+  assert adapter['label'] == 'adapter_h (bottleneck 8)'
+  assert adapter['y'] == pytest.approx([84.0]) and adapter['spread'] == pytest.approx([2**0.5])
+  assert [series['label'] for series in cola['series']] == ['adapter_h (bottleneck 8)']
 
 
 def test_the_page_has_them_where_there_are_several_methods():

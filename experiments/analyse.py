@@ -72,6 +72,8 @@ class Run(NamedTuple):
 def main() -> None:
   if len(RUNS.value) not in (1, 2):
     raise ValueError(f'--runs={",".join(RUNS.value)}: expected one or two, found {len(RUNS.value)}')
+  if paths.on_bucket(OUT.value):
+    raise ValueError(f'--out={OUT.value}: numbers and pictures are written to a local folder')
   layers = _layers(LAYERS.value)
   runs = [
     read_adapter(source) if _is_adapter(source) else read(source, WHICH.value)

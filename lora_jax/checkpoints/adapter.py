@@ -140,6 +140,13 @@ def does_nothing(adapter: Adapter) -> bool:
   return bool(sites) and all(zero(f'{site}lora_a') or zero(f'{site}lora_b') for site in sites)
 
 
+def tuples(value: Any) -> Any:
+  """JSON's lists as tuples, throughout: as a method's options are given."""
+  if isinstance(value, dict):
+    return {key: tuples(item) for key, item in value.items()}
+  return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+
 def _trained(method: methods.Method, model: nn.Module, params: Any) -> dict[str, Any]:
   """Shapes of what a method trains, by path. Nothing is computed."""
   init = functools.partial(method.init, jax.random.key(0), model)

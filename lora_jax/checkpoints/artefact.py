@@ -19,7 +19,7 @@ from safetensors import numpy as writer
 
 from lora_jax import tree
 from lora_jax.checkpoints import folders, layers, safetensors
-from lora_jax.checkpoints.adapter import Adapter, check, check_base, does_nothing
+from lora_jax.checkpoints.adapter import Adapter, check, check_base, does_nothing, tuples
 from lora_jax.models import presets
 
 FORMAT, VERSION = 'lora_jax adapter', 1
@@ -107,7 +107,7 @@ def load_adapter(
       'it is corrupt, or of another adapter. Fetch or export it again.'
     )
   adapter = Adapter(
-    method=_tuples(values['method']),
+    method=tuples(values['method']),
     trainable=tree.unflatten({path: np.array(tensors[path]) for path in tensors}),
     config=config,
     task=values['task'],
@@ -146,13 +146,6 @@ def _read_description(folder: Path) -> dict[str, Any]:
   ]:
     raise ValueError(f'{path}: {"; ".join(wrong)}')
   return values
-
-
-def _tuples(value: Any) -> Any:
-  """JSON's lists as tuples, as options are given."""
-  if isinstance(value, dict):
-    return {key: _tuples(item) for key, item in value.items()}
-  return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _digest(path: Path) -> str:

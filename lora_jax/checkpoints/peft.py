@@ -22,7 +22,7 @@ from safetensors import numpy as writer
 
 from lora_jax import methods
 from lora_jax.checkpoints import fused, names, peft_config, pytorch, safetensors
-from lora_jax.checkpoints.adapter import Adapter
+from lora_jax.checkpoints.adapter import Adapter, tuples
 from lora_jax.checkpoints.parts import (
   Base,
   Pair,
@@ -165,7 +165,7 @@ def read(folder: str | Path, config: presets.Config | None = None) -> Adapter:
     task=task,
     dropout=values.get('lora_dropout') or 0.0,
     name=values.get('base_model_name_or_path') or '',
-    method=_tuples(note['method']) if note else None,
+    method=tuples(note['method']) if note else None,
   )
   return adapter._replace(fingerprint=note.get('fingerprint', {}))
 
@@ -286,10 +286,3 @@ def _hint(plain: Mapping[str, np.ndarray], sites: list[str]) -> str:
   if any(name.startswith('wte.lora_') for name in plain):
     return ". Factors on GPT-2's wte are not read: in PEFT its tied output layer is without them."
   return '' if sites else '. target_modules matches no module of this base: is it the right one?'
-
-
-def _tuples(value: Any) -> Any:
-  """JSON's lists as tuples, as a method's options are given."""
-  if isinstance(value, dict):
-    return {key: _tuples(item) for key, item in value.items()}
-  return tuple(map(_tuples, value)) if isinstance(value, list) else value

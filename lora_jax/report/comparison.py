@@ -112,13 +112,15 @@ def rates(runs: Sequence[Run]) -> list[dict[str, str]]:
     column, scores, seeds = _tried(own)
     if len(scores) > 1:
       lr = chosen(own)
+      # At an edge a better one may lie beyond it.
+      edges = {min(scores): ', the smallest tried', max(scores): ', the largest tried'}
       found.append(
         {
           'method': _label(own[0]),
           'task': columns[column],
           'seeds': ', '.join(map(str, seeds)),
           'rates': ', '.join(f'{rate:g}: {score:.1f}' for rate, score in sorted(scores.items())),
-          'chosen': f'{lr:g}',
+          'chosen': f'{lr:g}' + edges.get(lr, ''),
         }
       )
   return found

@@ -62,6 +62,8 @@ def test_the_rates_that_were_tried_are_named():
     'rates': '0.0003: 80.0, 0.001: 85.0, 0.003: 84.0',
     'chosen': '0.001',
   }
+  (row,) = comparison.rates(RUNS[:2])
+  assert row['chosen'] == '0.001, the largest tried'
 
 
 def test_runs_of_a_task_that_differ_in_more_are_other_columns():

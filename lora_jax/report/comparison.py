@@ -57,7 +57,8 @@ def rows(runs: Sequence[Run]) -> list[dict[str, str]]:
     scores = {title: [_score(run) for run in cell] for title, cell in cells.items()}
     means = [statistics.fmean(values) for values in scores.values() if values]
     seconds = [
-      f'{statistics.fmean(map(_seconds, cell)):.0f}' if cell else '-' for cell in cells.values()
+      f'{statistics.fmean(run["seconds"]["training"] for run in cell):.0f}' if cell else '-'
+      for cell in cells.values()
     ]
     found.append(
       {
@@ -214,10 +215,6 @@ def _machine(run: Run) -> str:
 
 def _count(number: int, noun: str) -> str:
   return f'{number} {noun}' + 's' * (number != 1)
-
-
-def _seconds(run: Run) -> float:
-  return run['seconds']['training'] / run.get('lanes', 1)
 
 
 def _rate(run: Run) -> float:

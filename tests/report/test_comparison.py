@@ -79,12 +79,6 @@ def test_runs_of_a_task_that_differ_in_more_are_other_columns():
   )
 
 
-def test_runs_that_were_trained_together_count_with_their_share_of_the_seconds():
-  alone, together = run('full', 'stsb', 1e-3, 0, 0.8), run('full', 'stsb', 1e-3, 2, 0.8)
-  (row,) = comparison.rows([alone, together | {'lanes': 2}])
-  assert row['training seconds'] == '46'  # 60, and half of 62.
-
-
 def test_the_picture_has_each_method_at_its_chosen_rate():
   cola, stsb = comparison.picture(RUNS).numbers
   assert [panel['title'] for panel in (cola, stsb)] == ['cola matthews', 'stsb pearson']

@@ -56,6 +56,7 @@ def rows(runs: Sequence[Run]) -> list[dict[str, str]]:
     cells = _cells(own, columns)
     scores = {title: [_score(run) for run in cell] for title, cell in cells.items()}
     means = [statistics.fmean(values) for values in scores.values() if values]
+    average = f'{statistics.fmean(means):.1f}' if len(means) == len(columns) else '-'
     seconds = [
       f'{statistics.fmean(run["seconds"]["training"] for run in cell):.0f}' if cell else '-'
       for cell in cells.values()
@@ -66,7 +67,7 @@ def rows(runs: Sequence[Run]) -> list[dict[str, str]]:
         'trained (without head)': f'{own[0]["parameters"]["trainable_without_head"]:,}',
         'lr': f'{lr:g}',
         **{title: tables.spread(values, 1) if values else '-' for title, values in scores.items()},
-        'average': f'{statistics.fmean(means):.1f}' if len(means) == len(columns) else '-',
+        **({'average': average} if len(columns) > 1 else {}),
         'seeds': ', '.join(
           str(seed) for seed in sorted({r['seed'] for c in cells.values() for r in c})
         ),

@@ -53,6 +53,10 @@ def test_a_row_is_a_method_at_the_rate_that_was_best_on_one_task():
   assert (full['average'], full['training seconds']) == ('-', '- / 60')
 
 
+def test_one_task_has_no_average():
+  assert 'average' not in comparison.rows(RUNS[:3])[0]
+
+
 def test_the_rates_that_were_tried_are_named():
   (row,) = comparison.rates(RUNS)
   assert row == {

@@ -1,4 +1,4 @@
-r"""Eight methods side by side on a task of GLUE, each at one of three rates (the form of table 2).
+r"""Eight methods side by side on a task of GLUE, each at the best of its rates (table 2's form).
 
 First the rates, of all methods with one seed; then the seeds, each method at the rate that was the
 best in the first folder, whose runs are not repeated. Other tasks take their rates from there too:

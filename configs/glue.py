@@ -20,7 +20,7 @@ a slash), `method` (base.METHODS), `preset`, `bottleneck`, `tiny`. Presets (rows
   dagger   table 9's rows of RoBERTa-large †: batch 4 and length 128 throughout, no start from MNLI;
            the adapters of both bottlenecks
   small    encoders of some 20M parameters, for which the paper has no row. Ours
-  compare  eight methods at about equal numbers of parameters, each with three rates. Ours
+  compare  eight methods at about equal numbers of parameters, each with some rates. Ours
 
 A model whose name or folder ends in `roberta-large` or `deberta-v2-xxlarge` takes the rows of that,
 any other those of RoBERTa-base. MRPC, RTE and STS-B of `paper` and `script` start from the factors

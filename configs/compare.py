@@ -46,9 +46,10 @@ def sweep(arg: str | None = None) -> Iterator[Mapping[str, Any]]:
     section = base.method(method, base.lora(rank=8, alpha=16))
     if args['prefix'] and 'prefix' in section:
       section['prefix'] = int(args['prefix'])
-    own = [run for run in done if run['method'] == method]
+    # Of equal sizes too: another prefix is another method.
+    own = [run for run in done if run['config']['method'] == json.loads(json.dumps(section))]
     if args['rates']:
-      rates = (_best(method, own, args['rates']),)
+      rates = (_best(section, own, args['rates']),)
     for run in base.runs(range(int(args['seeds'])), rates):
       if (args['task'], run['seed'], run['optim.lr']) not in map(_key, own):
         yield {'method': section, **run}
@@ -71,7 +72,7 @@ def _key(run: Mapping[str, Any]) -> tuple[str, int, float]:
   return run['task'], run['seed'], run['config']['optim']['lr']
 
 
-def _best(method: str, runs: list[dict[str, Any]], folder: str) -> float:
+def _best(section: Mapping[str, Any], runs: list[dict[str, Any]], folder: str) -> float:
   """The rate with the best mean score.
 
   Raises:
@@ -81,5 +82,8 @@ def _best(method: str, runs: list[dict[str, Any]], folder: str) -> float:
   for run in runs:
     scores.setdefault(run['config']['optim']['lr'], []).append(run['best'][run['metric']])
   if not scores:
-    raise ValueError(f'rates={folder}: it holds no finished run of {method}')
+    raise ValueError(
+      f'rates={folder}: no */result.json there is a finished run of {section}. Run the same '
+      'command without rates= and with seeds=1 first, its --workdir that folder'
+    )
   return max(scores, key=lambda rate: statistics.fmean(scores[rate]))

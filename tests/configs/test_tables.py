@@ -161,7 +161,9 @@ def test_a_comparison_is_methods_by_rates_then_the_best_rates_by_seeds(tmp_path)
     result = {
       'task': 'stsb', 'method': made.method.name, 'seed': made.seed, 'metric': 'dev/pearson',
       'best': {'dev/pearson': 0.9 if made.optim.lr == best else 0.8},
-      'config': {'optim': {'lr': made.optim.lr}},
+      'config': {
+        'optim': {'lr': made.optim.lr}, 'method': json.loads(made.method.to_json_best_effort()),
+      },
     }  # fmt: skip
     (tmp_path / name).mkdir()
     (tmp_path / name / 'result.json').write_text(json.dumps(result))
@@ -172,11 +174,13 @@ def test_a_comparison_is_methods_by_rates_then_the_best_rates_by_seeds(tmp_path)
       method = run['method']['name']
       assert run['optim.lr'] == base_glue.RATES[method][2 if method == 'bitfit' else 1]
 
+  with pytest.raises(ValueError, match=r"finished run of .*'prefix': 24.* seeds=1 first"):
+    list(compare.sweep(f'{arg},rates={tmp_path},prefix=24'))  # Those have longer prefixes.
   (tmp_path / runs[0].name / 'result.json').unlink()
   list(compare.sweep(f'{arg},rates={tmp_path}'))
   for lane in runs[1 : len(base_glue.RATES['full'])]:
     (tmp_path / lane.name / 'result.json').unlink()
-  with pytest.raises(ValueError, match='no finished run of full'):
+  with pytest.raises(ValueError, match=r"finished run of .*'full'"):
     list(compare.sweep(f'{arg},rates={tmp_path}'))
 
 

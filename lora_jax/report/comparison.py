@@ -21,7 +21,10 @@ METHODS = (
 )  # fmt: skip
 SIZES = ('bottleneck', 'drop', 'layers', 'prefix', 'infix', 'rank')
 # Where a run was made, what it is of, and what is compared.
-APART = ('seed', 'data.dir', 'data.tokenizer', 'model.name', 'task', 'optim.lr', 'init_adapter')
+APART = (
+  'seed', 'data.dir', 'data.tokenizer', 'model.name', 'task', 'optim.lr', 'init_adapter',
+  'sweep.width',
+)  # fmt: skip
 
 
 class Section(NamedTuple):
@@ -42,7 +45,8 @@ def sections(runs: Sequence[Run]) -> Iterator[Section]:
       groups.setdefault((run['model'], run['preset']), []).append(run)
   for (model, preset), group in groups.items():
     if len({run['method'] for run in group}) > 1:
-      title = f'{model}, preset {preset}, {", ".join(sorted({_machine(run) for run in group}))}'
+      machines = ', '.join(dict.fromkeys(map(measured.machine, group)))
+      title = f'{model}, preset {preset}, {machines}'
       about = f'{HEADER} {settings(group)}'
       yield Section(title, rows(group), about, picture(group), rates(group))
 
@@ -208,10 +212,6 @@ def _label(run: Run) -> str:
   section = run['config']['method']
   sizes = [f'{name} {section[name]}' for name in SIZES if section.get(name)]
   return tables.method(run) + (f' ({", ".join(sizes)})' if sizes else '')
-
-
-def _machine(run: Run) -> str:
-  return f'{run["device"]} ({run["cpu"]})'
 
 
 def _count(number: int, noun: str) -> str:

@@ -67,7 +67,7 @@ def detail(label: Mapping[str, str], runs: Sequence[Run]) -> dict[str, str]:
     'seeds': seeds(runs),
     'trained (without head)': parameters(first['parameters']),
     'minutes': f'{minutes:.1f}',
-    'device': machine(first),
+    'device': ', '.join(dict.fromkeys(map(machine, runs))),
     'commit': ', '.join(dict.fromkeys(run['commit'][:10] for run in runs)),
   }
 

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -141,9 +142,18 @@ def about(devices: Mesh | None = None) -> dict[str, Any]:
   found = {'versions': versions(), 'commit': commit()}
   if devices is None:
     return found
-  cpu = f'{os.cpu_count()} x {platform.machine()}'
   hosts = jax.process_count()
-  return {'device': mesh.device_names(devices), 'hosts': hosts, 'cpu': cpu, **found}
+  return {'device': mesh.device_names(devices), 'hosts': hosts, 'cpu': processor(), **found}
+
+
+def processor() -> str:
+  """`2 x AMD EPYC`: cores and their model, or the architecture where the system names none."""
+  try:
+    text = Path('/proc/cpuinfo').read_text()
+  except OSError:
+    text = ''
+  model = re.search(r'^model name\s*: (.+)$', text, re.MULTILINE)
+  return f'{os.cpu_count()} x {model[1].strip() if model else platform.machine()}'
 
 
 def versions() -> dict[str, str]:

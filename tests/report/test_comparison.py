@@ -19,6 +19,7 @@ def run(method, task, lr, seed, score, **config):
     'tokens_per_second': 1.0, 'padding': 0.0, 'commit': 'a' * 40,
     'config': {
       'seed': seed, 'task': task, 'method': section, 'optim': {'lr': lr}, 'data': {'dir': method},
+      'sweep': {'width': seed},
       'train': {'epochs': 2, 'batch_size': 32}, **config,
     },
   }  # fmt: skip
@@ -98,6 +99,8 @@ def test_the_page_has_them_where_there_are_several_methods():
   text = shown(RUNS)
   assert '### Methods side by side: mini, preset compare, 1 x cpu (2 x x86_64)' in text
   assert 'The rates that were tried' in text
+  elsewhere = shown([*RUNS, run('full', 'stsb', 6e-5, 1, 0.86) | {'cpu': '8 x other'}])
+  assert 'preset compare, 1 x cpu (2 x x86_64), 1 x cpu (8 x other)\n' in elsewhere
   alone = [found for found in RUNS if found['method'] == 'full']
   assert '### Methods' not in shown(alone)
   assert '### Methods' not in shown([found | {'experiment': 'e2e'} for found in RUNS])

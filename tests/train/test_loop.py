@@ -103,6 +103,14 @@ def test_checkpoints_hold_no_frozen_leaf(finished):
   assert not set(tree.paths(trainable)) & set(tree.paths(work.frozen))
 
 
+def test_the_hardware_is_named(finished):
+  _, result = finished
+  assert result['device'].endswith('x cpu')
+  assert result['cpu'].startswith(f'{os.cpu_count()} x ')
+  if 'model name' in (known := Path('/proc/cpuinfo').read_text()):  # Not on every architecture.
+    assert f'model name\t: {result["cpu"].partition(" x ")[2]}' in known
+
+
 def test_best_and_last_are_kept(finished):
   workdir, result = finished
   for which in ('best', 'last'):

@@ -7,6 +7,7 @@ import pytest
 
 from configs import base, base_glue, compare, dart, e2e, glue, webnlg
 from experiments import counts
+from lora_jax.report import comparison
 from lora_jax.report.counts import agrees
 from lora_jax.sweep import plan
 
@@ -155,6 +156,7 @@ def test_a_comparison_is_methods_by_rates_then_the_best_rates_by_seeds(tmp_path)
     apart = {'optim': {}, 'method': {}}
     assert own.to_dict() | apart == made.to_dict() | apart
 
+  results = {}
   for name, made in runs:  # The middle rate is best, but for bitfit.
     rates = base_glue.RATES[made.method.name]
     best = rates[2 if made.method.name == 'bitfit' else 1]
@@ -167,12 +169,14 @@ def test_a_comparison_is_methods_by_rates_then_the_best_rates_by_seeds(tmp_path)
     }  # fmt: skip
     (tmp_path / name).mkdir()
     (tmp_path / name / 'result.json').write_text(json.dumps(result))
+    results.setdefault(made.method.name, []).append(result)
   for task, seeds in (('stsb', {1, 2}), ('mrpc', {0, 1, 2})):
     chosen = list(compare.sweep(f'task={task},model=/m/encoder,rates={tmp_path}'))
     assert len(chosen) == 8 * len(seeds) and {run['seed'] for run in chosen} == seeds
     for run in chosen:
       method = run['method']['name']
       assert run['optim.lr'] == base_glue.RATES[method][2 if method == 'bitfit' else 1]
+      assert run['optim.lr'] == comparison.chosen(results[method])  # The page has the same.
 
   with pytest.raises(ValueError, match=r"finished run of .*'prefix': 24.* seeds=1 first"):
     list(compare.sweep(f'{arg},rates={tmp_path},prefix=24'))  # Those have longer prefixes.

@@ -172,12 +172,12 @@ ADAPTERS = {  # Table 9, on RoBERTa-large: method, bottleneck.
 }
 
 # The methods of preset=compare, each with the rates of which one is chosen on one task; the second
-# is the config's own. Where the best of three was the largest, there is a fourth beyond it. Sizes:
+# is the config's own. Where the best was the largest, there is one more beyond it. Sizes:
 # base.OPTIONS, at about LoRA's count but for full and bitfit.
 RATES = {
   'full': (2e-5, 6e-5, 2e-4, 6e-4),
   'bitfit': (3e-4, 1e-3, 3e-3, 1e-2),
-  'adapter_h': (3e-4, 1e-3, 3e-3, 1e-2),
+  'adapter_h': (3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
   'adapter_l': (3e-4, 1e-3, 3e-3, 1e-2),
   'adapter_p': (3e-4, 1e-3, 3e-3, 1e-2),
   'prefix_embed': (1e-3, 3e-3, 1e-2),

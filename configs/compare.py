@@ -7,7 +7,7 @@ best in the first folder, whose runs are not repeated. Other tasks take their ra
       --config=configs/compare.py:task=stsb,model=path/to/encoder,seeds=1
   python -m experiments.sweep --workdir=runs/compare-stsb --config.data.dir=DIR \
       --config=configs/compare.py:task=stsb,model=path/to/encoder,rates=runs/compare-rates
-  python -m experiments.report --add=runs/compare-rates,runs/compare-stsb
+  python -m experiments.report --add=runs/compare-rates --add=runs/compare-stsb
 
 Argument: `rates`, a folder of finished runs (without it, all of base_glue.RATES); `prefix`, tokens
 that prefix_embed and prefix_layer put before the input (by default as many as make LoRA's number of

@@ -1,4 +1,6 @@
-"""What LoRA learned (paper, section 7): `python -m experiments.analyse --runs=A[,B] --out=DIR`.
+"""What LoRA learned (paper, section 7).
+
+  python -m experiments.analyse --runs=A [--runs=B] --out=DIR
 
 One run directory: singular spectra and effective rank of its updates, table 7, figure 8, and the
 similarity between its layers. Table 7 and figure 8 need the base's weights, and so what the run's
@@ -29,7 +31,9 @@ from lora_jax.models import presets
 from lora_jax.report import figures
 from lora_jax.train import job, paths, result, rundir, state, writers
 
-RUNS = flags.DEFINE_list('runs', None, 'One or two run directories or adapters.', required=True)
+RUNS = flags.DEFINE_multi_string(
+  'runs', None, 'Run directory or adapter; given twice, two to compare.', required=True
+)
 OUT = flags.DEFINE_string('out', None, 'Folder for the numbers and pictures.', required=True)
 LAYERS = flags.DEFINE_list('layers', [], 'Layers, from 0, by comma. Empty: see `measured`.')
 MATRICES = flags.DEFINE_list('matrices', [], 'Matrices (query,value), by comma; empty for all.')
@@ -46,7 +50,7 @@ ALPHA = flags.DEFINE_float('alpha', None, 'Of a loralib file, which stores no sc
 SEED = flags.DEFINE_integer('seed', 0, 'Of the random controls.')
 OTHER_BASE = flags.DEFINE_bool('other_base', False, 'Compare runs whose configs name other bases.')
 
-DIGITS = 6
+DIGITS = 5
 DEFINITIONS = {
   'phi': '||U1[:, :i]^T U2[:, :j]||_F^2 / min(i, j), row i, column j, from 1 (equation 4)',
   'chance': 'expected phi of random subspaces, max(i, j) / dimension',
@@ -71,7 +75,8 @@ class Run(NamedTuple):
 
 def main() -> None:
   if len(RUNS.value) not in (1, 2):
-    raise ValueError(f'--runs={",".join(RUNS.value)}: expected one or two, found {len(RUNS.value)}')
+    given = ' '.join(f'--runs={run}' for run in RUNS.value)
+    raise ValueError(f'{given}: expected one or two, found {len(RUNS.value)}')
   if paths.on_bucket(OUT.value):
     raise ValueError(f'--out={OUT.value}: numbers and pictures are written to a local folder')
   layers = _layers(LAYERS.value)

@@ -3,10 +3,10 @@
 `README.md` is the index; each table and figure of the paper has a page and, where there are numbers
 to draw, a picture. A picture whose numbers have not changed is left as it is; `--redraw` draws all.
 
-`--add=DIR[,DIR...]` first copies the `result.json` of run directories to `results/runs`, named by
-task, model and directory; of a sweep's folder those of all its runs; of an analysis its JSON. Of
-folders of this machine that they name the last part is kept. `--latex=DIR` also writes the tables
-of each page as LaTeX, for `booktabs`.
+`--add=DIR`, which may be repeated, first copies the `result.json` of a run directory to
+`results/runs`, named by task, model and directory; of a sweep's folder those of all its runs; of an
+analysis its JSON. Of folders of this machine that they name the last part is kept. `--latex=DIR`
+also writes the tables of each page as LaTeX, for `booktabs`.
 """
 
 import json
@@ -21,7 +21,7 @@ from experiments import cli
 from lora_jax.report import ablations, page, pages, paper, published, results
 from lora_jax.train import paths, writers
 
-ADD = flags.DEFINE_list('add', [], 'Run directories, sweeps or analyses to be kept.')
+ADD = flags.DEFINE_multi_string('add', [], 'Run, sweep or analysis to be kept; may be repeated.')
 FOLDER = flags.DEFINE_string('folder', 'results', 'Where `runs` and the pages are.')
 LATEX = flags.DEFINE_string('latex', '', 'Folder to write the tables to as LaTeX.')
 REDRAW = flags.DEFINE_bool('redraw', False, 'Draw every picture anew.')

@@ -16,8 +16,8 @@ References:
   `.csv` with the columns `mr` and `ref`: those of one MR belong together, MRs in the order of their
   first rows;
   plain lines with an empty line between two MRs' references;
-  several plain files, by comma: line i of each is for prediction i, and empty where that file has
-  no reference for it.
+  several plain files, each with its --references: line i of each is for prediction i, and empty
+  where that file has no reference for it.
 
 A TSV may have empty lines: the challenge's `harv.tsv` ends its lines with two carriage returns, so
 that every other line looks empty. They hold no row (that of an empty output has a tab), and nothing
@@ -43,7 +43,9 @@ from lora_jax.metrics import text
 
 TASK = flags.DEFINE_enum('task', None, text.SCORINGS, 'Whose metrics.', required=True)
 PREDICTIONS = flags.DEFINE_string('predictions', None, 'File; see above.', required=True)
-REFERENCES = flags.DEFINE_list('references', None, 'File or files; see above.', required=True)
+REFERENCES = flags.DEFINE_multi_string(
+  'references', None, 'File; for several repeated; see above.', required=True
+)
 METRICS = flags.DEFINE_list('metrics', [], "Some of the task's metrics, by comma; empty for all.")
 ALLOW_EMPTY = flags.DEFINE_bool('allow_empty', False, 'Empty predictions are what they seem.')
 

@@ -1,6 +1,7 @@
-"""Answers requests for several adapters of one base, in mixed batches.
+r"""Answers requests for several adapters of one base, in mixed batches.
 
-  python -m experiments.serve --base=FOLDER --adapters=mrpc=FOLDER,sst2=FOLDER --requests=FILE
+  python -m experiments.serve --base=FOLDER --adapters=mrpc=FOLDER --adapters=sst2=FOLDER \
+      --requests=FILE
 
 An adapter's folder is a run directory or an artefact of experiments.export. A request is a line of
 JSON, from a file, or from standard input with `--requests=-`:
@@ -43,7 +44,7 @@ from lora_jax.models import presets
 from lora_jax.train import adapters, rundir
 
 BASE = flags.DEFINE_string('base', None, 'Model folder or preset.', required=True)
-ADAPTERS = flags.DEFINE_list('adapters', None, 'NAME=FOLDER, by comma.', required=True)
+ADAPTERS = flags.DEFINE_multi_string('adapters', None, 'NAME=FOLDER; repeated.', required=True)
 REQUESTS = flags.DEFINE_string('requests', '-', 'File of requests, or - for standard input.')
 TOKENIZER = flags.DEFINE_string('tokenizer', '', "Folder or archive; empty for the base's own.")
 ROWS = flags.DEFINE_integer('rows', 32, 'Texts of a full batch.', lower_bound=1)

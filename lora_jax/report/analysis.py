@@ -22,13 +22,13 @@ PAGES = {
     'Figures 3 and 6: directions shared by two ranks',
     'GPT-3, r=8 and r=64: the top direction of one lies in the other by more than 0.5.',
     ('figure3', 'figure6'),
-    'python -m experiments.analyse --runs=runs/r8,runs/r64 --out=out/ranks',
+    'python -m experiments.analyse --runs=runs/r8 --runs=runs/r64 --out=out/ranks',
   ),
   'figure-4': (
     'Figures 4 and 7: directions shared by two seeds',
     'GPT-3, two seeds of r=64: ΔWq shares more directions than ΔWv; random Gaussians share none.',
     ('figure4', 'figure7'),
-    'python -m experiments.analyse --runs=runs/seed0,runs/seed1 --out=out/seeds',
+    'python -m experiments.analyse --runs=runs/seed0 --runs=runs/seed1 --out=out/seeds',
   ),
   'figure-8': (
     'Figure 8: the update beside the weights',

@@ -55,7 +55,7 @@ def factors(rank, width, scanned=False):
 LORA = dict(name='lora', alpha=3.0, targets=['.*/(query|value)'])
 CASES = {  # Width, whether scanned, method, what was trained.
   'r2': (16, False, LORA | {'rank': 2}, factors(2, 16)),
-  'r4': (16, True, LORA | {'rank': 4}, factors(4, 16, scanned=True)),
+  'rank=4,seed=0': (16, True, LORA | {'rank': 4}, factors(4, 16, scanned=True)),
   'wide': (24, False, LORA | {'rank': 2}, factors(2, 24)),
   'bitfit': (16, False, {'name': 'bitfit'}, {'final_norm': {'bias': np.ones(16, np.float32)}}),
 }
@@ -89,15 +89,15 @@ def done(runs):
   calls = {
     'one': ['r2'],
     'without base': ['r2', '--noweights', '--matrices=query'],
-    'two': ['r4', 'r2'],
-    'b': ['r4', 'r2', '--of=b', '--layers=1'],
-    'layer': ['r2', 'r4', '--layers=1,7'],
+    'two': ['rank=4,seed=0', 'r2'],
+    'b': ['rank=4,seed=0', 'r2', '--of=b', '--layers=1'],
+    'layer': ['r2', 'rank=4,seed=0', '--layers=1,7'],
     'no number': ['r2', '--layers=last'],
     'matrix': ['r2', '--matrices=querry', '--noweights'],
     'no factors': ['bitfit'],
     'bases': ['r2', 'wide'],
     'bases all the same': ['r2', 'wide', '--other_base'],
-    'three': ['r2', 'r4', 'wide'],
+    'three': ['r2', 'rank=4,seed=0', 'wide'],
     'bucket': ['r2', '--out=gs://bucket/figures'],
     'untrained': ['untrained'],
     'no run': ['nowhere'],
@@ -106,9 +106,9 @@ def done(runs):
   }
   argvs = []
   for name, words in calls.items():
-    paths = ','.join(str(runs / word) for word in words if not word.startswith('--'))
+    paths = [f'--runs={runs / word}' for word in words if not word.startswith('--')]
     options = [word for word in words if word.startswith('--')]
-    argvs.append([f'--runs={paths}', f'--out={runs / "out" / name}', *options])
+    argvs.append([*paths, f'--out={runs / "out" / name}', *options])
   ran = subprocess.run([sys.executable, '-c', DRIVER, json.dumps(argvs)], cwd=ROOT,
                        capture_output=True, text=True)  # fmt: skip
   assert ran.returncode == 0, ran.stderr[-3000:]

@@ -159,10 +159,10 @@ def test_another_models_tokenizer_and_a_language_model_are_refused(folder):
 
 def test_the_command_answers_standard_input_and_reports(folder):
   requests = [{'adapter': name, 'text': 'good film'} for name in ('sst2', 'mnli', 'mnly')]
-  adapters = ','.join(f'{name}={folder / name}' for name in OPTIONS)
+  adapters = [f'--adapters={name}={folder / name}' for name in OPTIONS]
   done = subprocess.run(
     [sys.executable, '-m', 'experiments.serve', f'--base={folder / "base"}',
-     f'--adapters={adapters}', '--requests=-'],
+     *adapters, '--requests=-'],
     input='\n'.join(map(json.dumps, requests)), capture_output=True, text=True, cwd=ROOT,
   )  # fmt: skip
   assert done.returncode == 0, done.stderr

@@ -108,8 +108,7 @@ def main() -> None:
   folder.mkdir(parents=True, exist_ok=True)
   written = figures.draw(report, folder)
   report['pictures'] = [path.name for path in written]
-  # Compact: indented, a map of 64 x 64 would be four thousand lines.
-  writers.write_text(folder / 'analysis.json', json.dumps(report, ensure_ascii=False) + '\n')
+  writers.write_json(folder / 'analysis.json', report)
   for line in figures.lines(report):
     print(line)
   if 'table7' in measured:

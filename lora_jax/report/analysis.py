@@ -104,7 +104,7 @@ directions of ΔW, of W itself and of a random matrix, and the amplification ‖
         own = [row for row in found if row['matrix'] == matrix]
         layers = [row['layer'] for row in own]
         series = [charts.Series(NUMBERS[k], layers, [float(r[k]) for r in own]) for k in kinds]
-        title = f'ours: {report["runs"][0]["run"]}, {matrix}'
+        title = f'ours: {states[-1].partition(", ")[2]}, {matrix}'  # Without the model: too long.
         panels.append(charts.Panel(title, 'layer', '‖UᵀWVᵀ‖', series, log_y=True))
   series = [
     charts.Series(

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from tensorboardX.proto import event_pb2
 from lora_jax.train import paths
 
 LINE_SECONDS = 60  # Between two lines of progress where there is no terminal.
+NUMBERS = re.compile(r'\[\s+(-?\d[^"{}\[\]]*?)\s+\]')  # A list of numbers as `json` indents it.
 
 
 def to_json(value: Any) -> Any:
@@ -36,8 +38,12 @@ def to_json(value: Any) -> Any:
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
-  """Writes a file that is always whole: the old one until the new one is on the disk."""
-  write_text(path, json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False) + '\n')
+  """Writes a file that is always whole: the old one until the new one is on the disk.
+
+  It is indented, but a list of numbers stands on one line: a map of 64 x 64 has 64.
+  """
+  text = json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False)
+  write_text(path, NUMBERS.sub(lambda found: f'[{" ".join(found[1].split())}]', text) + '\n')
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

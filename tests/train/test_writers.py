@@ -102,6 +102,19 @@ def test_json_holds_what_is_not_finite_and_float_reads_it_back(tmp_path):
   assert math.isnan(float(read['a']))
 
 
+def test_json_has_a_list_of_numbers_on_one_line(tmp_path):
+  values = {
+    'map': [[0.5, -1e-9, 2], [3]],
+    'empty': [],
+    'mixed': [1, 'a[\n 1,\n 2\n]'],
+    'n': [{'m': 1}],
+  }
+  writers.write_json(tmp_path / 'x.json', values)
+  text = (tmp_path / 'x.json').read_text()
+  assert json.loads(text) == values
+  assert '    [0.5, -1e-09, 2],\n    [3]\n' in text
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
   path = tmp_path / 'result.json'
   writers.write_json(path, {'score': 1})

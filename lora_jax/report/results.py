@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_jax.report import measured, tables
-from lora_jax.report.page import Page, Table
+from lora_jax.report.page import Block, Commands, Page, Table
 
 ABOUT = """Each row is the runs that differ in nothing but the seed, selected by their best epoch,
 as the paper does; the last one stands beside it. Means and sample standard deviations are over
@@ -17,6 +17,12 @@ seeds. Minutes and tokens/s are wall time of a machine that may have had other w
 compared by `experiments.bench` ([speed](speed.md))."""
 Run = Mapping[str, Any]
 LIMIT = 'data.limit'
+SWEEP = """Not run: a sweep is one program for an accelerator's sake, and none was at hand. Runs
+as one program against one after the other:"""
+SWEEP_COMMAND = (
+  'python -m experiments.bench --parts=sweep --model=roberta-base --rows=16 --length=64 --lanes=16 '
+  '--dtype=bfloat16 --out=results/runs/bench-sweep.json'
+)
 GROUPED = ('task', 'model', 'method', 'preset', 'metric', 'device', 'cpu')
 
 
@@ -44,7 +50,9 @@ def runs_page(runs: Sequence[Run]) -> Page:
 
 def speed_pages(found: Mapping[str, Run]) -> list[Page]:
   """The page of every benchmark; none without one."""
-  blocks, devices = [], []
+  blocks: list[Block] = []
+  devices = []
+  swept = False
   for path, bench in found.items():
     if bench['experiment'] != 'bench':
       continue
@@ -55,8 +63,11 @@ def speed_pages(found: Mapping[str, Run]) -> list[Page]:
       'that has 1, in one run.',
     ]
     for title, rows in bench['measured'].items():
+      swept |= title.startswith('sweep') and not bench['device'].endswith('cpu')
       shown = [{'': name, **_numbers(row)} for name, row in rows.items()]
       blocks.append(Table(shown, f'**{title}**'))
+  if blocks and not swept:
+    blocks.append(Commands(SWEEP, [SWEEP_COMMAND]))
   state = ', '.join(dict.fromkeys(devices))
   return [Page('speed', 'Speed, size and serving', state, blocks)] if blocks else []
 

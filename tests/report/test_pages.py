@@ -18,6 +18,7 @@ from lora_jax.report import (
   pages,
   paper,
   published,
+  results,
   texts,
 )
 from lora_jax.report import (
@@ -262,6 +263,22 @@ def test_latency_and_counts_have_pages():
   line = '| table 2 | m | bitfit* |  | 0.3M | 100,000 | +200,000 | why |'
   assert line in page.markdown(made)
   assert counts.pages({}) == []
+
+
+def test_the_page_of_speed_asks_for_an_accelerator_until_a_sweep_was_timed_on_one():
+  rows = {
+    'own batches': {'seconds': 2.0, 'seconds_ratio': 4.0},
+    'one run': {'seconds': 0.5, 'seconds_ratio': 1},
+  }
+  found = {
+    'experiment': 'bench', 'device': '1 x cpu', 'cpu': '2', 'commit': 'b' * 40, 'rounds': 3,
+    'measured': {'sweep of 16 runs, roberta-base 16x64': rows},
+  }  # fmt: skip
+  text = lambda found: page.markdown(results.speed_pages({'bench.json': found})[0])
+  assert '--parts=sweep --model=roberta-base' in text(found)
+  on_gpu = text(found | {'device': '1 x NVIDIA H200'})
+  assert '--parts=sweep' not in on_gpu and '| own batches | 2 | 4 |' in on_gpu
+  assert results.speed_pages({}) == []
 
 
 def test_the_index_lists_every_page_and_latex_every_table(tmp_path):

@@ -133,6 +133,10 @@ def table_18(runs: Sequence[Run], commands: Mapping[str, str]) -> Page:
     ]
     blocks += _ours(grid, rows, {(('r', str(r)),): cell for r, cell in cells.items()}, 'rank')
     panels.append(_panel(grid, {'': cells}, 'rank', log=2))
+    bleu = {rank: values for rank, cell in cells.items() if (values := _decoded(cell)['BLEU'])}
+    if bleu:
+      series = [charts.Series('', list(bleu), *charts.mean_and_spread(list(bleu.values())))]
+      panels.append(charts.Panel(f'ours: {grid.title}', 'rank', 'BLEU', series, 2))
   for name in ('val_loss', 'BLEU'):
     series = [charts.Series('', ranks, [paper.value(row[name]) for row in printed.rows])]
     panels.append(charts.Panel('GPT-2 medium (paper)', 'rank', name, series, 2))
@@ -151,9 +155,13 @@ def table_18(runs: Sequence[Run], commands: Mapping[str, str]) -> Page:
 
 
 def _scores(cell: Sequence[Run]) -> dict[str, str]:
+  return {name: tables.spread(x, 2) if x else '-' for name, x in _decoded(cell).items()}
+
+
+def _decoded(cell: Sequence[Run]) -> dict[str, list[float]]:
+  """The scores of the runs that decoded, by column; none where no run did."""
   decoded = [run for run in cell if 'generated' in run]
-  found = {name: texts.scores(decoded, column) for name, column in texts.E2E.items()}
-  return {name: tables.spread(values, 2) if values else '-' for name, values in found.items()}
+  return {name: texts.scores(decoded, column) for name, column in texts.E2E.items()}
 
 
 def _grids(runs: Sequence[Run], cells: Any) -> list[Grid]:

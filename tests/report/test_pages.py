@@ -108,7 +108,13 @@ def test_few_examples_and_the_ranks_of_a_language_model():
   loss = {'metric': 'dev/loss', 'best': {'dev/loss': 1.5}, 'last': {'dev/loss': 1.6}}
   ours = [ablation('rank', 'Wq,Wv', r, 0, 0, task='e2e') | loss for r in (1, 1024)]
   ours[0] |= {'generated': generated(0, 0.5, 8.0)['generated']}
-  rows = tables_of(ablations.table_18(ours, COMMANDS))[0].rows
+  made = ablations.table_18(ours, COMMANDS)
+  (picture,) = made.pictures
+  _, bleu, *papers = picture.numbers
+  assert (bleu['series'][0]['x'], bleu['series'][0]['y'], len(papers)) == ([1], [50.0], 2)
+  (picture,) = ablations.table_18(ours[1:], COMMANDS).pictures
+  assert len(picture.numbers) == 3  # No text, no panel of BLEU.
+  rows = tables_of(made)[0].rows
   assert (rows[0]['dev loss'], rows[0]['BLEU'], rows[0]['NIST']) == ('1.500 (n 1)', '50.00', '8.00')
   assert (rows[-1]['r'], rows[-1]['BLEU'], rows[1]['dev loss']) == ('1024', '-', 'not run')
   assert ablations.table_6(ours, COMMANDS).ours == ''

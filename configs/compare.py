@@ -1,7 +1,8 @@
 r"""Eight methods side by side on a task of GLUE, each at the best of its rates (table 2's form).
 
 First the rates, of all methods with one seed; then the seeds, each method at the rate that was the
-best in the first folder, whose runs are not repeated. Other tasks take their rates from there too:
+best in the first folder, whose runs are not repeated. Another task can take its rates from there,
+without its own; but what is best on one may fail on the next (results/table-2.md):
 
   python -m experiments.sweep --workdir=runs/compare-rates --config.data.dir=DIR \
       --config=configs/compare.py:task=stsb,model=path/to/encoder,seeds=1
@@ -49,7 +50,8 @@ def sweep(arg: str | None = None) -> Iterator[Mapping[str, Any]]:
     # Of equal sizes too: another prefix is another method.
     own = [run for run in done if run['config']['method'] == json.loads(json.dumps(section))]
     if args['rates']:
-      rates = (_best(section, own, args['rates']),)
+      here = [run for run in own if run['task'] == args['task']]
+      rates = (_best(section, here or own, args['rates']),)
     for run in base.runs(range(int(args['seeds'])), rates):
       if (args['task'], run['seed'], run['optim.lr']) not in map(_key, own):
         yield {'method': section, **run}

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 from lora_jax.report import charts, measured, tables
 
 HEADER = """Best epoch, times 100, mean ± sample standard deviation over the seeds. All runs of a
-column differ in nothing but method, rate and seed. A method's rate is the best on the one task
-where several were tried, on the seeds that all of them had. The average is of the tasks, where a
-method has them all; seconds are those of training, without compiling and evaluation, by task, on a
-machine that may have had other work; of runs that were trained together, each one's share."""
+column differ in nothing but method, rate and seed. A method's rate on a task is the best of those
+tried there, on the seeds that all of them had; rates and seconds are by task. The average is of the
+tasks, where a method has them all; seconds are those of training, without compiling and evaluation,
+on a machine that may have had other work; of runs that were trained together, each one's share."""
 Run = Mapping[str, Any]
 METHODS = (
   'full', 'bitfit', 'top_layers', 'adapter_h', 'adapter_l', 'adapter_p', 'adapter_d',
@@ -56,8 +56,7 @@ def rows(runs: Sequence[Run]) -> list[dict[str, str]]:
   columns = _columns(runs)
   found = []
   for own in _by_method(runs):
-    lr = chosen(own)
-    cells = _cells(own, columns)
+    cells = {title: best(own, column) for column, title in columns.items()}
     scores = {title: [_score(run) for run in cell] for title, cell in cells.items()}
     means = [statistics.fmean(values) for values in scores.values() if values]
     average = f'{statistics.fmean(means):.1f}' if len(means) == len(columns) else '-'
@@ -65,11 +64,12 @@ def rows(runs: Sequence[Run]) -> list[dict[str, str]]:
       f'{statistics.fmean(run["seconds"]["training"] for run in cell):.0f}' if cell else '-'
       for cell in cells.values()
     ]
+    rates = [f'{_rate(cell[0]):g}' if cell else '-' for cell in cells.values()]
     found.append(
       {
         'method': _label(own[0]),
         'trained (without head)': f'{own[0]["parameters"]["trainable_without_head"]:,}',
-        'lr': f'{lr:g}',
+        'lr': ' / '.join(rates),
         **{title: tables.spread(values, 1) if values else '-' for title, values in scores.items()},
         **({'average': average} if len(columns) > 1 else {}),
         'seeds': ', '.join(
@@ -83,7 +83,7 @@ def rows(runs: Sequence[Run]) -> list[dict[str, str]]:
 
 def settings(runs: Sequence[Run]) -> str:
   """A sentence on what the runs of each column have in common."""
-  of = {_column(run): run['config'] for run in runs}
+  of = {column_of(run): run['config'] for run in runs}
   said = [
     f'{title}: {_count(of[column]["train"]["epochs"], "epoch")} with batches of '
     f'{of[column]["train"]["batch_size"]}'
@@ -98,8 +98,8 @@ def picture(runs: Sequence[Run]) -> charts.Picture:
   series: dict[str, list[charts.Series]] = {title: [] for title in columns.values()}
   for own in _by_method(runs):
     count = own[0]['parameters']['trainable_without_head']
-    for title, cell in _cells(own, columns).items():
-      if cell:
+    for column, title in columns.items():
+      if cell := best(own, column):
         y = charts.mean_and_spread([[_score(run) for run in cell]])
         series[title].append(charts.Series(_label(own[0]), [count], *y, joined=False))
   panels = [
@@ -111,60 +111,48 @@ def picture(runs: Sequence[Run]) -> charts.Picture:
 
 
 def rates(runs: Sequence[Run]) -> list[dict[str, str]]:
-  """A row for each method of which several rates were tried: on which task, and their scores."""
-  columns = _columns(runs)
+  """A row for each method and task of which several rates were tried, with their scores."""
   found = []
   for own in _by_method(runs):
-    column, scores, seeds = _tried(own)
-    if len(scores) > 1:
-      lr = chosen(own)
-      # At an edge a better one may lie beyond it.
-      edges = {min(scores): ', the smallest tried', max(scores): ', the largest tried'}
-      found.append(
-        {
-          'method': _label(own[0]),
-          'task': columns[column],
-          'seeds': ', '.join(map(str, seeds)),
-          'rates': ', '.join(f'{rate:g}: {score:.1f}' for rate, score in sorted(scores.items())),
-          'chosen': f'{lr:g}' + edges.get(lr, ''),
-        }
-      )
+    for column, title in _columns(runs).items():
+      scores, seeds = _tried(own, column)
+      if len(scores) > 1:
+        lr = max(scores, key=scores.get)
+        # At an edge a better one may lie beyond it.
+        edges = {min(scores): ', the smallest tried', max(scores): ', the largest tried'}
+        found.append(
+          {
+            'method': _label(own[0]),
+            'task': title,
+            'seeds': ', '.join(map(str, seeds)),
+            'rates': ', '.join(f'{rate:g}: {score:.1f}' for rate, score in sorted(scores.items())),
+            'chosen': f'{lr:g}' + edges.get(lr, ''),
+          }
+        )
   return found
 
 
-def chosen(own: Sequence[Run]) -> float:
-  """The rate of a method: the best on the task where most were tried; else that of most tasks."""
-  _, scores, _ = _tried(own)
-  if len(scores) > 1:
-    return max(scores, key=scores.get)
-  tasks: dict[float, set[str]] = {}
-  for run in own:
-    tasks.setdefault(_rate(run), set()).add(_column(run))
-  return max(tasks, key=lambda rate: len(tasks[rate]))
+def best(own: Sequence[Run], column: str) -> list[Run]:
+  """The runs of a method on a task at the best of the rates that were tried there."""
+  scores, _ = _tried(own, column)
+  if not scores:
+    return []
+  lr = max(scores, key=scores.get)
+  return [run for run in own if _rate(run) == lr and column_of(run) == column]
 
 
-def _tried(own: Sequence[Run]) -> tuple[str, dict[float, float], list[int]]:
-  """The column with the most rates of a method, the mean score of each, and the seeds compared."""
-  by_column: dict[str, dict[float, dict[int, float]]] = {}
+def _tried(own: Sequence[Run], column: str) -> tuple[dict[float, float], list[int]]:
+  """The mean score of each rate of a method on a task, and the seeds compared."""
+  by_rate: dict[float, dict[int, float]] = {}
   for run in own:
-    seeds = by_column.setdefault(_column(run), {}).setdefault(_rate(run), {})
-    seeds[run['seed']] = _score(run)
-  column = max(by_column, key=lambda name: len(by_column[name]))
-  shared = set.intersection(*({*seeds} for seeds in by_column[column].values()))
+    if column_of(run) == column:
+      by_rate.setdefault(_rate(run), {})[run['seed']] = _score(run)
+  shared = set.intersection(*map(set, by_rate.values())) if by_rate else set()
   scores = {
     rate: statistics.fmean(seeds[seed] for seed in shared or seeds)
-    for rate, seeds in by_column[column].items()
+    for rate, seeds in by_rate.items()
   }
-  return column, scores, sorted(shared)
-
-
-def _cells(own: Sequence[Run], columns: Mapping[str, str]) -> dict[str, list[Run]]:
-  """A method's runs at its chosen rate, by the title of their column."""
-  lr = chosen(own)
-  return {
-    title: [run for run in own if _rate(run) == lr and _column(run) == column]
-    for column, title in columns.items()
-  }
+  return scores, sorted(shared)
 
 
 def _by_method(runs: Sequence[Run]) -> list[list[Run]]:
@@ -180,7 +168,7 @@ def _columns(runs: Sequence[Run]) -> dict[str, str]:
   """Titles of the columns: the task and its metric, and what tells two of one task apart."""
   first = {}
   for run in sorted(runs, key=lambda run: run['task']):
-    first.setdefault(_column(run), run)
+    first.setdefault(column_of(run), run)
   titles = {}
   for column, run in first.items():
     same = [_fields(other) for other in first.values() if other['task'] == run['task']]
@@ -194,7 +182,8 @@ def _columns(runs: Sequence[Run]) -> dict[str, str]:
   return titles
 
 
-def _column(run: Run) -> str:
+def column_of(run: Run) -> str:
+  """What a run must agree in with another to stand in one column with it."""
   return json.dumps([run['task'], run['metric'], _fields(run)], sort_keys=True)
 
 

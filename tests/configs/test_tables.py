@@ -176,7 +176,16 @@ def test_a_comparison_is_methods_by_rates_then_the_best_rates_by_seeds(tmp_path)
     for run in chosen:
       method = run['method']['name']
       assert run['optim.lr'] == base_glue.RATES[method][2 if method == 'bitfit' else 1]
-      assert run['optim.lr'] == comparison.chosen(results[method])  # The page has the same.
+      found = comparison.best(results[method], comparison.column_of(results[method][0]))
+      assert [one['config']['optim']['lr'] for one in found] == [run['optim.lr']]  # As on the page.
+
+  worse = results['lora'][0] | {'task': 'mrpc', 'metric': 'f1', 'best': {'f1': 0.1}}
+  (tmp_path / 'mrpc').mkdir()
+  (tmp_path / 'mrpc/result.json').write_text(json.dumps(worse))  # Of the first rate.
+  for task, place in (('mrpc', 0), ('stsb', 1)):
+    chosen = compare.sweep(f'task={task},model=/m/encoder,rates={tmp_path}')
+    rates = {run['optim.lr'] for run in chosen if run['method']['name'] == 'lora'}
+    assert rates == {base_glue.RATES['lora'][place]}
 
   with pytest.raises(ValueError, match=r"finished run of .*'prefix': 24.* seeds=1 first"):
     list(compare.sweep(f'{arg},rates={tmp_path},prefix=24'))  # Those have longer prefixes.

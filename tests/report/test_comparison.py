@@ -1,4 +1,4 @@
-"""Methods side by side: the rate is chosen on one task, the rest is what the runs say."""
+"""Methods side by side: the rate is chosen on each task, the rest is what the runs say."""
 
 import pytest
 
@@ -37,21 +37,32 @@ RUNS = [
 ]
 
 
-def test_a_row_is_a_method_at_the_rate_that_was_best_on_one_task():
+def test_a_row_is_a_method_at_the_rate_that_was_best_on_each_task():
   full, adapter = comparison.rows(RUNS)
   assert adapter == {
     'method': 'adapter_h (bottleneck 8)',
     'trained (without head)': '1,000',
-    'lr': '0.001',
+    'lr': '0.001 / 0.001',
     'cola matthews': '30.5 ± 0.7',
     'stsb pearson': '84.0 ± 1.4',
     'average': '57.2',
     'seeds': '0, 1',
     'training seconds': '60 / 60',
   }
-  assert (full['method'], full['lr'], full['seeds']) == ('full', '6e-05', '0')
+  assert (full['method'], full['lr'], full['seeds']) == ('full', '- / 6e-05', '0')
   assert (full['cola matthews'], full['stsb pearson']) == ('-', '86.0')
   assert (full['average'], full['training seconds']) == ('-', '- / 60')
+
+
+def test_a_rate_that_was_best_on_one_task_is_not_kept_where_another_is_better():
+  lower = [run('adapter_h', 'cola', 3e-4, seed, 0.50) for seed in (0, 1)]
+  _, adapter = comparison.rows([*RUNS, *lower])
+  assert (adapter['lr'], adapter['cola matthews']) == ('0.0003 / 0.001', '50.0 ± 0.0')
+  cola, stsb = comparison.rates([*RUNS, *lower])
+  assert (cola['task'], cola['seeds'], cola['chosen']) == (
+    'cola matthews', '0, 1', '0.0003, the smallest tried',
+  )  # fmt: skip
+  assert stsb['task'] == 'stsb pearson'
 
 
 def test_one_task_has_no_average():

@@ -10,8 +10,9 @@ without its own; but what is best on one may fail on the next (results/table-2.m
       --config=configs/compare.py:task=stsb,model=path/to/encoder,rates=runs/compare-rates
   python -m experiments.report --add=runs/compare-rates --add=runs/compare-stsb
 
-Argument: `rates`, a folder of finished runs (without it, all of base_glue.RATES); `prefix`, tokens
-that prefix_embed and prefix_layer put before the input (by default as many as make LoRA's number of
+Argument: `rates`, a folder of finished runs, or `results/runs`, what the report has kept of them
+(without it, all of base_glue.RATES); `methods`, some of them (`lora+full`); `prefix`, tokens that
+prefix_embed and prefix_layer put before the input (by default as many as make LoRA's number of
 parameters, for prefix_embed more than most sentences have); those of configs/base_ablation.py.
 """
 
@@ -24,6 +25,8 @@ from typing import Any
 from ml_collections import config_dict
 
 from configs import base, base_ablation, base_glue
+
+KIND = ('glue', 'compare')  # Experiment and preset of these runs.
 
 
 def get_config(arg: str | None = None) -> config_dict.ConfigDict:
@@ -42,8 +45,9 @@ def sweep(arg: str | None = None) -> Iterator[Mapping[str, Any]]:
     ValueError: if `rates` holds no finished run of one of the methods.
   """
   args = _parse(arg)
-  done = _finished(args['rates']) if args['rates'] else []
-  for method, rates in base_glue.RATES.items():
+  done = _finished(args['rates'], args['model']) if args['rates'] else []
+  for method in args['methods'].split('+'):
+    rates = base_glue.RATES[method]
     section = base.method(method, base.lora(rank=8, alpha=16))
     if args['prefix'] and 'prefix' in section:
       section['prefix'] = int(args['prefix'])
@@ -58,16 +62,26 @@ def sweep(arg: str | None = None) -> Iterator[Mapping[str, Any]]:
 
 
 def _parse(arg: str | None) -> dict[str, Any]:
-  args = base_ablation.parse(arg, paths=('rates',), preset='compare', rates='', prefix='')
+  every = '+'.join(base_glue.RATES)
+  args = base_ablation.parse(
+    arg, paths=('rates',), preset='compare', rates='', prefix='', methods=every
+  )
   base.check('preset of a comparison', args['preset'], ('compare',))
+  for method in args['methods'].split('+'):
+    base.check('method of a comparison', method, base_glue.RATES)
   if args['prefix'] and not args['prefix'].isdecimal():
     raise ValueError(f'prefix={args["prefix"]!r}: how many tokens')
   return args
 
 
-def _finished(folder: str) -> list[dict[str, Any]]:
-  """The results of the run directories in a folder."""
-  return [json.loads(path.read_text()) for path in pathlib.Path(folder).glob('*/result.json')]
+def _finished(folder: str, model: str) -> list[dict[str, Any]]:
+  """The results of a model's run directories in a folder, or that the report has kept in it."""
+  paths = [path for kind in ('*/result.json', '*.json') for path in pathlib.Path(folder).glob(kind)]
+  found = [json.loads(path.read_text()) for path in paths]
+  # Beside them may lie runs of other experiments, and what is no run.
+  runs = [one for one in found if (one.get('experiment'), one.get('preset')) == KIND]
+  name = lambda model: pathlib.PurePath(model).name
+  return [run for run in runs if not model or name(run['model']) == name(model)]
 
 
 def _key(run: Mapping[str, Any]) -> tuple[str, int, float]:
@@ -75,17 +89,20 @@ def _key(run: Mapping[str, Any]) -> tuple[str, int, float]:
 
 
 def _best(section: Mapping[str, Any], runs: list[dict[str, Any]], folder: str) -> float:
-  """The rate with the best mean score.
+  """The rate with the best mean score, on what all rates were tried on.
 
   Raises:
     ValueError: if there is no run.
   """
-  scores: dict[float, list[float]] = {}
+  scores: dict[float, dict[tuple[str, int], float]] = {}
   for run in runs:
-    scores.setdefault(run['config']['optim']['lr'], []).append(run['best'][run['metric']])
+    task, seed, rate = _key(run)
+    scores.setdefault(rate, {})[task, seed] = run['best'][run['metric']]
   if not scores:
     raise ValueError(
-      f'rates={folder}: no */result.json there is a finished run of {section}. Run the same '
+      f'rates={folder}: nothing there is a finished run of {section}. Run the same '
       'command without rates= and with seeds=1 first, its --workdir that folder'
     )
-  return max(scores, key=lambda rate: statistics.fmean(scores[rate]))
+  shared = set.intersection(*map(set, scores.values()))
+  mean = lambda of: statistics.fmean(score for key, score in of.items() if key in (shared or of))
+  return max(scores, key=lambda rate: mean(scores[rate]))

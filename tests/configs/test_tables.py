@@ -161,6 +161,7 @@ def test_a_comparison_is_methods_by_rates_then_the_best_rates_by_seeds(tmp_path)
     rates = base_glue.RATES[made.method.name]
     best = rates[2 if made.method.name == 'bitfit' else 1]
     result = {
+      'experiment': 'glue', 'preset': 'compare', 'model': '/elsewhere/encoder',
       'task': 'stsb', 'method': made.method.name, 'seed': made.seed, 'metric': 'dev/pearson',
       'best': {'dev/pearson': 0.9 if made.optim.lr == best else 0.8},
       'config': {
@@ -195,6 +196,32 @@ def test_a_comparison_is_methods_by_rates_then_the_best_rates_by_seeds(tmp_path)
     (tmp_path / lane.name / 'result.json').unlink()
   with pytest.raises(ValueError, match=r"finished run of .*'full'"):
     list(compare.sweep(f'{arg},rates={tmp_path}'))
+
+
+def test_a_comparison_goes_on_from_what_the_report_has_kept(tmp_path):
+  arg = f'task=stsb,model=/m/encoder,methods=lora+full,rates={tmp_path}'
+  section = json.loads(json.dumps(base.method('lora', base.lora(rank=8, alpha=16))))
+
+  def keep(name, lr, seed, score, **more):
+    run = {
+      'experiment': 'glue', 'preset': 'compare', 'model': 'models/encoder', 'task': 'stsb',
+      'seed': seed, 'metric': 'm', 'best': {'m': score},
+      'config': {'optim': {'lr': lr}, 'method': section},
+    }  # fmt: skip
+    (tmp_path / f'{name}.json').write_text(json.dumps(run | more))
+
+  keep('a', 1e-3, 0, 0.85)
+  keep('b', 1e-3, 1, 0.75)  # A seed that the other has not: not compared.
+  keep('c', 3e-4, 0, 0.84)
+  keep('d', 3e-4, 0, 0.99, model='models/other')
+  keep('e', 3e-4, 0, 0.99, preset='small')
+  (tmp_path / 'bench.json').write_text('{"experiment": "bench"}')
+  with pytest.raises(ValueError, match=r"finished run of .*'full'"):
+    list(compare.sweep(arg))
+  runs = list(compare.sweep(arg.replace('lora+full', 'lora')))
+  assert [(run['optim.lr'], run['seed']) for run in runs] == [(1e-3, 2)]
+  with pytest.raises(ValueError, match=r"method of a comparison 'lore'.*lora"):
+    compare.get_config('methods=lore')
 
 
 def test_the_prefixes_of_a_comparison_can_be_shorter():

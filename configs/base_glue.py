@@ -171,7 +171,7 @@ ADAPTERS = {  # Table 9, on RoBERTa-large: method, bottleneck.
   },
 }
 
-# The methods of preset=compare, each with the rates of which one is chosen on one task; the second
+# The methods of preset=compare, each with the rates of which one is chosen on a task; the second
 # is the config's own. Where the best was the largest, there is one more beyond it. Sizes:
 # base.OPTIONS, at about LoRA's count but for full and bitfit.
 RATES = {

@@ -33,7 +33,7 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   """The locked config of all runs of a comparison, but for what `sweep` yields.
 
   Raises:
-    ValueError: on an unknown key, task or model, with the nearest names.
+    ValueError: on an unknown key, task, model or method, with the nearest names.
   """
   return base_ablation.get_config(_parse(arg), 'glue', cell='')
 

@@ -17,8 +17,8 @@ seeds. Minutes and tokens/s are wall time of a machine that may have had other w
 compared by `experiments.bench` ([speed](speed.md))."""
 Run = Mapping[str, Any]
 LIMIT = 'data.limit'
-SWEEP = """Not run: a sweep is one program for an accelerator's sake, and none was at hand. Runs
-as one program against one after the other:"""
+SWEEP = """Not run on an accelerator, for whose sake a sweep is one program: runs together against
+one after the other:"""
 SWEEP_COMMAND = (
   'python -m experiments.bench --parts=sweep --model=roberta-base --rows=16 --length=64 --lanes=16 '
   '--dtype=bfloat16 --out=results/runs/bench-sweep.json'

@@ -16,9 +16,21 @@ from typing import Any
 
 from absl import flags
 
-from configs import base, base_ablation, base_glue, dart, e2e, gpt3, webnlg
+from configs import (
+  base,
+  base_ablation,
+  base_glue,
+  compare,
+  dart,
+  e2e,
+  gpt3,
+  low_data,
+  matrices,
+  rank,
+  webnlg,
+)
 from experiments import cli
-from lora_jax.report import ablations, page, pages, paper, published, results
+from lora_jax.report import ablations, grids, page, pages, paper, published, results, tables
 from lora_jax.train import paths, writers
 
 ADD = flags.DEFINE_multi_string('add', [], 'Run, sweep or analysis to be kept; may be repeated.')
@@ -31,6 +43,7 @@ TEXTS = {
   '13': ('dart', dart.ROW.cells),
   '14': ('webnlg', webnlg.ROW.cells),
 }
+SWEEPS = {'rank': rank, 'matrices': matrices, 'low_data': low_data}
 SWEEP_18 = ablations.example('rank', 'task=e2e,model=gpt2-medium')
 PLAN = (
   'python -m experiments.plan --config=configs/gpt3.py:task=samsum,model=gpt3-175b,method=lora '
@@ -45,11 +58,37 @@ def main() -> None:
       target = folder / 'runs' / f'{name}.json'
       target.parent.mkdir(parents=True, exist_ok=True)
       writers.write_json(target, found)
-  made = pages.pages(results.read(folder / 'runs'), commands())
+  made = pages.pages(recorded(folder / 'runs'), commands())
   written = page.write(made, folder, REDRAW.value)
   if LATEX.value:
     written += page.write_latex(made, Path(LATEX.value))
   print('\n'.join(map(str, written)))
+
+
+def recorded(folder: Path) -> dict[str, dict[str, Any]]:
+  """As `results.read`; a sweep's run with the `overrides` of its command."""
+  found = results.read(folder)
+  return {name: one | {'overrides': overrides(one)} for name, one in found.items()}
+
+
+def overrides(run: Mapping[str, Any]) -> str:
+  """The flags by which a sweep's run differs from its config file, ` --config.data.limit=100`.
+
+  Without them what is run later beside it would be another column or grid; '' of other JSON.
+  """
+  comparison = (run['experiment'], run.get('preset')) == compare.KIND
+  module = compare if comparison else SWEEPS.get(run['experiment'])
+  if module is None:
+    return ''
+  argument = grids.argument(run)
+  default = tables.leaves(json.loads(module.get_config(argument).to_json()))
+  varied = (*grids.APART, *next(iter(module.sweep(argument))))
+  return ''.join(
+    f' --config.{name}={value}'
+    for name, value in tables.leaves(run['config']).items()
+    if value != default.get(name, value)
+    and not any(f'{name}.'.startswith(f'{other}.') for other in varied)
+  )
 
 
 def kept(directory: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -104,8 +143,8 @@ def commands() -> dict[str, str]:
     method = published.METHODS[row['method']]
     size = sizes[method].pop(0)  # Low, then high, as the rows are.
     found[f'4/{i}'] = _gpt3(f'4-{i}', f'method={method}' + (f',size={size}' if size else ''))
-  for name, rank in ablations.RANKS_OF_5.items():
-    found[f'5/{name}'] = _lora('5', name, rank)
+  for name, size in ablations.RANKS_OF_5.items():
+    found[f'5/{name}'] = _lora('5', name, size)
   for name in ablations.WEIGHTS_OF_6:
     found[f'6/{name}'] = _lora('6', name, 'RANK')
   for i, row in enumerate(paper.TABLES['15'].rows):

@@ -182,7 +182,7 @@ def _ours(
     Table(grids.details(cells), 'How each was obtained', folded=True),
   ]
   if any(not cell for cell in cells.values()):
-    blocks.append(Commands('What was not run:', [grids.sweep(grid, config)]))
+    blocks.append(Commands('What was not run:', [grids.sweep(grid.runs[0], config)]))
   return blocks
 
 

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lora_jax.report import charts, measured, tables
+from lora_jax.report import charts, grids, measured, tables
 
 HEADER = """Best epoch, times 100, mean ± sample standard deviation over the seeds. All runs of a
 column differ in nothing but method, rate and seed. A method's rate on a task is the best of those
@@ -28,13 +28,14 @@ APART = (
 
 
 class Section(NamedTuple):
-  """The comparison of a model's methods with one preset: see `rows`, `rates`, `picture`."""
+  """The comparison of a model's methods with one preset: see the functions of these names."""
 
   title: str
   rows: list[dict[str, str]]
   about: str
   picture: charts.Picture
   rates: list[dict[str, str]]
+  missing: list[str]
 
 
 def sections(runs: Sequence[Run]) -> Iterator[Section]:
@@ -48,7 +49,7 @@ def sections(runs: Sequence[Run]) -> Iterator[Section]:
       machines = ', '.join(dict.fromkeys(map(measured.machine, group)))
       title = f'{model}, preset {preset}, {machines}'
       about = f'{HEADER} {settings(group)}'
-      yield Section(title, rows(group), about, picture(group), rates(group))
+      yield Section(title, rows(group), about, picture(group), rates(group), missing(group))
 
 
 def rows(runs: Sequence[Run]) -> list[dict[str, str]]:
@@ -57,8 +58,7 @@ def rows(runs: Sequence[Run]) -> list[dict[str, str]]:
   found = []
   for own in _by_method(runs):
     cells = {title: best(own, column) for column, title in columns.items()}
-    scores = {title: [_score(run) for run in cell] for title, cell in cells.items()}
-    means = [statistics.fmean(values) for values in scores.values() if values]
+    means = [statistics.fmean(map(_score, cell)) for cell in cells.values() if cell]
     average = f'{statistics.fmean(means):.1f}' if len(means) == len(columns) else '-'
     seconds = [
       f'{statistics.fmean(run["seconds"]["training"] for run in cell):.0f}' if cell else '-'
@@ -70,7 +70,7 @@ def rows(runs: Sequence[Run]) -> list[dict[str, str]]:
         'method': _label(own[0]),
         'trained (without head)': f'{own[0]["parameters"]["trainable_without_head"]:,}',
         'lr': ' / '.join(rates),
-        **{title: tables.spread(values, 1) if values else '-' for title, values in scores.items()},
+        **{title: measured.cell(cell) for title, cell in cells.items()},
         **({'average': average} if len(columns) > 1 else {}),
         'seeds': ', '.join(
           str(seed) for seed in sorted({r['seed'] for c in cells.values() for r in c})
@@ -129,6 +129,22 @@ def rates(runs: Sequence[Run]) -> list[dict[str, str]]:
             'chosen': f'{lr:g}' + edges.get(lr, ''),
           }
         )
+  return found
+
+
+def missing(runs: Sequence[Run]) -> list[str]:
+  """The commands of the methods that were run on one task and not on another; of each task one.
+
+  Their rates are those of the tasks that they were run on.
+  """
+  found = []
+  for column in _columns(runs):
+    first = next(run for run in runs if column_of(run) == column)
+    lacking = [own[0] for own in _by_method(runs) if not best(own, column)]
+    if lacking and first['preset'] == 'compare':
+      prefix = {str(run['config']['method'].get('prefix', '')) for run in lacking} - {''}
+      more = {'methods': '+'.join(run['method'] for run in lacking), 'rates': 'results/runs'}
+      found.append(grids.sweep(first, 'compare', **more, prefix=next(iter(prefix), '')))
   return found
 
 

@@ -35,6 +35,8 @@ def page(runs: Sequence[Run], commands: Mapping[str, str]) -> Page:
     blocks.append(found.picture)
     if found.rates:
       blocks.append(Table(found.rates, 'The rates that were tried', folded=True))
+    if found.missing:
+      blocks.append(Commands(f'{published.HOW.partition(";")[0]}):', found.missing))
   printed = paper.TABLES['2']
   cells = [run for run in ours if run['cell'].startswith('table 2')]
   shown = published.rows(

@@ -68,7 +68,7 @@ def table_15(runs: Sequence[Run], commands: Mapping[str, str]) -> Page:
     caption = f'{ablations.SMALLER} Rows of tables 5 and 6 stand here again, by their size.'
     blocks += [f'### Ours, LoRA: {grid.title}', Table(rows, caption)]
     if any(not cell for cell in cells.values()):
-      line = grids.sweep(grid, 'matrices', rows='15')
+      line = grids.sweep(grid.runs[0], 'matrices', rows='15')
       blocks.append(Commands('What was not run:', [line]))
     done = sorted(
       (cell[0]['parameters']['trainable_without_head'] / 1e6, measured.scores(cell))

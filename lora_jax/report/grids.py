@@ -85,16 +85,25 @@ def seeds(cells: Sequence[Sequence[Run]]) -> str:
   return f'{counts[0]} seeds' if len(counts) == 1 else f'{counts[0]} to {counts[-1]} seeds'
 
 
-def sweep(grid: Grid, config: str, **more: str) -> str:
-  """The command that trains what is missing of a grid: runs that are there are not repeated."""
-  first = grid.runs[0]
-  name = measured.short(first['model'])
+def argument(run: Run, **more: str) -> str:
+  """The argument of a config file by which a run's sweep was named; a folder is `path/to/NAME`."""
+  name = measured.short(run['model'])
   model = name if name in published.MODELS.values() else f'path/to/{name}'
-  values = {'task': first['task'], 'model': model, 'preset': first['preset'], **more}
-  text = ','.join(f'{key}={value}' for key, value in values.items() if value)
+  values = {'task': run['task'], 'model': model, 'preset': run['preset'], **more}
+  return ','.join(f'{key}={value}' for key, value in values.items() if value)
+
+
+def sweep(run: Run, config: str, **more: str) -> str:
+  """The command that trains what is missing beside a run: runs that are there are not repeated.
+
+  Args:
+    run: of the grid, with the `overrides` by which it differs from what the config file says.
+    config: the file's name.
+    more: further keys of its argument.
+  """
   return (
-    f'python -m experiments.sweep --config=configs/{config}.py:{text} '
-    f'--workdir=runs/{config}-{first["task"]} --config.data.dir=DIR'
+    f'python -m experiments.sweep --config=configs/{config}.py:{argument(run, **more)} '
+    f'--workdir=runs/{config}-{run["task"]} --config.data.dir=DIR{run.get("overrides", "")}'
   )
 
 

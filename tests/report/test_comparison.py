@@ -2,6 +2,7 @@
 
 import pytest
 
+from configs import compare
 from lora_jax.report import comparison, glue, page
 
 NAMES = {'cola': 'matthews', 'stsb': 'pearson'}
@@ -50,7 +51,7 @@ def test_a_row_is_a_method_at_the_rate_that_was_best_on_each_task():
     'training seconds': '60 / 60',
   }
   assert (full['method'], full['lr'], full['seeds']) == ('full', '- / 6e-05', '0')
-  assert (full['cola matthews'], full['stsb pearson']) == ('-', '86.0')
+  assert (full['cola matthews'], full['stsb pearson']) == ('not run', '86.0 (n 1)')
   assert (full['average'], full['training seconds']) == ('-', '- / 60')
 
 
@@ -86,13 +87,30 @@ def test_runs_of_a_task_that_differ_in_more_are_other_columns():
   longer = run('lora', 'stsb', 1e-3, 0, 0.9, train={'epochs': 9, 'batch_size': 8})
   short = run('full', 'stsb', 1e-3, 0, 0.8, train={'epochs': 1, 'batch_size': 8})
   full, lora = comparison.rows([longer, short])
-  assert lora['stsb pearson, train.epochs=9'] == '90.0' and lora['average'] == '-'
-  assert full['stsb pearson, train.epochs=1'] == '80.0'
+  assert lora['stsb pearson, train.epochs=9'] == '90.0 (n 1)' and lora['average'] == '-'
+  assert full['stsb pearson, train.epochs=1'] == '80.0 (n 1)'
 
   assert comparison.settings([longer, short]) == (
     'stsb pearson, train.epochs=9: 9 epochs with batches of 8; '
     'stsb pearson, train.epochs=1: 1 epoch with batches of 8.'
   )
+
+
+def test_what_a_method_lacks_is_one_command_a_task():
+  longer = [{**one, 'overrides': ' --config.train.epochs=9'} for one in RUNS]
+  (line,) = comparison.missing(longer)
+  assert line == (
+    'python -m experiments.sweep --config=configs/compare.py:task=cola,model=path/to/mini,'
+    'preset=compare,methods=full,rates=results/runs --workdir=runs/compare-cola '
+    '--config.data.dir=DIR --config.train.epochs=9'
+  )
+  assert f'    {line}' in page.markdown(glue.page(longer, {}))
+  prefix = run('prefix_embed', 'stsb', 1e-3, 0, 0.2)
+  prefix['config']['method']['prefix'] = 24
+  (line,) = comparison.missing([*RUNS, prefix])
+  assert 'methods=full+prefix_embed,rates=results/runs,prefix=24 ' in line
+  assert compare.get_config(line.split()[3].partition(':')[2]).task == 'cola'
+  assert comparison.missing([run('full', 'cola', 1e-3, 0, 0.5), *RUNS]) == []
 
 
 def test_the_picture_has_each_method_at_its_chosen_rate():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from configs import rank
 from experiments import report
 from lora_jax.report import page, pages, results
 from tests.report.runs import run
@@ -40,6 +41,25 @@ def test_a_run_is_kept_without_the_folders_of_its_machine():
   }
 
 
+def test_the_overrides_of_a_run_are_what_its_config_file_does_not_say():
+  arg = 'task=cola,model=path/to/small,preset=small'
+  config = json.loads(rank.get_config(arg).to_json())
+  config['method'] |= {'rank': 64, 'targets': ['.*/attention/key']}
+  config |= {'seed': 2, 'model': config['model'] | {'name': '/elsewhere/small'}}
+  own = run(2, 0.8, experiment='rank', task='cola', config=config)
+  assert report.overrides(own) == ''
+  config['train'] |= {'epochs': 9}
+  config['method'] |= {'alpha': 1.0}
+  assert report.overrides(own) == ' --config.train.epochs=9 --config.method.alpha=1.0'
+  compared = own | {'experiment': 'glue', 'preset': 'compare'}
+  assert '--config.method' not in report.overrides(compared)
+  assert (
+    report.overrides(own | {'experiment': 'glue'})
+    == report.overrides({'experiment': 'bench'})
+    == ''
+  )
+
+
 def test_what_is_kept_of_a_run_a_sweep_and_an_analysis(tmp_path):
   def write(path, value):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +82,7 @@ def test_what_is_kept_of_a_run_a_sweep_and_an_analysis(tmp_path):
 
 
 def test_the_committed_pages_are_those_of_the_committed_runs():
-  made = pages.pages(results.read(ROOT / 'results/runs'), report.commands())
+  made = pages.pages(report.recorded(ROOT / 'results/runs'), report.commands())
   stale = page.stale(made, ROOT / 'results')
   assert not stale, f'{stale} in results: python -m experiments.report'
 
@@ -76,7 +96,7 @@ def test_a_change_of_a_run_makes_its_pages_and_pictures_stale(tmp_path):
   path.write_text(json.dumps(found))
   (tmp_path / 'results/more.md').write_text(page.MADE)
   (tmp_path / 'results/notes.md').write_text('by hand')
-  made = pages.pages(results.read(tmp_path / 'results/runs'), report.commands())
+  made = pages.pages(report.recorded(tmp_path / 'results/runs'), report.commands())
   wanted = ['more.md', 'runs.md', 'table-2.md', 'table-2.png']
   assert page.stale(made, tmp_path / 'results') == wanted
   written = page.write(made, tmp_path / 'results')

@@ -17,8 +17,9 @@ MAX_LINES = 400
 # What each part of lora_jax may import of the others; `lora_jax` is __init__.py, the public names.
 ARROWS = {
   'tree': set(),
-  'methods': {'tree'},
-  'models': {'tree'},
+  'dropout': set(),
+  'methods': {'dropout', 'tree'},
+  'models': {'dropout', 'tree'},
   'checkpoints': {'models', 'methods', 'tree'},
   'metrics': set(),
   'data': {'metrics'},

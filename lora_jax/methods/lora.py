@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from lora_jax import tree
+from lora_jax.dropout import drop
 from lora_jax.methods import added, lowrank
 from lora_jax.methods.base import Method
 
@@ -140,7 +140,7 @@ def lora(
     a, b = (module.get_variable('params', name) for name in ('lora_a', 'lora_b'))
     x, *rest = _arguments(args, kwargs)
     if spec.dropout and not layer.swap and module.has_rng('dropout'):
-      x = _dropout(module.make_rng('dropout'), spec.dropout, x)
+      x = drop(module.make_rng('dropout'), spec.dropout, x)
     update = layer.update(module, context.method_name, a, b, x, *rest).astype(y.dtype)
     if module.has_variable('params', 'lora_scale'):
       return y + module.get_variable('params', 'lora_scale').astype(y.dtype) * update
@@ -292,11 +292,6 @@ def _trains_bias(spec: Spec, sites: Mapping[str, Site], path: str) -> bool:
   if spec.bias == 'none' or _name(path) != 'bias':
     return False
   return spec.bias == 'all' or path.removesuffix('bias').removesuffix('/') in sites
-
-
-def _dropout(key: jax.Array, rate: float, x: jax.Array) -> jax.Array:
-  keep = jax.random.bernoulli(key, 1 - rate, x.shape)
-  return lax.select(keep, x / jnp.asarray(1 - rate, x.dtype), jnp.zeros_like(x))
 
 
 def _arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:

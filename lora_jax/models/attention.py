@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lora_jax.dropout import drop
 from lora_jax.models import layers
 
 
@@ -85,7 +86,7 @@ def attention(
     scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
   weights = jax.nn.softmax(scores, axis=-1)
   if active:
-    weights = layers.dropout(dropout_rng, dropout_rate, weights)
+    weights = drop(dropout_rng, dropout_rate, weights)
   weights = weights.astype(value.dtype)
   return layers.dot_general(weights, value, (((3,), (1,)), ((0, 1), (0, 2)))).swapaxes(1, 2)
 

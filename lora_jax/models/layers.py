@@ -18,6 +18,8 @@ import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
+from lora_jax.dropout import drop
+
 LOW = (jnp.bfloat16, jnp.float16)
 IMPLEMENTATIONS = ('xla', 'cudnn')
 REMAT = {
@@ -238,21 +240,6 @@ class LayerNorm(nn.Module):
 # --- dropout --------------------------------------------------------------------------------------
 
 
-def dropout(key: jax.Array, rate: float, x: jax.Array) -> jax.Array:
-  """Zeroes each element with probability `rate`, to 1/65536, and rescales the others.
-
-  Two elements share one random word: on CPU the bits are most of what dropout costs.
-  """
-  kept = round((1 - rate) * 65536)
-  if kept == 65536:
-    return x
-  words = (*x.shape[:-1], -(-x.shape[-1] // 2))
-  bits = lax.bitcast_convert_type(jax.random.bits(key, words, jnp.uint32), jnp.uint16)
-  bits = bits.reshape(*x.shape[:-1], -1)[..., : x.shape[-1]]
-  scale = jnp.asarray(65536 / kept, x.dtype)  # Of the probability as rounded: no bias.
-  return jnp.where(bits < np.uint16(kept), x * scale, jnp.zeros((), x.dtype))
-
-
 class Dropout(nn.Module):
   """Dropout from the rng stream `dropout`; needs none where it is off."""
 
@@ -261,7 +248,7 @@ class Dropout(nn.Module):
   def __call__(self, x: jax.Array, *, deterministic: bool) -> jax.Array:
     if deterministic or self.rate == 0:
       return x
-    return dropout(self.make_rng('dropout'), self.rate, x)
+    return drop(self.make_rng('dropout'), self.rate, x)
 
 
 class Branch(nn.Module):
@@ -283,7 +270,7 @@ class Branch(nn.Module):
     del added  # For methods.
     if deterministic or self.rate == 0:
       return x
-    return dropout(self.make_rng('dropout'), self.rate, x)
+    return drop(self.make_rng('dropout'), self.rate, x)
 
 
 class MLP(nn.Module):

@@ -11,6 +11,7 @@ from jax import lax
 from jax.extend.core import jaxprs_in_params
 from scipy import special
 
+from lora_jax.dropout import drop
 from lora_jax.models import attention as attention_lib
 from lora_jax.models import layers
 
@@ -118,7 +119,7 @@ def test_the_gradient_of_a_bias_alone_costs_no_kernel_gradient(dtype, scan):
 
 def test_dropout_keeps_the_mean_and_the_rate():
   x = jnp.ones((64, 1001))
-  y = layers.dropout(jax.random.key(0), 0.3, x)
+  y = drop(jax.random.key(0), 0.3, x)
   values = np.unique(y)
   np.testing.assert_allclose(values, [0, 1 / 0.7], rtol=1e-4)
   assert abs(float((y == 0).mean()) - 0.3) < 0.01

@@ -94,7 +94,7 @@ def chart(name: str, alt: str, panels: Sequence[Panel]) -> Picture:
 
 
 def _figure(panels: Sequence[Panel]) -> Figure:
-  columns = min(3, len(panels))
+  columns = 2 if len(panels) == 4 else min(3, len(panels))
   rows = -(-len(panels) // columns)
   looks = _looks(panels)
   # The legend is below the panels: within one it would cover points.

@@ -133,14 +133,16 @@ def rates(runs: Sequence[Run]) -> list[dict[str, str]]:
 
 
 def missing(runs: Sequence[Run]) -> list[str]:
-  """The commands of the methods that were run on one task and not on another; of each task one.
+  """Of each task the command of the methods that have fewer seeds there than another has, or none.
 
-  Their rates are those of the tasks that they were run on.
+  Their rates are the best that were tried there, or on the other tasks.
   """
   found = []
   for column in _columns(runs):
     first = next(run for run in runs if column_of(run) == column)
-    lacking = [own[0] for own in _by_method(runs) if not best(own, column)]
+    seeds = [(own[0], len(best(own, column))) for own in _by_method(runs)]
+    most = max(count for _, count in seeds)
+    lacking = [run for run, count in seeds if count < most]
     if lacking and first['preset'] == 'compare':
       prefix = {str(run['config']['method'].get('prefix', '')) for run in lacking} - {''}
       more = {'methods': '+'.join(run['method'] for run in lacking), 'rates': 'results/runs'}

@@ -97,7 +97,8 @@ def test_runs_of_a_task_that_differ_in_more_are_other_columns():
 
 
 def test_what_a_method_lacks_is_one_command_a_task():
-  longer = [{**one, 'overrides': ' --config.train.epochs=9'} for one in RUNS]
+  other = run('full', 'stsb', 6e-5, 1, 0.86)
+  longer = [{**one, 'overrides': ' --config.train.epochs=9'} for one in (*RUNS, other)]
   (line,) = comparison.missing(longer)
   assert line == (
     'python -m experiments.sweep --config=configs/compare.py:task=cola,model=path/to/mini,'
@@ -107,10 +108,11 @@ def test_what_a_method_lacks_is_one_command_a_task():
   assert f'    {line}' in page.markdown(glue.page(longer, {}))
   prefix = run('prefix_embed', 'stsb', 1e-3, 0, 0.2)
   prefix['config']['method']['prefix'] = 24
-  (line,) = comparison.missing([*RUNS, prefix])
+  line, fewer = comparison.missing([*RUNS, prefix])
   assert 'methods=full+prefix_embed,rates=results/runs,prefix=24 ' in line
+  assert 'task=stsb' in fewer and 'methods=full+prefix_embed' in fewer  # One seed, not two.
   assert compare.get_config(line.split()[3].partition(':')[2]).task == 'cola'
-  assert comparison.missing([run('full', 'cola', 1e-3, 0, 0.5), *RUNS]) == []
+  assert comparison.missing([run(m, 'cola', 1e-3, 0, 0.5) for m in ('full', 'lora')]) == []
 
 
 def test_the_picture_has_each_method_at_its_chosen_rate():

@@ -66,9 +66,18 @@ def main() -> None:
 
 
 def recorded(folder: Path) -> dict[str, dict[str, Any]]:
-  """As `results.read`; a sweep's run with the `overrides` of its command."""
+  """As `results.read`; a sweep's run with the `overrides` of its command.
+
+  Raises:
+    ValueError: as `results.read`; naming a file whose task or preset its config file does not know.
+  """
   found = results.read(folder)
-  return {name: one | {'overrides': overrides(one)} for name, one in found.items()}
+  for name, one in found.items():
+    try:
+      one['overrides'] = overrides(one)
+    except ValueError as error:
+      raise ValueError(f'{folder / name}: not a run of the configs here: {error}') from error
+  return found
 
 
 def overrides(run: Mapping[str, Any]) -> str:
@@ -143,8 +152,8 @@ def commands() -> dict[str, str]:
     method = published.METHODS[row['method']]
     size = sizes[method].pop(0)  # Low, then high, as the rows are.
     found[f'4/{i}'] = _gpt3(f'4-{i}', f'method={method}' + (f',size={size}' if size else ''))
-  for name, size in ablations.RANKS_OF_5.items():
-    found[f'5/{name}'] = _lora('5', name, size)
+  for name, r in ablations.RANKS_OF_5.items():
+    found[f'5/{name}'] = _lora('5', name, r)
   for name in ablations.WEIGHTS_OF_6:
     found[f'6/{name}'] = _lora('6', name, 'RANK')
   for i, row in enumerate(paper.TABLES['15'].rows):

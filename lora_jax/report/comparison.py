@@ -49,7 +49,8 @@ def sections(runs: Sequence[Run]) -> Iterator[Section]:
       machines = ', '.join(dict.fromkeys(map(measured.machine, group)))
       title = f'{model}, preset {preset}, {machines}'
       about = f'{HEADER} {settings(group)}'
-      yield Section(title, rows(group), about, picture(group), rates(group), missing(group))
+      commands = missing(group) if preset == 'compare' else []
+      yield Section(title, rows(group), about, picture(group), rates(group), commands)
 
 
 def rows(runs: Sequence[Run]) -> list[dict[str, str]]:
@@ -133,20 +134,24 @@ def rates(runs: Sequence[Run]) -> list[dict[str, str]]:
 
 
 def missing(runs: Sequence[Run]) -> list[str]:
-  """Of each task the command of the methods that have fewer seeds there than another has, or none.
+  """The commands of the methods that have fewer seeds on a task than another has, or none.
 
-  Their rates are the best that were tried there, or on the other tasks.
+  One for each task and number of prefix tokens. Their rates are the best that were tried there, or
+  on the other tasks.
   """
   found = []
   for column in _columns(runs):
     first = next(run for run in runs if column_of(run) == column)
     seeds = [(own[0], len(best(own, column))) for own in _by_method(runs)]
     most = max(count for _, count in seeds)
-    lacking = [run for run, count in seeds if count < most]
-    if lacking and first['preset'] == 'compare':
-      prefix = {str(run['config']['method'].get('prefix', '')) for run in lacking} - {''}
-      more = {'methods': '+'.join(run['method'] for run in lacking), 'rates': 'results/runs'}
-      found.append(grids.sweep(first, 'compare', **more, prefix=next(iter(prefix), '')))
+    lacking: dict[str, list[str]] = {}
+    for run, count in seeds:
+      if count < most:
+        prefix = str(run['config']['method'].get('prefix', ''))
+        lacking.setdefault(prefix, []).append(run['method'])
+    for prefix, names in lacking.items():
+      more = {'methods': '+'.join(names), 'rates': 'results/runs', 'prefix': prefix}
+      found.append(grids.sweep(first, 'compare', **more))
   return found
 
 

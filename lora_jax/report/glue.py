@@ -36,7 +36,7 @@ def page(runs: Sequence[Run], commands: Mapping[str, str]) -> Page:
     if found.rates:
       blocks.append(Table(found.rates, 'The rates that were tried', folded=True))
     if found.missing:
-      blocks.append(Commands(f'{published.HOW.partition(";")[0]}):', found.missing))
+      blocks.append(Commands('What was not run (DIR holds the official archives):', found.missing))
   printed = paper.TABLES['2']
   cells = [run for run in ours if run['cell'].startswith('table 2')]
   shown = published.rows(

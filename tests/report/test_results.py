@@ -60,6 +60,12 @@ def test_the_overrides_of_a_run_are_what_its_config_file_does_not_say():
   )
 
 
+def test_a_run_that_no_config_file_can_make_is_named(tmp_path):
+  (tmp_path / 'odd.json').write_text(json.dumps(run(0, 0.8, experiment='rank', task='colla')))
+  with pytest.raises(ValueError, match=r"odd\.json: not a run.*'colla'.*cola"):
+    report.recorded(tmp_path)
+
+
 def test_what_is_kept_of_a_run_a_sweep_and_an_analysis(tmp_path):
   def write(path, value):
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,14 +9,16 @@ that a machine whose speed drifts favours none.
 A merged model is not timed to show that it is as fast: its compiled program is that of the bare
 model, to the letter, or the command fails. Weights are random: no time depends on them.
 
-On two cores a subset takes some minutes:
+The file is written anew after each setting. Where 100 passes of a large batch would take hours, let
+each setting have as many as fit in some minutes:
 
-  python -m experiments.latency --settings=1x128 --trials=20 --out=results/runs/latency-cpu.json
+  python -m experiments.latency --minutes=10 --out=results/runs/latency-cpu.json
 """
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,9 @@ from lora_jax.report import latency as page
 from lora_jax.train import mesh, result, writers
 
 TRIALS = flags.DEFINE_integer('trials', 100, 'Timed passes of each variant.', lower_bound=2)
+MINUTES = flags.DEFINE_float(
+  'minutes', 0, 'Of timed passes at a setting, or fewer trials; 0: no limit.', lower_bound=0
+)
 WARM_UP = flags.DEFINE_integer('warm_up', 3, 'Passes before them that are not counted.')
 SETTINGS = flags.DEFINE_list('settings', list(base_gpt2.TABLE_1), 'Of table 1: batch x length.')
 GRID = flags.DEFINE_boolean('grid', False, 'Also measure the grid of figure 5.')
@@ -48,7 +53,7 @@ OUT = flags.DEFINE_string('out', 'results/runs/latency.json', 'JSON file to writ
 
 
 def settings_of_table_1(
-  base: latency.Base, settings: Sequence[str], trials: int, warm_up: int
+  base: latency.Base, settings: Sequence[str], passes: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
   """Each setting with the times of its variants."""
   lora = methods.make('lora', rank=4, alpha=32.0, targets=configs.QUERY_VALUE)  # Table 11.
@@ -61,13 +66,13 @@ def settings_of_table_1(
       for name, size in base_gpt2.ADAPTERS_OF_TABLE_1[printed].items()
     }
     variants = latency.compare(base, ids, lora, adapters)
-    rows = latency.timed(variants, ids, trials, warm_up)
+    rows = latency.timed(variants, ids, **passes)
     yield {'batch': batch, 'length': length, 'adapters': printed, 'rows': rows}
 
 
 def grid_of_figure_5(
   base: latency.Base, batches: Sequence[int], lengths: Sequence[int], sizes: Sequence[int],
-  trials: int, warm_up: int,
+  passes: Mapping[str, Any],
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
   """Each batch and length, with the times of both adapters of each bottleneck."""
   for length, batch in itertools.product(lengths, batches):
@@ -76,7 +81,7 @@ def grid_of_figure_5(
     for name, size in itertools.product(page.METHODS, sizes):
       method = methods.make(name, bottleneck=size)
       variants[f'{name} {size}'] = latency.beside(base, ids, method)
-    rows = latency.timed(variants, ids, trials, warm_up)
+    rows = latency.timed(variants, ids, **passes)
     yield {'batch': batch, 'length': length, 'rows': rows}
 
 
@@ -98,32 +103,27 @@ def main() -> None:
     *huggingface.fresh_model(config, task='lm', dtype=DTYPE.value, param_dtype=DTYPE.value)
   )
   axes = [_numbers(flag) for flag in (BATCHES, LENGTHS, SIZES)] if GRID.value else None
-  counted = TRIALS.value, WARM_UP.value
+  limit = 60 * MINUTES.value or math.inf
+  passes = dict(trials=TRIALS.value, warm_up=WARM_UP.value, limit=limit)
 
-  measured = []
-  for found in settings_of_table_1(base, SETTINGS.value, *counted):
-    measured.append(found)
-    print(page.text(found), flush=True)
-  cells = []
-  for found in grid_of_figure_5(base, *axes, *counted) if axes else ():
-    cells.append(found)
-    print(page.text(found), flush=True)
-  writers.write_json(
-    OUT.value,
-    {
-      'experiment': 'latency',
-      **result.about(mesh.make_mesh(1)),
-      'model': MODEL.value,
-      'layers': config.num_layers,
-      'dtype': DTYPE.value,
-      'trials': TRIALS.value,
-      'merged_runs_the_bare_program': True,  # Or there would be no file.
-      'settings': measured,
-      'grid': cells,
-    },
-  )
-  if cells:
-    page.draw(cells, Path(OUT.value).with_suffix('.png'))
+  about = {
+    'experiment': 'latency',
+    **result.about(mesh.make_mesh(1)),
+    'model': MODEL.value,
+    'layers': config.num_layers,
+    'dtype': DTYPE.value,
+    'merged_runs_the_bare_program': True,  # Or there would be no file.
+  }
+  measured = {'settings': [], 'grid': []}
+  table = settings_of_table_1(base, SETTINGS.value, passes)
+  grid = grid_of_figure_5(base, *axes, passes) if axes else ()
+  for kind, some in ('settings', table), ('grid', grid):
+    for found in some:
+      measured[kind].append(found)
+      print(page.text(found), flush=True)
+      writers.write_json(OUT.value, about | measured)
+  if axes:
+    page.draw(measured['grid'], Path(OUT.value).with_suffix('.png'))
 
 
 def _numbers(flag: Any) -> list[int]:

@@ -55,9 +55,7 @@ def main() -> None:
   folder = Path(FOLDER.value)
   for directory in ADD.value:
     for name, found in kept(paths.path_of(directory)):
-      target = folder / 'runs' / f'{name}.json'
-      target.parent.mkdir(parents=True, exist_ok=True)
-      writers.write_json(target, found)
+      writers.write_json(folder / 'runs' / f'{name}.json', found)
   made = pages.pages(recorded(folder / 'runs'), commands())
   written = page.write(made, folder, REDRAW.value)
   if LATEX.value:

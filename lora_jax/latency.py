@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 import time
@@ -83,8 +84,9 @@ def compare(
 
 
 def timed(
-  variants: Mapping[str, Variant], ids: jax.Array, trials: int, warm_up: int
-) -> dict[str, dict[str, float]]:
+  variants: Mapping[str, Variant], ids: jax.Array, trials: int, warm_up: int,
+  limit: float = math.inf,
+) -> dict[str, dict[str, float]]:  # fmt: skip
   """Milliseconds of a pass of each variant, and by how many per cent it is slower than the first.
 
   The variants take turns, so that a machine whose speed drifts favours none. The slow-down is that
@@ -93,9 +95,13 @@ def timed(
   Args:
     trials: counted passes of each, at least 2.
     warm_up: passes of each before them.
+    limit: seconds of counted passes after which no further round begins, once there are two: how
+      many there were is in the answer.
   """
   times: dict[str, list[float]] = {name: [] for name in variants}
   for counted in range(-warm_up, trials):
+    if counted >= 2 and sum(map(sum, times.values())) > 1000 * limit:
+      break
     for name, variant in variants.items():
       passed = 1000 * variant.seconds(ids)
       if counted >= 0:
@@ -108,6 +114,7 @@ def timed(
       'sd': statistics.stdev(values),
       'median': medians[name],
       'slowdown': 100 * (medians[name] / first - 1),
+      'trials': len(values),
       'trained': variants[name].trained,
     }
     for name, values in times.items()

@@ -1,6 +1,7 @@
 """Merged LoRA is the bare model's program; adapters have the counts of table 1; the picture."""
 
 import re
+import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -56,7 +57,15 @@ def test_times_are_to_the_first_variant(toy):
   for row in rows.values():
     assert row['mean'] > 0 and row['sd'] >= 0
     assert row['slowdown'] == pytest.approx(100 * (row['median'] / rows['bare']['median'] - 1))
+    assert row['trials'] == 3
   assert rows['bare']['trained'] == 0 < rows['lora, beside']['trained']
+
+
+@pytest.mark.parametrize('limit, trials', [(0, 2), (0.09, 5), (1, 7)])
+def test_a_limit_ends_between_rounds_but_not_before_two(limit, trials):
+  clock = types.SimpleNamespace(seconds=lambda ids: 0.01, trained=0)
+  rows = latency.timed({'bare': clock, 'other': clock}, None, trials=7, warm_up=1, limit=limit)
+  assert [row['trials'] for row in rows.values()] == [trials, trials]
 
 
 @pytest.mark.parametrize('printed', base_gpt2.ADAPTERS_OF_TABLE_1)
@@ -69,7 +78,7 @@ def test_the_adapters_have_the_counts_of_table_1(printed):
 
 
 def test_the_picture_and_the_table(tmp_path):
-  row = {'mean': 23.9, 'sd': 2.1, 'slowdown': 20.7}
+  row = {'mean': 23.9, 'sd': 2.1, 'slowdown': 20.7, 'trials': 9}
   cells = [
     {'batch': batch, 'length': length, 'rows': {'bare': row} | {
       f'{method} {size}': row for method in page.METHODS for size in (10, 100)
@@ -82,5 +91,5 @@ def test_the_picture_and_the_table(tmp_path):
   (found,) = page.rows(settings)
   assert found == {
     '': 'adapter_l',
-    'batch 1, length 128 (adapters 11M)': '23.9 ± 2.1 (+20.7%)',
+    'batch 1, length 128, 9 passes (adapters 11M)': '23.9 ± 2.1 (+20.7%)',
   }

@@ -70,18 +70,23 @@ def page(found: Mapping[str, Mapping[str, Any]]) -> Page:
 
 def about(run: Mapping[str, Any]) -> str:
   """How a file's numbers were obtained."""
-  return (
-    f'Milliseconds, mean ± standard deviation of {run["trials"]} passes; the slow-down is that of '
-    'the medians. The merged model is compiled to the program of the bare one, to the letter: what '
-    'is measured between the two is noise.'
+  text = (
+    'Milliseconds, mean ± standard deviation; the slow-down is that of the medians. The merged '
+    'model is compiled to the program of the bare one, to the letter: what is measured between the '
+    'two is noise.'
   )
+  if run['grid']:
+    fewest = min(row['trials'] for cell in run['grid'] for row in cell['rows'].values())
+    text += f' Figure 5 is of {fewest} passes or more.'
+  return text
 
 
 def rows(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
   """A row for each variant, a column for each setting: milliseconds, and the slow-down."""
   found = {}
   for setting in settings:
-    title = f'batch {setting["batch"]}, length {setting["length"]}'
+    passes = next(iter(setting['rows'].values()))['trials']
+    title = f'batch {setting["batch"]}, length {setting["length"]}, {passes} passes'
     title += f' (adapters {setting["adapters"]})'
     for name, row in setting['rows'].items():
       found.setdefault(name, {'': name})[title] = cell(row)

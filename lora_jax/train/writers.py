@@ -40,6 +40,7 @@ def to_json(value: Any) -> Any:
 def write_json(path: str | os.PathLike, value: Any) -> None:
   """Writes a file that is always whole: the old one until the new one is on the disk.
 
+  Its folder is made: what took an hour to measure is not lost for want of one.
   It is indented, but a list of numbers stands on one line: a map of 64 x 64 has 64.
   """
   text = json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False)
@@ -52,6 +53,7 @@ def write_text(path: str | os.PathLike, text: str) -> None:
   if paths.on_bucket(path):
     path.write_text(text)
     return
+  path.parent.mkdir(parents=True, exist_ok=True)
   part = path.with_name(f'.{path.name}.{os.getpid()}.part')
   try:
     with open(part, 'w', encoding='utf-8') as file:

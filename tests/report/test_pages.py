@@ -251,15 +251,16 @@ def test_analyses_are_on_the_pages_of_what_they_measured(tmp_path):
 
 
 def test_latency_and_counts_have_pages():
-  row = {'mean': 20.0, 'sd': 1.0, 'slowdown': 5.0}
+  row = {'mean': 20.0, 'sd': 1.0, 'slowdown': 5.0, 'trials': 9}
   found = {
-    'experiment': 'latency', 'device': '1 x cpu', 'cpu': '2', 'commit': 'b' * 40, 'trials': 9,
+    'experiment': 'latency', 'device': '1 x cpu', 'cpu': '2', 'commit': 'b' * 40,
     'model': 'gpt2-medium', 'layers': 24, 'dtype': 'float32', 'grid': [],
     'settings': [{'batch': 1, 'length': 128, 'adapters': '11M', 'rows': {'adapter_l': row}}],
   }  # fmt: skip
   made = latency.page({'a/lat.json': found})
   assert '| adapter_l | 20.0 ± 1.0 (+5.0%) |' in page.markdown(made)
-  with_grid = latency.page({'a/lat.json': found | {'grid': [{}]}})
+  with_grid = latency.page({'a/lat.json': found | {'grid': [{'rows': {'bare': row}}]}})
+  assert 'of 9' in page.markdown(with_grid) and 'of 9' not in page.markdown(made)
   assert [picture.name for picture in with_grid.pictures] == ['figure-5-lat', 'table-1']
   counted = {
     'table': 'table 2', 'model': 'm', 'method': 'bitfit', 'options': {}, 'quoted': True,

@@ -109,8 +109,9 @@ def test_json_has_a_list_of_numbers_on_one_line(tmp_path):
     'mixed': [1, 'a[\n 1,\n 2\n]'],
     'n': [{'m': 1}],
   }
-  writers.write_json(tmp_path / 'x.json', values)
-  text = (tmp_path / 'x.json').read_text()
+  path = tmp_path / 'new' / 'folder' / 'x.json'  # Is made.
+  writers.write_json(path, values)
+  text = path.read_text()
   assert json.loads(text) == values
   assert '    [0.5, -1e-09, 2],\n    [3]\n' in text
 

@@ -15,8 +15,9 @@ from lora_jax.methods.base import Method
 def compose(*methods: Method) -> Method:
   """All of the methods: what any of them trains is trained, what any adds to a module is added.
 
-  The first one is the innermost around a module. Merging folds each into the model, so it raises
-  the error of the first that cannot be folded.
+  The first one is the innermost around a module, but a prefix is around all others: the ids of its
+  tokens are beyond the vocabulary, and no other method knows them. Merging folds each into the
+  model, so it raises the error of the first that cannot be folded.
   """
 
   def init(
@@ -30,7 +31,8 @@ def compose(*methods: Method) -> Method:
     frozen = {path: leaf for path, leaf in leaves.items() if path not in trained}
     return tree.unflatten(frozen), tree.unflatten(trained)
 
-  interceptors = [method.interceptor for method in methods if method.interceptor]
+  inside_out = sorted(methods, key=lambda method: any(method.virtual))
+  interceptors = [method.interceptor for method in inside_out if method.interceptor]
 
   def interceptor(next_fun: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext):
     for inner in interceptors:

@@ -273,6 +273,20 @@ def test_an_embedded_prefix_of_words_is_those_words():
   np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_in_any_order_a_prefix_is_around_factors_of_the_embedding():
+  model, params = build('gpt2')
+  lora = methods.lora(rank=2, alpha=4.0, targets='.*/word')
+  parts = [lora, methods.prefix_embed(**TOKENS)]
+  inputs = batch('prefix')
+  _, trainable = methods.compose(*parts).init(jax.random.key(1), model, params, inputs['input_ids'])
+  logits = [
+    methods.bind(model.apply, methods.compose(*order))(params, disturbed(trainable), **inputs)
+    for order in (parts, parts[::-1])
+  ]
+  assert np.isfinite(logits).all()
+  np.testing.assert_array_equal(*logits)
+
+
 def test_adapters_are_where_they_should_be():
   paths = lambda name: {
     path.split('/adapter/')[0]

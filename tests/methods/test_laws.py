@@ -287,6 +287,19 @@ def test_in_any_order_a_prefix_is_around_factors_of_the_embedding():
   np.testing.assert_array_equal(*logits)
 
 
+def test_two_of_a_kind_are_refused_that_would_apply_each_other():
+  model, params = build('gpt2')
+  tokens = jax.ShapeDtypeStruct((1, 8), np.int32)
+  query, value = (
+    methods.lora(rank=2, alpha=4.0, targets=f'.*/{name}') for name in ('query', 'value')
+  )
+  adapters = methods.adapter_h(bottleneck=2), methods.adapter_p(bottleneck=3)
+  for parts, leaves in ((query, value), 'lora_a.*lora_b'), (adapters, 'bias.*kernel'):
+    with pytest.raises(ValueError, match=f'of one kind: both add leaves named .*{leaves}'):
+      methods.compose(*parts).init(jax.random.key(1), model, params, tokens)
+  methods.compose(query, adapters[0]).init(jax.random.key(1), model, params, tokens)
+
+
 def test_adapters_are_where_they_should_be():
   paths = lambda name: {
     path.split('/adapter/')[0]

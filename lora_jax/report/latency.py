@@ -35,6 +35,8 @@ def page(found: Mapping[str, Mapping[str, Any]]) -> Page:
       name = f'figure-5-{Path(path).stem}'
       draw = lambda run=run: figure(run['grid'])
       blocks.append(charts.Picture(name, 'figure 5: slow-down, %', run['grid'], draw))
+    if not run['settings']:
+      continue
     names = dict.fromkeys(name for one in run['settings'] for name in one['rows'])
     labels = [f'{one["batch"]}x{one["length"]}' for one in run['settings']]
     series = [

@@ -262,6 +262,8 @@ def test_latency_and_counts_have_pages():
   with_grid = latency.page({'a/lat.json': found | {'grid': [{'rows': {'bare': row}}]}})
   assert 'of 9' in page.markdown(with_grid) and 'of 9' not in page.markdown(made)
   assert [picture.name for picture in with_grid.pictures] == ['figure-5-lat', 'table-1']
+  grid_alone = latency.page({'a/lat.json': found | {'settings': []}})
+  assert len(grid_alone.pictures[-1].numbers) < len(made.pictures[-1].numbers)
   counted = {
     'table': 'table 2', 'model': 'm', 'method': 'bitfit', 'options': {}, 'quoted': True,
     'printed': '0.3M', 'computed': 100_000, 'note': 'why',

@@ -19,6 +19,8 @@ def page(found: Mapping[str, Mapping[str, Any]]) -> Page:
   """Table 1 and figure 5."""
   runs = {path: run for path, run in found.items() if run['experiment'] == 'latency'}
   printed = paper.TABLES['1']
+  columns = {name.partition(',')[0]: name for name in printed.rows[0] if name != 'method'}
+  order = list(columns)
   blocks: list[Block] = [
     'What adapters cost a forward pass of GPT-2 medium, where LoRA, merged, costs nothing.'
   ]
@@ -29,31 +31,31 @@ def page(found: Mapping[str, Mapping[str, Any]]) -> Page:
       f'{run["model"]} with {run["layers"]} layers, {run["dtype"]}, commit {run["commit"][:10]} '
       f'(`results/runs/{path}`). {about(run)}'
     )
+    settings = sorted(run['settings'], key=lambda one: order.index(label(one)))
     blocks.append(f'### Ours: {measured.machine(run)}')
-    blocks += [Table(rows(run['settings']), text)] if run['settings'] else [text]
+    blocks += [Table(rows(settings), text)] if settings else [text]
     if run['grid']:
       name = f'figure-5-{Path(path).stem}'
       draw = lambda run=run: figure(run['grid'])
       blocks.append(charts.Picture(name, 'figure 5: slow-down, %', run['grid'], draw))
-    if not run['settings']:
+    if not settings:
       continue
-    names = dict.fromkeys(name for one in run['settings'] for name in one['rows'])
-    labels = [f'{one["batch"]}x{one["length"]}' for one in run['settings']]
+    names = dict.fromkeys(name for one in settings for name in one['rows'])
+    labels = [label(one) for one in settings]
     series = [
       charts.Series(
-        TITLES.get(name, name), labels, [one['rows'][name]['slowdown'] for one in run['settings']],
+        TITLES.get(name, name), labels, [one['rows'][name]['slowdown'] for one in settings],
         joined=False,
       )
       for name in names
     ]  # fmt: skip
     panels.append(charts.Panel(f'ours: {run["device"]}', 'batch x length', 'slow-down, %', series))
-  settings = [name for name in printed.rows[0] if name != 'method']
   bare = printed.rows[0]
   series = [
     charts.Series(
       row['method'],
-      [name.partition(',')[0] for name in settings],
-      [100 * (paper.value(row[name]) / paper.value(bare[name]) - 1) for name in settings],
+      order,
+      [100 * (paper.value(row[name]) / paper.value(bare[name]) - 1) for name in columns.values()],
       joined=False,
     )
     for row in printed.rows
@@ -68,6 +70,11 @@ def page(found: Mapping[str, Mapping[str, Any]]) -> Page:
     Table(printed.rows, f'{printed.caption}. Another machine than ours: compare the slow-downs.'),
   ]
   return Page('table-1', 'Table 1 and figure 5: latency', '; '.join(states), blocks)
+
+
+def label(setting: Mapping[str, Any]) -> str:
+  """`16x256`: batch and length, as the paper's table names a setting."""
+  return f'{setting["batch"]}x{setting["length"]}'
 
 
 def about(run: Mapping[str, Any]) -> str:
@@ -136,7 +143,7 @@ def figure(cells: Sequence[Mapping[str, Any]]) -> Figure:
         for x, percent in enumerate(row):
           dark = percent > 0.6 * top
           panel.text(
-            x, y, f'{percent:.0f}', ha='center', va='center', color='white' if dark else 'black'
+            x, y, f'{round(percent)}', ha='center', va='center', color='white' if dark else 'black'
           )
       panel.set_xticks(range(len(batches)), batches)
       panel.set_yticks(range(len(sizes)), sizes)

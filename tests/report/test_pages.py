@@ -259,6 +259,9 @@ def test_latency_and_counts_have_pages():
   }  # fmt: skip
   made = latency.page({'a/lat.json': found})
   assert '| adapter_l | 20.0 ± 1.0 (+5.0%) |' in page.markdown(made)
+  larger = {'batch': 32, 'length': 512, 'adapters': '0.5M', 'rows': {'adapter_l': row}}
+  both = latency.page({'a/lat.json': found | {'settings': [*found['settings'], larger]}})
+  assert re.search('batch 32, .*batch 1, ', page.markdown(both))  # As in the paper's table.
   with_grid = latency.page({'a/lat.json': found | {'grid': [{'rows': {'bare': row}}]}})
   assert 'of 9' in page.markdown(with_grid) and 'of 9' not in page.markdown(made)
   assert [picture.name for picture in with_grid.pictures] == ['figure-5-lat', 'table-1']

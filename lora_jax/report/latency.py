@@ -69,7 +69,7 @@ def page(found: Mapping[str, Mapping[str, Any]]) -> Page:
     "### The paper's",
     Table(printed.rows, f'{printed.caption}. Another machine than ours: compare the slow-downs.'),
   ]
-  return Page('table-1', 'Table 1 and figure 5: latency', '; '.join(states), blocks)
+  return Page('table-1', 'Table 1 and figure 5: latency', '; '.join(dict.fromkeys(states)), blocks)
 
 
 def label(setting: Mapping[str, Any]) -> str:

@@ -79,11 +79,12 @@ def label(setting: Mapping[str, Any]) -> str:
 
 def about(run: Mapping[str, Any]) -> str:
   """How a file's numbers were obtained."""
-  text = (
-    'Milliseconds, mean ± standard deviation; the slow-down is that of the medians. The merged '
-    'model is compiled to the program of the bare one, to the letter: what is measured between the '
-    'two is noise.'
-  )
+  text = 'Milliseconds, mean ± standard deviation; the slow-down is that of the medians.'
+  if run['settings']:
+    text += (
+      ' The merged model is compiled to the program of the bare one, to the letter: what is '
+      'measured between the two is noise.'
+    )
   if run['grid']:
     fewest = min(row['trials'] for cell in run['grid'] for row in cell['rows'].values())
     text += f' Figure 5 is of {fewest} passes or more.'

@@ -267,6 +267,8 @@ def test_latency_and_counts_have_pages():
   assert [picture.name for picture in with_grid.pictures] == ['figure-5-lat', 'table-1']
   grid_alone = latency.page({'a/lat.json': found | {'settings': []}})
   assert len(grid_alone.pictures[-1].numbers) < len(made.pictures[-1].numbers)
+  assert 'to the letter' in page.markdown(made)
+  assert 'to the letter' not in page.markdown(grid_alone)  # Nothing was merged.
   counted = {
     'table': 'table 2', 'model': 'm', 'method': 'bitfit', 'options': {}, 'quoted': True,
     'printed': '0.3M', 'computed': 100_000, 'note': 'why',

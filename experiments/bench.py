@@ -33,10 +33,11 @@ from absl import flags
 from ml_collections import config_dict
 
 from configs import glue
-from experiments import cli
+from experiments import _cli
 from lora_jax import generation, methods, serving, tree
-from lora_jax.checkpoints import adapter, huggingface
+from lora_jax.adapters import adapter
 from lora_jax.data import batches, tasks, tokenizers
+from lora_jax.pretrained import huggingface
 from lora_jax.sweep import lanes
 from lora_jax.sweep import step as lane_step
 from lora_jax.train import generate, job, mesh, optimizer, result, state, step, writers
@@ -186,7 +187,7 @@ def epochs_of(name: str) -> dict[str, dict[str, float]]:
     )
     count, example = collections.Counter(), {}
     for batch in training.epoch(0):
-      shape = batch['input_ids'].shape, batch['readout'].shape
+      shape = batch['input_ids'].shape, batch['prediction_positions'].shape
       count[shape] += 1
       example[shape] = batch
     seconds = in_turn(
@@ -355,4 +356,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  cli.run(main)
+  _cli.run(main)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from configs import base, base_glue, e2e
-from experiments import cli
+from experiments import _cli
 from lora_jax import methods
 from lora_jax.models import presets
 from lora_jax.train import result, writers
@@ -149,4 +149,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  cli.run(main)
+  _cli.run(main)

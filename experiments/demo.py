@@ -15,7 +15,7 @@ import jax
 from absl import flags
 
 from configs import demo
-from experiments import cli
+from experiments import _cli
 from lora_jax import sweep
 from lora_jax.data import synthetic
 from lora_jax.report import demo as page
@@ -97,4 +97,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  cli.run(main)
+  _cli.run(main)

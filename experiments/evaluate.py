@@ -8,7 +8,7 @@ import json
 
 from absl import flags
 
-from experiments import hosts
+from experiments import _hosts
 from lora_jax.train import evaluate, writers
 
 WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory.', required=True)
@@ -18,8 +18,8 @@ WHICH = flags.DEFINE_enum('which', 'best', ['best', 'last'], 'Which checkpoint.'
 
 def main() -> None:
   report = evaluate.evaluate_run(WORKDIR.value, which=WHICH.value, splits=SPLIT.value)
-  hosts.output(json.dumps(writers.to_json(report), indent=2))
+  _hosts.output(json.dumps(writers.to_json(report), indent=2))
 
 
 if __name__ == '__main__':
-  hosts.run(main)
+  _hosts.run(main)

@@ -12,8 +12,8 @@ import json
 
 from absl import flags
 
-from experiments import cli
-from lora_jax.checkpoints import hub
+from experiments import _cli
+from lora_jax.adapters import hub
 from lora_jax.train import export, writers
 
 WORKDIR = flags.DEFINE_string('workdir', '', 'Run directory.')
@@ -50,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  cli.run(main)
+  _cli.run(main)

@@ -10,7 +10,7 @@ import json
 from absl import flags
 
 from configs import base
-from experiments import hosts
+from experiments import _hosts
 from lora_jax.train import generate, rundir, writers
 
 OF_THE_LOOP = ('contexts', 'final', 'stop')  # When it decodes; and what is not one word.
@@ -34,8 +34,8 @@ def main() -> None:
   report = generate.generate_run(
     WORKDIR.value, decode, split=SPLIT.value, out=OUT.value, which=WHICH.value
   )
-  hosts.output(json.dumps(writers.to_json(report), indent=2, ensure_ascii=False))
+  _hosts.output(json.dumps(writers.to_json(report), indent=2, ensure_ascii=False))
 
 
 if __name__ == '__main__':
-  hosts.run(main)
+  _hosts.run(main)

@@ -29,10 +29,11 @@ from absl import flags
 
 from configs import base as configs
 from configs import base_gpt2
-from experiments import cli
-from lora_jax import latency, methods
-from lora_jax.checkpoints import huggingface
+from experiments import _cli
+from lora_jax import methods
+from lora_jax.cost import latency
 from lora_jax.models import presets
+from lora_jax.pretrained import huggingface
 from lora_jax.report import latency as page
 from lora_jax.train import mesh, result, writers
 
@@ -137,4 +138,4 @@ def _numbers(flag: Any) -> list[int]:
 
 
 if __name__ == '__main__':
-  cli.run(main)
+  _cli.run(main)

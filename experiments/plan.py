@@ -20,9 +20,9 @@ from absl import flags
 from ml_collections import config_dict, config_flags
 
 from configs import gpt3
-from experiments import cli
-from lora_jax import plan
-from lora_jax.plan import claims, measure, memory, text, topology
+from experiments import _cli
+from lora_jax import cost
+from lora_jax.cost import describe, measure, memory, practical_claims, topology
 from lora_jax.train import mesh, result, writers
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, and after a colon its cell.')
@@ -72,11 +72,11 @@ def of_paper(method: str, options: dict[str, object]) -> config_dict.ConfigDict:
   changes |= {'model.dtype': 'bfloat16', 'model.param_dtype': 'bfloat16', 'model.scan': True}
   if sum(options.get(name, 0) for name in ('prefix', 'infix')):
     # The tokens of a prefix count among the positions.
-    changes['data.max_length'] = claims.LENGTH - options['prefix'] - options['infix']
+    changes['data.max_length'] = practical_claims.LENGTH - options['prefix'] - options['infix']
   else:
-    changes['data.max_length'] = claims.LENGTH
+    changes['data.max_length'] = practical_claims.LENGTH
   return memory.changed(
-    config, **changes, **{'model.remat': 'full', 'train.batch_size': claims.BATCH}
+    config, **changes, **{'model.remat': 'full', 'train.batch_size': practical_claims.BATCH}
   )
 
 
@@ -97,32 +97,32 @@ def main() -> None:
   options = {'utilisation': UTILISATION.value}
   if PAPER.value:
     say = lambda line: print(line, flush=True)
-    report = claims.measure(of_paper, say, tuple(SLICED.value), **options)
+    report = practical_claims.measure(of_paper, say, tuple(SLICED.value), **options)
   elif SMALLEST.value:
     found = []
-    for one in plan.smallest_slice(configured(), kind, **options):
-      print(text.row(one), flush=True)
+    for one in cost.smallest_slice(configured(), kind, **options):
+      print(describe.row(one), flush=True)
       found.append(one)
     report = {'tried': found}
-    print(plan.describe(found[-1]) if found[-1]['fits'] else 'No slice fits.')
+    print(cost.describe(found[-1]) if found[-1]['fits'] else 'No slice fits.')
   else:
-    where = plan.find(name)
+    where = cost.find(name)
     if REMAT.value:
-      report = {'remat': plan.compare_remat(configured(), where, **options)}
-      print('\n'.join(text.row(one) for one in report['remat'].values()))
+      report = {'remat': cost.compare_remat(configured(), where, **options)}
+      print('\n'.join(describe.row(one) for one in report['remat'].values()))
     else:
-      make = plan.largest_batch if LARGEST.value else plan.plan
+      make = cost.largest_batch if LARGEST.value else cost.plan
       report = {'plan': make(configured(), where, **options)}
-      print(plan.describe(report['plan']))
+      print(cost.describe(report['plan']))
       if MEASURE.value:
         made = report['plan']
         config = memory.changed(configured(), **{'train.batch_size': made['batch_size']})
         report['measured'] = measure.measure(config, where, made)
-        print(text.measured(report['measured']))
+        print(describe.measured(report['measured']))
   if OUT.value:
     about = result.about(mesh.make_mesh() if name == topology.THIS else None)
     writers.write_json(OUT.value, {'experiment': 'plan', **about, **report})
 
 
 if __name__ == '__main__':
-  cli.run(main)
+  _cli.run(main)

@@ -29,7 +29,7 @@ from configs import (
   rank,
   webnlg,
 )
-from experiments import cli
+from experiments import _cli
 from lora_jax.report import ablations, grids, page, pages, paper, published, results, tables
 from lora_jax.train import paths, writers
 
@@ -213,4 +213,4 @@ def _row_15(name: str, row: Mapping[str, str]) -> str:
 
 
 if __name__ == '__main__':
-  cli.run(main)
+  _cli.run(main)

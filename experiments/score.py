@@ -37,7 +37,7 @@ from typing import NamedTuple
 
 from absl import flags
 
-from experiments import cli
+from experiments import _cli
 from lora_jax.data import sources
 from lora_jax.metrics import text
 
@@ -262,4 +262,4 @@ def _read(path: str) -> sources.Text:
 
 
 if __name__ == '__main__':
-  cli.run(main)
+  _cli.run(main)

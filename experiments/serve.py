@@ -35,13 +35,14 @@ import flax.linen as nn
 import numpy as np
 from absl import flags
 
-from experiments import cli
+from experiments import _cli
 from lora_jax import serving, tree
-from lora_jax.checkpoints import artefact, huggingface
-from lora_jax.checkpoints.adapter import Adapter
+from lora_jax.adapters import native
+from lora_jax.adapters.adapter import Adapter
 from lora_jax.data import sources, tokenizers
 from lora_jax.models import presets
-from lora_jax.train import adapters, rundir
+from lora_jax.pretrained import huggingface
+from lora_jax.train import run_adapter, rundir
 
 BASE = flags.DEFINE_string('base', None, 'Model folder or preset.', required=True)
 ADAPTERS = flags.DEFINE_multi_string('adapters', None, 'NAME=FOLDER; repeated.', required=True)
@@ -157,8 +158,8 @@ def read_adapter(name: str, folder: str) -> Adapter:
   """The adapter of a run directory or an artefact."""
   try:
     if rundir.is_run(folder):
-      return adapters.from_run(folder)
-    return artefact.load_adapter(folder)
+      return run_adapter.from_run(folder)
+    return native.load_adapter(folder)
   except (ValueError, OSError) as error:
     raise ValueError(f'adapter {name!r}: {error}') from error
 
@@ -298,4 +299,4 @@ def encode(
 
 
 if __name__ == '__main__':
-  cli.run(main)
+  _cli.run(main)

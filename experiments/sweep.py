@@ -19,7 +19,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import cli
+from experiments import _cli
 from lora_jax import sweep
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, and after a colon its cell.')
@@ -75,4 +75,4 @@ def main() -> None:
 
 if __name__ == '__main__':
   flags.mark_flags_as_required(['config', 'workdir'])
-  cli.run(main)
+  _cli.run(main)

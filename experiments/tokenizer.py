@@ -6,7 +6,7 @@ is built on its run read it from there.
 
 from absl import flags, logging
 
-from experiments import cli
+from experiments import _cli
 from lora_jax.data import corpus
 
 DATA_DIR = flags.DEFINE_string('data_dir', None, 'Folder of the official archives.', required=True)
@@ -21,4 +21,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  cli.run(main)
+  _cli.run(main)

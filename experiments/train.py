@@ -1,13 +1,13 @@
 """Trains one run: `python -m experiments.train --config=configs/glue.py:task=mrpc --workdir=DIR`.
 
 The same command goes on with a run that was interrupted. Several processes train one run together
-(`experiments/hosts.py`).
+(`experiments/_hosts.py`).
 """
 
 from absl import flags, logging
 from ml_collections import config_flags
 
-from experiments import hosts
+from experiments import _hosts
 from lora_jax.train import loop
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, and after a colon its cell.')
@@ -26,4 +26,4 @@ def main() -> None:
 
 if __name__ == '__main__':
   flags.mark_flags_as_required(['config', 'workdir'])
-  hosts.run(main, preemptible=True)
+  _hosts.run(main, preemptible=True)

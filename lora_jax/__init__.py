@@ -1,9 +1,8 @@
 """LoRA (arXiv 2106.09685) for JAX and Flax: adapt a model, train it, rerun the paper."""
 
-from lora_jax.checkpoints import attach as attach
-from lora_jax.checkpoints import load_adapter as load_adapter
-from lora_jax.checkpoints import load_model as load_model
-from lora_jax.checkpoints import save_adapter as save_adapter
+from lora_jax.adapters import attach as attach
+from lora_jax.adapters import load_adapter as load_adapter
+from lora_jax.adapters import save_adapter as save_adapter
 from lora_jax.methods import METHODS as METHODS
 from lora_jax.methods import Method as Method
 from lora_jax.methods import adapter_d as adapter_d
@@ -19,6 +18,7 @@ from lora_jax.methods import prefix_embed as prefix_embed
 from lora_jax.methods import prefix_layer as prefix_layer
 from lora_jax.methods import summarize as summarize
 from lora_jax.methods import top_layers as top_layers
+from lora_jax.pretrained import load_model as load_model
 from lora_jax.tree import count as count
 from lora_jax.tree import join as join
 from lora_jax.tree import split as split

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lora_jax.checkpoints import huggingface, peft, save_adapter
+from lora_jax.adapters import peft, save_adapter
+from lora_jax.pretrained import huggingface
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / 'tests' / 'golden'

@@ -9,7 +9,7 @@ import numpy as np
 
 from lora_jax.data import packing
 from lora_jax.data.dataset import Dataset
-from lora_jax.data.layout import ALL, Batch, Share, Writer
+from lora_jax.data.layout import ALL, Batch, HostShard, Writer
 from lora_jax.data.packing import Shape
 from lora_jax.data.sources import nearest
 
@@ -39,8 +39,8 @@ class Batches:
     row_length: int = 0,
     group: int = 1,
     max_shapes: int = 7,
-    readout_cost: float = 1.0,
-    share: Share = ALL,
+    prediction_cost: float = 1.0,
+    host_shard: HostShard = ALL,
   ):
     """Plans the shapes, which takes a second for a large dataset.
 
@@ -52,9 +52,9 @@ class Batches:
       row_length: columns of every batch; 0 to choose them.
       group: this many consecutive batches have one shape and are stacked on a leading axis.
       max_shapes: of the menu: each is one compilation, and fewer leave more padding.
-      readout_cost: cost of a read-out of a language model, in tokens: about vocabulary x width
+      prediction_cost: cost of a read-out of a language model, in tokens: about vocabulary x width
         over the parameters of all layers (GPT-2 M: 0.17).
-      share: rows of each batch that are laid out, for one of several hosts; `shapes` and
+      host_shard: rows of each batch that are laid out, for one of several hosts; `shapes` and
         `batch_size` are of the whole. Its parts divide `rows_multiple`.
 
     Raises:
@@ -65,10 +65,10 @@ class Batches:
     _check_sizes(
       batch_size=batch_size, rows_multiple=rows_multiple, group=group, max_shapes=max_shapes
     )
-    if rows_multiple % share.parts:
-      raise ValueError(f'expected {share.parts} parts to divide rows_multiple={rows_multiple}')
+    if rows_multiple % host_shard.parts:
+      raise ValueError(f'expected {host_shard.parts} parts to divide rows_multiple={rows_multiple}')
     self.dataset, self.seed, self.batch_size, self.group = dataset, seed, batch_size, group
-    self.share = share
+    self.host_shard = host_shard
     self.limits = packing.Limits(
       layout=layout,
       batch_size=min(batch_size, len(dataset)),
@@ -77,9 +77,9 @@ class Batches:
       row_length=row_length,
       group=group,
       max_shapes=max_shapes,
-      readout_cost=readout_cost if dataset.target_starts is not None else 0.0,
+      prediction_cost=prediction_cost if dataset.target_starts is not None else 0.0,
     )
-    self.shapes = packing.plan(dataset.lengths, dataset.readouts, self.limits)
+    self.shapes = packing.plan(dataset.lengths, dataset.num_predictions, self.limits)
     self.steps_per_epoch = -(-len(dataset) // batch_size)
     self.tokens = int(dataset.lengths.sum())
     self._writer = Writer(dataset)
@@ -94,7 +94,7 @@ class Batches:
     first = start % self.group
     for shape, rows, examples in self._planned(epoch, start // self.group):
       batches = [
-        self._writer.write(*self.share.of(shape, rows[i]), examples[i])
+        self._writer.write(*self.host_shard.of(shape, rows[i]), examples[i])
         for i in range(first, len(rows))
         if examples[i, 0] >= 0
       ]
@@ -109,27 +109,27 @@ class Batches:
 
   @property
   def padding(self) -> float:
-    """Share of padding among all tokens, empty rows included, over the first epoch's batches."""
+    """Fraction of padding among all tokens, empty rows included, over the first epoch's batches."""
     return self._waste['tokens']
 
   @property
-  def readout_padding(self) -> float:
-    """Share of unused read-outs, measured as `padding`."""
-    return self._waste['readouts']
+  def prediction_padding(self) -> float:
+    """Fraction of unused prediction positions, measured as `padding`."""
+    return self._waste['num_predictions']
 
   @cached_property
   def _waste(self) -> dict[str, float]:
-    cells = readouts = tokens = used = 0
+    cells = num_predictions = tokens = used = 0
     for i, (shape, _, examples) in enumerate(self._planned(0, 0)):
       if i == _MEASURED:
         break
       there = examples[examples >= 0]
       batches = int(np.sum(examples[:, 0] >= 0))
       cells += batches * shape.rows * shape.length
-      readouts += batches * shape.rows * shape.readouts
+      num_predictions += batches * shape.rows * shape.num_predictions
       tokens += int(self.dataset.lengths[there].sum())
-      used += int(self.dataset.readouts[there].sum())
-    return {'tokens': 1 - tokens / cells, 'readouts': 1 - used / readouts}
+      used += int(self.dataset.num_predictions[there].sum())
+    return {'tokens': 1 - tokens / cells, 'num_predictions': 1 - used / num_predictions}
 
   def _planned(self, epoch: int, group: int) -> Iterator[tuple[Shape, np.ndarray, np.ndarray]]:
     """From a group on: the shape, and rows and examples [group, batch_size], -1 for none."""
@@ -146,25 +146,25 @@ class Batches:
   def _fit(self, examples: np.ndarray) -> list[tuple[Shape, np.ndarray]]:
     """The cheapest shape for each group of batches, and the rows of its examples."""
     data, limits = self.dataset, self.limits
-    lengths, readouts = (
-      np.where(examples >= 0, x[examples], 0) for x in (data.lengths, data.readouts)
+    lengths, num_predictions = (
+      np.where(examples >= 0, x[examples], 0) for x in (data.lengths, data.num_predictions)
     )
     fitted: dict[int, tuple[Shape, np.ndarray]] = {}
-    longest, most = lengths.max((1, 2)), readouts.max((1, 2))
+    longest, most = lengths.max((1, 2)), num_predictions.max((1, 2))
     total = lengths.sum(2).max(1)
     for shape in self.shapes:
-      fits = (longest <= shape.length) & (most <= shape.readouts)
+      fits = (longest <= shape.length) & (most <= shape.num_predictions)
       fits &= total <= shape.rows * shape.length
       pending = [i for i in np.flatnonzero(fits).tolist() if i not in fitted]
       if pending:
         rows, needed = packing.needs(
-          lengths[pending], readouts[pending], shape.length, shape.readouts, limits
+          lengths[pending], num_predictions[pending], shape.length, shape.num_predictions, limits
         )
         fitted |= {i: (shape, rows[j]) for j, i in enumerate(pending) if needed[j] <= shape.rows}
     for i in range(len(examples)):
       if i not in fitted:
         length, limit, step = packing.fallback(self.shapes, int(longest[i]), int(most[i]), limits)
-        rows, needed = packing.needs(lengths[[i]], readouts[[i]], length, limit, limits)
+        rows, needed = packing.needs(lengths[[i]], num_predictions[[i]], length, limit, limits)
         fitted[i] = (Shape(packing.round_up(needed[0], step), length, limit), rows[0])
     return [fitted[i] for i in range(len(examples))]
 
@@ -177,7 +177,7 @@ class eval_batches:  # As `range`: called as a function, iterated as often as wa
 
   Attributes:
     shapes: the shape of each batch.
-    padding, readout_padding: share of padding tokens and of unused read-outs.
+    padding, prediction_padding: share of padding tokens and of unused read-outs.
   """
 
   def __init__(
@@ -193,7 +193,7 @@ class eval_batches:  # As `range`: called as a function, iterated as often as wa
     _check(dataset, layout, max_length, row_length)
     _check_sizes(batch_size=batch_size, rows_multiple=rows_multiple)
     self._writer = Writer(dataset)
-    lengths, readouts = dataset.lengths, dataset.readouts
+    lengths, num_predictions = dataset.lengths, dataset.num_predictions
     longest = int(lengths.max())
     if layout == 'pack':
       rows, sizes = packing.pack_rows(lengths, packing.plan_rows(lengths, row_length))
@@ -203,7 +203,7 @@ class eval_batches:  # As `range`: called as a function, iterated as often as wa
         levels = {row_length or max_length or longest}
       levels = np.array(sorted(levels))
       rows, sizes = np.arange(len(dataset)), levels[np.searchsorted(levels, lengths)]
-    in_row = np.bincount(rows, readouts, len(sizes)).astype(np.int64)
+    in_row = np.bincount(rows, num_predictions, len(sizes)).astype(np.int64)
     examples = np.argsort(rows, kind='stable')
     starts = np.searchsorted(rows[examples], np.arange(len(sizes) + 1))
     self._planned: list[tuple[Shape, np.ndarray, np.ndarray]] = []
@@ -232,7 +232,9 @@ class eval_batches:  # As `range`: called as a function, iterated as often as wa
         )
     self.shapes = [shape for shape, _, _ in self._planned]
     self.padding = float(1 - lengths.sum() / sum(s.rows * s.length for s in self.shapes))
-    self.readout_padding = float(1 - readouts.sum() / sum(s.rows * s.readouts for s in self.shapes))
+    self.prediction_padding = float(
+      1 - num_predictions.sum() / sum(s.rows * s.num_predictions for s in self.shapes)
+    )
 
   def __len__(self) -> int:
     return len(self._planned)

@@ -44,7 +44,7 @@ class Dataset:
     return np.fromiter((len(ids) for ids in self.ids), np.int64, len(self.ids))
 
   @cached_property
-  def readouts(self) -> np.ndarray:
+  def num_predictions(self) -> np.ndarray:
     """int64 [n]: outputs wanted of each example, 1 or the number of its target tokens."""
     if self.target_starts is None:
       return np.ones(len(self), np.int64)

@@ -1,10 +1,11 @@
-"""The arrays of a batch: R rows, L columns and E read-outs per row.
+"""The arrays of a batch: R rows, L columns and E prediction positions per row.
 
   input_ids, segment_ids, position_ids  int32 [R, L]; segment 0 is padding, k the k-th example of
                                         the row, whose positions begin at 0
   token_type_ids                        int32 [R, L]; encoders only
-  readout, labels, weights, index       [R, E]; a column whose output is wanted, what it should be,
-                                        1 or 0 for used or not, and the example it belongs to or -1
+  prediction_positions                  [R, E]; the columns whose output is wanted
+  labels, weights, index                [R, E]; what that output should be, 1 or 0 for used or not,
+                                        and the example it belongs to or -1
 
 Everything is int32, but `weights` and the labels of a regression, which are float32.
 """
@@ -21,7 +22,7 @@ from lora_jax.data.packing import Shape
 Batch = dict[str, np.ndarray]
 
 
-class Share(NamedTuple):
+class HostShard(NamedTuple):
   """The rows of each batch that are laid out here: some of its equal parts, in their order.
 
   Attributes:
@@ -42,7 +43,7 @@ class Share(NamedTuple):
     return shape._replace(rows=size * len(self.held)), np.where(here, place[part] * size + row, -1)
 
 
-ALL = Share()  # One part, held.
+ALL = HostShard()  # One part, held.
 
 
 class Writer:
@@ -63,7 +64,7 @@ class Writer:
     data = self.dataset
     order = np.argsort(rows, kind='stable')[np.sum(rows < 0) :]
     rows, examples = rows[order], examples[order]
-    lengths, readouts = data.lengths[examples], data.readouts[examples]
+    lengths, num_predictions = data.lengths[examples], data.num_predictions[examples]
     first = np.searchsorted(rows, rows)  # the first example of each example's row
     before = np.cumsum(lengths) - lengths
     offsets = before - before[first]
@@ -80,21 +81,23 @@ class Writer:
     if self.types is not None:
       batch['token_type_ids'] = _scatter(size, cells, self.types[tokens])
 
-    before = np.cumsum(readouts) - readouts
-    slots = np.arange(readouts.sum()) + np.repeat(rows * shape.readouts - before[first], readouts)
-    size = (shape.rows, shape.readouts)
+    before = np.cumsum(num_predictions) - num_predictions
+    slots = np.arange(num_predictions.sum()) + np.repeat(
+      rows * shape.num_predictions - before[first], num_predictions
+    )
+    size = (shape.rows, shape.num_predictions)
     columns, labels = offsets, self.labels[examples]
     if data.target_starts is not None:
       # Column i predicts token i + 1, and the last token predicts nothing.
-      within = np.arange(readouts.sum()) - np.repeat(before, readouts)
-      within += np.repeat(data.target_starts[examples] - 1, readouts)
-      columns = np.repeat(offsets, readouts) + within
-      labels = self.ids[np.repeat(self.starts[examples], readouts) + within + 1]
+      within = np.arange(num_predictions.sum()) - np.repeat(before, num_predictions)
+      within += np.repeat(data.target_starts[examples] - 1, num_predictions)
+      columns = np.repeat(offsets, num_predictions) + within
+      labels = self.ids[np.repeat(self.starts[examples], num_predictions) + within + 1]
     return batch | {
-      'readout': _scatter(size, slots, columns),
+      'prediction_positions': _scatter(size, slots, columns),
       'labels': _scatter(size, slots, labels, labels.dtype),
       'weights': _scatter(size, slots, np.ones(len(slots)), np.float32),
-      'index': _scatter(size, slots, np.repeat(examples, readouts), fill=-1),
+      'index': _scatter(size, slots, np.repeat(examples, num_predictions), fill=-1),
     }
 
 

@@ -26,7 +26,7 @@ class Shape(NamedTuple):
 
   rows: int
   length: int
-  readouts: int
+  num_predictions: int
 
 
 class Limits(NamedTuple):
@@ -39,7 +39,7 @@ class Limits(NamedTuple):
   row_length: int  # 0 = chosen
   group: int  # batches that share a shape
   max_shapes: int  # in the menu
-  readout_cost: float  # of a read-out, in tokens; 0 where every example has one
+  prediction_cost: float  # of a read-out, in tokens; 0 where every example has one
 
 
 def round_up(value: int, multiple: int) -> int:
@@ -47,12 +47,12 @@ def round_up(value: int, multiple: int) -> int:
 
 
 def pack(
-  lengths: np.ndarray, readouts: np.ndarray, length: int, limit: int
+  lengths: np.ndarray, num_predictions: np.ndarray, length: int, limit: int
 ) -> tuple[np.ndarray, np.ndarray]:
   """Best-fit decreasing, for many batches at once.
 
   Args:
-    lengths, readouts: [batches, examples], 0 where a batch has fewer examples.
+    lengths, num_predictions: [batches, examples], 0 where a batch has fewer examples.
     length: tokens that a row holds.
     limit: read-outs that a row holds.
 
@@ -62,15 +62,15 @@ def pack(
   """
   n, size = lengths.shape
   weight = length / limit
-  share = np.maximum(lengths, weight * readouts)
+  share = np.maximum(lengths, weight * num_predictions)
   order = np.argsort(-share, axis=1, kind='stable')
-  lengths, readouts = (np.take_along_axis(x, order, 1) for x in (lengths, readouts))
+  lengths, num_predictions = (np.take_along_axis(x, order, 1) for x in (lengths, num_predictions))
   space = np.full((n, size), length, np.int32)
   room = np.full((n, size), limit, np.int32)
   used, rows = np.zeros(n, np.int64), np.full((n, size), -1)
   batch = np.arange(n)
   for j in range(size):
-    tokens, outputs = lengths[:, j], readouts[:, j]
+    tokens, outputs = lengths[:, j], num_predictions[:, j]
     there = tokens > 0
     if not there.any():
       break
@@ -147,18 +147,18 @@ def bound(lengths: np.ndarray, length: int, batch_size: int) -> int:
 
 
 def needs(
-  lengths: np.ndarray, readouts: np.ndarray, length: int, limit: int, limits: Limits
+  lengths: np.ndarray, num_predictions: np.ndarray, length: int, limit: int, limits: Limits
 ) -> tuple[np.ndarray, np.ndarray]:
   """Rows that each group of batches needs at a row length and a limit of read-outs.
 
   Args:
-    lengths, readouts: [groups, group, examples].
+    lengths, num_predictions: [groups, group, examples].
 
   Returns:
     int64 [groups, group, examples] rows of the examples, and int64 [groups] how many are needed.
   """
   shape = lengths.shape
-  flat, flat_t = lengths.reshape(-1, shape[-1]), readouts.reshape(-1, shape[-1])
+  flat, flat_t = lengths.reshape(-1, shape[-1]), num_predictions.reshape(-1, shape[-1])
   if limits.layout == 'pack':
     rows, used = pack(flat, flat_t, length, limit)
   else:
@@ -170,17 +170,17 @@ def needs(
   return rows.reshape(shape), np.where(used == _NEVER, used, -(-used // multiple) * multiple)
 
 
-def plan(lengths: np.ndarray, readouts: np.ndarray, limits: Limits) -> list[Shape]:
+def plan(lengths: np.ndarray, num_predictions: np.ndarray, limits: Limits) -> list[Shape]:
   """The menu for a dataset, cheapest shape first.
 
   Depends on the lengths and the limits alone, not on the seed of a run: all seeds share compiled
   programs. It is not a promise: a rare batch may fit no shape (see `fallback`).
   """
   if limits.layout == 'pad_max':
-    return [_largest(lengths, readouts, limits)]
+    return [_largest(lengths, num_predictions, limits)]
   sample = _simulate(len(lengths), limits)
-  sampled = [np.where(sample >= 0, x[sample], 0) for x in (lengths, readouts)]
-  shapes, fits = _candidates(lengths, readouts, sampled, limits)
+  sampled = [np.where(sample >= 0, x[sample], 0) for x in (lengths, num_predictions)]
+  shapes, fits = _candidates(lengths, num_predictions, sampled, limits)
   tokens = sampled[0].sum()
   for horizon in _HORIZONS:
     cost = np.array([_cost(shape, limits, horizon) for shape in shapes])
@@ -200,10 +200,10 @@ def fallback(
 
   The rows are counted in coarse steps, so that few further shapes occur.
   """
-  largest = max(menu, key=lambda s: (s.length, s.readouts))
+  largest = max(menu, key=lambda s: (s.length, s.num_predictions))
   length = max(largest.length, round_up(longest, 8))
   # Where most is 1 (classification) the limit grows with the row; elsewhere it holds the examples.
-  limit = max(largest.readouts * length // largest.length, round_up(most, 4))
+  limit = max(largest.num_predictions * length // largest.length, round_up(most, 4))
   step = max(1, max(shape.rows * shape.length for shape in menu) // (4 * length))
   return length, limit, round_up(step, limits.rows_multiple)
 
@@ -230,7 +230,7 @@ def _levels(longest: int) -> list[int]:
 
 
 def _candidates(
-  lengths: np.ndarray, readouts: np.ndarray, sampled: list[np.ndarray], limits: Limits
+  lengths: np.ndarray, num_predictions: np.ndarray, sampled: list[np.ndarray], limits: Limits
 ) -> tuple[list[Shape], np.ndarray]:
   """Shapes worth having, and bool [groups, shapes] which group fits which."""
   longest = sampled[0].max((1, 2))
@@ -241,7 +241,7 @@ def _candidates(
   levels = [level for level in levels if level >= np.quantile(longest, 0.02)] or [max(levels)]
   shapes, fits = [], []
   for length in levels:
-    for limit in _limits_of_readouts(length, lengths, readouts, sampled, limits):
+    for limit in _limits_of_predictions(length, lengths, num_predictions, sampled, limits):
       needed = needs(*sampled, length, limit, limits)[1]
       possible = np.unique(needed[needed < _NEVER])
       if len(possible) > 16:
@@ -250,48 +250,48 @@ def _candidates(
         shapes.append(Shape(rows, length, limit))
         fits.append(needed <= rows)
   if not shapes:
-    shapes, fits = [_largest(lengths, readouts, limits)], [np.ones(len(longest), bool)]
+    shapes, fits = [_largest(lengths, num_predictions, limits)], [np.ones(len(longest), bool)]
   return shapes, np.stack(fits, 1)
 
 
-def _limits_of_readouts(
+def _limits_of_predictions(
   length: int,
   lengths: np.ndarray,
-  readouts: np.ndarray,
+  num_predictions: np.ndarray,
   sampled: list[np.ndarray],
   limits: Limits,
 ) -> list[int]:
   """Read-outs per row worth trying at a row length."""
-  if not limits.readout_cost:
+  if not limits.prediction_cost:
     return [1 if limits.layout == 'pad' else bound(lengths, length, limits.batch_size)]
   if limits.layout == 'pad':
     most = sampled[1].max((1, 2))
     quantiles = np.quantile(most, (0.25, 0.5, 0.75, 0.95))
-    return sorted({*(round_up(x, 4) for x in quantiles), round_up(readouts.max(), 4)})
-  mean = length * readouts.sum() / lengths.sum()
+    return sorted({*(round_up(x, 4) for x in quantiles), round_up(num_predictions.max(), 4)})
+  mean = length * num_predictions.sum() / lengths.sum()
   return sorted({min(length, round_up(mean * x, 4)) for x in (1.0, 1.08, 1.16, 1.3, 1.5)})
 
 
-def _largest(lengths: np.ndarray, readouts: np.ndarray, limits: Limits) -> Shape:
+def _largest(lengths: np.ndarray, num_predictions: np.ndarray, limits: Limits) -> Shape:
   """A padded shape that holds every batch."""
   rows = round_up(limits.batch_size, limits.rows_multiple)
-  most = int(readouts.max())
+  most = int(num_predictions.max())
   length = limits.row_length or round_up(lengths.max(), 8)
   if limits.layout == 'pad_max':
     length = limits.max_length
-  return Shape(rows, length, round_up(most, 4) if limits.readout_cost else most)
+  return Shape(rows, length, round_up(most, 4) if limits.prediction_cost else most)
 
 
 def _start(shapes: Sequence[Shape], limits: Limits) -> list[int]:
   """What the menu begins with: a padded menu has to hold every batch."""
   if limits.layout == 'pack':
     return []
-  return [max(range(len(shapes)), key=lambda i: (shapes[i].length, shapes[i].readouts))]
+  return [max(range(len(shapes)), key=lambda i: (shapes[i].length, shapes[i].num_predictions))]
 
 
 def _cost(shape: Shape, limits: Limits, horizon: float) -> float:
   tokens = shape.rows * shape.length * (1 + shape.length / horizon)
-  return tokens + limits.readout_cost * shape.rows * shape.readouts
+  return tokens + limits.prediction_cost * shape.rows * shape.num_predictions
 
 
 def _choose(cost: np.ndarray, start: list[int], most: int) -> list[int]:

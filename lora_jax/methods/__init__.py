@@ -6,12 +6,12 @@ import difflib
 import inspect
 from typing import Any
 
-from lora_jax.methods.adapter import adapter_d as adapter_d
-from lora_jax.methods.adapter import adapter_h as adapter_h
-from lora_jax.methods.adapter import adapter_l as adapter_l
-from lora_jax.methods.adapter import adapter_p as adapter_p
 from lora_jax.methods.base import Method as Method
 from lora_jax.methods.base import bind as bind
+from lora_jax.methods.bottleneck import adapter_d as adapter_d
+from lora_jax.methods.bottleneck import adapter_h as adapter_h
+from lora_jax.methods.bottleneck import adapter_l as adapter_l
+from lora_jax.methods.bottleneck import adapter_p as adapter_p
 from lora_jax.methods.compose import compose as compose
 from lora_jax.methods.full import full as full
 from lora_jax.methods.lora import lora as lora

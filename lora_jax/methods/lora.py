@@ -23,9 +23,9 @@ import jax
 import jax.numpy as jnp
 
 from lora_jax import tree
-from lora_jax.dropout import drop
 from lora_jax.methods import added, lowrank
 from lora_jax.methods.base import Method
+from lora_jax.ops import drop
 
 QUERY_VALUE = r'(.*/)?(query|value)'  # The paper's choice (section 4.2), by the names used here.
 

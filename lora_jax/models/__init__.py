@@ -1,4 +1,4 @@
-"""Models: encoders (BERT, RoBERTa, DeBERTa-v2) and GPT-2. `lora_jax.checkpoints` loads them."""
+"""Models: encoders (BERT, RoBERTa, DeBERTa-v2) and GPT-2. `lora_jax.pretrained` loads them."""
 
 from lora_jax.models.deberta import Deberta as Deberta
 from lora_jax.models.deberta import DebertaConfig as DebertaConfig

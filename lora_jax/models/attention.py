@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lora_jax.dropout import drop
+from lora_jax import ops
 from lora_jax.models import layers
 
 
@@ -77,7 +77,7 @@ def attention(
   if causal:
     seen = jnp.tri(query.shape[1], key.shape[1], dtype=bool)[None, None]
     mask = seen if mask is None else mask & seen
-  scores = layers.dot_general(
+  scores = ops.dot_general(
     query, key, (((3,), (3,)), ((0, 2), (0, 2))), preferred_element_type=jnp.float32
   ) * np.float32(query.shape[-1] ** -0.5 if scale is None else scale)
   if bias is not None:
@@ -86,9 +86,9 @@ def attention(
     scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
   weights = jax.nn.softmax(scores, axis=-1)
   if active:
-    weights = drop(dropout_rng, dropout_rate, weights)
+    weights = ops.drop(dropout_rng, dropout_rate, weights)
   weights = weights.astype(value.dtype)
-  return layers.dot_general(weights, value, (((3,), (1,)), ((0, 1), (0, 2)))).swapaxes(1, 2)
+  return ops.dot_general(weights, value, (((3,), (1,)), ((0, 1), (0, 2)))).swapaxes(1, 2)
 
 
 class SelfAttention(nn.Module):

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lora_jax import ops
 from lora_jax.models import layers
 from lora_jax.models.attention import attention
 from lora_jax.models.encoder import Embeddings, Encoder, EncoderLayer
@@ -113,7 +114,7 @@ class DisentangledAttention(nn.Module):
     def product(x: jax.Array, table: jax.Array) -> jax.Array:
       """x [R, L, heads, width] with table [2L, heads, width]: float32 [heads, R, L, L]."""
       dims = (((3,), (2,)), ((2,), (1,)))
-      return _at_columns(layers.dot_general(x, table, dims, preferred_element_type=jnp.float32))
+      return _at_columns(ops.dot_general(x, table, dims, preferred_element_type=jnp.float32))
 
     # Seen from a query the columns run against the distance, seen from a key along with it. The
     # last of the 2L is read by none.
@@ -187,11 +188,11 @@ class Convolution(nn.Module):
       seen = jnp.where(own[..., None], seen, jnp.zeros((), x.dtype))
     dims = (((2,), (0,)), ((), ()))
     flat = seen.reshape(rows, length, -1), kernel.reshape(-1, width)
-    y = layers.dot_general(*flat, dims) + bias.astype(options.dtype)[None, None]
+    y = ops.dot_general(*flat, dims) + bias.astype(options.dtype)[None, None]
     y = layers.Dropout(options.hidden_dropout)(y, deterministic=deterministic)
-    y = layers.activation(c.convolution_activation, y)
+    y = ops.activation(c.convolution_activation, y)
     norm = Norm(width, name='norm')()
-    return lambda x: layers.normalise(x + y, *norm, c.norm_epsilon, options.dtype)
+    return lambda x: ops.normalize(x + y, *norm, c.norm_epsilon, options.dtype)
 
 
 class Deberta(Encoder):
@@ -215,13 +216,15 @@ class Deberta(Encoder):
     segment_ids: jax.Array | None = None,
     position_ids: jax.Array | None = None,
     token_type_ids: jax.Array | None = None,
-    readout: jax.Array | None = None,
+    prediction_positions: jax.Array | None = None,
     *,
     deterministic: bool = True,
   ) -> jax.Array:
     """As `Encoder`; distances are those of columns, so `position_ids` and types are not read."""
     c, options = self.config, self.options
-    columns = jnp.zeros_like(input_ids[:, :1]) if readout is None else readout
+    columns = (
+      jnp.zeros_like(input_ids[:, :1]) if prediction_positions is None else prediction_positions
+    )
     x = Embeddings(c, options, name='embeddings')(input_ids, position_ids, token_type_ids)
     x = layers.Dropout(options.embedding_dropout)(x, deterministic=deterministic)
     inputs: dict[str, Any] = dict(
@@ -235,7 +238,7 @@ class Deberta(Encoder):
     )
     x = stack(x, columns, relative=self._relative(x.shape[1]), **inputs)
     logits = self.classify(x, deterministic=deterministic)
-    return logits[:, 0] if readout is None else logits
+    return logits[:, 0] if prediction_positions is None else logits
 
   def _relative(self, length: int) -> jax.Array:
     """The normalised rows of the table of relative positions that rows of a length need."""

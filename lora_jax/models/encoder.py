@@ -153,20 +153,24 @@ class Encoder(nn.Module):
     segment_ids: jax.Array | None = None,
     position_ids: jax.Array | None = None,
     token_type_ids: jax.Array | None = None,
-    readout: jax.Array | None = None,
+    prediction_positions: jax.Array | None = None,
     *,
     deterministic: bool = True,
   ) -> jax.Array:
-    """Float32 logits [R, E, num_labels] at `readout` [R, E], or [R, num_labels] of first tokens.
+    """Float32 logits [R, E, num_labels] at `prediction_positions` [R, E].
+
+    Without `prediction_positions` those of the first tokens, [R, num_labels].
 
     Args:
       input_ids, segment_ids, position_ids, token_type_ids: int32 [R, L]. Tokens see their own
         segment only. Without segments a row is one sequence with no padding.
-      readout: columns of the examples' first tokens.
+      prediction_positions: columns of the examples' first tokens.
       deterministic: no dropout; otherwise the rng stream `dropout` is needed.
     """
     c, options = self.config, self.options
-    columns = jnp.zeros_like(input_ids[:, :1]) if readout is None else readout
+    columns = (
+      jnp.zeros_like(input_ids[:, :1]) if prediction_positions is None else prediction_positions
+    )
     position_ids = layers.positions(input_ids, segment_ids, position_ids, c.max_positions)
     embeddings = Embeddings(c, options, name='embeddings')
     x = embeddings(input_ids, position_ids, token_type_ids)
@@ -182,7 +186,7 @@ class Encoder(nn.Module):
       deterministic=deterministic,
     )
     logits = self.classify(x, deterministic=deterministic)
-    return logits[:, 0] if readout is None else logits
+    return logits[:, 0] if prediction_positions is None else logits
 
   def classify(self, x: jax.Array, *, deterministic: bool) -> jax.Array:
     """Float32 logits [..., num_labels] of the first tokens' states."""

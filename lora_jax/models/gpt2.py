@@ -129,17 +129,20 @@ class GPT2(nn.Module):
     input_ids: jax.Array,
     segment_ids: jax.Array | None = None,
     position_ids: jax.Array | None = None,
-    readout: jax.Array | None = None,
+    prediction_positions: jax.Array | None = None,
     cached: Cached | None = None,
     *,
     deterministic: bool = True,
   ) -> jax.Array:
-    """Float32 logits [R, E, vocab_size] at the columns `readout` [R, E], or [R, L, vocab_size].
+    """Float32 logits [R, E, vocab_size] at the columns `prediction_positions` [R, E].
+
+    Without `prediction_positions` those of all columns, [R, L, vocab_size].
 
     Args:
       input_ids, segment_ids, position_ids: int32 [R, L]. Tokens see the earlier tokens of their own
         segment. Without segments a row is one sequence (padding after it changes nothing).
-      readout: the columns that predict a wanted token; the others pay for no vocabulary.
+      prediction_positions: the columns that predict a wanted token; no other column pays for the
+        product with the vocabulary.
       cached: the keys and values of the collection `cache` are attended to instead of the row's
         own, which are added to it (models/incremental.py). If that collection is mutable and this
         is None, it becomes those of the row.
@@ -155,7 +158,7 @@ class GPT2(nn.Module):
     )
     x = stack(
       x,
-      readout,
+      prediction_positions,
       segment_ids=segment_ids,
       cached=cached,
       virtual=input_ids - c.vocab_size,

@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lora_jax import ops
 from lora_jax.models import layers
 
 Dropout = Callable[[jax.Array], jax.Array]
@@ -52,7 +53,7 @@ def roberta(x: jax.Array, num_labels: int, *, std: float, dropout: Dropout) -> j
   return head(x.astype(jnp.float32), dropout)
 
 
-deberta = functools.partial(bert, activation=layers.ACTIVATIONS['gelu'])
+deberta = functools.partial(bert, activation=ops.ACTIVATIONS['gelu'])
 
 HEADS = {'bert': bert, 'roberta': roberta, 'deberta-v2': deberta}
 POOLED = (r'pooler/.*', r'classifier/.*')

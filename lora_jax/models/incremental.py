@@ -45,7 +45,7 @@ def prefill(
     lengths: int32 [B], at least 1.
     beams, max_tokens: K and T.
   """
-  logits, collections = apply(ids, readout=lengths[:, None] - 1, mutable=['cache'])
+  logits, collections = apply(ids, prediction_positions=lengths[:, None] - 1, mutable=['cache'])
   rows, columns = ids.shape[0], beams * max_tokens
 
   def room(path: tuple[Any, ...], x: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The pages on what LoRA learned, from the JSON of `experiments.analyse`: figures 3, 4, 6 to 8."""
+"""The pages on what LoRA learned, from the JSON of `experiments.analyze`: figures 3, 4, 6 to 8."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ PAGES = {
     'Figures 3 and 6: directions shared by two ranks',
     'GPT-3, r=8 and r=64: the top direction of one lies in the other by more than 0.5.',
     ('figure3', 'figure6'),
-    'python -m experiments.analyse --runs=runs/r8 --runs=runs/r64 --out=out/ranks',
+    'python -m experiments.analyze --runs=runs/r8 --runs=runs/r64 --out=out/ranks',
   ),
   'figure-4': (
     'Figures 4 and 7: directions shared by two seeds',
     'GPT-3, two seeds of r=64: ΔWq shares more directions than ΔWv; random Gaussians share none.',
     ('figure4', 'figure7'),
-    'python -m experiments.analyse --runs=runs/seed0 --runs=runs/seed1 --out=out/seeds',
+    'python -m experiments.analyze --runs=runs/seed0 --runs=runs/seed1 --out=out/seeds',
   ),
   'figure-8': (
     'Figure 8: the update beside the weights',
     'GPT-3: the top 4 directions of ΔW and the top tenth of those of W barely pass 0.2.',
     ('figure8',),
-    'python -m experiments.analyse --runs=runs/r8 --out=out/r8',
+    'python -m experiments.analyze --runs=runs/r8 --out=out/r8',
   ),
 }
 NUMBERS = {

@@ -1,4 +1,4 @@
-"""Pictures of `experiments.analyse`'s JSON in the paper's form: figures 3, 4, 6, 7, 8 and spectra.
+"""Pictures of `experiments.analyze`'s JSON in the paper's form: figures 3, 4, 6, 7, 8 and spectra.
 
 Needs nothing but that JSON and matplotlib, so that pictures can be drawn again anywhere.
 """
@@ -42,11 +42,11 @@ def draw(report: Report, folder: str | Path) -> list[Path]:
   """Draws all that a report holds as PNG files and returns their paths.
 
   Raises:
-    ValueError: if the report is not of `experiments.analyse`.
+    ValueError: if the report is not of `experiments.analyze`.
   """
   if report.get('experiment') != 'analysis' or report.get('kind') not in ('single', 'pair'):
     raise ValueError(
-      f'expected the analysis.json of experiments.analyse, found experiment='
+      f'expected the analysis.json of experiments.analyze, found experiment='
       f'{report.get("experiment")!r}, kind={report.get("kind")!r}'
     )
   written = []

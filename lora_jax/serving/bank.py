@@ -23,10 +23,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lora_jax import methods, tree
-from lora_jax.checkpoints import layers
-from lora_jax.checkpoints.adapter import TOKENS, Adapter, check_base
-from lora_jax.checkpoints.fingerprint import fingerprint
+from lora_jax import methods, stacking, tree
+from lora_jax.adapters.adapter import TOKENS, Adapter, check_base
+from lora_jax.adapters.fingerprint import fingerprint
 from lora_jax.methods.lora import QUERY_VALUE
 from lora_jax.serving import fit
 
@@ -130,7 +129,7 @@ class Bank:
     Raises:
       ValueError: as `Bank` and `add` do.
     """
-    needs = fit.needs(adapters, layers.is_scanned(params))
+    needs = fit.needs(adapters, stacking.is_scanned(params))
     has = getattr(model, 'num_labels', None)
     bank = cls(
       model,

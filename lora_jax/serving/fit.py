@@ -11,9 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lora_jax import tree
-from lora_jax.checkpoints import layers
-from lora_jax.checkpoints.adapter import Adapter
+from lora_jax import stacking, tree
+from lora_jax.adapters.adapter import Adapter
 from lora_jax.methods.lora import QUERY_VALUE, scale
 
 FACTORS = ('lora_a', 'lora_b')
@@ -33,7 +32,7 @@ def needs(adapters: Mapping[str, Adapter], scanned: bool) -> Needs:
   targets, train, rank = set(), set(), 1
   for name, adapter in adapters.items():
     check_method(name, adapter)
-    for path, leaf in tree.flatten(layers.unstack(adapter.trainable)).items():
+    for path, leaf in tree.flatten(stacking.unstack(adapter.trainable)).items():
       path = re.sub(r'(^|/)layers_\d+/', r'\1layers/', path) if scanned else path
       module, _, kind = path.rpartition('/')
       if kind in FACTORS:
@@ -75,8 +74,8 @@ def values(
       f'adapter {name!r} has {adapter.num_labels} labels, the bank room for 1 to {num_labels} (its '
       'num_labels)'
     )
-  options = layers.looped_patterns(adapter.method)
-  given = tree.flatten(layers.unstack(adapter.trainable))
+  options = stacking.looped_patterns(adapter.method)
+  given = tree.flatten(stacking.unstack(adapter.trainable))
   places = _places(base)
   problems = [f'{path}: missing' for path in _expected(options, places) if path not in given]
   found = {path: value.copy() for path, value in base.items()}
@@ -156,10 +155,10 @@ def _places(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[str, int | None
   """Where each leaf of a looped adapter goes: an array, and an index where layers are stacked."""
   places: dict[str, tuple[str, int | None]] = {}
   for path, array in arrays.items():
-    if not layers.is_scanned({path: array}):
+    if not stacking.is_scanned({path: array}):
       places[path] = path, None
       continue
-    looped = tree.paths(layers.unstack(tree.unflatten({path: array})))
+    looped = tree.paths(stacking.unstack(tree.unflatten({path: array})))
     places |= {name: (path, i) for i, name in enumerate(looped)}
   return places
 

@@ -13,7 +13,7 @@ from lora_jax.generation.decode import bucket
 from lora_jax.serving.bank import BASE, Bank
 
 SHORTEST = 16  # Columns of a batch: 16, 32, 64, ..., each compiled when it first occurs.
-INPUTS = ('input_ids', 'segment_ids', 'position_ids', 'token_type_ids', 'readout')
+INPUTS = ('input_ids', 'segment_ids', 'position_ids', 'token_type_ids', 'prediction_positions')
 
 
 def respond(
@@ -55,7 +55,7 @@ def respond(
   for begin in range(0, len(texts), rows):
     mine, few = order[begin : begin + rows], max(1, rows // 8)
     length = min(bucket(int(texts.lengths[mine[0]]), SHORTEST), limit)
-    shape = Shape(few if len(mine) <= few else rows, length, readouts=1)
+    shape = Shape(few if len(mine) <= few else rows, length, num_predictions=1)
     batch = writer.write(shape, np.arange(len(mine)), mine)
     own = [names[i] for i in mine] + [BASE] * (shape.rows - len(mine))
     # All batches are dispatched before the first result is waited for.

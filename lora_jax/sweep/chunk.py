@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from lora_jax.sweep import lanes, step
+from lora_jax.sweep.grouping import Lane
 from lora_jax.sweep.lane import Run, frozen_of
-from lora_jax.sweep.plan import Lane
-from lora_jax.train import evaluate, feed, generate, job, loop, mesh, result, rundir, state
+from lora_jax.train import evaluate, generate, job, loop, mesh, prefetch, result, rundir, state
 
 
 def train(chunk: Sequence[Lane], workdir: Path, folder: Path, lost: threading.Event) -> None:
@@ -123,7 +123,7 @@ def train(chunk: Sequence[Lane], workdir: Path, folder: Path, lost: threading.Ev
         batches = upcoming(by_seed, [seeds[i] for i in at], done, until)
         rows = split(axis=1)
       running = None
-      for fed in feed.feed(batches, rows):
+      for fed in prefetch.prefetch(batches, rows):
         with clock.compiling_if_new(f'training of {len(at)}', fed):
           now, metrics = train_step(now, frozen, per_lane, fed)
         if running:  # The dispatch before, as in the loop of a single run.

@@ -11,9 +11,9 @@ from typing import Any
 import jax
 from ml_collections import config_dict
 
-from lora_jax.sweep import chunk, plan
-from lora_jax.sweep.claims import Claims
+from lora_jax.sweep import chunk, grouping
 from lora_jax.sweep.lane import FAILED
+from lora_jax.sweep.locks import Claims
 from lora_jax.train import loop, paths, rundir, writers
 
 
@@ -52,14 +52,14 @@ def train(
       'make, and a bucket has none such. Give a --workdir on a disk (that the machines share), or '
       'a run its own: experiments.train'
     )
-  lanes = plan.lanes(config, overrides)
-  chunks = plan.plan(lanes, plan.width(config))
+  lanes = grouping.lanes(config, overrides)
+  chunks = grouping.plan(lanes, grouping.width(config))
   check_folder(workdir, config, lanes)
   index, count = shard
   for planned in chunks[index::count] + [c for i, c in enumerate(chunks) if i % count != index]:
     with Claims(workdir / 'claims') as claims:
       ours = [lane for lane in planned if finished(workdir / lane.name) or claims.take(lane.name)]
-      folder = workdir / 'chunks' / plan.identity(ours)
+      folder = workdir / 'chunks' / grouping.identity(ours)
       # Asked again: the owner before us may have finished it until we took it.
       if not all(finished(workdir / lane.name) for lane in ours):
         train_chunk(ours, workdir, folder, claims)
@@ -68,7 +68,7 @@ def train(
   return {lane.name: found for lane, found in zip(lanes, read) if found}
 
 
-def train_chunk(ours: Sequence[plan.Lane], workdir: Path, folder: Path, claims: Claims) -> None:
+def train_chunk(ours: Sequence[grouping.Lane], workdir: Path, folder: Path, claims: Claims) -> None:
   """Trains lanes as one program; one that is left alone goes the way of any single run."""
   left = [lane for lane in ours if not finished(workdir / lane.name)]
   if folder.exists() or len(left) > 1:
@@ -89,7 +89,9 @@ def finished(run: Path) -> dict[str, Any] | None:
   return None
 
 
-def check_folder(workdir: Path, config: config_dict.ConfigDict, lanes: Sequence[plan.Lane]) -> None:
+def check_folder(
+  workdir: Path, config: config_dict.ConfigDict, lanes: Sequence[grouping.Lane]
+) -> None:
   """Makes the folder's `sweep.json`, or raises a ValueError if it is of something else."""
   path = workdir / 'sweep.json'
   ours = {'config': json.loads(config.to_json_best_effort()), 'runs': [x.name for x in lanes]}

@@ -9,23 +9,16 @@ from typing import Any, NamedTuple
 
 from absl import logging
 
-from lora_jax import tree
-from lora_jax.checkpoints import adapter as adapters
-from lora_jax.checkpoints import (
-  artefact,
-  card,
-  folders,
-  huggingface,
-  loralib,
-  peft,
-  sources,
-)
-from lora_jax.checkpoints.adapter import Adapter
-from lora_jax.checkpoints.fingerprint import fingerprint
+from lora_jax import files, tree
+from lora_jax.adapters import adapter as adapters
+from lora_jax.adapters import formats, loralib, model_card, native, peft
+from lora_jax.adapters.adapter import Adapter
+from lora_jax.adapters.fingerprint import fingerprint
 from lora_jax.data import tokenizers
 from lora_jax.models import presets
-from lora_jax.train import adapters as runs
+from lora_jax.pretrained import huggingface
 from lora_jax.train import job, paths, rundir
+from lora_jax.train import run_adapter as runs
 
 FORMATS = ('adapter', 'peft', 'loralib', 'merged')
 
@@ -65,7 +58,7 @@ def export_run(
     FileExistsError: if there is something at `out`.
     ValueError: as `adapters.from_run`, or if the format cannot hold what was trained.
   """
-  out = folders.check_new(out)
+  out = files.check_new(out)
   work, trained = runs.load_run(workdir, which)
   adapter = runs.of_job(work, trained)
   tokenizer = job.tokenizer_path(work.config) if format == 'merged' else None
@@ -73,7 +66,7 @@ def export_run(
   result = paths.path_of(workdir) / 'result.json'
   text = ''
   if result.exists():
-    text = card.card(
+    text = model_card.card(
       json.loads(result.read_text()),
       task=adapter.task,
       num_labels=adapter.num_labels,
@@ -100,7 +93,7 @@ def export_adapter(
   """Writes an adapter in another format, as a new folder, whole or not at all.
 
   Args:
-    source: an adapter in any format, as `sources.read_adapter` takes it.
+    source: an adapter in any format, as `formats.read_adapter` takes it.
     base: its base, a preset or a folder: needed to merge, and to read formats that do not say its
       architecture. A folder is checked to be the adapter's own base; a preset is fetched only to be
       merged into.
@@ -110,10 +103,10 @@ def export_adapter(
 
   Raises:
     FileExistsError: if there is something at `out`.
-    FileNotFoundError, ValueError: as `sources.read_adapter` and `huggingface.load_model`; if the
+    FileNotFoundError, ValueError: as `formats.read_adapter` and `huggingface.load_model`; if the
       base is another, or the format cannot hold the adapter.
   """
-  out = folders.check_new(out)
+  out = files.check_new(out)
   if base and rundir.is_run(base):
     raise ValueError(
       f'the base {base} is a run directory. Export that run as merged (--workdir={base} '
@@ -122,7 +115,7 @@ def export_adapter(
   known = base in presets.PRESETS and format != 'merged'
   folder = huggingface.locate(base) if base and not known else None
   config = presets.PRESETS[base].config if known else None
-  adapter = sources.read_adapter(
+  adapter = formats.read_adapter(
     source, config=huggingface.read_config(folder) if folder else config, alpha=alpha
   )
   if adapters.does_nothing(adapter):
@@ -145,9 +138,9 @@ def _write(
   if format not in FORMATS:
     raise ValueError(f'format={format!r}: {presets.near(format, FORMATS)}')
   noted = {}
-  with folders.new_folder(out) as part:
+  with files.new_folder(out) as part:
     if format == 'adapter':
-      artefact.save_adapter(part, adapter)
+      native.save_adapter(part, adapter)
     elif format == 'peft':
       peft.write(adapter, part, base_name=base_name or _repository(base.name))
     elif format == 'loralib':

@@ -13,10 +13,11 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
-from lora_jax import methods, tree
-from lora_jax.checkpoints import huggingface, layers, sources
+from lora_jax import methods, stacking, tree
+from lora_jax.adapters import formats
 from lora_jax.data import tasks, tokenizers
 from lora_jax.models import presets
+from lora_jax.pretrained import huggingface
 from lora_jax.train import mesh, paths, rundir
 from lora_jax.train.state import Checkpoints
 
@@ -255,8 +256,8 @@ def warm_start(job: Job, source: str | Path) -> tuple[dict[str, Any], list[str]]
     FileNotFoundError: if there is nothing at `source`.
   """
   options, theirs, same = _started(job, source)
-  scanned = layers.is_scanned(job.trainable)
-  own = layers.looped_patterns(method_options(job.config, job.model))
+  scanned = stacking.is_scanned(job.trainable)
+  own = stacking.looped_patterns(method_options(job.config, job.model))
   differing = [
     f'{key}: {options.get(key)} there, {own.get(key)} here'
     for key in same
@@ -264,8 +265,8 @@ def warm_start(job: Job, source: str | Path) -> tuple[dict[str, Any], list[str]]
   ]
   if differing:
     raise ValueError(f'init_adapter={source} was trained differently: {"; ".join(differing)}')
-  saved = tree.flatten(layers.unstack(theirs))
-  ours = tree.flatten(layers.unstack(job.trainable))
+  saved = tree.flatten(stacking.unstack(theirs))
+  ours = tree.flatten(stacking.unstack(job.trainable))
   head = {
     path
     for path in {*ours, *saved}
@@ -287,7 +288,7 @@ def warm_start(job: Job, source: str | Path) -> tuple[dict[str, Any], list[str]]
   dropped = sorted(p for p in ours if any(re.fullmatch(pattern, p) for pattern in gone))
   kept = {path: saved[path] for path in ours if path not in dropped}
   started = tree.unflatten(ours | kept)
-  return layers.stack(started, job.model.config.num_layers) if scanned else started, dropped
+  return stacking.stack(started, job.model.config.num_layers) if scanned else started, dropped
 
 
 def _started(job: Job, source: str | Path) -> tuple[Mapping[str, Any], Any, tuple[str, ...]]:
@@ -302,9 +303,9 @@ def _started(job: Job, source: str | Path) -> tuple[Mapping[str, Any], Any, tupl
       trained = checkpoints.restore_trainable(step)
     finally:
       checkpoints.close()
-    return layers.looped_patterns(theirs.method), trained, SAME
+    return stacking.looped_patterns(theirs.method), trained, SAME
   config = job.model.config
-  adapter = sources.read_adapter(source, config=config)
+  adapter = formats.read_adapter(source, config=config)
   # Other formats write targets and ranks in other words; the parameters' shapes tell them.
   return adapter.method, adapter.trainable, ('name', 'alpha', 'rslora')
 

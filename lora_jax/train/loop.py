@@ -17,13 +17,13 @@ from ml_collections import config_dict
 from lora_jax.data import batches
 from lora_jax.train import (
   evaluate,
-  feed,
   generate,
   hosts,
   job,
   mesh,
   optimizer,
   paths,
+  prefetch,
   result,
   rundir,
   state,
@@ -139,7 +139,9 @@ def run(work: job.Job, devices: jax.sharding.Mesh, workdir: Path) -> dict[str, A
   with contextlib.closing(checkpoints), writer, rundir.interruption() as interrupted:
     clock.start()
     running = None
-    for fed in feed.feed(upcoming(training, done, total_steps), mesh.rows(devices), training.share):
+    for fed in prefetch.prefetch(
+      upcoming(training, done, total_steps), mesh.rows(devices), training.host_shard
+    ):
       with clock.compiling_if_new('training', fed):
         now, metrics = train_step(now, frozen, fed)
       if running:  # The dispatch before: waiting for it leaves the devices this one to work on.
@@ -209,12 +211,12 @@ def make_batches(work: job.Job, devices: jax.sharding.Mesh) -> batches.Batches:
     max_length=work.max_length,
     row_length=config.data.row_length,
     max_shapes=config.data.max_shapes,
-    readout_cost=readout_cost(work.model.config),
-    share=mesh.share(devices),
+    prediction_cost=prediction_cost(work.model.config),
+    host_shard=mesh.host_shard(devices),
   )
 
 
-def readout_cost(architecture: Any) -> float:
+def prediction_cost(architecture: Any) -> float:
   """Cost of a language model's output at a position, over that of the position's layers."""
   layers = 12 * architecture.num_layers * architecture.hidden_size
   return architecture.vocab_size / layers

@@ -38,7 +38,7 @@ def squared_error(logits: jax.Array, labels: jax.Array) -> jax.Array:
   return jnp.square(logits[..., 0].astype(jnp.float32) - labels)
 
 
-def per_readout(kind: str, logits: jax.Array, labels: jax.Array, smoothing: float = 0.0):
+def per_position(kind: str, logits: jax.Array, labels: jax.Array, smoothing: float = 0.0):
   """The loss of each read-out, float32 [...], for a task of that kind (`Task.kind`)."""
   if kind == 'regression':
     return squared_error(logits, labels)

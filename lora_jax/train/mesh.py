@@ -21,7 +21,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from lora_jax import tree
-from lora_jax.data.layout import Share
+from lora_jax.data.layout import HostShard
 
 AXES = ('data', 'fsdp', 'tensor')
 ROWS = ('data', 'fsdp')  # A batch is split over both.
@@ -120,12 +120,12 @@ def row_shares(mesh: Mesh) -> int:
   return math.prod(mesh.shape[axis] for axis in ROWS)
 
 
-def share(mesh: Mesh) -> Share:
+def host_shard(mesh: Mesh) -> HostShard:
   """The parts of a batch's rows that this process's devices hold."""
   by_part = mesh.devices.reshape(row_shares(mesh), -1)
   here = jax.process_index()
   held = [i for i, part in enumerate(by_part) if any(d.process_index == here for d in part)]
-  return Share(len(by_part), tuple(held))
+  return HostShard(len(by_part), tuple(held))
 
 
 def check_batch(mesh: Mesh, batch_size: int, accumulate: int) -> int:
@@ -201,18 +201,18 @@ def put(arrays: Any, where: Any) -> Any:
   return jax.tree.map(one, arrays, where)
 
 
-def put_rows(own: np.ndarray, where: NamedSharding, share: Share) -> jax.Array:
+def put_rows(own: np.ndarray, where: NamedSharding, host_shard: HostShard) -> jax.Array:
   """Batches [K, rows, ...] of all processes, of which this one has the rows of its share."""
   if where.is_fully_addressable:
     return jax.device_put(own, where)
-  size = own.shape[1] // len(share.held)  # Of a part.
+  size = own.shape[1] // len(host_shard.held)  # Of a part.
 
   def part(index: tuple[slice, ...]) -> np.ndarray:
     first, last, _ = index[1].indices(shape[1])
-    place = share.held.index(first // size) * size + first % size
+    place = host_shard.held.index(first // size) * size + first % size
     return own[:, place : place + last - first]
 
-  shape = (len(own), size * share.parts, *own.shape[2:])
+  shape = (len(own), size * host_shard.parts, *own.shape[2:])
   return jax.make_array_from_callback(shape, where, part)
 
 

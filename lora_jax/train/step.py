@@ -15,7 +15,7 @@ from lora_jax.train import losses, mesh
 from lora_jax.train.state import TrainState
 
 Batch = Mapping[str, jax.Array]
-INPUTS = ('input_ids', 'segment_ids', 'position_ids', 'token_type_ids', 'readout')
+INPUTS = ('input_ids', 'segment_ids', 'position_ids', 'token_type_ids', 'prediction_positions')
 
 
 def model_inputs(batch: Batch) -> dict[str, jax.Array]:
@@ -78,7 +78,7 @@ def make_update(
       rngs = {'dropout': key}
       with rows():
         logits = apply(frozen, trainable, **model_inputs(part), deterministic=False, rngs=rngs)
-      each = losses.per_readout(kind, logits, part['labels'], smoothing)
+      each = losses.per_position(kind, logits, part['labels'], smoothing)
       return (each * part['weights']).sum() / total
 
     if accumulate == 1:
@@ -146,7 +146,7 @@ def make_outputs(
 
   def outputs_of(frozen: Any, trainable: Any, batch: Batch) -> dict[str, jax.Array]:
     logits = apply(frozen, trainable, **model_inputs(batch), deterministic=True)
-    outputs = {'loss': losses.per_readout(kind, logits, batch['labels'])}
+    outputs = {'loss': losses.per_position(kind, logits, batch['labels'])}
     if kind == 'classification':
       outputs['prediction'] = jnp.argmax(logits, axis=-1)
     elif kind == 'regression':

@@ -9,7 +9,7 @@ from configs import base, base_glue, compare, dart, e2e, glue, webnlg
 from experiments import counts
 from lora_jax.report import comparison
 from lora_jax.report.counts import agrees
-from lora_jax.sweep import plan
+from lora_jax.sweep import grouping
 
 ROWS = [
   *((glue, 'table 2', cell) for cell in base_glue.TABLE_2),
@@ -142,7 +142,7 @@ def test_what_the_paper_does_not_have_is_refused_with_what_there_is(module, arg,
 def test_a_comparison_is_methods_by_rates_then_the_best_rates_by_seeds(tmp_path):
   arg = 'task=stsb,model=/m/encoder'
   config = compare.get_config(arg)
-  runs = plan.lanes(config, compare.sweep(f'{arg},seeds=1'))
+  runs = grouping.lanes(config, compare.sweep(f'{arg},seeds=1'))
   assert len(runs) == sum(map(len, base_glue.RATES.values()))
   assert set(base_glue.RATES) == {
     'full', 'bitfit', 'adapter_h', 'adapter_l', 'adapter_p', 'prefix_embed', 'prefix_layer', 'lora',

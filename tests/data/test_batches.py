@@ -68,7 +68,7 @@ def check(batch, data):
       if name in batch:
         assert not batch[name][row, padding].any()
     used = batch['weights'][row] == 1
-    names = ('readout', 'labels', 'index')
+    names = ('prediction_positions', 'labels', 'index')
     assert list(zip(*(batch[name][row, used] for name in names))) == expected[row]
     unused = [batch[name][row, ~used].tolist() for name in ('weights', *names)]
     assert unused == [[x] * int(np.sum(~used)) for x in (0, 0, 0, -1)]
@@ -171,7 +171,9 @@ def test_padding_is_what_the_batches_hold():
     used = sum(float(x['weights'].sum()) for x in items)
     assert tokens == batches.tokens == data.lengths.sum()
     assert batches.padding == pytest.approx(1 - tokens / sum(x['input_ids'].size for x in items))
-    assert batches.readout_padding == pytest.approx(1 - used / sum(x['labels'].size for x in items))
+    assert batches.prediction_padding == pytest.approx(
+      1 - used / sum(x['labels'].size for x in items)
+    )
 
 
 def test_packing_wastes_little_and_padding_less_than_the_maximum():
@@ -192,16 +194,16 @@ def test_row_length_and_max_length_are_kept():
 def test_pack_keeps_its_limits_and_is_near_the_bound(seed):
   rng = np.random.default_rng(seed)
   lengths = rng.integers(1, 40, (5, 24))
-  readouts = np.minimum(rng.integers(0, 20, (5, 24)), lengths - 1)
-  lengths[2, 7:] = readouts[2, 7:] = 0
-  rows, used = packing.pack(lengths, readouts, 64, 25)
+  num_predictions = np.minimum(rng.integers(0, 20, (5, 24)), lengths - 1)
+  lengths[2, 7:] = num_predictions[2, 7:] = 0
+  rows, used = packing.pack(lengths, num_predictions, 64, 25)
   assert (rows[2, 7:] == -1).all() and (rows[2, :7] >= 0).all()
   for b in range(5):
     there = rows[b] >= 0
-    for what, limit in ((lengths, 64), (readouts, 25)):
+    for what, limit in ((lengths, 64), (num_predictions, 25)):
       assert np.bincount(rows[b, there], what[b, there]).max() <= limit
     assert used[b] == rows[b].max() + 1
-    bound = max(lengths[b].sum() / 64, readouts[b].sum() / 25)
+    bound = max(lengths[b].sum() / 64, num_predictions[b].sum() / 25)
     assert used[b] <= 1.35 * bound + 1
   _, used = packing.pack(np.array([[65, 1]]), np.array([[1, 1]]), 64, 25)
   assert used[0] > 10**6  # An example that fits no row: never.
@@ -238,7 +240,7 @@ def test_collect_puts_outputs_back_in_order(layout):
     collect([b['index'] for b in batches], outputs, len(data) - 1)
 
 
-def test_collect_sums_the_readouts_of_an_example():
+def test_collect_sums_the_predictions_of_an_example():
   data = make('lm').take(range(149))  # The last one has no target.
   stacked = list(Batches(data, batch_size=8, group=3).epoch(0))
   collected = collect([x['index'] for x in stacked], [x['labels'] for x in stacked], 149)
@@ -290,4 +292,4 @@ def test_packed_padding_on_real_data(name, shared_data):
     assert len(shapes) <= 8
     assert milliseconds < 3
     if name == 'e2e':
-      assert batches.readout_padding <= 0.2
+      assert batches.prediction_padding <= 0.2

@@ -66,7 +66,7 @@ def test_sequences_are_full_and_every_token_is_a_target_once(length, gpt2):
   assert all(ids[0] == gpt2.eos_id and ids.dtype == np.int32 for ids in data.ids)
   assert set(data.lengths[:-1]) <= {length} and 1 < data.lengths[-1] <= length
   assert data.target_starts.tolist() == [1] * len(data)
-  assert data.readouts.sum() == sum(len(ids) + 1 for ids in gpt2.encode(TEXTS))
+  assert data.num_predictions.sum() == sum(len(ids) + 1 for ids in gpt2.encode(TEXTS))
 
 
 def test_the_task_has_no_prompts_and_a_limit(folder, gpt2):

@@ -29,7 +29,7 @@ def test_examples_read_out_the_reference_and_its_end(gpt2):
     assert gpt2.decode(ids[start:-1]) == ' ' + row.reference.strip()
     assert ids[start - 1] == ids[-1] == gpt2.eos_id
   assert data.ids[0].dtype == np.int32
-  assert data.readouts.tolist() == [len(i) - s for i, s in zip(data.ids, data.target_starts)]
+  assert data.num_predictions.tolist() == [len(i) - s for i, s in zip(data.ids, data.target_starts)]
 
 
 @pytest.mark.parametrize('cut', [5, 100, 120])
@@ -37,7 +37,7 @@ def test_overlong_examples_are_cut_on_the_right(cut, gpt2):
   whole = data_to_text.encode(ROWS[3:4], gpt2, max_length=512)
   part = data_to_text.encode(ROWS[3:4], gpt2, max_length=cut)
   np.testing.assert_array_equal(part.ids[0], whole.ids[0][:cut])
-  assert part.readouts[0] == max(0, len(part.ids[0]) - whole.target_starts[0])
+  assert part.num_predictions[0] == max(0, len(part.ids[0]) - whole.target_starts[0])
 
 
 def test_references_are_grouped_wherever_their_rows_stand():

@@ -15,7 +15,9 @@ def test_a_context_is_put_between_and_the_target_follows():
   assert found.ids[0].tolist() == [100, 101, 1, 2, 0, 102, 5, 6]
   assert found.ids[1].tolist() == [100, 101, 3, 0, 102, 7]
   assert found.target_starts.tolist() == [6, 5]
-  assert found.readouts.tolist() == data.readouts.tolist()  # As many targets as before.
+  assert (
+    found.num_predictions.tolist() == data.num_predictions.tolist()
+  )  # As many targets as before.
   assert found.ids[0].dtype == found.target_starts.dtype == np.int32
 
 

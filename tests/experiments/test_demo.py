@@ -5,15 +5,15 @@ from PIL import Image
 
 from configs import demo as config
 from lora_jax.report import demo
-from lora_jax.sweep import plan
+from lora_jax.sweep import grouping
 
 ADAPTED = 'model=runs/demo/pretrain,method=lora'
 
 
 def test_the_sweep_is_one_program_of_every_rank_in_every_choice_of_matrices():
   one = config.get_config(ADAPTED)
-  lanes = plan.lanes(one, config.sweep())
-  assert [len(chunk) for chunk in plan.plan(lanes, plan.width(one))] == [len(lanes)]
+  lanes = grouping.lanes(one, config.sweep())
+  assert [len(chunk) for chunk in grouping.plan(lanes, grouping.width(one))] == [len(lanes)]
   methods = [lane.config.method for lane in lanes]
   assert {(m.targets, m.rank) for m in methods} == {
     (targets, rank) for targets in config.MATRICES.values() for rank in config.RANKS

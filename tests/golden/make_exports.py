@@ -10,27 +10,28 @@ import sys
 import numpy as np
 
 from lora_jax import tree
-from lora_jax.checkpoints import huggingface, loralib, peft
-from tests.checkpoints import adapters
+from lora_jax.adapters import loralib, peft
+from lora_jax.pretrained import huggingface
+from tests.adapters import toys
 
 
 def main():
   folder = pathlib.Path(sys.argv[1])
-  cases = {f'peft.{case}': adapters.export_of(case) for case in adapters.EXPORTS}
-  for path in sorted(adapters.ADAPTERS.glob('peft.*')):
-    cases[f'{path.name}.again'] = peft.read(path, adapters.config_of(adapters.base_of(path.name)))
+  cases = {f'peft.{case}': toys.export_of(case) for case in toys.EXPORTS}
+  for path in sorted(toys.ADAPTERS.glob('peft.*')):
+    cases[f'{path.name}.again'] = peft.read(path, toys.config_of(toys.base_of(path.name)))
   for case, adapter in cases.items():
     peft.write(adapter, folder / case)
     np.savez(folder / case / 'ours.npz', logits=whole(adapter))
   for case in ('loralib.roberta', 'loralib.gpt2'):
-    config = adapters.config_of(adapters.base_of(case))
-    adapter = loralib.read(adapters.ADAPTERS / case / 'adapter.bin', config, alpha=1.0)
+    config = toys.config_of(toys.base_of(case))
+    adapter = loralib.read(toys.ADAPTERS / case / 'adapter.bin', config, alpha=1.0)
     (folder / case).mkdir(exist_ok=True)
     loralib.write(adapter, folder / case / 'adapter.bin')
     np.savez(folder / case / 'ours.npz', logits=0.0)
   for case in ('bert.patterns', 'roberta.adapted', 'deberta-v2.plain', 'gpt2.qv'):
-    adapter = adapters.export_of(case)
-    model, method, frozen = adapters.parts_of(adapter)
+    adapter = toys.export_of(case)
+    model, method, frozen = toys.parts_of(adapter)
     path = folder / f'merged.{case}'
     shutil.rmtree(path, ignore_errors=True)
     huggingface.save_model(path, model, method.merge(frozen, adapter.trainable))
@@ -40,8 +41,8 @@ def main():
 
 def whole(adapter):
   """Logits at all positions."""
-  inputs, _ = adapters.inputs_of(adapter.config.family)
-  return adapters.computed(*adapters.parts_of(adapter), adapter.trainable, inputs)
+  inputs, _ = toys.inputs_of(adapter.config.family)
+  return toys.computed(*toys.parts_of(adapter), adapter.trainable, inputs)
 
 
 if __name__ == '__main__':

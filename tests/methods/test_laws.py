@@ -68,8 +68,10 @@ def batch(name):
   rows = [[segment(1, 5), segment(2, 4)], [segment(1, 3), segment(2, 6)]]
   join = lambda row, i: np.concatenate([part[i] for part in row])
   ids, segments = (jnp.array([join(row, i) for row in rows], jnp.int32) for i in (0, 1))
-  readout = jnp.array([[len(row[0][0]) - 1, len(row[0][0])] for row in rows], jnp.int32)
-  return dict(input_ids=ids, segment_ids=segments, readout=readout)
+  prediction_positions = jnp.array(
+    [[len(row[0][0]) - 1, len(row[0][0])] for row in rows], jnp.int32
+  )
+  return dict(input_ids=ids, segment_ids=segments, prediction_positions=prediction_positions)
 
 
 def adapted(name, family, scan=False):
@@ -255,7 +257,8 @@ def test_packed_equals_alone(name, family):
     own = np.flatnonzero(inputs['segment_ids'][row] == 2)
     alone = apply(
       frozen, trainable, input_ids=inputs['input_ids'][row, own][None],
-      segment_ids=jnp.ones((1, len(own)), jnp.int32), readout=jnp.zeros((1, 1), jnp.int32),
+      segment_ids=jnp.ones((1, len(own)), jnp.int32), 
+      prediction_positions=jnp.zeros((1, 1), jnp.int32),
     )  # fmt: skip
     np.testing.assert_allclose(alone[0, 0], packed[row, 1], atol=1e-5 * np.abs(packed).max())
 

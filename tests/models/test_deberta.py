@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from lora_jax import bind, lora, tree
-from lora_jax.checkpoints import fresh_model, huggingface, load_model, safetensors
 from lora_jax.models import PRESETS
 from lora_jax.models.deberta import relative_rows
-from lora_jax.models.presets import architecture, build, from_hugging_face
+from lora_jax.models.presets import architecture, build
+from lora_jax.pretrained import fresh_model, huggingface, load_model, safetensors
+from lora_jax.pretrained.architecture import from_hugging_face
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'models'
 CASES = {'deberta-v2': 'classification', 'deberta-v2-regression': 'regression'}
@@ -120,7 +121,9 @@ def test_packed_equals_alone(scan, layers):
   packed[0, :20] = np.concatenate(examples[:3])
   segments[0, :20] = np.repeat([1, 2, 3], lengths[:3])
   packed[1, :2], segments[1, :2] = examples[3], 1
-  found = run(model, params, packed, segments, readout=np.array([[0, 5, 19], [0, 0, 0]]))
+  found = run(
+    model, params, packed, segments, prediction_positions=np.array([[0, 5, 19], [0, 0, 0]])
+  )
   for i, (row, place) in enumerate([(0, 0), (0, 1), (0, 2), (1, 0)]):
     close(found[row, place], run(model, params, examples[i][None])[0], f'example {i}')
 
@@ -157,7 +160,7 @@ def test_only_distances_are_seen():
   shifted = np.concatenate([ids(1, 4, seed=1), tokens], axis=1)
   segments = np.array([[1] * 4 + [2] * 6])
   alone = run(model, params, tokens)
-  close(run(model, params, shifted, segments, readout=np.array([[4]]))[:, 0], alone)
+  close(run(model, params, shifted, segments, prediction_positions=np.array([[4]]))[:, 0], alone)
   swapped = tokens[:, [0, 1, 2, 3, 5, 4]]
   assert jnp.abs(run(model, params, swapped) - alone).max() > 1e-3
 

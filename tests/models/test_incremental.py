@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from lora_jax import generation, methods
-from lora_jax.checkpoints.huggingface import load_model
 from lora_jax.generation import LanguageModel, Settings
 from lora_jax.models import gpt2, incremental
+from lora_jax.pretrained.huggingface import load_model
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden/models/gpt2'
 CONFIG = gpt2.GPT2Config(

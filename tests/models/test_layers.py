@@ -11,6 +11,7 @@ from jax import lax
 from jax.extend.core import jaxprs_in_params
 from scipy import special
 
+from lora_jax import ops
 from lora_jax.models import attention as attention_lib
 from lora_jax.models import layers
 
@@ -73,7 +74,7 @@ def test_low_precision_products_and_gradients_are_those_of_float32(name, transfo
 
 
 def product(dims):
-  return lambda lhs, rhs: layers.dot_general(lhs, rhs, dims)
+  return lambda lhs, rhs: ops.dot_general(lhs, rhs, dims)
 
 
 def test_backward_products_take_low_operands_and_accumulate_in_float32():
@@ -184,8 +185,8 @@ def test_activations(name):
     'gelu_new': 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
     'relu': np.maximum(x, 0),
   }[name]
-  np.testing.assert_allclose(layers.activation(name, jnp.asarray(x)), expected, atol=1e-6)
-  low = layers.activation(name, jnp.asarray(x, jnp.bfloat16))
+  np.testing.assert_allclose(ops.activation(name, jnp.asarray(x)), expected, atol=1e-6)
+  low = ops.activation(name, jnp.asarray(x, jnp.bfloat16))
   assert low.dtype == jnp.bfloat16
 
 

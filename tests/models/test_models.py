@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from lora_jax import tree
-from lora_jax.checkpoints import fresh_model
 from lora_jax.models import GPT2, PRESETS, Encoder
 from lora_jax.models.presets import MODELS, architecture, build
+from lora_jax.pretrained import fresh_model
 
 SMALL = dict(
   vocab_size=40, max_positions=12, hidden_size=16, num_layers=2, num_heads=2, intermediate_size=32
@@ -79,8 +79,8 @@ def test_packed_equals_alone(family, scan):
   if family != 'bert':
     del packed['token_type_ids'], alone['token_type_ids']
   del packed['position_ids']  # They restart with each segment by themselves.
-  found = run(model, params, **packed, readout=starts)
-  expected = run(model, params, **alone, readout=first)
+  found = run(model, params, **packed, prediction_positions=starts)
+  expected = run(model, params, **alone, prediction_positions=first)
   np.testing.assert_allclose(found.reshape(4, -1), expected[:, 0], atol=1e-5)
   # Without segments, positions and padding at all: the third example, of full length.
   whole = {key: alone[key][2:3, :12] for key in alone if key in ('input_ids', 'token_type_ids')}
@@ -93,13 +93,15 @@ def test_packed_equals_alone(family, scan):
 
 
 @pytest.mark.parametrize('scan', [False, True])
-def test_readout_gathers_columns(scan):
+def test_prediction_positions_gather_columns(scan):
   model, params = small('gpt2', scan=scan)
-  tokens, readout = ids(2, 9), np.array([[8, 0, 3, 3], [1, 2, 5, 0]])
+  tokens, prediction_positions = ids(2, 9), np.array([[8, 0, 3, 3], [1, 2, 5, 0]])
   every = run(model, params, tokens)
-  found = run(model, params, tokens, readout=readout)
+  found = run(model, params, tokens, prediction_positions=prediction_positions)
   assert found.dtype == jnp.float32
-  np.testing.assert_allclose(found, np.take_along_axis(every, readout[..., None], 1), atol=1e-5)
+  np.testing.assert_allclose(
+    found, np.take_along_axis(every, prediction_positions[..., None], 1), atol=1e-5
+  )
 
 
 def test_only_read_columns_pay_for_the_vocabulary():
@@ -112,7 +114,7 @@ def test_only_read_columns_pay_for_the_vocabulary():
 
   vocabulary = 2 * 8 * 12 * 16 * 4000
   assert flops() > vocabulary
-  assert flops(readout=np.zeros((8, 1), int)) < 0.5 * vocabulary
+  assert flops(prediction_positions=np.zeros((8, 1), int)) < 0.5 * vocabulary
 
 
 @pytest.mark.parametrize(

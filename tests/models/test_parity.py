@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lora_jax import tree
-from lora_jax.checkpoints import load_model
+from lora_jax.pretrained import load_model
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'models'
 LAYOUTS = {

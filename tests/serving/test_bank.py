@@ -11,10 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lora_jax import methods, serving, tree
-from lora_jax.checkpoints import layers
-from lora_jax.checkpoints.adapter import TOKENS, Adapter, attach
-from lora_jax.checkpoints.fingerprint import fingerprint
+from lora_jax import methods, serving, stacking, tree
+from lora_jax.adapters.adapter import TOKENS, Adapter, attach
+from lora_jax.adapters.fingerprint import fingerprint
 from lora_jax.models import presets
 from lora_jax.serving import BASE, Bank
 from tests.methods.toys import CASES
@@ -57,7 +56,7 @@ def base(family, labels=2, **options):
 
 def scanned(family):
   """The same base with its layers stacked, which compiles faster."""
-  params = layers.stack(base(family)[1], SIZES['num_layers'])
+  params = stacking.stack(base(family)[1], SIZES['num_layers'])
   return base(family, scan=True)[0], params
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 from ml_collections import config_dict
 
-from experiments import cli
+from experiments import _cli
 from lora_jax.train import evaluate, hosts, loop
 
 
@@ -21,7 +21,7 @@ def main(coordinator: str, process: str, folder: Path) -> None:
   jax.config.update('jax_num_cpu_devices', 1)
   jax.config.update('jax_numpy_rank_promotion', 'raise')
   report = {}
-  with hosts.connected(coordinator, 2, int(process), preemptible=True, show=cli.show):
+  with hosts.connected(coordinator, 2, int(process), preemptible=True, show=_cli.show):
     for path in sorted(folder.glob('*.json')):
       workdir, config = path.with_suffix(''), config_dict.ConfigDict(json.loads(path.read_text()))
       report[path.stem] = {'result': loop.train(config, workdir)}

@@ -13,8 +13,8 @@ from etils import epath
 from orbax.checkpoint._src.path import gcs_utils
 
 from experiments import report as report_command
-from lora_jax import sweep
-from lora_jax.checkpoints import artefact, layers
+from lora_jax import stacking, sweep
+from lora_jax.adapters import native
 from lora_jax.train import export, job, loop, paths, rundir, state, writers
 from tests.train import bucket, test_writers
 
@@ -77,9 +77,9 @@ def test_a_run_on_a_bucket_is_read_as_any_other(runs, make_config, tmp_path, mon
   assert rundir.is_run(remote) and not rundir.is_run(remote + '/checkpoints')
   export.export_run(remote, tmp_path / 'remote')
   assert (tmp_path / 'remote' / 'README.md').exists(), 'the card, of its result'
-  ours = artefact.load_adapter(tmp_path / 'remote')
+  ours = native.load_adapter(tmp_path / 'remote')
   work, trained = job.load_run(local)
-  expected = layers.unstack(trained)
+  expected = stacking.unstack(trained)
   jax.tree.map(np.testing.assert_array_equal, ours.trainable, expected)
   # As what another one begins with.
   started, _ = job.warm_start(work, remote)

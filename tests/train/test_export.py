@@ -12,9 +12,10 @@ import optax
 import pytest
 
 from lora_jax import tree
-from lora_jax.checkpoints import adapter as adapters
-from lora_jax.checkpoints import huggingface, sources
+from lora_jax.adapters import adapter as adapters
+from lora_jax.adapters import formats
 from lora_jax.models import presets
+from lora_jax.pretrained import huggingface
 from lora_jax.train import export, job, state, writers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,7 +99,7 @@ def test_a_run_is_written_in_every_format(exported):
     'loralib': {'lora.bin', 'README.md'},
     'merged': {'config.json', 'model.safetensors', 'vocab.txt', 'README.md'},
   }
-  best, last = (sources.read_adapter(exported / name) for name in ('adapter', 'last'))
+  best, last = (formats.read_adapter(exported / name) for name in ('adapter', 'last'))
   path = 'encoder/layers_1/attention/query/lora_b'
   assert not np.array_equal(tree.flatten(best.trainable)[path], tree.flatten(last.trainable)[path])
   assert 'This is the last checkpoint' in (exported / 'last' / 'README.md').read_text()
@@ -109,7 +110,7 @@ def test_a_run_is_written_in_every_format(exported):
 
 def test_the_merged_model_is_the_base_with_the_adapter(exported, base):
   model, params = huggingface.load_model(base, task='classification')
-  found = sources.read_adapter(exported / 'adapter')
+  found = formats.read_adapter(exported / 'adapter')
   method, frozen, trainable = adapters.attach(found, model, params)
   same(
     huggingface.load_model(exported / 'merged', task='classification')[1],
@@ -134,8 +135,8 @@ def test_a_format_becomes_another(first, second, exported, base, tmp_path):
       for path in (tmp_path / 'out', exported / 'merged')
     )
     return same(found, expected)
-  expected = sources.read_adapter(exported / 'adapter')
-  found = sources.read_adapter(tmp_path / 'out', config=CONFIG, alpha=alpha.get(second))
+  expected = formats.read_adapter(exported / 'adapter')
+  found = formats.read_adapter(tmp_path / 'out', config=CONFIG, alpha=alpha.get(second))
   same(found.trainable, expected.trainable)
   assert (found.task, found.num_labels) == ('classification', 2)
   assert (found.method['rank'], found.method['alpha']) == (8, 16.0)
@@ -153,7 +154,7 @@ def test_warm_start_takes_other_tools_files(kind, exported, make_config, base, t
     shutil.copy(exported / kind / 'lora.bin', source)
   started, dropped = job.warm_start(work, source)
   assert not dropped
-  same(started, sources.read_adapter(exported / 'adapter').trainable)
+  same(started, formats.read_adapter(exported / 'adapter').trainable)
   other = work._replace(config=make_config(**paths, **{'method.alpha': 8.0}))
   with pytest.raises(ValueError, match=r'alpha: 16\.0 there, 8\.0 here'):
     job.warm_start(other, source)

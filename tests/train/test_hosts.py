@@ -14,7 +14,7 @@ import pytest
 
 from lora_jax import tree
 from lora_jax.data import batches
-from lora_jax.data.layout import Share
+from lora_jax.data.layout import HostShard
 from lora_jax.train import hosts, job, loop
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -233,11 +233,11 @@ def test_a_share_is_those_rows_of_the_batch(make_config, held):
   task = job.load_task(make_config())
   options = dict(batch_size=8, rows_multiple=4, group=2, row_length=16)
   whole = batches.Batches(task.train, **options)
-  part = batches.Batches(task.train, **options, share=Share(4, held))
+  part = batches.Batches(task.train, **options, host_shard=HostShard(4, held))
   assert part.shapes == whole.shapes
   for ours, theirs in zip(part.epoch(1, 3), whole.epoch(1, 3), strict=True):
     for name, rows in theirs.items():
       parts = np.split(rows, 4, axis=1)
       np.testing.assert_array_equal(ours[name], np.concatenate([parts[i] for i in held], axis=1))
   with pytest.raises(ValueError, match='expected 3 parts to divide rows_multiple=4'):
-    batches.Batches(task.train, **options, share=Share(3, (0,)))
+    batches.Batches(task.train, **options, host_shard=HostShard(3, (0,)))

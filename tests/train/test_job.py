@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from lora_jax import tree
-from lora_jax.checkpoints import huggingface
 from lora_jax.models import presets
+from lora_jax.pretrained import huggingface
 from lora_jax.train import job, mesh, state
 
 EIGHT = {'mesh.data': 2, 'mesh.fsdp': 2, 'mesh.tensor': 2}

@@ -13,10 +13,10 @@ import jax
 import numpy as np
 import pytest
 
-from lora_jax import tree
-from lora_jax.checkpoints import adapter, artefact, fingerprint, layers
+from lora_jax import stacking, tree
+from lora_jax.adapters import adapter, fingerprint, native
 from lora_jax.data import tasks
-from lora_jax.train import adapters, evaluate, job, loop
+from lora_jax.train import evaluate, job, loop, run_adapter
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -241,16 +241,16 @@ def saved(finished, tmp_path_factory):
   """The adapter of that run, of which layers are scanned, saved without its data at hand."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(tasks, 'load_task', None)
-    found = adapters.from_run(finished[0])
+    found = run_adapter.from_run(finished[0])
   folder = tmp_path_factory.mktemp('adapter') / 'saved'
-  artefact.save_adapter(folder, found)
+  native.save_adapter(folder, found)
   return folder
 
 
 def test_a_run_becomes_an_adapter_of_its_base(finished, saved, work, make_config):
-  found = artefact.load_adapter(saved)
+  found = native.load_adapter(saved)
   assert (found.task, found.num_labels, found.base) == ('classification', 2, 'fresh')
-  method, frozen, trainable = adapter.attach(found, work.model, adapters.base_of(work))
+  method, frozen, trainable = adapter.attach(found, work.model, run_adapter.base_of(work))
   assert method.patterns == work.method.patterns
   for ours, theirs in ((frozen, work.frozen), (trainable, trained(finished[0], 'best'))):
     ours, theirs = tree.flatten(ours), tree.flatten(theirs)
@@ -260,11 +260,11 @@ def test_a_run_becomes_an_adapter_of_its_base(finished, saved, work, make_config
   # A run as base: what it made of its own is what the adapter on top is for.
   above = job.load(make_config('adapter_p', **{'model.name': str(finished[0])}))
   merged = method.merge(frozen, trainable)
-  found = adapters.of_job(above, above.trainable)
+  found = run_adapter.of_job(above, above.trainable)
   assert found.fingerprint == fingerprint.fingerprint(merged, work.model.config)
   adapter.check_base(found, above.model, merged)
   with pytest.raises(ValueError, match=r'values of .*attention/query/kernel'):
-    adapter.check_base(found, above.model, adapters.base_of(work))
+    adapter.check_base(found, above.model, run_adapter.base_of(work))
 
 
 def test_warm_start_takes_an_adapter_as_it_takes_a_run(finished, saved, work, make_config):
@@ -272,10 +272,10 @@ def test_warm_start_takes_an_adapter_as_it_takes_a_run(finished, saved, work, ma
   jax.tree.map(np.testing.assert_array_equal, from_adapter[0], from_run[0])
   assert from_adapter[1] == from_run[1] == []
   # Layers may be looped where they were scanned.
-  loop = work._replace(trainable=layers.unstack(work.trainable))
+  loop = work._replace(trainable=stacking.unstack(work.trainable))
   looped, dropped = job.warm_start(loop, saved)
   assert not dropped
-  same = tree.flatten(layers.unstack(from_run[0]))
+  same = tree.flatten(stacking.unstack(from_run[0]))
   for path, leaf in tree.flatten(looped).items():
     np.testing.assert_array_equal(leaf, same[path])
   with pytest.raises(ValueError, match=r'alpha: 16\.0 there, 8\.0 here'):

@@ -51,7 +51,7 @@ def batch_of(family):
   return {
     'input_ids': ids.astype(np.int32),
     'segment_ids': np.ones_like(ids, np.int32),
-    'readout': np.broadcast_to(np.arange(each, dtype=np.int32), (STEPS, ROWS, each)),
+    'prediction_positions': np.broadcast_to(np.arange(each, dtype=np.int32), (STEPS, ROWS, each)),
     'labels': labels.astype(np.int32),
     'weights': np.ones((STEPS, ROWS, each), np.float32),
   }

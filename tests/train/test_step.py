@@ -112,7 +112,7 @@ def compiled_step(config, rows=8, length=16):
   shape = jax.ShapeDtypeStruct((1, rows, length), jnp.int32)
   each = jax.ShapeDtypeStruct((1, rows, 1), jnp.int32)
   batch = {name: shape for name in ('input_ids', 'segment_ids', 'position_ids', 'token_type_ids')}
-  batch |= {'readout': each, 'labels': each}
+  batch |= {'prediction_positions': each, 'labels': each}
   batch |= {'weights': jax.ShapeDtypeStruct((1, rows, 1), jnp.float32)}
   now = jax.eval_shape(lambda: state.init_state(work.trainable, tx, 0))
   train_step = step.make_train_step(work.apply, tx, work.task.kind)

@@ -1,0 +1,72 @@
+"""Query, key and value of GPT-2's `c_attn` as the one pair of factors that PEFT has on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from lora_jax.adapters.parts import Pair
+
+
+def fuse(thirds: Mapping[int, Pair]) -> Pair:
+  """One pair with the update of up to three, exactly.
+
+  Its rank is the sum of theirs: a [in, R] holds theirs side by side, b [R, 3 d] is zero outside
+  each one's own rows and columns. Its alpha gives the largest of their scales; a smaller one is
+  made up for in b.
+
+  Args:
+    thirds: pairs of query (0), key (1) and value (2).
+
+  Raises:
+    ValueError: if scales differ by another factor than a power of two, which would round b.
+  """
+  members = sorted(thirds.items())
+  rank = sum(pair.rank for _, pair in members)
+  largest = max((pair for _, pair in members), key=lambda pair: pair.scale)
+  width = largest.b.shape[-1]
+  b = np.zeros((rank, 3 * width), np.float32)
+  start = 0
+  for third, pair in members:
+    ratio = pair.scale / largest.scale
+    if math.frexp(ratio)[0] != 0.5:
+      raise ValueError(
+        f'query, key and value have the scales {[pair.scale for _, pair in members]}. In PEFT they '
+        'are one module with one scale, and the difference can be made up for exactly only where '
+        'it is a power of two. Train them with one scale, or export a merged model.'
+      )
+    rows = slice(start, start + pair.rank)
+    b[rows, third * width : (third + 1) * width] = pair.b * np.float32(ratio)
+    start += pair.rank
+  times = rank / largest.rank
+  alpha = largest.alpha * (math.sqrt(times) if largest.rslora else times)
+  a = np.concatenate([pair.a for _, pair in members], axis=-1)
+  return Pair(a, b, alpha, largest.rslora)
+
+
+def separate(pair: Pair) -> dict[int, Pair]:
+  """Pairs of query, key and value with the update of one on all three: a is theirs in common."""
+  return {i: pair._replace(b=b) for i, b in enumerate(np.split(pair.b, 3, axis=-1))}
+
+
+def unfuse(pair: Pair, alphas: Mapping[int, float], ranks: Mapping[int, int]) -> dict[int, Pair]:
+  """What `fuse` was given, to the last bit, if `alphas` and `ranks` are those of its pairs.
+
+  Raises:
+    ValueError: if the pair is not of that structure.
+  """
+  rank, width = sum(ranks.values()), pair.b.shape[-1] // 3
+  rest = pair.b.copy()
+  thirds, start = {}, 0
+  for third, r in sorted(ranks.items()):
+    rows, columns = slice(start, start + r), slice(third * width, (third + 1) * width)
+    part = Pair(pair.a[:, rows], pair.b[rows, columns], alphas[third], pair.rslora)
+    ratio = 2.0 ** round(math.log2(part.scale / pair.scale))
+    thirds[third] = part._replace(b=part.b / np.float32(ratio))
+    rest[rows, columns] = 0
+    start += r
+  if rank != pair.rank or rest.any():
+    raise ValueError('its factors are not the blocks of query, key and value that were exported')
+  return thirds

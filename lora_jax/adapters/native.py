@@ -1,0 +1,153 @@
+"""Adapters on disk, in this project's own format: a folder of two files.
+
+`adapter.json` says what the adapter is, `adapter.safetensors` holds the trained parameters by path.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+from absl import logging
+from safetensors import numpy as writer
+
+from lora_jax import files, stacking, tree
+from lora_jax.adapters.adapter import Adapter, check, check_base, does_nothing, tuples
+from lora_jax.models import presets
+from lora_jax.pretrained import safetensors
+
+FORMAT, VERSION = 'lora_jax adapter', 1
+DESCRIPTION, TENSORS = 'adapter.json', 'adapter.safetensors'
+LIBRARIES = ('jax', 'flax', 'numpy')
+FIELDS = {  # Of adapter.json, with their types.
+  'format': str,
+  'version': int,
+  'method': dict,
+  'architecture': dict,
+  'task': str,
+  'num_labels': int,
+  'base': str,
+  'fingerprint': dict,
+  'sha256': str,
+}
+
+
+def save_adapter(folder: str | Path, adapter: Adapter) -> None:
+  """Writes an adapter as a new folder, whole or not at all.
+
+  Raises:
+    FileExistsError: if there is something at `folder` already.
+    ValueError: if the adapter's parameters are not those that its method trains, as for
+      `load_adapter`: what is written can be read.
+  """
+  files.check_new(folder)
+  leaves = tree.flatten(stacking.unstack(adapter.trainable))
+  leaves = {path: np.ascontiguousarray(leaf, np.float32) for path, leaf in leaves.items()}
+  method = stacking.looped_patterns(adapter.method)
+  adapter = adapter._replace(method=method, trainable=tree.unflatten(leaves))
+  check(adapter, 'the adapter')
+  with files.new_folder(folder) as part:
+    writer.save_file(leaves, part / TENSORS, metadata={'format': FORMAT})
+    description = {
+      'format': FORMAT,
+      'version': VERSION,
+      'method': method,
+      'architecture': dataclasses.asdict(adapter.config),
+      'task': adapter.task,
+      'num_labels': adapter.num_labels,
+      'base': adapter.base,
+      'fingerprint': dict(adapter.fingerprint),
+      'libraries': {name: importlib.metadata.version(name) for name in LIBRARIES},
+      'sha256': _digest(part / TENSORS),
+    }
+    (part / DESCRIPTION).write_text(json.dumps(description, indent=2) + '\n', encoding='utf-8')
+
+
+def load_adapter(
+  folder: str | Path,
+  *,
+  model: nn.Module | None = None,
+  params: tree.Params | None = None,
+  other_base: bool = False,
+) -> Adapter:
+  """Reads what `save_adapter` wrote.
+
+  An adapter whose every factor B is zero, as before training, is named as such in a warning.
+
+  Args:
+    folder: the artefact.
+    model, params: the base that it is meant for; where they are given, it is checked that it is the
+      one that the adapter was trained on. `attach` checks it as well.
+    other_base: take another base of the same shape.
+
+  Raises:
+    FileNotFoundError: if the folder holds no adapter.
+    ValueError: for a truncated, corrupt or other file, another version of the format, parameters
+      that are missing, unexpected or misshapen (all in one message), or another base, with what
+      differs.
+  """
+  folder = Path(folder).expanduser()
+  values = _read_description(folder)
+  try:
+    config = presets.architecture(**values['architecture'])
+  except (TypeError, ValueError) as error:
+    raise ValueError(f'{folder / DESCRIPTION}: architecture: {error}') from error
+  if not (folder / TENSORS).is_file():
+    raise FileNotFoundError(f'{folder}: {DESCRIPTION} is there, {TENSORS} is not')
+  tensors = safetensors.Tensors(folder / TENSORS)
+  if _digest(folder / TENSORS) != values['sha256']:
+    raise ValueError(
+      f'{folder / TENSORS} is not the file that was saved with {DESCRIPTION} (its sha256 differs): '
+      'it is corrupt, or of another adapter. Fetch or export it again.'
+    )
+  adapter = Adapter(
+    method=tuples(values['method']),
+    trainable=tree.unflatten({path: np.array(tensors[path]) for path in tensors}),
+    config=config,
+    task=values['task'],
+    num_labels=values['num_labels'],
+    base=values['base'],
+    fingerprint=values['fingerprint'],
+  )
+  check(adapter, str(folder))
+  if does_nothing(adapter):
+    logging.warning('%s: every factor B is zero: this adapter does nothing to its base.', folder)
+  if model is not None and params is not None and not other_base:
+    check_base(adapter, model, params)
+  return adapter
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+  path = folder / DESCRIPTION
+  if not path.is_file():
+    there = ', '.join(sorted(p.name for p in folder.iterdir())) if folder.is_dir() else 'nothing'
+    raise FileNotFoundError(f'{folder} is no adapter: it has no {DESCRIPTION}. It holds: {there}.')
+  try:
+    values = json.loads(path.read_text(encoding='utf-8'))
+  except ValueError as error:
+    raise ValueError(f'{path}: no JSON ({error})') from error
+  if not isinstance(values, dict) or values.get('format') != FORMAT:
+    raise ValueError(f'{path}: expected format={FORMAT!r}; this is another kind of file')
+  if values.get('version') != VERSION:
+    raise ValueError(
+      f'{path}: version {values.get("version")!r} of the format; this is lora_jax for version '
+      f'{VERSION}. Take the lora_jax that wrote it, or export the run again.'
+    )
+  if wrong := [
+    f'{name} is {values.get(name)!r}, expected {kind.__name__}'
+    for name, kind in FIELDS.items()
+    if not isinstance(values.get(name), kind)
+  ]:
+    raise ValueError(f'{path}: {"; ".join(wrong)}')
+  return values
+
+
+def _digest(path: Path) -> str:
+  with path.open('rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()

@@ -1,0 +1,81 @@
+"""The peak of a train step on this machine, beside what `memory.plan` says of it."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import config_dict
+
+from lora_jax.cost import abstract as planned
+from lora_jax.cost import memory, topology
+
+STATUS, CLEAR = Path('/proc/self/status'), Path('/proc/self/clear_refs')
+
+
+def measure(
+  config: config_dict.ConfigDict, where: topology.Topology, plan: dict[str, Any], steps: int = 3
+) -> dict[str, Any]:
+  """Runs the step that `memory.plan` plans, on made-up values, and says what it took.
+
+  On an accelerator that is the runtime's own peak on the device that had the most. On a CPU it is
+  the peak of the process's resident memory over what it was when the step was compiled and no array
+  had been made: no other work may go on in the process.
+
+  Args:
+    config: the run's.
+    where: `topology.find('this')`.
+    plan: what `memory.plan` says of them.
+    steps: number of updates, 2 or more: the second has the first one's results as its arguments.
+
+  Returns:
+    predicted, measured: bytes; on a CPU of all its devices, otherwise of one. ratio: the first by
+    the second.
+
+  Raises:
+    ValueError: for another topology, or where the kernel does not tell resident memory.
+  """
+  if where.name != topology.THIS:
+    raise ValueError(f'{where.name}: only this machine can be measured: find({topology.THIS!r})')
+  made = planned.abstract(config)
+  devices = memory.choose_mesh(made, where)
+  traced, shapes = planned.trace(made, devices)
+  step = traced.lower().compile()
+  predicted = plan['bytes']['total']
+  host = jax.devices()[0].platform == 'cpu'
+  before = _reset() if host else 0
+  now, frozen, batch = jax.tree.map(_filled, shapes)
+  for _ in range(steps):
+    now, metrics = step(now, frozen, batch)
+    jax.block_until_ready((now, metrics))
+  if host:
+    measured, predicted = _resident('VmHWM') - before, predicted * devices.size
+  else:
+    measured = max(x.memory_stats()['peak_bytes_in_use'] for x in devices.devices.flat)
+  return {'predicted': predicted, 'measured': measured, 'ratio': predicted / measured}
+
+
+def _filled(shape: jax.ShapeDtypeStruct) -> jax.Array:
+  """An array of ones where it is to lie; ids, positions and segments may all be 1."""
+  make = jax.jit(lambda: jnp.ones(shape.shape, shape.dtype), out_shardings=shape.sharding)
+  return jax.block_until_ready(make())
+
+
+def _reset() -> int:
+  """Gives back what is free, makes the peak start here, and returns the resident bytes."""
+  if not (STATUS.exists() and CLEAR.exists()):
+    raise ValueError('resident memory is measured by /proc/self/clear_refs: Linux alone has it')
+  gc.collect()
+  ctypes.CDLL(None).malloc_trim(0)
+  CLEAR.write_text('5')
+  return _resident('VmRSS')
+
+
+def _resident(name: str) -> int:
+  found = re.search(rf'{name}:\s+(\d+) kB', STATUS.read_text())
+  return int(found[1]) * 1024

@@ -1,0 +1,364 @@
+"""PyTorch's files: the same tensors as there, and nothing that a hostile file asks for."""
+
+import contextlib
+import io
+import json
+import os
+import pathlib
+import pickle
+import random
+import shutil
+import struct
+import time
+import tracemalloc
+import zipfile
+
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors import numpy as writer
+
+from lora_jax import tree
+from lora_jax.pretrained import load_model, pickles, pytorch, safetensors
+
+GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
+FILES = GOLDEN / 'pytorch'  # Made by make_pytorch.py.
+
+
+@pytest.mark.parametrize('name', ['dtypes', 'views', 'module', 'nested'])
+def test_equals_torch(name):
+  found = pytorch.Tensors(FILES / f'{name}.bin', 'model_state_dict' if name == 'nested' else None)
+  expected = np.load(FILES / f'{name}.npz')
+  assert set(found) == set(expected)
+  for key, x in expected.items():
+    assert found[key].shape == x.shape
+    assert found[key].dtype == (ml_dtypes.bfloat16 if key == 'bfloat16' else x.dtype)
+    np.testing.assert_array_equal(found[key].astype(x.dtype), x, err_msg=key)
+    if x.size:
+      with pytest.raises(ValueError, match='read-only'):
+        found[key][...] = 0
+
+
+def test_shared_storages_are_views_of_the_same_bytes():
+  tensors = pytorch.Tensors(FILES / 'views.bin')
+  for name in ('tied', 'transposed', 'row', 'column', 'steps'):
+    assert np.shares_memory(tensors[name], tensors['whole']), name
+
+
+@pytest.mark.parametrize(
+  'file, key, problem',
+  [
+    ('tensor.bin', None, 'expected a state dict'),
+    ('old.bin', None, r'truncated, or no zip archive .* before 1.6 has to be loaded and saved'),
+    ('nested.bin', None, r'4 entries are no tensors: .* Choose one by key: model_state_dict\.'),
+    ('nested.bin', 'absent', "has no 'absent'"),
+    ('nested.bin', 'step', 'holds a int'),
+  ],
+)
+def test_files_of_another_kind(file, key, problem):
+  with pytest.raises(ValueError, match=f'{file}: .*{problem}'):
+    pytorch.Tensors(FILES / file, key)
+
+
+@pytest.mark.real_data
+def test_the_released_adapter(shared_data):
+  path = shared_data.parent / 'checkpoints' / 'roberta_base_lora_mnli.bin'
+  tensors = pytorch.Tensors(path)
+  assert len(tensors) == 52
+  assert sum(x.size for x in tensors.values()) == 887_811
+  assert sum(x.size for name, x in tensors.items() if 'lora_' in name) == 294_912
+  assert all(x.dtype == np.float32 and np.isfinite(x).all() for x in tensors.values())
+  assert tensors['roberta.encoder.layer.11.attention.self.value.lora_B'].shape == (768, 8)
+
+
+# --- as a checkpoint of a model -------------------------------------------------------------------
+
+
+class Storage:  # Pickled by `Pickler` as torch pickles a storage.
+  def __init__(self, kind, key, size):
+    self.identity = ('storage', kind, str(key), 'cpu', size)
+
+
+class Global:
+  """Pickled as a reference to `module name`, which need not exist here."""
+
+  def __init__(self, module, name):
+    self.module, self.name = module, name
+
+
+class Call:
+  def __init__(self, function, *arguments):
+    self.function, self.arguments = function, arguments
+
+
+class Pickler(pickle._Pickler):
+  """Python's own, in Python, so that it can be taught to write names that do not exist."""
+
+  def persistent_id(self, value):
+    return value.identity if isinstance(value, Storage) else None
+
+  def save(self, value, save_persistent_id=True):
+    if isinstance(value, Global):
+      self.write(f'c{value.module}\n{value.name}\n'.encode())
+    elif isinstance(value, Call):
+      self.save(value.function)
+      self.save(value.arguments)
+      self.write(pickle.REDUCE)
+    else:
+      super().save(value, save_persistent_id)
+
+
+def pickled(value, protocol=2):
+  file = io.BytesIO()
+  Pickler(file, protocol).dump(value)
+  return file.getvalue()
+
+
+FLOAT = Global('torch', 'FloatStorage')
+REBUILD = Global('torch._utils', '_rebuild_tensor_v2')
+
+
+def tensor(key=0, shape=(2, 3), strides=(3, 1), offset=0, size=6, kind=FLOAT):
+  hooks = Call(Global('collections', 'OrderedDict'))
+  return Call(REBUILD, Storage(kind, key, size), offset, shape, strides, False, hooks)
+
+
+def archive(path, program, storages=None, compression=zipfile.ZIP_STORED):
+  with zipfile.ZipFile(path, 'w', compression) as file:
+    file.writestr('archive/data.pkl', program if isinstance(program, bytes) else pickled(program))
+    for key, data in ({0: bytes(24)} if storages is None else storages).items():
+      file.writestr(f'archive/data/{key}', data)
+  return path
+
+
+def as_torch(path, tensors):
+  program = {
+    name: tensor(i, x.shape, tuple(s // 4 for s in x.strides), size=x.size)
+    for i, (name, x) in enumerate(tensors.items())
+  }
+  return archive(path, program, {i: x.tobytes() for i, x in enumerate(tensors.values())})
+
+
+def same(found, expected):
+  found, expected = tree.flatten(found), tree.flatten(expected)
+  assert found.keys() == expected.keys()
+  for path in expected:
+    np.testing.assert_array_equal(found[path], expected[path], err_msg=path)
+
+
+@pytest.mark.parametrize('sharded', [False, True])
+def test_load_model_reads_pytorch_where_there_is_no_safetensors(sharded, tmp_path):
+  tensors = {name: np.array(x) for name, x in safetensors.read(GOLDEN / 'models/bert').items()}
+  shutil.copy(GOLDEN / 'models/bert/config.json', tmp_path)
+  if sharded:
+    names = sorted(tensors)
+    shards = {'a.bin': names[::2], 'b.bin': names[1::2]}
+    for file, members in shards.items():
+      as_torch(tmp_path / file, {name: tensors[name] for name in members})
+    where = {name: file for file, members in shards.items() for name in members}
+    (tmp_path / pytorch.INDEX).write_text(json.dumps({'weight_map': where}))
+  else:
+    as_torch(tmp_path / pytorch.SINGLE, tensors)
+  _, params = load_model(tmp_path, task='classification')
+  _, expected = load_model(GOLDEN / 'models/bert', task='classification')
+  same(params, expected)
+  # A safetensors file beside it goes first.
+  writer.save_file({name: 2 * x for name, x in tensors.items()}, tmp_path / safetensors.SINGLE)
+  _, params = load_model(tmp_path, task='classification')
+  word = lambda p: p['embeddings']['word']['embedding']
+  np.testing.assert_array_equal(word(params), 2 * word(expected))
+
+
+# --- hostile files --------------------------------------------------------------------------------
+
+
+def refused(path, problem):
+  with pytest.raises(ValueError, match=problem) as error:
+    tensors = pytorch.Tensors(path)
+    _ = [tensors[name] for name in tensors]
+  assert str(path) in str(error.value)
+
+
+def test_what_the_hostile_files_are_made_with_is_right(tmp_path):
+  path = archive(tmp_path / 'x.bin', {'x': tensor()}, {0: np.arange(6, dtype='<f4').tobytes()})
+  np.testing.assert_array_equal(pytorch.Tensors(path)['x'], np.arange(6).reshape(2, 3))
+
+
+SYSTEM, EVAL = Global('os', 'system'), Global('builtins', 'eval')
+CODE = "open({!r}, 'w')"
+
+
+@pytest.mark.parametrize('protocol', [2, 4])
+@pytest.mark.parametrize(
+  'program, problem',
+  [
+    (lambda mark: Call(SYSTEM, f'touch {mark}'), "asks for 'os system'"),
+    (lambda mark: Call(Global('posix', 'system'), f'touch {mark}'), "'posix system'"),
+    (lambda mark: {'x': Call(EVAL, CODE.format(mark))}, "'builtins eval'"),
+    (lambda mark: Call(Global('__builtin__', 'exec'), CODE.format(mark)), "'__builtin__ exec'"),
+    (lambda mark: [tensor(), Call(Call(Global('builtins', 'getattr'), SYSTEM, 'x'))], 'getattr'),
+    (lambda mark: Call(Call(REBUILD, EVAL), mark), "'builtins eval'"),
+    (lambda mark: Call(Global('torch', 'load'), mark), "'torch load'"),
+    (lambda mark: Call(Global('torch._utils', '_rebuild_tensor_v2.__globals__'), 1), '__globals__'),
+    (lambda mark: Call(Global('collections', 'OrderedDict'), {'x': 1}), 'with arguments'),
+    (lambda mark: Call('a string', mark), 'str where a Name'),
+    (lambda mark: Call(Call(Global('collections', 'OrderedDict')), mark), 'dict where a Name'),
+    (lambda mark: Call(FLOAT, 10**15), 'no function to call'),
+    (lambda mark: {('x',): tensor()}, 'a key of type tuple'),
+    (lambda mark: {'x': FLOAT}, '1 entries are no tensors'),
+    (lambda mark: {1: tensor()}, '1 tensors have numbers for names'),
+    (lambda mark: {'x': Call(REBUILD, 'no storage', 0, (), ())}, 'str where a Storage'),
+    (lambda mark: {'x': Storage(EVAL, 0, 6)}, "'builtins eval'"),
+    (lambda mark: {'x': Storage('torch FloatStorage', 0, 6)}, 'storage of none of the types'),
+    (lambda mark: {'x': tensor(kind=Global('torch', 'ComplexFloatStorage'))}, 'ComplexFloatStor'),
+  ],
+)
+def test_nothing_in_a_pickle_runs(program, problem, protocol, tmp_path):
+  mark = tmp_path / 'mark'
+  refused(archive(tmp_path / 'x.bin', pickled(program(str(mark)), protocol)), problem)
+  assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+  'program, problem',
+  [
+    (b"(S'touch mark'\nios\nsystem\n.", 'STRING.*refused'),
+    (b'(cos\nsystem\nVmark\no.', "'os system'"),
+    (b'\x80\x02\x8c\x02os\x8c\x06system\x93.', "'os system'"),
+    (b'\x80\x02\x82\x01.', 'EXT1.*refused'),
+    (b'\x80\x02ctorch\nFloatStorage\n)\x81.', 'NEWOBJ.*refused'),
+    (b'\x80\x02\x8c\x01a}b.', 'str where a dict'),
+    (b'\x80\x02h\x07.', 'damaged at byte 2'),
+    (b'\x80\x02R.', 'damaged at byte 2'),
+    (b'\x80\x02\x85.', 'damaged at byte 2'),
+    (b'\x80\x02}}.', r'data.pkl'),
+    (b'\x80\x02}', 'exhausted'),
+    (b'\x80\x02\x8d' + struct.pack('<Q', 1 << 60) + b'x.', 'data.pkl: '),
+    (b'\x80\x02X' + struct.pack('<I', 1 << 31) + b'x.', 'data.pkl: '),
+    (b'\x80\x02\x8b' + struct.pack('<i', 1 << 30) + b'1.', 'data.pkl: '),
+    (b'\x80\x02]r\xff\xff\xff\xff.', 'holds a list'),
+    (b'', 'data.pkl: '),
+  ],
+)
+def test_opcodes_that_no_state_dict_needs(program, problem, tmp_path):
+  refused(archive(tmp_path / 'x.bin', program), problem)
+
+
+HUGE = 1 << 62
+
+
+@pytest.mark.parametrize(
+  'change, problem',
+  [
+    (dict(shape=(HUGE, HUGE), strides=(1, 1)), 'reach to element'),
+    (dict(shape=(HUGE, HUGE), strides=(0, 0)), 'repeats the 6 elements of its storage'),
+    (dict(shape=(7,), strides=(0,)), 'repeats the 6 elements'),
+    (dict(shape=(2, 3), strides=(4, 1)), r'reach to element 7 of a storage of 6'),
+    (dict(offset=1), 'reach to element 7'),
+    (dict(offset=HUGE), 'reach to element'),
+    (dict(offset=-1), 'negative'),
+    (dict(shape=(-2, -3)), 'negative'),
+    (dict(strides=(3, -1)), 'negative'),
+    (dict(shape=(2, 3), strides=(1,)), '2 dimensions with 1 strides'),
+    (dict(shape=(1,) * 33, strides=(1,) * 33), '33 dimensions'),
+    (dict(shape=(2.0, 3)), 'float where a int'),
+    (dict(shape=(True, 3)), 'bool where a int'),
+    (dict(shape=[2, 3]), 'list where a tuple'),
+    (dict(size=7), r'data/0 has 24 bytes, but should hold 7 float32 elements'),
+    (dict(size=HUGE, shape=(HUGE,), strides=(1,)), 'data/0 has 24 bytes'),
+    (dict(size=-6), 'data/0 has 24 bytes'),
+    (dict(key='../../secret'), r'data/../../secret is not in the archive'),
+  ],
+)
+def test_tensors_that_are_not_in_their_storage(change, problem, tmp_path):
+  refused(archive(tmp_path / 'x.bin', {'x': tensor(**change)}), problem)
+
+
+def bounded(path, problem, seconds=3.0, megabytes=64):
+  start = time.thread_time()
+  refused(path, problem)
+  assert time.thread_time() - start < seconds
+  tracemalloc.start()  # Apart: tracing takes six times as long as reading.
+  try:
+    refused(path, problem)
+    _, peak = tracemalloc.get_traced_memory()
+  finally:
+    tracemalloc.stop()
+  assert peak < megabytes << 20
+
+
+def test_bombs(tmp_path):
+  """What would unfold to gigabytes is refused by what the archive says, not by trying."""
+  deflated = zipfile.ZIP_DEFLATED
+  path = archive(tmp_path / 'a.bin', {'x': tensor()}, {0: bytes(1 << 26)}, deflated)
+  bounded(path, r'archive/data.pkl is compressed')
+  path = archive(tmp_path / 'b.bin', b'\x80\x02' + b'}' * (pytorch.MAX_PICKLE + 1) + b'.')
+  bounded(path, rf'data.pkl has {pytorch.MAX_PICKLE + 4} bytes, above {pytorch.MAX_PICKLE}')
+  # A stored record that says to be larger than the file; and a directory that does.
+  honest = archive(tmp_path / 'c.bin', {'x': tensor()}).read_bytes()
+  for change in (
+    lambda b, at: struct.pack_into('<II', b, at + 20, 0xFFFFFFF0, 0xFFFFFFF0),
+    lambda b, at: struct.pack_into('<I', b, b.rfind(b'PK\5\6') + 12, 0xFFFFFFF0),
+  ):
+    data = bytearray(honest)
+    change(data, data.rfind(b'PK\1\2'))
+    (tmp_path / 'd.bin').write_bytes(data)
+    bounded(tmp_path / 'd.bin', r'which do not fit into a file|its zip directory has')
+  # References to references: 2^40 leaves, if anybody followed them.
+  pairs = b''.join(b'h%ch%c\x86q%c' % (i, i, i + 1) for i in range(40))
+  nested = b'\x80\x02()q\x00' + pairs + b't.'
+  bounded(archive(tmp_path / 'e.bin', nested), 'holds a tuple')
+  bounded(archive(tmp_path / 'f.bin', b'\x80\x02)' + b'\x85' * 300_000 + b'.'), 'holds a tuple')
+  bounded(archive(tmp_path / 'g.bin', b'\x80\x02' + b'(' * 300_000 + b'.'), 'data.pkl: ')
+
+
+def test_damaged_archives(tmp_path):
+  honest = archive(tmp_path / 'x.bin', {'x': tensor()}, {0: os.urandom(24)}).read_bytes()
+  for length in (0, 1, 8, 30, len(honest) // 2, len(honest) - 1):
+    (tmp_path / 'cut.bin').write_bytes(honest[:length])
+    refused(tmp_path / 'cut.bin', 'truncated, or no zip archive')
+  at = honest.index(b'archive/data/0') + len('archive/data/0')
+  (tmp_path / 'flipped.bin').write_bytes(honest[:at] + bytes([honest[at] ^ 1]) + honest[at + 1 :])
+  refused(tmp_path / 'flipped.bin', r'x: the bytes of data/0 are not those that were written')
+  with zipfile.ZipFile(tmp_path / 'two.bin', 'w') as file:
+    for root in 'ab':
+      file.writestr(f'{root}/data.pkl', pickled({}))
+  refused(tmp_path / 'two.bin', '2 records named data.pkl')
+  with zipfile.ZipFile(tmp_path / 'big.bin', 'w') as file:
+    file.writestr('x/data.pkl', pickled({}))
+    file.writestr('x/byteorder', 'big')
+  refused(tmp_path / 'big.bin', 'big-endian')
+  (tmp_path / 'lfs.bin').write_text('version https://git-lfs.github.com/spec/v1\n')
+  refused(tmp_path / 'lfs.bin', 'Git LFS pointer')
+
+
+def test_random_damage_is_an_error_or_changes_nothing_that_is_read(tmp_path):
+  """Flipped bytes anywhere: never another exception, and never other numbers of the same name."""
+  honest, expected = (FILES / 'module.bin').read_bytes(), np.load(FILES / 'module.npz')
+  rng = random.Random(0)
+  outcomes = {'error': 0, 'read': 0}
+  for _ in range(400):
+    data = bytearray(honest)
+    for _ in range(rng.choice((1, 1, 8))):
+      data[rng.randrange(len(data))] = rng.randrange(256)
+    (tmp_path / 'x.bin').write_bytes(data)
+    try:
+      found = {name: np.array(x) for name, x in pytorch.Tensors(tmp_path / 'x.bin').items()}
+    except ValueError:
+      outcomes['error'] += 1
+      continue
+    outcomes['read'] += 1
+    for name, x in found.items():
+      np.testing.assert_array_equal(x, expected[name])
+  assert min(outcomes.values()) > 20
+
+
+def test_random_pickles_raise_nothing_but_value_errors():
+  rng = random.Random(1)
+  honest = zipfile.ZipFile(FILES / 'views.bin').read('views/data.pkl')
+  for _ in range(3000):
+    data = bytearray(honest)
+    for _ in range(rng.choice((1, 3, 30))):
+      data[rng.randrange(len(data))] = rng.randrange(256)
+    with contextlib.suppress(ValueError):
+      pickles.interpret(bytes(data))

@@ -1,0 +1,92 @@
+"""Merged models as Hugging Face folders: read back the same, and with their config (transformers
+computes the same with them: make_adapters.py check)."""
+
+import json
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+
+from lora_jax import tree
+from lora_jax.models import presets
+from lora_jax.pretrained import architecture, huggingface, load_model, safetensors
+from tests.adapters import toys
+from tests.adapters.toys import GOLDEN, make
+
+TASKS = {
+  'bert': 'classification',
+  'bert-regression': 'regression',
+  'roberta': 'classification',
+  'deberta-v2': 'classification',
+  'deberta-v2-regression': 'regression',
+  'gpt2': 'lm',
+}
+
+
+def same(found, expected):
+  found, expected = tree.flatten(found), tree.flatten(expected)
+  assert found.keys() == expected.keys()
+  for path in expected:
+    assert found[path].dtype == expected[path].dtype
+    np.testing.assert_array_equal(found[path], expected[path], err_msg=path)
+
+
+@pytest.mark.parametrize('case', TASKS)
+@pytest.mark.parametrize('scan', [False, True])
+def test_saved_is_loaded(case, scan, tmp_path):
+  model, params = load_model(GOLDEN / 'models' / case, task=TASKS[case], scan=scan)
+  tokenizer = tmp_path / 'vocab.txt'
+  tokenizer.write_text('a\nb\n')
+  huggingface.save_model(tmp_path / 'out', model, params, tokenizer_files=[tokenizer])
+  again, found = load_model(tmp_path / 'out', task=TASKS[case], scan=scan)
+  same(found, params)
+  assert again.config == model.config
+  names = ['config.json', 'model.safetensors', 'vocab.txt']
+  assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == names
+  # By the names that transformers gave them.
+  original = safetensors.read(GOLDEN / 'models' / case)
+  written = safetensors.read(tmp_path / 'out')
+  assert written.keys() == original.keys()
+  for name, x in original.items():
+    np.testing.assert_array_equal(written[name], x, err_msg=name)
+  # Every key that both have, and that transformers needs, says the same.
+  theirs = json.loads((GOLDEN / 'models' / case / 'config.json').read_text())
+  ours = json.loads((tmp_path / 'out' / 'config.json').read_text())
+  free = ('bos_token_id', 'eos_token_id', 'transformers_version')
+  assert {k: ours[k] for k in ours.keys() & theirs if k not in free} == {
+    k: theirs[k] for k in ours.keys() & theirs if k not in free
+  }
+  assert {'architectures', 'model_type', 'vocab_size'} <= ours.keys() & theirs.keys()
+  labels = None if case == 'gpt2' else len(ours['id2label'])
+  assert labels == getattr(model, 'num_labels', None)
+
+
+def test_a_merged_adapter_is_a_model(tmp_path):
+  adapter = make('bert', targets=r'.*/(query|value)')
+  model, method, frozen = toys.parts_of(adapter)
+  merged = method.merge(frozen, adapter.trainable)
+  huggingface.save_model(tmp_path, model, merged)
+  same(load_model(tmp_path, task='classification')[1], jax.tree.map(np.asarray, merged))
+  with pytest.raises(ValueError, match=r'unexpected .*query/lora_a.*method.merge'):
+    huggingface.save_model(tmp_path / 'x', model, tree.join(frozen, adapter.trainable))
+  del merged['classifier']['bias']
+  with pytest.raises(ValueError, match='missing classifier/bias'):
+    huggingface.save_model(tmp_path / 'x', model, merged)
+  with pytest.raises(FileNotFoundError, match=r'tokenizer files that are not there: .*vocab'):
+    huggingface.save_model(tmp_path / 'x', model, merged, tokenizer_files=[tmp_path / 'vocab.txt'])
+  assert not (tmp_path / 'x').exists()
+
+
+def test_low_precision_stays(tmp_path):
+  model, params = load_model(GOLDEN / 'models/gpt2', task='lm', param_dtype='bfloat16')
+  huggingface.save_model(tmp_path, model, params)
+  same(load_model(tmp_path, task='lm', param_dtype='bfloat16')[1], params)
+  assert json.loads((tmp_path / 'config.json').read_text())['torch_dtype'] == 'bfloat16'
+  assert safetensors.read(tmp_path)['transformer.wte.weight'].dtype == ml_dtypes.bfloat16
+
+
+@pytest.mark.parametrize('name', presets.PRESETS)
+def test_configs_of_the_presets_come_back(name):
+  config = presets.PRESETS[name].config
+  assert architecture.from_hugging_face(architecture.to_hugging_face(config)) == config

@@ -1,0 +1,144 @@
+"""Chunks, padding and claims: what of a sweep needs no training."""
+
+import json
+import os
+import time
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import glue, low_data, matrices, rank
+from experiments import sweep as command
+from lora_jax.sweep import grouping, lanes, locks
+
+SMALL = glue.get_config('model=/m/encoder,preset=small')
+
+
+def named(chunks):
+  return [[lane.name for lane in chunk] for chunk in chunks]
+
+
+def test_lanes_share_a_program_unless_they_differ_in_its_form():
+  runs = [
+    {'method.rank': 1}, {'method.rank': 64}, {'optim.lr': 1e-3}, {'train.batch_size': 16},
+    {'method.rank': 65}, {'model.dtype': 'bfloat16'}, {'data.limit': 10}, {'train.epochs': 3},
+  ]  # fmt: skip
+  assert named(grouping.plan(grouping.lanes(SMALL, runs), 16)) == [
+    ['rank=1', 'rank=64', 'lr=0.001', 'epochs=3'],
+    ['batch_size=16'], ['rank=65'], ['dtype=bfloat16'], ['limit=10'],
+  ]  # fmt: skip
+
+
+def test_chunks_are_of_one_seed_as_far_as_they_can_be_filled():
+  runs = [{'seed': seed, 'method.rank': r} for seed in (0, 1) for r in (1, 2, 4)]
+  chunks = grouping.plan(grouping.lanes(SMALL, runs), 2)
+  assert [[lane.config.seed for lane in chunk] for chunk in chunks] == [[0, 0], [0, 1], [1, 1]]
+  assert len({name for chunk in named(chunks) for name in chunk}) == 6
+
+
+def test_a_fresh_base_is_of_one_seed():
+  config = glue.get_config('tiny=true')
+  assert len(grouping.plan(grouping.lanes(config, [{'seed': 0}, {'seed': 1}]), 4)) == 2
+
+
+@pytest.mark.parametrize(
+  'runs, words',
+  [
+    ([], 'no runs'),
+    ([{'optim.lrr': 1.0}], "'optim.lrr'.*does not fit"),
+    ([{'seed': 1}, {'seed': 1}], "two runs are named 'seed=1'"),
+  ],
+)
+def test_what_is_no_sweep_is_refused(runs, words):
+  with pytest.raises(ValueError, match=words):
+    grouping.lanes(SMALL, runs)
+
+
+@pytest.mark.parametrize('text', ['2/2', '1', 'a/b', '-1/2', '1/0'])
+def test_a_shard_is_one_of_n(text):
+  with pytest.raises(ValueError, match='expected i/n'):
+    command.shard_of(text)
+  assert command.shard_of('1/2') == (1, 2)
+
+
+def test_padding_is_undone_and_fills_with_zeros():
+  small = {'q': {'lora_a': jnp.ones((3, 2)), 'lora_b': jnp.ones((2, 5))}}
+  large = {'q': {'lora_a': jnp.ones((3, 4))}, 'v': {'lora_a': jnp.ones((3, 4))}}
+  both = lanes.stacked([small, large])
+  assert both['q']['lora_a'].shape == (2, 3, 4) and both['q']['lora_b'].shape == (2, 2, 5)
+  assert not both['v']['lora_a'][0].any() and not both['q']['lora_a'][0][:, 2:].any()
+  back = lanes.fitted(lanes.taken(both, 0), small)
+  assert back.keys() == small.keys()
+  np.testing.assert_array_equal(back['q']['lora_a'], small['q']['lora_a'])
+
+
+def test_a_claim_is_for_one_and_of_a_lost_owner_for_the_next(tmp_path, monkeypatch):
+  here = locks._self()
+  with locks.Claims(tmp_path) as ours:
+    assert ours.take('a,rank=1.5') and not locks.Claims(tmp_path).take('a,rank=1.5')
+  assert list(tmp_path.iterdir()) == []  # Given back.
+
+  far = tmp_path / 'a.0.json'
+  far.write_text(json.dumps(here | {'host': 'elsewhere'}))
+  other = locks.Claims(tmp_path)
+  assert not other.take('a')
+  silent = time.time() - locks.LOST_AFTER - 5
+  os.utime(far, (silent, silent))
+  assert other.take('a') and (tmp_path / 'a.1.json').exists()
+
+  gone = tmp_path / 'b.0.json'  # Of this machine, killed: nobody has to wait.
+  gone.write_text(json.dumps(here | {'started': 'long ago'}))
+  assert other.take('b')
+
+  monkeypatch.setattr(locks, 'RENEWED_EVERY', 0.01)
+  with other:
+    (tmp_path / 'b.2.json').write_text('{}')  # Somebody took us for lost.
+    assert other.lost.wait(5)
+
+
+@pytest.mark.parametrize(
+  'module, arg, count, first',
+  [
+    (rank, 'task=cola,model=/m/x,preset=small', 45, (1, 'query')),
+    (rank, 'task=e2e,model=gpt2-medium,seeds=1', 11, (1, '(query|value)')),
+    (matrices, 'model=/m/x,preset=small', 21, (8, 'query')),
+    (matrices, 'task=e2e,model=runs/x,rows=15', 30, (2, 'value')),
+  ],
+)
+def test_ablations_are_the_papers_cells(module, arg, count, first):
+  config, runs = module.get_config(arg), list(module.sweep(arg))
+  names = {lane.name for lane in grouping.lanes(config, runs)}
+  assert len(runs) == len(names) == count
+  assert runs[0] == {
+    'method.rank': first[0], 'method.targets': (f'.*/attention/{first[1]}',), 'seed': 0
+  }  # fmt: skip
+
+
+def test_the_budget_of_table_5_is_one():
+  per_matrix = {len(m) * r for m, r in matrices.TABLE_5}
+  assert per_matrix == {8}
+  assert [(m, r) for m, r in matrices.TABLE_5 if len(m) > 1] == [('qk', 4), ('qv', 4), ('qkvo', 2)]
+
+
+def test_few_examples_get_more_epochs():
+  runs = list(low_data.sweep('task=sst2,model=/m/x,preset=small,seeds=1'))
+  assert [(r['data.limit'], r['train.epochs']) for r in runs] == [
+    (100, 60), (1000, 60), (10_000, 6), (0, 3)
+  ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  'module, arg, message',
+  [
+    (rank, 'tsk=rte', "Unknown key 'tsk'.*Did you mean task"),
+    (rank, 'task=mprc', 'Did you mean mrpc'),
+    (rank, 'preset=smal', 'Did you mean small'),
+    (rank, 'seeds=many', "seeds='many': how many"),
+    (matrices, 'rows=6', "Unknown rows '6'.*Known: 5, 15"),
+    (low_data, 'rows=5', "Unknown key 'rows'"),
+  ],
+)
+def test_a_mistake_in_an_argument_is_answered_with_near_names(module, arg, message):
+  with pytest.raises(ValueError, match=message):
+    module.get_config(arg)

@@ -30,7 +30,7 @@ from lora_jax.analysis import factors, pair, single
 from lora_jax.models import presets
 from lora_jax.pretrained import huggingface
 from lora_jax.report import figures
-from lora_jax.train import job, paths, result, rundir, state, writers
+from lora_jax.train import job, paths, result, rundir, writers
 
 RUNS = flags.DEFINE_multi_string(
   'runs', None, 'Run directory or adapter; given twice, two to compare.', required=True
@@ -126,16 +126,7 @@ def read(workdir: str, which: str) -> Run:
   """
   config = rundir.read_config(workdir)
   folder = paths.path_of(workdir)
-  if not (folder / 'checkpoints').is_dir():
-    raise ValueError(f'{workdir} has no checkpoints. Train it first: experiments.train')
-  checkpoints = state.Checkpoints(folder, config.checkpoint.keep)
-  try:
-    step = checkpoints.best_step() if which == 'best' else checkpoints.last_step()
-    if step is None:
-      raise ValueError(f'{workdir} has no {which} checkpoint. Train it first: experiments.train')
-    trainable = checkpoints.restore_trainable(step)
-  finally:
-    checkpoints.close()
+  step, trainable = job.read_trainable(workdir, config, which)
   options = config.method.to_dict()
   found = _updates(workdir, trainable, options)
   finished = folder / 'result.json'

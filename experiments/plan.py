@@ -22,7 +22,8 @@ from ml_collections import config_dict, config_flags
 from configs import gpt3
 from experiments import _cli
 from lora_jax import cost
-from lora_jax.cost import describe, measure, memory, practical_claims, topology
+from lora_jax.cost import measure, memory, practical_claims, text, topology
+from lora_jax.data import glue
 from lora_jax.train import mesh, result, writers
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, and after a colon its cell.')
@@ -31,11 +32,11 @@ BATCH = flags.DEFINE_integer('batch', 0, "Global batch size; 0 is the config's."
 LENGTH = flags.DEFINE_integer('length', 0, "Tokens of a row; 0 is the config's.", lower_bound=0)
 DTYPE = flags.DEFINE_string('dtype', '', "Compute and base; empty is the config's.")
 EXAMPLES = flags.DEFINE_integer('examples', 0, "Training examples; 0 is the task's.")
-UTILISATION = flags.DEFINE_float('utilisation', memory.UTILISATION, 'Expected share of the peak.')
+UTILIZATION = flags.DEFINE_float('utilization', memory.UTILIZATION, 'Expected share of the peak.')
 AS_CONFIGURED = flags.DEFINE_bool('as_configured', False, "Keep the config's scan and remat.")
 LARGEST = flags.DEFINE_bool('largest_batch', False, 'Find the largest batch that fits.')
 SMALLEST = flags.DEFINE_bool('smallest_slice', False, 'Find the smallest slice that fits.')
-REMAT = flags.DEFINE_bool('remat', False, 'Compare the policies of rematerialisation.')
+REMAT = flags.DEFINE_bool('remat', False, 'Compare the policies of rematerialization.')
 MEASURE = flags.DEFINE_bool('measure', False, 'Run steps here, to hold the plan against.')
 PAPER = flags.DEFINE_bool('paper', False, "The claims of the paper's section 4.2, for GPT-3 175B.")
 SLICED = flags.DEFINE_list(
@@ -60,7 +61,7 @@ def configured() -> config_dict.ConfigDict:
     values['data.limit'] = EXAMPLES.value
   if not AS_CONFIGURED.value:
     values['model.scan'] = True
-    if config.model.remat == 'none' and config.task not in memory.planned.glue.TASKS:
+    if config.model.remat == 'none' and config.task not in glue.TASKS:
       values['model.remat'] = 'full'
   return memory.changed(config, **values)
 
@@ -94,14 +95,14 @@ def main() -> None:
     if topology.libtpu() is None:
       largest = topology.slices(kind)[-1] if SMALLEST.value or ':' not in name else name
       jax.config.update('jax_num_cpu_devices', min(topology.find(largest).count, 512))
-  options = {'utilisation': UTILISATION.value}
+  options = {'utilization': UTILIZATION.value}
   if PAPER.value:
     say = lambda line: print(line, flush=True)
     report = practical_claims.measure(of_paper, say, tuple(SLICED.value), **options)
   elif SMALLEST.value:
     found = []
     for one in cost.smallest_slice(configured(), kind, **options):
-      print(describe.row(one), flush=True)
+      print(text.row(one), flush=True)
       found.append(one)
     report = {'tried': found}
     print(cost.describe(found[-1]) if found[-1]['fits'] else 'No slice fits.')
@@ -109,7 +110,7 @@ def main() -> None:
     where = cost.find(name)
     if REMAT.value:
       report = {'remat': cost.compare_remat(configured(), where, **options)}
-      print('\n'.join(describe.row(one) for one in report['remat'].values()))
+      print('\n'.join(text.row(one) for one in report['remat'].values()))
     else:
       make = cost.largest_batch if LARGEST.value else cost.plan
       report = {'plan': make(configured(), where, **options)}
@@ -118,7 +119,7 @@ def main() -> None:
         made = report['plan']
         config = memory.changed(configured(), **{'train.batch_size': made['batch_size']})
         report['measured'] = measure.measure(config, where, made)
-        print(describe.measured(report['measured']))
+        print(text.measured(report['measured']))
   if OUT.value:
     about = result.about(mesh.make_mesh() if name == topology.THIS else None)
     writers.write_json(OUT.value, {'experiment': 'plan', **about, **report})

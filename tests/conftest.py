@@ -1,4 +1,4 @@
-"""Strict numerics, eight fake devices, no accelerator, no network."""
+"""Strict numerics, eight fake devices, no accelerator, no network; toy runs that tests share."""
 
 import os
 import pathlib
@@ -8,7 +8,11 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # JAX_PLATFORMS=cuda runs the tes
 os.environ['HF_HUB_OFFLINE'] = '1'
 
 import jax
+import numpy as np
 import pytest
+
+from configs import demo, glue
+from lora_jax.data import synthetic
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -30,3 +34,94 @@ def strict_dtypes() -> Iterator[None]:
   """No implicit promotion of dtypes (not around the optimizer: optax's Adam fails under it)."""
   with jax.numpy_dtype_promotion('strict'):
     yield
+
+
+WORDS = ['good', 'bad', 'film', 'plot', 'the', 'a', 'was', 'is', 'very', 'not', 'cast', 'score']
+
+
+@pytest.fixture(scope='session')
+def folder(tmp_path_factory):
+  """SST-2/{train,dev}.tsv of sentences whose label is whether `good` or `bad` comes first."""
+  random = np.random.default_rng(0)
+  folder = tmp_path_factory.mktemp('glue')
+  (folder / 'SST-2').mkdir()
+  for split, size in (('train', 44), ('dev', 21)):
+    lines = ['sentence\tlabel']
+    for _ in range(size):
+      label = int(random.integers(2))
+      words = list(random.choice(WORDS[2:], random.integers(2, 12)))
+      words.insert(int(random.integers(len(words))), WORDS[1 - label])
+      lines.append(f'{" ".join(words)}\t{label}')
+    (folder / 'SST-2' / f'{split}.tsv').write_text('\n'.join(lines) + '\n')
+  (folder / 'vocab').mkdir()
+  special = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
+  (folder / 'vocab' / 'vocab.txt').write_text('\n'.join(special + WORDS) + '\n')
+  return folder
+
+
+def updated(config, values):
+  """The config with fields set by their path."""
+  with config.unlocked():
+    for name, value in values.items():  # One by one: a whole section, then fields of it.
+      config.update_from_flattened_dict({name: value})
+  return config
+
+
+@pytest.fixture(scope='session')
+def make_config(folder):
+  """`make_config('lora', **{'optim.lr': 1e-2})`: a run of seconds on one device."""
+
+  def make(method='lora', **overrides):
+    config = glue.get_config(f'task=sst2,tiny=true,preset=small,method={method}')
+    fresh = dict(family='bert', vocab_size=64, hidden_size=16, num_layers=2, num_heads=2,
+                 intermediate_size=32, max_positions=32,
+                 initializer_range=0.3)  # fmt: skip
+    values = {
+      'model.fresh': fresh,
+      'model.scan': True,  # Compiles faster than two layers.
+      'model.hidden_dropout': 0.0,
+      'model.attention_dropout': 0.0,
+      'data.max_shapes': 2,
+      'data.dir': str(folder),
+      'data.tokenizer': str(folder / 'vocab'),
+      'data.max_length': 32,
+      'data.limit': 0,
+      'data.row_length': 16,
+      'train.batch_size': 8,
+      'train.epochs': 2,
+      'optim.lr': 1e-2,
+      'mesh.data': 1,
+      **overrides,
+    }
+    return updated(config, values)
+
+  return make
+
+
+@pytest.fixture(scope='session')
+def make_language_model(tmp_path_factory):
+  """As `make_config`, for a fresh GPT-2 on the demo's text."""
+  folder = tmp_path_factory.mktemp('tokenizer')
+  synthetic.train_tokenizer(512).save(folder)
+
+  def make(**overrides):
+    config = demo.get_config(f'method=full,tokenizer={folder}')
+    values = {
+      'task': 'synthetic/recipes',
+      'model.fresh.vocab_size': 512,
+      'model.fresh.hidden_size': 16,
+      'model.fresh.intermediate_size': 32,
+      'model.fresh.num_layers': 2,
+      'model.scan': True,
+      'data.limit': 48,
+      'data.row_length': 128,
+      'data.max_shapes': 1,
+      'train.batch_size': 32,
+      'train.epochs': 3,
+      'decode.contexts': 0,
+      'mesh.data': 1,
+      **overrides,
+    }
+    return updated(config, values)
+
+  return make

@@ -11,8 +11,8 @@ def count(jaxpr: Any) -> float:
   """FLOPs of the matrix products and convolutions of a jaxpr, on all devices together.
 
   XLA's own count takes the body of a loop once, however many layers it stands for. A `while` whose
-  length is not known counts once here too, of a `cond` the dearest branch. What is no product
-  (norms, softmax, the optimizer) is not counted, as is usual in utilisations.
+  length is not known counts once here too; of a `cond` the most expensive branch counts. Norms,
+  softmax and the optimizer are no products and are not counted, as is usual for utilization.
   """
   return sum(_equation(equation) for equation in getattr(jaxpr, 'jaxpr', jaxpr).eqns)
 

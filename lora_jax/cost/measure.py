@@ -6,21 +6,19 @@ import ctypes
 import gc
 import re
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from ml_collections import config_dict
 
-from lora_jax.cost import abstract as planned
-from lora_jax.cost import memory, topology
+from lora_jax.cost import memory, shapes, topology
 
 STATUS, CLEAR = Path('/proc/self/status'), Path('/proc/self/clear_refs')
 
 
 def measure(
-  config: config_dict.ConfigDict, where: topology.Topology, plan: dict[str, Any], steps: int = 3
-) -> dict[str, Any]:
+  config: config_dict.ConfigDict, where: topology.Topology, plan: memory.Plan, steps: int = 3
+) -> dict[str, float]:
   """Runs the step that `memory.plan` plans, on made-up values, and says what it took.
 
   On an accelerator that is the runtime's own peak on the device that had the most. On a CPU it is
@@ -42,17 +40,19 @@ def measure(
   """
   if where.name != topology.THIS:
     raise ValueError(f'{where.name}: only this machine can be measured: find({topology.THIS!r})')
-  made = planned.abstract(config)
-  devices = memory.choose_mesh(made, where)
-  traced, shapes = planned.trace(made, devices)
-  step = traced.lower().compile()
+  work = shapes.abstract_job(config)
+  devices = memory.choose_mesh(work, where)
+  step = shapes.trace(work, devices)
+  compiled = step.traced.lower().compile()
   predicted = plan['bytes']['total']
+  if predicted is None:
+    raise ValueError(f'the step does not fit {where.name}, so its peak cannot be measured')
   host = jax.devices()[0].platform == 'cpu'
   before = _reset() if host else 0
-  now, frozen, batch = jax.tree.map(_filled, shapes)
+  state, frozen, batch = jax.tree.map(_filled, (step.state, step.frozen, step.batch))
   for _ in range(steps):
-    now, metrics = step(now, frozen, batch)
-    jax.block_until_ready((now, metrics))
+    state, metrics = compiled(state, frozen, batch)
+    jax.block_until_ready((state, metrics))
   if host:
     measured, predicted = _resident('VmHWM') - before, predicted * devices.size
   else:
@@ -77,5 +77,5 @@ def _reset() -> int:
 
 
 def _resident(name: str) -> int:
-  found = re.search(rf'{name}:\s+(\d+) kB', STATUS.read_text())
-  return int(found[1]) * 1024
+  sizes = dict(re.findall(r'(\w+):\s+(\d+) kB', STATUS.read_text()))
+  return int(sizes[name]) * 1024

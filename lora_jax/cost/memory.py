@@ -1,112 +1,165 @@
-"""The plan of a job on given devices: bytes, FLOPs, seconds; and searches for what fits."""
+"""The plan of a job on given devices: bytes, FLOPs, seconds, from the compilation of its step."""
 
 from __future__ import annotations
 
-import math
 import re
 import time
-from collections.abc import Iterator
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import jax
+from jax.sharding import Mesh
 from ml_collections import config_dict
 
 from lora_jax import tree
-from lora_jax.cost import abstract as planned
-from lora_jax.cost import flops, topology
-from lora_jax.models import layers
-from lora_jax.train import mesh
+from lora_jax.cost import flops, program, shapes, topology
+from lora_jax.train import job, mesh
 
-UTILISATION = 0.4  # Of the peak: what large dense models are reported to reach.
+UTILIZATION = 0.4  # Of the peak: what large dense models are reported to reach.
+
+
+class Bytes(TypedDict):
+  """Bytes on one device; None where the compiler ran out of memory and did not say."""
+
+  base: int
+  trainable: int
+  optimizer: int
+  batch: int
+  gradients: int
+  activations: int | None  # All that is kept within a step, but for the gradients.
+  program: int | None
+  total: int | None
+  capacity: int
+  spare: int | None
+
+
+class Plan(TypedDict):
+  """What one train step takes on given devices; the contents of a plan's JSON.
+
+  `message` is the compiler's own where it ran out of memory. `flops` are of a step, on all devices;
+  `checkpoint` has the bytes of the trainable parameters and of all that a resumed run needs.
+  """
+
+  model: str
+  method: str
+  topology: str
+  devices: int
+  mesh: dict[str, int]
+  compiler: str
+  exact: bool
+  batch_size: int
+  length: int
+  dtype: str
+  param_dtype: str
+  remat: str
+  scan: bool
+  parameters: dict[str, int]
+  bytes: Bytes
+  fits: bool
+  message: str
+  flops: float
+  utilization: float
+  step_seconds: float
+  tokens_per_second: float
+  steps: int | None
+  hours: float | None
+  checkpoint: dict[str, int]
+  compile_seconds: float
+  exhausted: NotRequired[bool]  # Of `largest_batch`: its limit ended the search.
+
+
+class Compiled(TypedDict):
+  """Bytes of a compiled step on a device, and the compiler's message if it ran out of memory."""
+
+  temporary: int | None
+  program: int | None
+  total: int | None
+  message: str
 
 
 def plan(
   config: config_dict.ConfigDict,
   where: topology.Topology,
   *,
-  utilisation: float = UTILISATION,
-  devices: Any = None,
-) -> dict[str, Any]:
+  utilization: float = UTILIZATION,
+  devices: Mesh | None = None,
+) -> Plan:
   """What one train step of a config takes on a topology, from its compilation alone.
 
   Args:
     config: the run's; where its mesh is the default, one is chosen (`choose_mesh`).
     where: as `topology.find` gives it.
-    utilisation: share of the devices' peak that the products are expected to run at, in (0, 1].
+    utilization: share of the devices' peak that the products are expected to run at, in (0, 1].
     devices: a mesh; None is the config's or the chosen one.
 
-  Returns:
-    Numbers by name. Under `bytes`, per device: base, trainable, optimizer, batch, gradients,
-    activations (all that is kept within a step), program, total, capacity, spare. Where the
-    compiler gave up for want of memory, what it did not say is None, and `message` is its own.
-
   Raises:
-    ValueError: as `job.abstract`, `choose_mesh` and `job.trace`.
+    ValueError: as `shapes.abstract_job`, `choose_mesh` and `shapes.trace`.
   """
-  if not 0 < utilisation <= 1:
-    raise ValueError(f'utilisation={utilisation}: a share of the peak, in (0, 1]')
-  made = planned.abstract(config)
-  devices = devices or choose_mesh(made, where)
-  traced, (now, frozen, batch) = planned.trace(made, devices)
-  size = planned.bytes_per_device
-  known = {
-    'base': size(frozen),
-    'trainable': size(now.trainable),
-    'optimizer': size(now.opt_state),
-    'batch': size(batch),
-    'gradients': size(now.trainable),
-  }
-  operations = flops.count(traced.jaxpr)
+  if not 0 < utilization <= 1:
+    raise ValueError(f'utilization={utilization}: a share of the peak, in (0, 1]')
+  work = shapes.abstract_job(config)
+  devices = devices or choose_mesh(work, where)
+  step = shapes.trace(work, devices)
+  operations = flops.count(step.traced.jaxpr)
   began = time.perf_counter()
-  used, message = _compiled(traced)
-  seconds = operations / (devices.size * where.peak * utilisation)
-  tokens, steps = config.train.batch_size * made.length, made.steps
-  total = used.pop('total')
-  if 'temporary' in used:
-    used['activations'] = max(0, used.pop('temporary') - known['gradients'])
-  return {
-    'model': config.model.name,
-    'method': config.method.name,
-    'topology': where.name,
-    'devices': devices.size,
-    'mesh': dict(devices.shape),
-    'compiler': where.compiler,
-    'exact': where.exact,
-    'batch_size': config.train.batch_size,
-    'length': made.length,
-    'dtype': config.model.dtype,
-    'param_dtype': config.model.param_dtype,
-    'remat': config.model.remat,
-    'scan': config.model.scan,
-    'parameters': {
-      'trained': made.summary.trainable,
-      'head': made.summary.head,
-      'frozen': made.summary.frozen,
+  compiled = compile_step(step.traced)
+  seconds = operations / (devices.size * where.peak * utilization)
+  steps = shapes.count_steps(config)
+  total = compiled['total']
+  return Plan(
+    model=config.model.name,
+    method=config.method.name,
+    topology=where.name,
+    devices=devices.size,
+    mesh=dict(devices.shape),
+    compiler=where.compiler,
+    exact=where.exact,
+    batch_size=config.train.batch_size,
+    length=work.max_length,
+    dtype=config.model.dtype,
+    param_dtype=config.model.param_dtype,
+    remat=config.model.remat,
+    scan=config.model.scan,
+    parameters={
+      'trained': work.summary.trainable,
+      'head': work.summary.head,
+      'frozen': work.summary.frozen,
     },
-    'bytes': {
-      **known,
-      **{name: used.get(name) for name in ('activations', 'program')},
-      'total': total,
-      'capacity': int(where.memory),
-      'spare': None if total is None else int(where.memory) - total,
+    bytes=_bytes(step, compiled, int(where.memory)),
+    fits=total is not None and total <= where.memory,
+    message=compiled['message'],
+    flops=operations,
+    utilization=utilization,
+    step_seconds=seconds,
+    tokens_per_second=config.train.batch_size * work.max_length / seconds,
+    steps=steps,
+    hours=steps and steps * seconds / 3600,
+    checkpoint={
+      'trained': tree.nbytes(work.trainable),
+      'resumable': sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(step.state)),
     },
-    'fits': total is not None and total <= where.memory,
-    'message': message,
-    'flops': operations,
-    'utilisation': utilisation,
-    'step_seconds': seconds,
-    'tokens_per_second': tokens / seconds,
-    'steps': steps,
-    'hours': steps and steps * seconds / 3600,
-    'checkpoint': {
-      'trained': tree.nbytes(made.trainable),
-      'resumable': sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(now)),
-    },
-    'compile_seconds': time.perf_counter() - began,
-  }
+    compile_seconds=time.perf_counter() - began,
+  )
 
 
-def choose_mesh(made: planned.Planned, where: topology.Topology) -> jax.sharding.Mesh:
+def _bytes(step: shapes.TracedStep, compiled: Compiled, capacity: int) -> Bytes:
+  size = shapes.bytes_per_device
+  gradients = trainable = size(step.state.trainable)
+  temporary, total = compiled['temporary'], compiled['total']
+  return Bytes(
+    base=size(step.frozen),
+    trainable=trainable,
+    optimizer=size(step.state.opt_state),
+    batch=size(step.batch),
+    gradients=gradients,
+    activations=None if temporary is None else max(0, temporary - gradients),
+    program=compiled['program'],
+    total=total,
+    capacity=capacity,
+    spare=None if total is None else capacity - total,
+  )
+
+
+def choose_mesh(work: job.Job, where: topology.Topology) -> Mesh:
   """The config's mesh; where that is the default, one that suits the job.
 
   That is `data` alone where a whole replica takes at most a quarter of a device and the batch can
@@ -116,13 +169,13 @@ def choose_mesh(made: planned.Planned, where: topology.Topology) -> jax.sharding
   Raises:
     ValueError: if the devices are more than batch and heads can be split over.
   """
-  asked = dict(data=-1, fsdp=1, tensor=1) | dict(made.config.mesh)
+  asked = dict(data=-1, fsdp=1, tensor=1) | dict(work.config.mesh)
   devices, count = where.devices(), where.count
   if asked != dict(data=-1, fsdp=1, tensor=1):
     return mesh.make_mesh(**asked, devices=devices)
-  architecture, train = made.model.config, made.config.train
+  architecture, train = work.model.config, work.config.train
   rows = train.batch_size / train.accumulate
-  replica = tree.nbytes(made.frozen) + 4 * tree.nbytes(made.trainable)
+  replica = tree.nbytes(work.frozen) + 4 * tree.nbytes(work.trainable)
   if rows % count == 0 and (count == 1 or 4 * replica < where.memory):
     return mesh.make_mesh(count, devices=devices)
   fitting = [
@@ -142,75 +195,7 @@ def choose_mesh(made: planned.Planned, where: topology.Topology) -> jax.sharding
   return mesh.make_mesh(1, max(fitting), count // max(fitting), devices=devices)
 
 
-def compare_remat(config: config_dict.ConfigDict, where: topology.Topology, **options: Any) -> dict:
-  """A plan by each policy of rematerialisation."""
-  return {
-    name: plan(changed(config, **{'model.remat': name}), where, **options) for name in layers.REMAT
-  }
-
-
-def smallest_slice(
-  config: config_dict.ConfigDict, kind: str, **options: Any
-) -> Iterator[dict[str, Any]]:
-  """Plans of a generation's slices, smallest first, until one fits; the last is that one.
-
-  A slice whose memory is less than the arguments of the step is not compiled for, and one that no
-  mesh can use is left out; each is a dict of `topology` and `message`.
-  """
-  for name in topology.slices(kind):
-    where = topology.find(name)
-    made = planned.abstract(config)
-    copies = 1 if config.method.name != 'full' else 4  # Adam's two moments, and the gradient.
-    least = tree.nbytes(made.frozen) + copies * tree.nbytes(made.trainable)
-    if least > where.count * where.memory:
-      message = f'holds {_gib(where.count * where.memory)} of at least {_gib(least)} GiB'
-      yield {'topology': name, 'fits': False, 'message': message}
-      continue
-    try:
-      found = plan(config, where, **options)
-    except ValueError as error:
-      yield {'topology': name, 'fits': False, 'message': str(error)}
-      continue
-    yield found
-    if found['fits']:
-      return
-
-
-def largest_batch(
-  config: config_dict.ConfigDict, where: topology.Topology, limit: int = 12, **options: Any
-) -> dict[str, Any]:
-  """The plan with the largest `train.batch_size` that fits, on the mesh of the config's own.
-
-  Memory grows nearly in proportion to the batch, so two compilations say where to look and a few
-  more decide: at most `limit` in all.
-
-  Raises:
-    ValueError: if not even the smallest batch that the mesh can split fits.
-  """
-  devices = choose_mesh(planned.abstract(config), where)
-  unit = mesh.row_shares(devices) * config.train.accumulate
-  seen: dict[int, dict[str, Any]] = {}
-
-  def at(units: int) -> dict[str, Any]:
-    if units not in seen:
-      other = changed(config, **{'train.batch_size': units * unit})
-      seen[units] = plan(other, where, devices=devices, **options)
-    return seen[units]
-
-  low, high = 1, None
-  if not at(1)['fits']:
-    raise ValueError(f'a batch of {unit} does not fit {where.name}: {_excess(at(1))}')
-  guess = 2
-  while len(seen) < limit and (high is None or high - low > 1):
-    if at(guess)['fits']:
-      low = max(low, guess)
-    else:
-      high = guess if high is None else min(high, guess)
-    guess = _next(seen, where.memory, low, high)
-  return at(low) | {'exhausted': high is None or high - low > 1}
-
-
-def changed(config: config_dict.ConfigDict, **values: Any) -> config_dict.ConfigDict:
+def changed(config: config_dict.ConfigDict, **values: object) -> config_dict.ConfigDict:
   """A copy of a config with fields set by their path (`{'train.batch_size': 8}`)."""
   copy = config.copy_and_resolve_references()
   with copy.unlocked():
@@ -218,37 +203,17 @@ def changed(config: config_dict.ConfigDict, **values: Any) -> config_dict.Config
   return copy
 
 
-def _next(seen: dict[int, Any], memory: float, low: int, high: int | None) -> int:
-  """Where to look next: where a line through two plans meets the memory, kept between the ends."""
-  sizes = {units: found['bytes']['total'] for units, found in seen.items()}
-  known = sorted(units for units, total in sizes.items() if total is not None)
-  guess = 2 * low if high is None else (low + high) // 2
-  if len(known) > 1:
-    first, last = known[0], known[-1]
-    slope = (sizes[last] - sizes[first]) / (last - first)
-    if slope > 0:
-      guess = int(last + (memory - sizes[last]) / slope)
-  ends = (low + 1, 64 * low) if high is None else (low + 1, high - 1)
-  return min(max(guess, ends[0]), ends[1])
-
-
-def _compiled(traced: Any) -> tuple[dict[str, Any], str]:
-  """Bytes of the compiled step on a device, and the compiler's message if it ran out of memory."""
+def compile_step(traced: jax.stages.Traced) -> Compiled:
+  """Compiles a traced step for its devices, without running it."""
   try:
-    memory = traced.lower().compile().memory_analysis()
+    size = program.size(traced.lower().compile())
   except jax.errors.JaxRuntimeError as error:
     message = str(error)
     if 'RESOURCE_EXHAUSTED' not in message:
       raise
-    return {'total': needed(message)}, message
-  arguments = memory.argument_size_in_bytes + memory.output_size_in_bytes
-  arguments -= memory.alias_size_in_bytes  # What is donated is used again.
-  program = memory.generated_code_size_in_bytes
-  return {
-    'temporary': memory.temp_size_in_bytes,
-    'program': program,
-    'total': arguments + memory.temp_size_in_bytes + program,
-  }, ''
+    return Compiled(temporary=None, program=None, total=needed(message), message=message)
+  total = size.peak + size.code
+  return Compiled(temporary=size.temporary, program=size.code, total=total, message='')
 
 
 def needed(message: str) -> int | None:
@@ -258,12 +223,3 @@ def needed(message: str) -> int | None:
     if found := re.search(pattern, message):
       return int(float(found[1]) * units[found[2]])
   return None
-
-
-def _excess(found: dict[str, Any]) -> str:
-  spare = found['bytes']['spare']
-  return 'the compiler gave up' if spare is None else f'{_gib(-spare)} GiB too much on a device'
-
-
-def _gib(size: float) -> str:
-  return f'{size / topology.GIB:,.2f}' if math.isfinite(size) else 'unlimited'

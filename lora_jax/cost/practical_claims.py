@@ -8,8 +8,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from lora_jax import tree
-from lora_jax.cost import abstract as planned
-from lora_jax.cost import memory
+from lora_jax.cost import search, shapes
 
 # Table 12's methods in the sizes of table 4, and the r=4 of section 4.2.
 METHODS: dict[str, dict[str, Any]] = {
@@ -52,7 +51,7 @@ def measure(
     row = sizes(config) | {'paper_trained': PAPER[name]}
     for kind in SLICES if name in sliced else ():
       tried = []
-      for one in memory.smallest_slice(config, kind, **options):
+      for one in search.smallest_slice(config, kind, **options):
         tried.append(one)
         say(f'{name}: {one["topology"]} {"fits" if one["fits"] else "does not fit"}')
       row[kind] = {'fits': tried[-1]['fits'], 'tried': tried}
@@ -67,7 +66,7 @@ def sizes(config: config_dict.ConfigDict) -> dict[str, int]:
   The state is what stays between steps: base, trained leaves, Adam's two moments; the gradient
   comes on top. Of a task served beside others only what is trained is stored.
   """
-  made = planned.abstract(config)
+  made = shapes.abstract_job(config)
   trained, base = tree.nbytes(made.trainable), tree.nbytes(made.frozen)
   total = made.summary.trainable + made.summary.frozen
   low = 2 * made.summary.trainable  # What is trained, in the base's 16 bits.

@@ -1,7 +1,7 @@
-"""Many runs as one program over one frozen base: `train` of the lanes of a sweep.
+"""Sweeps: many runs trained as one program over one frozen base.
 
-plan.py says which runs can share a program, lanes.py stacks them, step.py is what is compiled,
-chunk.py trains some of them together, lane.py is the run of one, claims.py shares them out.
+`grouping` decides which runs share a program, `members` stacks their parameters, `step` is what is
+compiled, `stacked` is the engine that trains a group, `locks` divides the groups among machines.
 """
 
 from lora_jax.sweep.run import train as train

@@ -1,4 +1,4 @@
-"""Which runs of a sweep can share a program, and in which chunks they are trained."""
+"""Which runs of a sweep can share a program, and the groups in which they are trained."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import config_dict
 
-# What lanes of one program may differ in: labels, and numbers that are arrays inside it.
-PER_LANE = (
+# Fields in which members of one program may differ: labels, and numbers that are arrays in it.
+PER_MEMBER = (
   'experiment', 'cell', 'preset', 'init_adapter', 'seed', 'train.epochs', 'optim.lr',
   'optim.weight_decay', 'optim.warmup_ratio', 'optim.warmup_steps',
 )  # fmt: skip
-PER_LANE_OF_LORA = ('rank', 'alpha', 'targets', 'init', 'rslora')
+PER_MEMBER_OF_LORA = ('rank', 'alpha', 'targets', 'init', 'rslora')
 # Ranks up to here share a program, and are padded to the largest: 2 r / d of the products with a
 # matrix of width d. Beyond it a rank is padded to less than twice itself.
 SMALL_RANK = 64
-# Lanes of a program where the config leaves it open. On a CPU they gain little.
+# Members of a program where the config leaves their number open. On a CPU they gain little.
 WIDTHS = {'cpu': 4}
 WIDTH = 16  # On anything else.
 
 
-class Lane(NamedTuple):
+class Member(NamedTuple):
   """One run of a sweep: the name of its run directory, and its config."""
 
   name: str
   config: config_dict.ConfigDict
 
 
-def lanes(
+def members(
   config: config_dict.ConfigDict, overrides: Iterable[Mapping[str, Any]]
-) -> tuple[Lane, ...]:
+) -> tuple[Member, ...]:
   """The runs of a sweep: the config with each of the overrides (`{'optim.lr': 1e-3}`).
 
   Raises:
     ValueError: if there are none, for a field that the config does not have, or one given twice.
   """
-  found: dict[str, Lane] = {}
+  found: dict[str, Member] = {}
   for override in overrides:
     one = copy.deepcopy(config)
     try:
@@ -51,66 +51,66 @@ def lanes(
     name = ','.join(f'{key.rpartition(".")[2]}={_slug(value)}' for key, value in override.items())
     if name in found:
       raise ValueError(f'sweep: two runs are named {name!r}. Give each its own overrides.')
-    found[name] = Lane(name, one)
+    found[name] = Member(name, one)
   if not found:
     raise ValueError('sweep: it has no runs')
   return tuple(found.values())
 
 
-def plan(of: Sequence[Lane], most: int) -> list[tuple[Lane, ...]]:
-  """Chunks of at most `most` lanes that share a program, in the order of their first lanes.
+def group(of: Sequence[Member], most: int) -> list[tuple[Member, ...]]:
+  """Groups of at most `most` members that share a program, in the order of their first members.
 
-  Lanes of one seed have the same batches, and so share what lies below the first adapted layer:
-  chunks are of one seed as far as they can be filled, and the rest of all seeds goes together. The
-  chunks depend on the lanes and on `most` alone, so every start and every machine finds the same.
+  Members of one seed have the same batches, and so share what lies below the first adapted layer:
+  a group is of one seed as long as it can be filled, and the rest of all seeds goes together. The
+  groups depend on the members and on `most` alone, so every start and every machine finds the same.
   """
-  programs: dict[str, dict[int, list[Lane]]] = {}
-  for lane in of:
-    program = programs.setdefault(_program(lane.config), {})
-    program.setdefault(lane.config.seed, []).append(lane)
-  chunks = []
+  programs: dict[str, dict[int, list[Member]]] = {}
+  for member in of:
+    program = programs.setdefault(_program(member.config), {})
+    program.setdefault(member.config.seed, []).append(member)
+  groups = []
   for seeds in programs.values():
-    rest: list[Lane] = []
+    rest: list[Member] = []
     for alike in seeds.values():
       full = len(alike) // most * most
-      chunks += [tuple(alike[i : i + most]) for i in range(0, full, most)]
+      groups += [tuple(alike[i : i + most]) for i in range(0, full, most)]
       rest += alike[full:]
-    chunks += [tuple(rest[i : i + most]) for i in range(0, len(rest), most)]
-  return sorted(chunks, key=lambda chunk: of.index(chunk[0]))
+    groups += [tuple(rest[i : i + most]) for i in range(0, len(rest), most)]
+  return sorted(groups, key=lambda one: of.index(one[0]))
 
 
 def width(config: config_dict.ConfigDict) -> int:
-  """Lanes of a program: `config.sweep.width`, or what suits the device where that is 0.
+  """Members of a program: `config.sweep.width`, or what suits the device where that is 0.
 
   Raises:
     ValueError: for a negative one.
   """
   if config.sweep.width < 0:
-    raise ValueError(f'config.sweep.width={config.sweep.width}: a number of lanes, or 0')
+    raise ValueError(f'config.sweep.width={config.sweep.width}: a number of members, or 0')
   return config.sweep.width or WIDTHS.get(jax.default_backend(), WIDTH)
 
 
-def identity(chunk: Sequence[Lane]) -> str:
-  """A name of these lanes with these configs, the same on every machine."""
-  text = json.dumps([[lane.name, _fields(lane.config)] for lane in chunk], sort_keys=True)
+def identity(group: Sequence[Member]) -> str:
+  """A name of these members with these configs, the same on every machine."""
+  text = json.dumps([[member.name, _fields(member.config)] for member in group], sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _program(config: config_dict.ConfigDict) -> str:
   """What has to be equal for two runs to share a program."""
   fields = _fields(config)
-  per_lane = set(PER_LANE)
+  per_member = set(PER_MEMBER)
   if config.model.name == 'fresh' and config.method.name != 'full':
-    per_lane.discard('seed')  # The frozen base is drawn by it.
+    per_member.discard('seed')  # The frozen base is drawn by it.
   if config.decode.strategy == 'sample' and (config.decode.contexts or config.decode.final):
-    per_lane.discard('seed')  # The decoder has it built in.
-  for key in [*per_lane, 'sweep']:
+    per_member.discard('seed')  # The decoder has it built in.
+  for key in [*per_member, 'sweep']:
     section, _, name = key.rpartition('.')
     (fields[section] if section else fields).pop(name, None)
   if 'lora' in config.method.name:
     rank = fields['method']['rank']
     largest = max(rank.values()) if isinstance(rank, dict) else rank
-    fields['method'] = {k: v for k, v in fields['method'].items() if k not in PER_LANE_OF_LORA}
+    fields['method'] = {k: v for k, v in fields['method'].items() if k not in PER_MEMBER_OF_LORA}
     fields['padded to'] = max(SMALL_RANK, 1 << (int(largest) - 1).bit_length())
   return json.dumps(fields, sort_keys=True)
 

@@ -1,9 +1,9 @@
-"""Who trains what, when several machines share nothing but a folder: one claim a lane.
+"""Locks on the runs of a sweep, for machines that share nothing but a folder: one lock a run.
 
-`NAME.0.json` is made by whoever comes first, and making a file that must not exist is atomic. Its
-time is renewed while its owner lives. The claim of an owner that is lost (its process is gone from
-this machine, or it was silent for `LOST_AFTER` seconds) is taken over by making `NAME.1.json`, and
-so on: the highest number counts. An owner that finds a higher one stops.
+The first to come creates `NAME.0.json`; creating a file that must not exist is atomic. The owner
+renews its time while it lives. The lock of an owner that is lost (its process is gone from this
+machine, or it was silent for `LOST_AFTER` seconds) is taken over by creating `NAME.1.json`, and so
+on: the highest number counts. An owner that finds a higher one stops.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ RENEWED_EVERY = 30.0  # Seconds.
 LOST_AFTER = 600.0  # Seconds without renewal, by the clock of the shared folder.
 
 
-class Claims:
-  """The claims of this process in a folder. Used as a context, all are given back at its end.
+class Locks:
+  """The locks of this process in a folder. Used as a context, it releases all at its end.
 
   Attributes:
-    lost: set when another machine took over a claim of ours: we were silent for too long.
+    lost: set when another machine took over one of these locks: this one was silent for too long.
   """
 
   def __init__(self, folder: Path):
@@ -37,7 +37,7 @@ class Claims:
     self._closed = threading.Event()
 
   def take(self, name: str) -> bool:
-    """Whether the lane is ours now; it is not if another owner is alive."""
+    """Locks a run; returns False if another owner is alive."""
     latest = self._latest(name)
     if latest is not None and self._is_alive(latest):
       return False
@@ -51,21 +51,21 @@ class Claims:
     self._held[name] = path
     return True
 
-  def give_back(self) -> None:
-    """Ends all claims: what they are of is finished, or free for others."""
+  def release(self) -> None:
+    """Releases all locks: their runs are finished, or free for others."""
     for name in list(self._held):
       for path in self._of(name):
         path.unlink(missing_ok=True)
       del self._held[name]
 
-  def __enter__(self) -> Claims:
-    threading.Thread(target=self._renew, daemon=True, name='claims').start()
+  def __enter__(self) -> Locks:
+    threading.Thread(target=self._renew, daemon=True, name='locks').start()
     return self
 
   def __exit__(self, *exception: object) -> None:
     self._closed.set()
     if not self.lost.is_set():
-      self.give_back()
+      self.release()
 
   def _renew(self) -> None:
     while not self._closed.wait(RENEWED_EVERY):
@@ -76,8 +76,8 @@ class Claims:
           os.utime(path)
 
   def _of(self, name: str) -> list[Path]:
-    claims = (p for p in self._folder.iterdir() if re.fullmatch(r'.+\.\d+\.json', p.name))
-    return sorted((p for p in claims if p.name.rsplit('.', 2)[0] == name), key=_number)
+    locks = (p for p in self._folder.iterdir() if re.fullmatch(r'.+\.\d+\.json', p.name))
+    return sorted((p for p in locks if p.name.rsplit('.', 2)[0] == name), key=_number)
 
   def _latest(self, name: str) -> Path | None:
     return next(reversed(self._of(name)), None)
@@ -89,8 +89,8 @@ class Claims:
       return False
     except ValueError:
       owner = {}  # It is being written, or was cut short: its age tells.
-    ours = _self()
-    if owner and all(owner.get(key) == ours[key] for key in ('host', 'space')):
+    own = _self()
+    if owner and all(owner.get(key) == own[key] for key in ('host', 'space')):
       return _runs(owner)
     return self._now() - path.stat().st_mtime < LOST_AFTER
 
@@ -125,7 +125,7 @@ def _runs(owner: dict[str, Any]) -> bool:
 
 
 def _started(pid: int) -> str:
-  """When a process began, in the kernel's ticks; '' where that is not to be had."""
+  """When a process began, in the kernel's ticks; '' where the system does not tell."""
   try:
     return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[19]
   except (OSError, IndexError):

@@ -16,28 +16,54 @@ from lora_jax import methods
 from lora_jax.data import batches, tasks
 from lora_jax.train import job, mesh, rundir, step
 
-Outputs = dict[str, np.ndarray]
+Batch = Mapping[str, np.ndarray]
+# Batches of a held-out split, each with the outputs [R, E] of its prediction positions.
+Outputs = Sequence[tuple[Batch, Mapping[str, jax.Array | np.ndarray]]]
+Computed = Mapping[str, Outputs]  # By split.
 
 
-def evaluate(
-  outputs_of: Callable[[Mapping[str, np.ndarray]], Mapping[str, jax.Array]],
-  task: tasks.Task,
-  splits: Mapping[str, list[Mapping[str, np.ndarray]]],
-) -> Iterator[tuple[str, float]]:
+def compute(
+  outputs_of: Callable[[Batch], Mapping[str, jax.Array]], splits: Mapping[str, Sequence[Batch]]
+) -> Computed:
+  """The outputs of each split's batches. All are dispatched, and none is waited for.
+
+  Args:
+    outputs_of: the outputs of a batch's prediction positions, as `step.make_eval_step` gives them.
+    splits: each split's batches, as `layouts` gives them.
+  """
+  return {
+    split: [(batch, outputs_of(batch)) for batch in batches] for split, batches in splits.items()
+  }
+
+
+def of_member(computed: Computed, place: int, width: int) -> Computed:
+  """One member's outputs among those of `width` members, [R, E] of [width, R, E]."""
+  member = lambda value, batch: np.asarray(value).reshape(width, *batch['index'].shape)[place]
+  return {
+    split: [
+      (batch, {name: member(value, batch) for name, value in values.items()})
+      for batch, values in outputs
+    ]
+    for split, outputs in computed.items()
+  }
+
+
+def evaluate(task: tasks.Task, computed: Computed) -> Iterator[tuple[str, float]]:
   """Yields (`split/metric`, value) for each split: its mean loss and the task's metrics.
 
   Args:
-    outputs_of: the outputs of a batch's read-outs, as `step.make_eval_step` computes them.
-    task: whose labels and metric it is.
-    splits: each split's batches, as `batches.eval_batches` lays them out.
+    task: whose labels and metric are used.
+    computed: the outputs of each split.
   """
   for split, dataset in task.evals.items():
-    outputs, loss, weight = collect(outputs_of, splits[split], len(dataset.ids))
+    outputs, loss, weight = collect(computed[split], len(dataset.ids))
     yield f'{split}/loss', loss / weight
     if task.kind == 'lm':
       # Per target token; without smoothing, as the authors' validation loss.
       yield f'{split}/perplexity', math.exp(min(loss / weight, 700.0))
     else:
+      if task.score is None or dataset.labels is None:
+        raise ValueError(f'{task.name} {split}: there are no labels to score predictions with')
       for name, value in task.score(dataset.labels, outputs['prediction']).items():
         yield f'{split}/{name}', float(value)
 
@@ -60,23 +86,17 @@ def layouts(work: job.Job, rows_multiple: int = 1) -> dict[str, list[dict[str, n
   }
 
 
-def collect(
-  outputs_of: Callable[[Mapping[str, np.ndarray]], Mapping[str, jax.Array]],
-  split: list[Mapping[str, np.ndarray]],
-  size: int,
-) -> tuple[Outputs, float, float]:
-  """Each example's outputs in the dataset's order, the summed loss, the number of read-outs."""
-  # All batches are dispatched before the first result is waited for.
-  pending = [(batch, outputs_of(batch)) for batch in split]
-  collected: dict[str, list[Any]] = {}
+def collect(computed: Outputs, size: int) -> tuple[dict[str, np.ndarray], float, float]:
+  """Each example's outputs in the dataset's order, the summed loss, the number of predictions."""
+  collected: dict[str, list[np.ndarray]] = {}
   loss = weight = 0.0
-  for batch, outputs in pending:
-    outputs = {name: np.asarray(value) for name, value in outputs.items()}
+  for batch, values in computed:
+    outputs = {name: np.asarray(value) for name, value in values.items()}
     loss += float((outputs.pop('loss').astype(np.float64) * batch['weights']).sum())
     weight += float(batch['weights'].sum())
     for name, value in outputs.items():
       collected.setdefault(name, []).append(value)
-  index = [batch['index'] for batch, _ in pending]
+  index = [batch['index'] for batch, _ in computed]
   ordered = {name: batches.collect(index, values, size) for name, values in collected.items()}
   return ordered, loss, weight
 
@@ -103,7 +123,7 @@ def evaluate_run(
   whole = mesh.replicated(devices)  # What every process reads.
   adapted_step = step.make_eval_step(work.apply, work.task.kind, whole)
   adapted = lambda batch: adapted_step(frozen, trainable, placed(batch))
-  report: dict[str, Any] = {'adapted': dict(evaluate(adapted, work.task, held_out))}
+  report: dict[str, Any] = {'adapted': dict(evaluate(work.task, compute(adapted, held_out)))}
   try:
     merged_params = jax.jit(work.method.merge)(frozen, trainable)
   except ValueError as error:
@@ -111,7 +131,7 @@ def evaluate_run(
   plain = methods.bind(work.model.apply, methods.full())
   merged_step = step.make_eval_step(plain, work.task.kind, whole)
   merged = lambda batch: merged_step({}, merged_params, placed(batch))
-  report['merged'] = dict(evaluate(merged, work.task, held_out))
+  report['merged'] = dict(evaluate(work.task, compute(merged, held_out)))
 
   @functools.partial(jax.jit, out_shardings=whole)
   def difference(frozen: Any, trainable: Any, merged: Any, batch: Any) -> jax.Array:

@@ -42,7 +42,7 @@ def make_generator(
     ValueError: for a task that has no contexts, and settings out of range.
   """
   tokenizer = work.task.tokenizer
-  if not work.task.prompts:
+  if not work.task.prompts or tokenizer is None:
     raise ValueError(
       f'{work.task.name} has no contexts to generate from: leave config.decode.contexts at 0 and '
       "config.decode.final at ''"
@@ -105,7 +105,7 @@ def plain(tokenizer: Tokenizer, tokens: np.ndarray, stops: Sequence[str]) -> str
 def subset(prompts: dataset.Prompts, n: int) -> dataset.Prompts:
   """n of the prompts, evenly spaced; all of them if there are no more."""
   chosen = np.unique(np.linspace(0, len(prompts.ids) - 1, min(n, len(prompts.ids))).astype(int))
-  take = lambda values: [values[i] for i in chosen]
+  take = lambda values: [values[int(i)] for i in chosen]
   return dataset.Prompts(
     take(prompts.contexts),
     take(prompts.ids),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,15 +13,15 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
-from lora_jax import methods, stacking, tree
-from lora_jax.adapters import formats
+from lora_jax import methods, tree
+from lora_jax.adapters.adapter import TOKENS
 from lora_jax.data import tasks, tokenizers
 from lora_jax.models import presets
 from lora_jax.pretrained import huggingface
 from lora_jax.train import mesh, paths, rundir
-from lora_jax.train.state import Checkpoints
+from lora_jax.train.checkpoints import Checkpoints
+from lora_jax.tree import Params
 
-SAME = ('name', 'rank', 'alpha', 'rslora', 'targets')  # In a run and in the one that it starts.
 RATES = ('hidden_dropout', 'attention_dropout', 'classifier_dropout')
 
 
@@ -48,6 +48,11 @@ class Job(NamedTuple):
   trainable: dict[str, Any]
   apply: Callable[..., jax.Array]
   summary: methods.Summary
+
+  @property
+  def family(self) -> str:
+    """The model's architecture (`gpt2`), which names the sharding rules of its leaves."""
+    return self.model.config.family
 
   @property
   def max_length(self) -> int:
@@ -106,17 +111,47 @@ def build(
   base: tuple[nn.Module, dict[str, Any]] | None = None,
   devices: Mesh | None = None,
 ) -> Job:
-  """As `load`, for data (and a model with its parameters, see `load_base`) that is at hand."""
+  """As `load`, for data that is loaded, and optionally for a model with its parameters.
+
+  Args:
+    config: the run's.
+    task: its task.
+    base: the model and its parameters (`load_base`); None loads them.
+    devices: as for `load`.
+  """
   model, params = base or load_base(config, task, devices)
   check_ranges(config, task, model)
   method = make_method(config, model)
-  if sum(method.virtual):
-    task = with_virtual(task, method.virtual, model)
-  tokens = jax.ShapeDtypeStruct((1, 8), np.int32)
-  frozen, trainable = method.init(jax.random.key(config.seed), model, params, tokens)
-  trainable = tree.cast(trainable, np.float32)
+  frozen, trainable = divide(config, method, model, params)
   if devices is not None:
     trainable = mesh.place(trainable, devices, model.config.family, trained=True)
+  return assemble(config, task, model, method, frozen, trainable)
+
+
+def divide(
+  config: config_dict.ConfigDict, method: methods.Method, model: nn.Module, params: Params
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """The frozen and the trainable part of a model's parameters, which may be shapes alone."""
+
+  def init(params: Params) -> tuple[dict[str, Any], dict[str, Any]]:
+    frozen, trainable = method.init(jax.random.key(config.seed), model, params, TOKENS)
+    return frozen, tree.cast(trainable, np.float32)
+
+  is_abstract = any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(params))
+  return jax.eval_shape(init, params) if is_abstract else init(params)
+
+
+def assemble(
+  config: config_dict.ConfigDict,
+  task: tasks.Task,
+  model: nn.Module,
+  method: methods.Method,
+  frozen: dict[str, Any],
+  trainable: dict[str, Any],
+) -> Job:
+  """The job of these parts, with the method's own tokens in the examples."""
+  if sum(method.virtual):
+    task = with_virtual(task, method.virtual, model)
   summary = methods.summarize(method, frozen, trainable, model.head)
   apply = methods.bind(model.apply, method)
   return Job(config, task, model, method, frozen, trainable, apply, summary)
@@ -167,17 +202,14 @@ def load_base(
   if rundir.is_run(name):
     model, params = _merged(name, task, devices)
     model = model.clone(**options)
-    tokens = jax.ShapeDtypeStruct((1, 8), np.int32)
-    declared = tree.flatten(jax.eval_shape(model.init, jax.random.key(0), tokens)['params'])
+    declared = tree.flatten(jax.eval_shape(model.init, jax.random.key(0), TOKENS)['params'])
     leaves = tree.flatten(params)
     del params
     for path in leaves:  # One by one: a cast makes no second copy of the model.
       leaves[path] = leaves[path].astype(declared[path].dtype)
     params = tree.unflatten(leaves)
     return model, params if devices is None else mesh.place(params, devices, model.config.family)
-  options |= {'scan': chosen.scan, 'task': task.kind, 'seed': config.seed}
-  if task.kind != 'lm':
-    options['num_labels'] = task.num_labels
+  options = model_arguments(config, task) | {'seed': config.seed}
   if name == 'fresh':
     architecture = presets.architecture(**chosen.fresh)
     options['place'] = _place(devices, architecture.family)
@@ -211,6 +243,12 @@ def model_options(config: config_dict.ConfigDict) -> dict[str, Any]:
   }
 
 
+def model_arguments(config: config_dict.ConfigDict, task: tasks.Task) -> dict[str, Any]:
+  """All that a config and a task say of a model beside its architecture."""
+  arguments = model_options(config) | {'scan': config.model.scan, 'task': task.kind}
+  return arguments if task.kind == 'lm' else arguments | {'num_labels': task.num_labels}
+
+
 def load_run(
   workdir: str | Path,
   which: str = 'best',
@@ -232,82 +270,32 @@ def load_run(
   config = rundir.read_config(workdir)
   task = load_task(config, evals) if task is None else task
   job = build(config, task, devices=devices)
-  checkpoints = Checkpoints(paths.path_of(workdir), config.checkpoint.keep)
-  try:
-    step = checkpoints.best_step() if which == 'best' else checkpoints.last_step()
-    if step is None:
-      raise ValueError(f'{workdir} has no {which} checkpoint. Train it first: experiments.train')
-    return job, checkpoints.restore_trainable(step, job.trainable)
-  finally:
-    checkpoints.close()
+  _, trainable = read_trainable(workdir, config, which, job.trainable)
+  return job, trainable
 
 
-def warm_start(job: Job, source: str | Path) -> tuple[dict[str, Any], list[str]]:
-  """`job.trainable` with what another run trained in its place, and the paths that were dropped.
-
-  A module of the head that has another shape is dropped: MNLI has three classes, RTE has two.
+def read_trainable(
+  workdir: str | Path,
+  config: config_dict.ConfigDict,
+  which: str = 'best',
+  like: Params | None = None,
+) -> tuple[int, dict[str, Any]]:
+  """The step of a run directory's `best` or `last` checkpoint, and its trainable parameters.
 
   Args:
-    job: whose parameters are begun with.
-    source: a run directory, or an adapter in any format (`checkpoints/sources.py`).
+    workdir: the run directory.
+    config: the run's.
+    which: `best` or `last`.
+    like: arrays that have the shapes and places of the parameters; None: as they were saved.
 
   Raises:
-    ValueError: if the other run trained other leaves than heads, or at another scale.
-    FileNotFoundError: if there is nothing at `source`.
+    ValueError: if there is no such checkpoint.
   """
-  options, theirs, same = _started(job, source)
-  scanned = stacking.is_scanned(job.trainable)
-  own = stacking.looped_patterns(method_options(job.config, job.model))
-  differing = [
-    f'{key}: {options.get(key)} there, {own.get(key)} here'
-    for key in same
-    if _plain(options.get(key)) != _plain(own.get(key))
-  ]
-  if differing:
-    raise ValueError(f'init_adapter={source} was trained differently: {"; ".join(differing)}')
-  saved = tree.flatten(stacking.unstack(theirs))
-  ours = tree.flatten(stacking.unstack(job.trainable))
-  head = {
-    path
-    for path in {*ours, *saved}
-    if any(re.fullmatch(pattern, path) for pattern in job.model.head)
-  }
-  unfit = {
-    path
-    for path in {*ours, *saved}
-    if path not in ours or path not in saved or ours[path].shape != saved[path].shape
-  }
-  if unfit - head:
-    raise ValueError(
-      f'init_adapter={source} does not fit: {sorted(unfit - head)} are missing there or here, or '
-      'of another shape. Only a task head may differ.'
-    )
-  # A head goes by its modules, as the authors' code has it: RoBERTa's is one, whose dense layer is
-  # dropped with its output; BERT's and DeBERTa's pooler is another, and stays.
-  gone = [pattern for pattern in job.model.head if any(re.fullmatch(pattern, p) for p in unfit)]
-  dropped = sorted(p for p in ours if any(re.fullmatch(pattern, p) for pattern in gone))
-  kept = {path: saved[path] for path in ours if path not in dropped}
-  started = tree.unflatten(ours | kept)
-  return stacking.stack(started, job.model.config.num_layers) if scanned else started, dropped
-
-
-def _started(job: Job, source: str | Path) -> tuple[Mapping[str, Any], Any, tuple[str, ...]]:
-  """Method options and parameters to begin with, and the options that have to agree."""
-  if rundir.is_run(source):
-    theirs = rundir.read_config(source)
-    checkpoints = Checkpoints(paths.path_of(source), theirs.checkpoint.keep)
-    try:
-      step = checkpoints.best_step()
-      if step is None:
-        raise ValueError(f'init_adapter={source} has no checkpoint. Train it first.')
-      trained = checkpoints.restore_trainable(step)
-    finally:
-      checkpoints.close()
-    return stacking.looped_patterns(theirs.method), trained, SAME
-  config = job.model.config
-  adapter = formats.read_adapter(source, config=config)
-  # Other formats write targets and ranks in other words; the parameters' shapes tell them.
-  return adapter.method, adapter.trainable, ('name', 'alpha', 'rslora')
+  with contextlib.closing(Checkpoints(paths.path_of(workdir), config.checkpoint.keep)) as saved:
+    step = saved.best_step() if which == 'best' else saved.last_step()
+    if step is None:
+      raise ValueError(f'{workdir} has no {which} checkpoint. Train it first: experiments.train')
+    return step, saved.restore_trainable(step, like)
 
 
 def tokenizer_path(config: config_dict.ConfigDict) -> Path:
@@ -347,8 +335,3 @@ def _dtype(key: str, name: str) -> np.dtype:
   if name not in known:
     raise ValueError(f'config.{key}={name!r}: choose one of {", ".join(known)}')
   return np.dtype(name)
-
-
-def _plain(value: Any) -> Any:
-  value = value.to_dict() if isinstance(value, config_dict.ConfigDict) else value
-  return list(value) if isinstance(value, tuple | list) else value

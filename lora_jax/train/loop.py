@@ -1,43 +1,84 @@
-"""The one training loop: data, model, method, state, step, restore, loop, result."""
+"""The training loop. It is the only one: a run is one record, a sweep's group is several.
+
+What advances is an engine: `single.Single` holds one state on a mesh, `sweep.stacked.Stacked` holds
+the states of several runs on a leading axis. Both hold the frozen part once and only read it; their
+step (`step.py`) differentiates the loss with respect to the trainable part, updates that, and
+nothing else is saved. What accounts for a run is its record (`record.py`): sums of metrics,
+evaluations, scores.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import logging
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 from ml_collections import config_dict
 
-from lora_jax.data import batches
-from lora_jax.train import (
-  evaluate,
-  generate,
-  hosts,
-  job,
-  mesh,
-  optimizer,
-  paths,
-  prefetch,
-  result,
-  rundir,
-  state,
-  step,
-  writers,
-)
+from lora_jax.train import evaluate, hosts, job, mesh, paths, result, rundir, setup, single
+from lora_jax.train.clock import Clock
+from lora_jax.train.record import Record
+from lora_jax.train.step import Batch, Metrics
+from lora_jax.tree import Params
+
+
+class Engine(Protocol):
+  """What advances: one state, or W stacked ones.
+
+  Attributes:
+    members: the record of each state, W of them, in the order of the states.
+    tools: what evaluations need.
+    clock: counts the seconds of the program.
+    done: number of updates made.
+  """
+
+  @property
+  def members(self) -> Sequence[Record]: ...
+
+  tools: setup.Tools
+  clock: Clock
+  done: int
+
+  def batches(self) -> Iterator[Batch]:
+    """Batches on the devices, [K, ...] of K updates, from the step `done` on, while any is live."""
+
+  def advance(self, batch: Batch) -> Metrics:
+    """Dispatches K updates and raises `done`; the metrics, [K] or [K, W], are not waited for."""
+
+  def outputs(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    """Dispatches the outputs for a held-out batch, [R, E] or [W, R, E]."""
+
+  def parts(self, record: Record) -> tuple[Params, Params]:
+    """A member's frozen and trainable part."""
+
+  def check(self) -> None:
+    """Raises a FloatingPointError if a member that diverged ends them all."""
+
+  def keep_best(self, improved: Sequence[Record]) -> None:
+    """Keeps the parameters of members whose last evaluation is their best."""
+
+  def show(self, due: Sequence[Record], examples: Sequence[list[dict[str, str]]]) -> None:
+    """Displays the last evaluations and examples of decoded texts."""
+
+  def is_stopping(self, first: int) -> bool:
+    """Whether to save and end after the updates in (first, done]."""
+
+  def save(self, *, evaluated: bool) -> None:
+    """Saves the state and the records, right after an evaluation or between two."""
+
+  def finish(self, record: Record) -> None:
+    """Writes what a record that is over leaves, and ends it."""
 
 
 def train(config: config_dict.ConfigDict, workdir: str | Path) -> dict[str, Any]:
   """Trains what the config says, into a run directory, and returns its `result.json`.
 
-  A directory that holds an unfinished run of the same config is gone on with, exactly: on one
-  machine the result is that of a run that was never interrupted, bit by bit. A finished one is
-  returned as it is.
+  If the directory holds an unfinished run of the same config, training resumes from its last
+  checkpoint; on one machine the result is bit-identical to that of an uninterrupted run. The result
+  of a finished run is returned as it is.
 
   Raises:
     ValueError: for a config, data, checkpoint or mesh that does not fit, saying what to do; for a
@@ -51,217 +92,72 @@ def train(config: config_dict.ConfigDict, workdir: str | Path) -> dict[str, Any]
   if finished := rundir.read_result(workdir):
     logging.info('%s is finished', workdir)
     return finished
-  devices = mesh.make_mesh(**config.mesh)
-  return run(job.load(config, devices=devices), devices, workdir)
-
-
-def run(work: job.Job, devices: jax.sharding.Mesh, workdir: Path) -> dict[str, Any]:
-  """As `train`, for a job loaded onto devices, in a directory that is empty or this run's own."""
-  config, task = work.config, work.task
   code = result.commit()  # Now: the checkout may change while the run goes on.
-  training = make_batches(work, devices)
-  held_out = evaluate.layouts(work, mesh.row_shares(devices))
-  total_steps = training.steps_per_epoch * config.train.epochs
-  tx, schedule = optimizer.make_optimizer(config.optim, total_steps)
-
-  dropped: list[str] = []
-  trainable = work.trainable
-  if config.init_adapter:
-    trainable, dropped = job.warm_start(work, config.init_adapter)
-    if dropped:
-      logging.warning('init_adapter: the task head is new, dropped: %s', ', '.join(dropped))
+  devices = mesh.make_mesh(**config.mesh)
+  work = job.load(config, devices=devices)
+  record = Record(workdir.name, work, setup.make_batches(work, devices), devices, code)
+  if record.dropped:
+    logging.warning('init_adapter: the task head is new: %s', ', '.join(record.dropped))
   if hosts.is_first():
     print(work.summary, flush=True)
-
-  family = work.model.config.family
-  frozen = work.frozen
-  now, placed = place_state(trainable, tx, config.seed, devices, family)
-  train_step = step.make_train_step(
-    work.apply,
-    tx,
-    task.kind,
-    smoothing=config.train.label_smoothing,
-    accumulate=config.train.accumulate,
-    shardings=placed,
-  )
-  eval_step = step.make_eval_step(work.apply, task.kind, mesh.replicated(devices))
-  clock = result.Clock()
-
-  def evaluated(trainable: Any) -> dict[str, float]:
-    def outputs_of(batch: Any) -> Any:
-      with clock.compiling_if_new('evaluation', batch):
-        return eval_step(frozen, trainable, mesh.put(dict(batch), split))
-
-    split = mesh.evaluation_rows(devices)
-    with clock.measure('evaluation'):
-      return dict(evaluate.evaluate(outputs_of, task, held_out))
-
-  decode, texts = config.decode, None
-  if decode.contexts or decode.final:
-    texts = generate.make_generator(work, decode, devices)
-  final = job.load_prompts(config, decode.final) if decode.final else None
-
-  # The directory is this run's from here on: a mistake in the config has shown itself by now.
-  rundir.begin(workdir, config)
-  checkpoints = state.Checkpoints(workdir, config.checkpoint.keep)
-  progress = {'history': [], 'loss_sum': 0.0, 'losses': 0, 'examples': 0, 'tokens': 0, 'slots': 0}
-  restored = checkpoints.restore(now)
-  if restored is not None:
-    now, saved = restored
-    progress |= saved
-    clock.add(saved['seconds'])
-  done = int(now.step)
-  writer = writers.Writer(
-    workdir,
-    total_steps=total_steps,
-    resume_step=done if restored else None,
-    active=hosts.is_first(),
-  )
-  eval_every, save_every = intervals(config, training.steps_per_epoch)
-
-  def account(first: int, metrics: Any) -> None:
-    """Waits for a dispatch's metrics, checks them and adds them to the sums."""
-    metrics = {name: np.asarray(value, np.float64) for name, value in metrics.items()}
-    if problem := not_finite(metrics, first, schedule):
-      last = checkpoints.last_step()
-      kept = f'the checkpoint of step {last} stays' if last is not None else 'no step was saved'
-      raise FloatingPointError(f'{problem} {kept.capitalize()} in {workdir}.')
-    progress['loss_sum'] += float(metrics['loss'].sum())
-    progress['losses'] += len(metrics['loss'])
-    progress['grad_norm'] = float(metrics['grad_norm'][-1])
-    for name in ('examples', 'tokens', 'slots'):
-      progress[name] += int(metrics[name].sum())
-    writer.progress(first + len(metrics['loss']), metrics['loss'][-1], progress['examples'])
-
-  def save(score: float | None = None) -> None:
-    checkpoints.save(now, {**progress, 'seconds': clock.seconds()}, score)
-
-  with contextlib.closing(checkpoints), writer, rundir.interruption() as interrupted:
-    clock.start()
-    running = None
-    for fed in prefetch.prefetch(
-      upcoming(training, done, total_steps), mesh.rows(devices), training.host_shard
-    ):
-      with clock.compiling_if_new('training', fed):
-        now, metrics = train_step(now, frozen, fed)
-      if running:  # The dispatch before: waiting for it leaves the devices this one to work on.
-        account(*running)
-      first, done = done, done + len(fed['input_ids'])
-      running = first, metrics
-      stopping = hosts.stopping(interrupted, first, done)
-      evaluating = crosses(first, done, eval_every) or done == total_steps
-      if not (evaluating or crosses(first, done, save_every) or stopping):
-        continue
-      account(*running)
-      running = None
-      if evaluating:
-        record = record_of(progress, done, training, schedule) | evaluated(now.trainable)
-        if decode.contexts:
-          with clock.measure('decoding'):
-            scores, examples = generate.sample(work, texts, frozen, now.trainable)
-          record |= scores
-          writer.write_texts(done, examples)
-        progress['history'] = [*progress['history'], {'step': done, **record}]
-        progress |= {'loss_sum': 0.0, 'losses': 0}
-        writer.write(done, record)
-        writer.show(done, record)
-        save(result.score(task, record))
-      else:
-        save()
-      if stopping:
-        raise SystemExit(143)  # As a process ended by SIGTERM; the next start goes on from here.
-    generated = None
-    if final:
-      best = checkpoints.restore_trainable(checkpoints.best_step(), now.trainable)
-      path = workdir / f'predictions-{decode.final}.txt'
-      with clock.measure('decoding'):
-        generated = generate.report(
-          work, decode, functools.partial(texts, frozen, best), decode.final, final, path
-        )
-      writer.write_texts(done, generated['examples'])
-    clock.stop()
-
-  seconds = clock.seconds()
-  summary = result.make(work, progress, seconds, training, devices, dropped, code, generated)
-  if hosts.is_first():
-    writers.write_json(workdir / 'result.json', summary)
-  return summary
+  with single.open_run(record, workdir) as engine:
+    fit(engine)
+  return record.result
 
 
-def place_state(
-  trainable: Any, tx: Any, seed: int, devices: Any, family: str
-) -> tuple[state.TrainState, state.TrainState]:
-  """The state before the first update, and where it lies; no device ever holds more than that."""
-  init = lambda trainable: state.init_state(trainable, tx, seed)
-  placed = mesh.state_shardings(jax.eval_shape(init, trainable), devices, family)
-  trainable = mesh.put(trainable, placed.trainable)
-  return jax.jit(init, out_shardings=placed)(trainable), placed
+def fit(engine: Engine) -> None:
+  """Trains the members of an engine to their ends.
+
+  Raises:
+    FloatingPointError, SystemExit: as `train`.
+  """
+  for record in engine.members:  # A run that was stopped between its last step and its end.
+    if record.is_over(engine.done):
+      engine.finish(record)
+  pending = None
+  for batch in engine.batches():
+    first, metrics = engine.done, engine.advance(batch)
+    if pending:  # Waiting for the dispatch before it leaves the devices this one to work on.
+      account(engine, *pending)
+    pending = first, metrics
+    stopping = engine.is_stopping(first)
+    due = [record for record in engine.members if record.is_due(first, engine.done)]
+    if not (due or stopping or setup.crosses(first, engine.done, engine.tools.save_every)):
+      continue
+    account(engine, *pending)
+    pending = None
+    if due:
+      evaluate_members(engine, due)
+    engine.save(evaluated=bool(due))
+    if stopping:
+      raise SystemExit(143)  # As a process that SIGTERM ended; the next start resumes from here.
+    for record in due:
+      if record.is_over(engine.done):
+        engine.finish(record)
 
 
-def make_batches(work: job.Job, devices: jax.sharding.Mesh) -> batches.Batches:
-  """The training batches, as the config lays them out."""
-  config = work.config
-  return batches.Batches(
-    work.task.train,
-    batch_size=config.train.batch_size,
-    seed=config.seed,
-    rows_multiple=mesh.check_batch(devices, config.train.batch_size, config.train.accumulate),
-    group=config.train.steps_per_call,
-    layout=config.data.batching,
-    max_length=work.max_length,
-    row_length=config.data.row_length,
-    max_shapes=config.data.max_shapes,
-    prediction_cost=prediction_cost(work.model.config),
-    host_shard=mesh.host_shard(devices),
-  )
+def account(engine: Engine, first: int, metrics: Metrics) -> None:
+  """Waits for the metrics of the updates after step `first` and adds them to the records."""
+  width = len(engine.members)
+  by_member = {name: np.asarray(x, np.float64).reshape(-1, width) for name, x in metrics.items()}
+  for place, record in enumerate(engine.members):
+    record.add(first, {name: x[:, place] for name, x in by_member.items()})
+  engine.check()
 
 
-def prediction_cost(architecture: Any) -> float:
-  """Cost of a language model's output at a position, over that of the position's layers."""
-  layers = 12 * architecture.num_layers * architecture.hidden_size
-  return architecture.vocab_size / layers
-
-
-def upcoming(training: batches.Batches, done: int, total_steps: int) -> Iterator[Any]:
-  """Batches from a step on, each with a leading axis of updates."""
-  while done < total_steps:
-    epoch, start = divmod(done, training.steps_per_epoch)
-    for batch in training.epoch(epoch, start):
-      yield batch
-      done += len(batch['input_ids'])
-
-
-def intervals(config: config_dict.ConfigDict, steps_per_epoch: int) -> tuple[int, int]:
-  """Steps between evaluations, and between checkpoints."""
-  every = config.eval.every_steps or config.eval.every_epochs * steps_per_epoch
-  return every, config.checkpoint.every_steps or steps_per_epoch
-
-
-def crosses(first: int, last: int, every: int) -> bool:
-  """Whether a multiple of `every` lies in (first, last]: a dispatch may make several steps."""
-  return last // every > first // every
-
-
-def not_finite(metrics: dict[str, np.ndarray], first: int, schedule: Any) -> str:
-  """What is not finite in the metrics [K] of the steps after `first`, or '', and what to do."""
-  for name, values in metrics.items():
-    for offset, value in enumerate(values):
-      if not math.isfinite(value):
-        return (
-          f'{name} is {value} at step {first + offset + 1} (learning rate '
-          f'{float(schedule(first + offset)):.3g}). Lower config.optim.lr, lengthen the warm-up, '
-          'or set config.optim.clip.'
-        )
-  return ''
-
-
-def record_of(
-  progress: dict[str, Any], done: int, training: batches.Batches, schedule: Any
-) -> dict[str, float]:
-  """What an evaluation after `done` steps says of the training since the last one."""
-  return {
-    'epoch': done / training.steps_per_epoch,
-    'train/loss': progress['loss_sum'] / progress['losses'],
-    'train/grad_norm': progress['grad_norm'],
-    'train/learning_rate': float(schedule(done - 1)),
-  }
+def evaluate_members(engine: Engine, due: Sequence[Record]) -> None:
+  """Evaluates the members that are due on the held-out splits, and decodes a few texts of each."""
+  tools, width = engine.tools, len(engine.members)
+  with engine.clock.measure('evaluation'):
+    computed = evaluate.compute(engine.outputs, tools.held_out)
+    improved = [
+      record
+      for place, record in enumerate(engine.members)
+      if record in due and record.evaluate(engine.done, evaluate.of_member(computed, place, width))
+    ]
+  engine.keep_best(improved)
+  examples: list[list[dict[str, str]]] = []
+  if tools.texts and due[0].work.config.decode.contexts:
+    with engine.clock.measure('decoding'):
+      examples = [record.sample(tools.texts, *engine.parts(record)) for record in due]
+  engine.show(due, examples)

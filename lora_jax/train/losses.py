@@ -1,4 +1,4 @@
-"""Losses. Classification and language modelling share one: a class for each read-out of a row."""
+"""Losses at label positions; classification and language modeling share cross-entropy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) 
 
 
 def squared_error(logits: jax.Array, labels: jax.Array) -> jax.Array:
-  """Squared error, float32 [...], of the single output of each read-out (STS-B).
+  """Squared error, float32 [...], of the single output of each position (STS-B).
 
   Args:
     logits: [..., 1].
@@ -38,8 +38,10 @@ def squared_error(logits: jax.Array, labels: jax.Array) -> jax.Array:
   return jnp.square(logits[..., 0].astype(jnp.float32) - labels)
 
 
-def per_position(kind: str, logits: jax.Array, labels: jax.Array, smoothing: float = 0.0):
-  """The loss of each read-out, float32 [...], for a task of that kind (`Task.kind`)."""
+def per_position(
+  kind: str, logits: jax.Array, labels: jax.Array, smoothing: float = 0.0
+) -> jax.Array:
+  """The loss at each label position, float32 [...], for a task of that kind (`Task.kind`)."""
   if kind == 'regression':
     return squared_error(logits, labels)
   return cross_entropy(logits, labels, smoothing)

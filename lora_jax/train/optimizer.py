@@ -6,33 +6,40 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
 from lora_jax import tree
+from lora_jax.errors import nearest
 
 SCHEDULES = ('linear', 'constant')
+Number = float | jax.Array  # Inside a sweep's program a number of each member is an array.
+Schedule = Callable[[Any], jax.Array]
 
 
-class Numbers(NamedTuple):
-  """What two optimizers of one form may differ in: numbers, or arrays inside a `vmap` over lanes.
+class Hyperparameters(NamedTuple):
+  """The numbers in which two optimizers of one form may differ.
 
   Attributes:
     lr: the largest learning rate.
-    weight_decay: of AdamW.
+    weight_decay: AdamW's, decoupled.
     warmup: number of updates until the rate is `lr`.
     total: number of updates of the whole run.
   """
 
-  lr: Any
-  weight_decay: Any
-  warmup: Any
-  total: Any
+  lr: Number
+  weight_decay: Number
+  warmup: Number
+  total: Number
 
 
-def numbers(config: Any, total_steps: int) -> Numbers:
-  """Those of `config.optim`: `warmup_steps` counts where it is not 0, else `warmup_ratio` of all
-  steps, rounded up.
+def hyperparameters(config: ConfigDict, total_steps: int) -> Hyperparameters:
+  """The hyperparameters of a run of `total_steps`, from the section `config.optim`.
+
+  `warmup_steps` takes precedence over `warmup_ratio` when it is nonzero; a ratio of the steps is
+  rounded up.
 
   Raises:
     ValueError: for an unknown schedule, or a warm-up longer than the run.
@@ -41,14 +48,14 @@ def numbers(config: Any, total_steps: int) -> Numbers:
   if warmup > total_steps:
     raise ValueError(f'optim.warmup_steps={warmup} exceeds the {total_steps} steps of the run')
   if config.schedule not in SCHEDULES:
-    raise ValueError(f'optim.schedule={config.schedule!r}: choose one of {list(SCHEDULES)}')
-  return Numbers(config.lr, config.weight_decay, warmup, total_steps)
+    raise ValueError(f'optim.schedule={config.schedule!r}. {nearest(config.schedule, SCHEDULES)}')
+  return Hyperparameters(config.lr, config.weight_decay, warmup, total_steps)
 
 
-def make_schedule(kind: str, of: Numbers) -> Callable[[Any], Any]:
+def make_schedule(kind: str, of: Hyperparameters) -> Schedule:
   """Learning rate by number of updates made: from 0 up to `lr`, then to 0 (or constant)."""
 
-  def schedule(step: Any) -> Any:
+  def schedule(step: Any) -> jax.Array:
     rising = step / jnp.maximum(of.warmup, 1)
     falling = (of.total - step) / jnp.maximum(of.total - of.warmup, 1) if kind == 'linear' else 1.0
     return of.lr * jnp.where(step < of.warmup, rising, jnp.clip(falling, 0.0, 1.0))
@@ -56,8 +63,8 @@ def make_schedule(kind: str, of: Numbers) -> Callable[[Any], Any]:
   return schedule
 
 
-def transformation(config: Any, of: Numbers) -> optax.GradientTransformation:
-  """The optimizer of `config.optim` with these numbers in the place of the config's.
+def transformation(config: ConfigDict, of: Hyperparameters) -> optax.GradientTransformation:
+  """The optimizer of the section `config.optim`, with hyperparameters that replace the config's.
 
   The clip is of the trainable gradients' global norm; 0 is none. Weight decay is decoupled and
   skips biases and LayerNorms, as the Hugging Face trainer groups them; it applies to the factors
@@ -71,14 +78,14 @@ def transformation(config: Any, of: Numbers) -> optax.GradientTransformation:
 
 
 def make_optimizer(
-  config: Any, total_steps: int
-) -> tuple[optax.GradientTransformation, Callable[[Any], Any]]:
-  """(optimizer, schedule) of a run; see `numbers` and `transformation`."""
-  of = numbers(config, total_steps)
+  config: ConfigDict, total_steps: int
+) -> tuple[optax.GradientTransformation, Schedule]:
+  """(optimizer, schedule) of a run; see `hyperparameters` and `transformation`."""
+  of = hyperparameters(config, total_steps)
   return transformation(config, of), make_schedule(config.schedule, of)
 
 
-def decays(params: tree.Params) -> dict[str, Any]:
+def decays(params: tree.Params) -> tree.Params:
   """True for the leaves that weight decay applies to: all but biases and LayerNorm scales."""
   return tree.unflatten(
     {path: path.rpartition('/')[2] not in ('bias', 'scale') for path in tree.paths(params)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -19,14 +19,15 @@ def prefetch(
   sharding: jax.sharding.NamedSharding,
   host_shard: HostShard = ALL,
   ahead: int = 2,
-) -> Iterator[dict[str, jax.Array]]:
+) -> Generator[dict[str, jax.Array]]:
   """Yields batches placed by `sharding`, at most `ahead` of them waiting.
 
   An error in making a batch is raised here, in the order of the batches. Closing the generator
   ends the thread.
 
   Args:
-    batches: arrays [K, rows, ...], of K updates; [K, lanes, rows, ...] where lanes have their own.
+    batches: arrays [K, rows, ...], of K updates; [K, members, rows, ...] where the members of a
+      sweep have batches of their own.
       The rows are those of this process.
     sharding: of the rows of all processes.
     host_shard: which of them are this one's.

@@ -2,109 +2,41 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import json
 import os
 import platform
 import re
 import subprocess
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 from jax.sharding import Mesh
 
-from lora_jax.data import batches, tasks
-from lora_jax.train import job, mesh
+from lora_jax.train import mesh
+
+if TYPE_CHECKING:
+  from lora_jax.train.record import Record
 
 VERSIONS = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tokenizers', 'numpy')
 
 
-class Clock:
-  """Seconds of a run by what they went into, over all its starts: training, compiling, evaluation.
-
-  Compiling is the wall time of the first call with batches of a shape; neither it nor the
-  evaluations are in training's seconds. Decoding has its own, its compilations included.
-  """
-
-  def __init__(self) -> None:
-    self._seconds = {'training': 0.0, 'compiling': 0.0, 'evaluation': 0.0}
-    self._began: float | None = None
-    self._running = ['training']
-    self._shapes: set[Any] = set()
-
-  def start(self) -> None:
-    """Begins to count."""
-    self._began = time.monotonic()
-
-  def stop(self) -> None:
-    """Stops counting."""
-    self._seconds = self.seconds()
-    self._began = None
-
-  def add(self, seconds: Mapping[str, float]) -> None:
-    """Adds what an earlier start of the run counted."""
-    for name, value in seconds.items():
-      self._seconds[name] = self._seconds.get(name, 0.0) + value
-
-  def seconds(self) -> dict[str, float]:
-    """Seconds so far."""
-    running = 0.0 if self._began is None else time.monotonic() - self._began
-    return self._seconds | {'training': self._seconds['training'] + running}
-
-  @contextlib.contextmanager
-  def measure(self, name: str) -> Iterator[None]:
-    """Counts a block under a name, and not under what it is a part of."""
-    self._running.append(name)
-    began = time.monotonic()
-    yield
-    passed = time.monotonic() - began
-    self._running.pop()
-    self._seconds[name] = self._seconds.get(name, 0.0) + passed
-    self._seconds[self._running[-1]] -= passed
-
-  def compiling_if_new(
-    self, what: str, arrays: Mapping[str, jax.Array]
-  ) -> contextlib.AbstractContextManager:
-    """Counts a block as compiling if it is the first call of `what` with arrays of these shapes."""
-    shapes = what, *((name, array.shape) for name, array in sorted(arrays.items()))
-    if shapes in self._shapes:
-      return contextlib.nullcontext()
-    self._shapes.add(shapes)
-    return self.measure('compiling')
-
-
-def score(task: tasks.Task, record: Mapping[str, float]) -> float:
-  """The number that selects the best evaluation, higher being better: the first split's metric."""
-  value = record[f'{next(iter(task.evals))}/{task.metric}']
-  return value if task.higher_is_better else -value
-
-
 def make(
-  work: job.Job,
-  progress: Mapping[str, Any],
-  seconds: Mapping[str, float],
-  training: batches.Batches,
-  devices: Mesh,
-  dropped: list[str],
-  code: str,
-  generated: Mapping[str, Any] | None = None,
-  lanes: int = 1,
+  record: Record, generated: Mapping[str, Any] | None = None, members: int = 1
 ) -> dict[str, Any]:
   """The contents of `result.json`.
 
   Args:
-    code: the commit that the run began with.
+    record: of a run that has ended.
     generated: the report of the texts that were decoded at the end, if there are any.
-    lanes: number of runs that one program trained together. Of more than one the seconds are this
+    members: number of runs that one program trained together. Of more than one the seconds are this
       run's equal part, so that those of all add up to the time that passed.
   """
-  config, history = work.config, progress['history']
-  scores = [score(work.task, record) for record in history]
-  best = history[scores.index(max(scores))]
+  work, progress = record.work, record.progress
+  config, history, seconds = work.config, progress['history'], progress['seconds']
+  scores = [record.score(entry) for entry in history]
   return {
     'experiment': config.experiment,
     'cell': config.cell,
@@ -113,8 +45,8 @@ def make(
     'method': config.method.name,
     'preset': config.preset,
     'seed': config.seed,
-    'metric': f'{next(iter(work.task.evals))}/{work.task.metric}',
-    'best': best,
+    'metric': record.metric,
+    'best': history[scores.index(max(scores))],
     'last': history[-1],
     'history': history,
     **({} if generated is None else {'generated': generated}),
@@ -123,16 +55,16 @@ def make(
       'trainable_without_head': work.summary.trainable - work.summary.head,
       'frozen': work.summary.frozen,
     },
-    'init_adapter_dropped': dropped,
+    'init_adapter_dropped': record.dropped,
     'steps': history[-1]['step'],
-    'lanes': lanes,
+    'members': members,
     'seconds': dict(seconds),
     'examples_per_second': progress['examples'] / seconds['training'],
     'tokens_per_second': progress['tokens'] / seconds['training'],
-    'padding': 1 - progress['tokens'] / progress['slots'],
-    'shapes': [list(shape) for shape in training.shapes],
-    **about(devices),
-    'commit': code,
+    'padding': 1 - progress['tokens'] / progress['padded_tokens'],
+    'shapes': [list(shape) for shape in record.training.shapes],
+    **about(record.devices),
+    'commit': record.commit,
     'config': json.loads(config.to_json_best_effort()),
   }
 

@@ -1,4 +1,4 @@
-"""Run directories: whose one is, what it was made with, and being asked to stop while in one."""
+"""Run directories: the config that one was made with, its result, and interruption by a signal."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from ml_collections import config_dict
 
 from lora_jax.train import hosts, paths, writers
 
+FAILED = 'failed.json'  # It takes the place of result.json where a sweep's run diverged.
 
-def is_run(name: str | os.PathLike) -> bool:
+
+def is_run(name: str | os.PathLike[str]) -> bool:
   """Whether a model's name is a run directory of this project."""
   return (paths.path_of(name) / 'checkpoints').is_dir()
 
@@ -26,27 +28,33 @@ def read_config(workdir: str | Path) -> config_dict.ConfigDict:
   """The config that a run directory was made with.
 
   Raises:
-    ValueError: if the folder holds none.
+    ValueError: if the directory has none, or a damaged one.
   """
   path = paths.path_of(workdir) / 'config.json'
   try:
     return config_dict.ConfigDict(json.loads(path.read_text()))
   except FileNotFoundError as error:
-    raise ValueError(f'{workdir} is no run directory: it has no config.json') from error
+    raise ValueError(f'{workdir} is not a run directory: it has no config.json') from error
   except ValueError as error:
-    raise ValueError(f'{path} is no JSON: {error}') from error
+    raise ValueError(f'{path} is not valid JSON: {error}') from error
 
 
 def read_result(workdir: Path) -> dict[str, Any] | None:
-  """A finished run's `result.json`; None of one that is not finished."""
+  """A finished run's `result.json`; None for a run that is not finished."""
   path = workdir / 'result.json'
   return json.loads(path.read_text()) if path.exists() else None
 
 
-def begin(workdir: Path, config: config_dict.ConfigDict) -> None:
-  """Makes a directory a run's own, by its `config.json`; one that has it stays as it is.
+def read_outcome(workdir: Path) -> dict[str, Any] | None:
+  """As `read_result`; for a run of a sweep that diverged its `failed.json`, `{'error': ...}`."""
+  path = workdir / FAILED
+  return json.loads(path.read_text()) if path.exists() else read_result(workdir)
 
-  The first process makes it, when all are here; the others see that it is theirs too.
+
+def begin(workdir: Path, config: config_dict.ConfigDict) -> None:
+  """Makes a directory a run's own by writing its `config.json`, unless it has one.
+
+  The first process writes it when all processes are ready; the others check that they see it.
 
   Raises:
     ValueError: if another process does not see the directory, or sees that of another run.
@@ -61,8 +69,8 @@ def begin(workdir: Path, config: config_dict.ConfigDict) -> None:
     return
   if not (workdir / 'config.json').exists():
     raise ValueError(
-      f'process {jax.process_index()} does not see {workdir} as process 0 made it: --workdir has '
-      'to be on a disk or bucket that all hosts share'
+      f'process {jax.process_index()} does not see {workdir}, which process 0 made. Give a '
+      '--workdir on a disk or bucket that all hosts share.'
     )
   check(workdir, config)
 
@@ -70,30 +78,32 @@ def begin(workdir: Path, config: config_dict.ConfigDict) -> None:
 def check(workdir: Path, config: config_dict.ConfigDict) -> None:
   """Raises a ValueError if a directory is neither empty nor that of a run of this config.
 
-  The message has the keys that differ.
+  The message lists the keys that differ.
   """
   if not workdir.exists() or not any(workdir.iterdir()):
     return
   if not (workdir / 'config.json').exists():
     raise ValueError(f'{workdir} holds other files and no config.json: choose an empty --workdir')
-  ours = json.loads(config.to_json_best_effort())
-  theirs = json.loads(read_config(workdir).to_json_best_effort())
-  for fields in (ours, theirs):
+  given = json.loads(config.to_json_best_effort())
+  found = json.loads(read_config(workdir).to_json_best_effort())
+  for fields in (given, found):
     fields.pop('sweep', None)  # How many runs are trained together changes none of them.
-  check_same(f'{workdir} holds a run of another config', theirs, ours)
+  check_same(f'{workdir} holds a run of another config', found, given)
 
 
-def check_same(what: str, theirs: Any, ours: Any) -> None:
-  """Raises a ValueError, beginning with `what`, that has the keys in which two dicts differ."""
-  differing = dict(differences(theirs, ours))
+def check_same(what: str, found: dict[str, Any], given: dict[str, Any]) -> None:
+  """Raises a ValueError, beginning with `what`, that lists the keys in which two dicts differ."""
+  differing = dict(differences(found, given))
   if differing:
-    listed = '\n'.join(f'  {key}: {old} there, {new} here' for key, (old, new) in differing.items())
+    listed = '\n'.join(
+      f'  {key}: {old} in the directory, {new} given' for key, (old, new) in differing.items()
+    )
     raise ValueError(
-      f'{what}:\n{listed}\nChoose another --workdir, or give the same values to go on with it.'
+      f'{what}:\n{listed}\nChoose another --workdir, or give the same values to resume it.'
     )
 
 
-def differences(old: Any, new: Any, key: str = '') -> Iterator[tuple[str, tuple[Any, Any]]]:
+def differences(old: object, new: object, key: str = '') -> Iterator[tuple[str, tuple[Any, Any]]]:
   """Leaves of two nested dicts that differ: (`a.b.c`, (old, new)); absent ones are None."""
   if isinstance(old, dict) and isinstance(new, dict):
     for name in [*old, *(name for name in new if name not in old)]:

@@ -1,43 +1,82 @@
-"""The compiled functions of training: one or several updates, and the outputs for evaluation."""
+"""The compiled functions of training: one or several updates, and the outputs for an evaluation.
+
+The gradient is taken with respect to `trainable` alone; `frozen` is a constant of the loss:
+
+    loss, grads = jax.value_and_grad(loss)(trainable, frozen, batch)
+    updates, opt_state = optimizer.update(grads, opt_state, trainable)
+
+so no dense gradient of a frozen kernel exists, and the optimizer's state is as small as
+`trainable`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Sharding
 
 from lora_jax.train import losses, mesh
-from lora_jax.train.state import TrainState
+from lora_jax.tree import Params
 
 Batch = Mapping[str, jax.Array]
+Metrics = dict[str, jax.Array]
+Apply = Callable[..., jax.Array]  # `apply(frozen, trainable, **inputs)`, see `methods.bind`.
 INPUTS = ('input_ids', 'segment_ids', 'position_ids', 'token_type_ids', 'prediction_positions')
 
 
+class TrainState(NamedTuple):
+  """All that changes in training; the frozen base is no part of it.
+
+  Attributes:
+    step: number of updates made, int32.
+    trainable: the trainable parameters, float32.
+    opt_state: the optimizer's state.
+    key: raw key data, uint32 [2]; the dropout of a step is a function of it and of the step.
+
+  Where arrays lie, or the axes of a `vmap`, are given by a state of shardings or of axes.
+  """
+
+  step: Any
+  trainable: Any
+  opt_state: Any
+  key: Any
+
+
+Update = Callable[[TrainState, Params, Batch], tuple[TrainState, Metrics]]
+Outputs = Callable[[Params, Params, Batch], dict[str, jax.Array]]
+Jitted = jax.stages.Wrapped  # A function that `jax.jit` made: it can be lowered, too.
+
+
+def init_state(trainable: Params, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+  """The state before the first update. The arrays are copies: a train step may donate them."""
+  key = jax.random.key_data(jax.random.key(seed))
+  trainable = jax.tree.map(jnp.array, trainable)
+  return TrainState(jnp.zeros((), jnp.int32), trainable, optimizer.init(trainable), key)
+
+
 def model_inputs(batch: Batch) -> dict[str, jax.Array]:
-  """What of a batch goes into the model."""
+  """The arrays of a batch that the model is called with."""
   return {name: batch[name] for name in INPUTS if name in batch}
 
 
-def counts(batch: Batch) -> dict[str, jax.Array]:
-  """Numbers of examples, of tokens without padding, and of slots: tokens with padding, int32."""
+def count_tokens(batch: Batch) -> Metrics:
+  """Numbers of examples, of tokens, and of tokens with padding, int32."""
   segments = batch['segment_ids']  # Numbered from 1 in each row.
   return {
     'examples': segments.max(-1).sum(),
     'tokens': (segments > 0).sum(),
-    'slots': jnp.asarray(segments.size),
+    'padded_tokens': jnp.asarray(segments.size),
   }
 
 
-Update = Callable[[TrainState, Any, Batch], tuple[TrainState, dict[str, jax.Array]]]
-
-
 def make_update(
-  apply: Callable[..., jax.Array],
+  apply: Apply,
   optimizer: optax.GradientTransformation,
   kind: str,
   *,
@@ -47,76 +86,56 @@ def make_update(
 ) -> Update:
   """One update, `update(state, frozen, batch) -> (state, metrics)`, not compiled.
 
-  The metrics are `loss` (mean over the batch's read-outs), `grad_norm` (global, before the clip)
-  and those of `counts`.
-
-  The gradient is taken in `trainable` alone, so no dense gradient of a frozen kernel exists.
+  The metrics are `loss` (mean over the batch's label positions), `grad_norm` (global, before the
+  clip) and those of `count_tokens`.
 
   Args:
-    apply: `apply(frozen, trainable, **inputs)`, see `methods.bind`.
+    apply: the bound model.
     optimizer: optax transformation over `trainable`.
     kind: the task's kind, which names the loss.
-    smoothing: label smoothing.
+    smoothing: label smoothing, in [0, 1).
     accumulate: number of parts that a batch's rows are split into, one after the other. The loss is
-      normalised over the whole batch, so the update is the same.
+      normalized over the whole batch, so the update is the same.
     shardings: where the state lies on a mesh (`mesh.state_shardings`), and so the gradient; None
       leaves it to the compiler.
   """
 
-  rows = contextlib.nullcontext
-  if shardings:
-    rows = lambda: nn.intercept_methods(mesh.hold_rows(shardings.step.mesh))
+  def loss(
+    trainable: Params, frozen: Params, batch: Batch, key: jax.Array, total: jax.Array
+  ) -> jax.Array:
+    inputs = model_inputs(batch)
+    with _rows_kept(shardings):
+      logits = apply(frozen, trainable, **inputs, deterministic=False, rngs={'dropout': key})
+    each = losses.per_position(kind, logits, batch['labels'], smoothing)
+    return (each * batch['weights']).sum() / total
 
-  def held(values: Any, where: Any) -> Any:
-    return jax.lax.with_sharding_constraint(values, where) if shardings else values
-
-  def gradient(state: TrainState, frozen: Any, batch: Batch) -> tuple[jax.Array, Any]:
+  def update(state: TrainState, frozen: Params, batch: Batch) -> tuple[TrainState, Metrics]:
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
     total = jnp.maximum(batch['weights'].sum(), 1.0)
-
-    def loss(trainable: Any, part: Batch, key: jax.Array) -> jax.Array:
-      rngs = {'dropout': key}
-      with rows():
-        logits = apply(frozen, trainable, **model_inputs(part), deterministic=False, rngs=rngs)
-      each = losses.per_position(kind, logits, part['labels'], smoothing)
-      return (each * part['weights']).sum() / total
-
     if accumulate == 1:
-      return jax.value_and_grad(loss)(state.trainable, batch, key)
-
-    def add(sums: Any, part_and_key: tuple[Batch, jax.Array]) -> tuple[Any, None]:
-      one = jax.value_and_grad(loss)(state.trainable, *part_and_key)
-      return jax.tree.map(jnp.add, sums, one), None
-
-    # Every accumulate-th row to a part: each device keeps the rows that it has.
-    parts = jax.tree.map(
-      lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), dict(batch)
-    )
-    zeros = jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.trainable)
-    sums, _ = jax.lax.scan(add, zeros, (parts, jax.random.split(key, accumulate)))
-    return sums
-
-  def update(state: TrainState, frozen: Any, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
-    loss, grads = gradient(state, frozen, batch)
-    grads = held(grads, shardings and shardings.trainable)
+      value, grads = jax.value_and_grad(loss)(state.trainable, frozen, batch, key, total)
+    else:
+      value, grads = _accumulated(loss, accumulate, state.trainable, frozen, batch, key, total)
+    if shardings:
+      grads = jax.lax.with_sharding_constraint(grads, shardings.trainable)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
     trainable = optax.apply_updates(state.trainable, updates)
-    metrics = {'loss': loss, 'grad_norm': optax.tree.norm(grads), **counts(batch)}
+    metrics = {'loss': value, 'grad_norm': optax.tree.norm(grads), **count_tokens(batch)}
     after = TrainState(state.step + 1, trainable, opt_state, state.key)
-    return held(after, shardings), metrics
+    return (jax.lax.with_sharding_constraint(after, shardings) if shardings else after), metrics
 
   return update
 
 
 def make_train_step(
-  apply: Callable[..., jax.Array],
+  apply: Apply,
   optimizer: optax.GradientTransformation,
   kind: str,
   *,
   smoothing: float = 0.0,
   accumulate: int = 1,
   shardings: TrainState | None = None,
-) -> Update:
+) -> Jitted:
   """A jitted `step(state, frozen, batches) -> (state, metrics)`; `state` is donated.
 
   `batches` has a leading axis of K batches, one update each, in one dispatch; the metrics are [K].
@@ -126,25 +145,23 @@ def make_train_step(
     apply, optimizer, kind, smoothing=smoothing, accumulate=accumulate, shardings=shardings
   )
 
-  def step(state: TrainState, frozen: Any, batches: Batch) -> tuple[TrainState, dict[str, Any]]:
+  def step(state: TrainState, frozen: Params, batches: Batch) -> tuple[TrainState, Metrics]:
     return jax.lax.scan(lambda state, batch: update(state, frozen, batch), state, dict(batches))
 
-  # Stated besides: what leaves a loop may otherwise lie elsewhere than within it. The metrics are
-  # read by every process.
+  # The result's sharding is stated besides: what leaves a loop may otherwise lie elsewhere than
+  # within it. The metrics are read by every process.
   out = (shardings, shardings.step) if shardings else None
   return jax.jit(step, donate_argnums=0, out_shardings=out)
 
 
-def make_outputs(
-  apply: Callable[..., jax.Array], kind: str
-) -> Callable[[Any, Any, Batch], dict[str, jax.Array]]:
-  """`outputs(frozen, trainable, batch)`, not compiled: each read-out's loss and prediction, [R, E].
+def make_outputs(apply: Apply, kind: str) -> Outputs:
+  """`outputs(frozen, trainable, batch)`, not compiled: loss and prediction by position, [R, E].
 
   The prediction is the class of the largest logit, or the value of a regression. For a language
   model there is none: the vocabulary's argmax is of no use to its evaluation.
   """
 
-  def outputs_of(frozen: Any, trainable: Any, batch: Batch) -> dict[str, jax.Array]:
+  def outputs_of(frozen: Params, trainable: Params, batch: Batch) -> dict[str, jax.Array]:
     logits = apply(frozen, trainable, **model_inputs(batch), deterministic=True)
     outputs = {'loss': losses.per_position(kind, logits, batch['labels'])}
     if kind == 'classification':
@@ -156,8 +173,38 @@ def make_outputs(
   return outputs_of
 
 
-def make_eval_step(
-  apply: Callable[..., jax.Array], kind: str, where: jax.sharding.Sharding | None = None
-) -> Callable[[Any, Any, Batch], dict[str, jax.Array]]:
+def make_eval_step(apply: Apply, kind: str, where: Sharding | None = None) -> Jitted:
   """`make_outputs`, jitted; the outputs lie at `where`, None leaves that to the compiler."""
   return jax.jit(make_outputs(apply, kind), out_shardings=where)
+
+
+def _accumulated(
+  loss: Callable[..., jax.Array],
+  parts: int,
+  trainable: Params,
+  frozen: Params,
+  batch: Batch,
+  key: jax.Array,
+  total: jax.Array,
+) -> tuple[jax.Array, Params]:
+  """Value and gradient of the loss, as sums over `parts` of the batch's rows."""
+
+  Sums = tuple[jax.Array, Params]
+
+  def add(sums: Sums, part_and_key: tuple[Batch, jax.Array]) -> tuple[Sums, None]:
+    part, key = part_and_key
+    one = jax.value_and_grad(loss)(trainable, frozen, part, key, total)
+    return jax.tree.map(jnp.add, sums, one), None
+
+  # Every parts-th row goes to a part: each device keeps the rows that it has.
+  split = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), dict(batch))
+  zeros = jnp.zeros(()), jax.tree.map(jnp.zeros_like, trainable)
+  sums, _ = jax.lax.scan(add, zeros, (split, jax.random.split(key, parts)))
+  return sums
+
+
+def _rows_kept(shardings: TrainState | None) -> contextlib.AbstractContextManager[None]:
+  """On a mesh, keeps activations split by the rows of the batch; see `mesh.hold_rows`."""
+  if shardings is None:
+    return contextlib.nullcontext()
+  return nn.intercept_methods(mesh.hold_rows(shardings.step.mesh))

@@ -13,8 +13,7 @@ import pytest
 
 from configs import gpt3
 from lora_jax import cost, tree
-from lora_jax.cost import abstract as planned
-from lora_jax.cost import flops, memory, topology
+from lora_jax.cost import flops, memory, shapes, topology
 from lora_jax.pretrained import huggingface
 from lora_jax.train import mesh
 
@@ -62,7 +61,7 @@ def test_an_architecture_without_weights_is_not_loaded():
 def test_a_plan_holds_what_the_shapes_hold():
   config = toy(**{'train.batch_size': 8, 'mesh.data': 8})
   found = cost.plan(config, cost.find('this'))
-  made = cost.abstract(config)
+  made = cost.abstract_job(config)
   sizes = found['bytes']
   assert found['parameters']['trained'] == tree.count(made.trainable) == 2 * 2 * 1 * (32 + 32)
   assert sizes['base'] == tree.nbytes(made.frozen)
@@ -86,8 +85,8 @@ def test_scanned_layers_are_one_program_however_many():
 
   def program(layers):
     config = toy(**{'train.batch_size': 8, 'mesh.data': 8, 'model.fresh.num_layers': layers})
-    traced, _ = planned.trace(cost.abstract(config), mesh.make_mesh(8))
-    return re.sub(r'\d+', 'N', traced.lower().as_text())
+    step = shapes.trace(cost.abstract_job(config), mesh.make_mesh(8))
+    return re.sub(r'\d+', 'N', step.traced.lower().as_text())
 
   assert program(2) == program(8)
 
@@ -100,6 +99,6 @@ def test_the_peak_here_is_what_the_plan_says(tmp_path):
   cell = '--config=configs/glue.py:model=fresh,preset=small,method=full'
   once = os.environ | {'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'compiled')}
   subprocess.run([*command, cell, *fresh, '--batch=16', '--length=64'], check=True, env=once)
-  found = json.loads((tmp_path / 'cost.json').read_text())['measured']
+  found = json.loads((tmp_path / 'plan.json').read_text())['measured']
   assert found['measured'] > 4 * 4 * (16384 * 512 + 2 * 12 * 512 * 512)  # Adam's, by the shapes.
   assert found['ratio'] == pytest.approx(1, abs=0.2)

@@ -12,7 +12,8 @@ import pytest
 from configs import demo
 from lora_jax.data import synthetic
 from lora_jax.report import figures
-from lora_jax.train import state
+from lora_jax.train import checkpoints
+from lora_jax.train.step import init_state
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / 'tests' / 'golden'
@@ -75,9 +76,9 @@ def runs(tmp_path_factory):
                                 intermediate_size=32)  # fmt: skip
     (folder / name).mkdir()
     (folder / name / 'config.json').write_text(config.to_json_best_effort())
-    checkpoints = state.Checkpoints(folder / name)
-    checkpoints.save(state.init_state(trainable, optax.sgd(0.1), 0), {}, score=1.0)
-    checkpoints.close()
+    saved = checkpoints.Checkpoints(folder / name)
+    saved.save(init_state(trainable, optax.sgd(0.1), 0), {}, score=1.0)
+    saved.close()
   (folder / 'untrained').mkdir()
   (folder / 'untrained' / 'config.json').write_text((folder / 'r2' / 'config.json').read_text())
   return folder

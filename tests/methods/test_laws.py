@@ -11,7 +11,8 @@ import pytest
 
 from lora_jax import methods, tree
 from lora_jax.models import presets
-from lora_jax.train import mesh, state
+from lora_jax.train import checkpoints, mesh
+from lora_jax.train.step import init_state
 from tests.methods import toys
 
 VOCABULARY, PREFIX, INFIX = 50, 3, 2
@@ -216,13 +217,13 @@ def test_eight_devices_make_the_step_of_one(name, family):
 @pytest.mark.parametrize('name', METHODS)
 def test_a_checkpoint_restores_what_is_trained(name, family, tmp_path):
   trainable = disturbed(adapted(name, family)[-1])
-  checkpoints = state.Checkpoints(tmp_path)
-  checkpoints.save(state.init_state(trainable, optax.sgd(0.1), 0), {'history': []}, 0.5)
-  checkpoints.close()
-  checkpoints = state.Checkpoints(tmp_path)
-  restored = checkpoints.restore_trainable(checkpoints.best_step())
+  saved = checkpoints.Checkpoints(tmp_path)
+  saved.save(init_state(trainable, optax.sgd(0.1), 0), {'history': []}, 0.5)
+  saved.close()
+  saved = checkpoints.Checkpoints(tmp_path)
+  restored = saved.restore_trainable(saved.best_step())
   jax.tree.map(np.testing.assert_array_equal, restored, tree.join(trainable))
-  checkpoints.close()
+  saved.close()
 
 
 class Plain(nn.Module):

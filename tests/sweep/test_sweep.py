@@ -1,4 +1,4 @@
-"""Lanes compute the runs that training them alone would, and leave what those leave."""
+"""Members compute the runs that training them alone would, and leave what those leave."""
 
 import json
 import re
@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from lora_jax import tree
-from lora_jax.sweep import grouping, lanes, step
+from lora_jax.sweep import grouping, members, step
 from lora_jax.sweep import train as train_sweep
-from lora_jax.train import evaluate, job, loop, optimizer, state
+from lora_jax.train import evaluate, job, loop, optimizer, warm_start
 from lora_jax.train import step as single_step
+from lora_jax.train.step import init_state
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,19 +42,19 @@ RUNS = (
 
 @pytest.fixture(scope='module')
 def swept(tmp_path_factory, make_config):
-  """A finished sweep: its folder, its lanes, what `train` returned; tests only read it."""
+  """A finished sweep: its folder, its members, what `train` returned; tests only read it."""
   folder = tmp_path_factory.mktemp('sweep') / 'all'
   config = make_config(**BASE, **{'model.hidden_dropout': 0.1})
-  return folder, grouping.lanes(config, RUNS), train_sweep(config, RUNS, folder)
+  return folder, grouping.members(config, RUNS), train_sweep(config, RUNS, folder)
 
 
 def trained(workdir, which='last'):
   return tree.flatten(job.load_run(workdir, which)[1])
 
 
-def assert_same_run(single, lane, tolerance=1e-5):
+def assert_same_run(single, member, tolerance=1e-5):
   """Parameters to 1e-5 and the same history, files and keys of the result."""
-  ours, theirs = (json.loads((folder / 'result.json').read_text()) for folder in (lane, single))
+  ours, theirs = (json.loads((folder / 'result.json').read_text()) for folder in (member, single))
   assert list(ours) == list(theirs)
   for name in ('config', 'parameters', 'steps', 'shapes', 'metric', 'padding'):
     assert ours[name] == theirs[name], name
@@ -63,11 +64,11 @@ def assert_same_run(single, lane, tolerance=1e-5):
       np.testing.assert_allclose(value, other[name], atol=1e-4, err_msg=name)
   for which in ('best', 'last'):
     assert ours[which]['step'] == theirs[which]['step']
-    actual, expected = trained(lane, which), trained(single, which)
+    actual, expected = trained(member, which), trained(single, which)
     assert actual.keys() == expected.keys()
     for path, leaf in expected.items():
       np.testing.assert_allclose(actual[path], leaf, atol=tolerance, err_msg=path)
-  names = [{path.name for path in folder.iterdir()} for folder in (single, lane)]
+  names = [{path.name for path in folder.iterdir()} for folder in (single, member)]
   assert names[0] == names[1]
 
 
@@ -75,68 +76,72 @@ SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize('number', [pytest.param(0, marks=SLOW), 1, pytest.param(2, marks=SLOW)])
-def test_a_lane_is_the_run_that_training_it_alone_gives(swept, number, tmp_path):
-  folder, all_lanes, _ = swept
-  lane = all_lanes[number]
-  loop.train(lane.config, tmp_path / 'single')
-  assert_same_run(tmp_path / 'single', folder / lane.name)
+def test_a_member_is_the_run_that_training_it_alone_gives(swept, number, tmp_path):
+  folder, all_members, _ = swept
+  member = all_members[number]
+  loop.train(member.config, tmp_path / 'single')
+  assert_same_run(tmp_path / 'single', folder / member.name)
 
 
-def test_a_lane_that_diverges_says_so_and_poisons_none(swept):
-  folder, all_lanes, results = swept
-  lost = all_lanes[3].name
+def test_a_member_that_diverges_says_so_and_poisons_none(swept):
+  folder, all_members, results = swept
+  lost = all_members[3].name
   assert re.match(r'\w+ is (nan|inf) at step \d+', results[lost]['error'])
   assert not (folder / lost / 'result.json').exists()
-  for lane in all_lanes[:3]:
-    losses = [record['train/loss'] for record in results[lane.name]['history']]
-    assert np.isfinite(losses).all() and len(losses) == lane.config.train.epochs
-  assert results[all_lanes[1].name]['steps'] == 5 * 6
-  assert {results[lane.name]['lanes'] for lane in all_lanes[:3]} == {4}
+  for member in all_members[:3]:
+    losses = [record['train/loss'] for record in results[member.name]['history']]
+    assert np.isfinite(losses).all() and len(losses) == member.config.train.epochs
+  assert results[all_members[1].name]['steps'] == 5 * 6
+  assert {results[member.name]['members'] for member in all_members[:3]} == {4}
 
 
-def test_a_lanes_directory_serves_as_that_of_any_run(swept, make_config):
-  folder, all_lanes, results = swept
-  lane = folder / all_lanes[0].name
-  report = evaluate.evaluate_run(lane, which='best')
-  best = results[all_lanes[0].name]['best']
+def test_a_members_directory_serves_as_that_of_any_run(swept, make_config):
+  folder, all_members, results = swept
+  member = folder / all_members[0].name
+  report = evaluate.evaluate_run(member, which='best')
+  best = results[all_members[0].name]['best']
   np.testing.assert_allclose(report['adapted']['dev/loss'], best['dev/loss'], rtol=1e-5)
   assert report['largest_logit_difference'] < 1e-4
-  config = make_config(**BASE, **RUNS[0], **{'init_adapter': str(lane)})
-  started, dropped = job.warm_start(job.load(config), lane)
-  assert dropped == [] and tree.paths(started) == list(trained(lane))
+  config = make_config(**BASE, **RUNS[0], **{'init_adapter': str(member)})
+  started, dropped = warm_start.warm_start(job.load(config), member)
+  assert dropped == [] and tree.paths(started) == list(trained(member))
 
 
 def test_a_finished_sweep_is_not_run_again(swept, make_config):
-  folder, all_lanes, results = swept
-  before = {lane.name: (folder / lane.name).stat().st_mtime_ns for lane in all_lanes}
+  folder, all_members, results = swept
+  before = {member.name: (folder / member.name).stat().st_mtime_ns for member in all_members}
   config = make_config(**BASE, **{'model.hidden_dropout': 0.1})
   assert train_sweep(config, RUNS, folder) == results
-  assert before == {lane.name: (folder / lane.name).stat().st_mtime_ns for lane in all_lanes}
-  assert list((folder / 'claims').iterdir()) == []
+  assert before == {
+    member.name: (folder / member.name).stat().st_mtime_ns for member in all_members
+  }
+  assert list((folder / 'locks').iterdir()) == []
   with config.unlocked():
     config.train.batch_size = 4
-  with pytest.raises(ValueError, match=r'another sweep:\n  config.train.batch_size: 8 there, 4'):
+  with pytest.raises(
+    ValueError, match=r'another sweep:\n  config.train.batch_size: 8 in .* 4 given'
+  ):
     train_sweep(config, RUNS, folder)
 
 
 @pytest.mark.slow
-def test_lanes_with_their_own_batches(tmp_path, make_config):
+def test_members_with_their_own_batches(tmp_path, make_config):
   """Seeds: other data order, other start; batches of one step padded to one shape; two devices."""
   # The gradient of a key's bias is rounding alone: Adam's usual eps would make updates of it.
   eps = {'optim.eps': 1e-3}
   config = make_config('full', **{'train.epochs': 2, 'mesh.data': 2, 'optim.lr': 1e-2}, **eps)
   runs = [{'seed': 0}, {'seed': 1, 'optim.lr': 3e-2}]
   train_sweep(config, runs, tmp_path / 'sweep')
-  lane = grouping.lanes(config, runs)[1]
-  loop.train(lane.config, tmp_path / 'single')
-  ours, theirs = trained(tmp_path / 'sweep' / lane.name), trained(tmp_path / 'single')
+  member = grouping.members(config, runs)[1]
+  loop.train(member.config, tmp_path / 'single')
+  ours, theirs = trained(tmp_path / 'sweep' / member.name), trained(tmp_path / 'single')
   for path, leaf in theirs.items():
     np.testing.assert_allclose(ours[path], leaf, atol=1e-5, err_msg=path)
 
 
 def compiled(config, overrides, shared=True):
-  """The compiled step of lanes at one shape, and their jobs; of a single run for one override."""
-  works = lanes.load([lane.config for lane in grouping.lanes(config, overrides)])
+  """The compiled step of members at one shape, and their jobs; of a single run for one override."""
+  works = members.load([member.config for member in grouping.members(config, overrides)])
   shape = jax.ShapeDtypeStruct((1, 8, 24), jnp.int32)  # No shape of a matrix.
   each = jax.ShapeDtypeStruct((1, 8, 1), jnp.int32)
   batch = {name: shape for name in ('input_ids', 'segment_ids', 'position_ids', 'token_type_ids')}
@@ -144,14 +149,14 @@ def compiled(config, overrides, shared=True):
   batch |= {'weights': jax.ShapeDtypeStruct((1, 8, 1), jnp.float32)}
   if len(works) == 1:
     tx, _ = optimizer.make_optimizer(config.optim, 10)
-    now = jax.eval_shape(lambda: state.init_state(works[0].trainable, tx, 0))
+    now = jax.eval_shape(lambda: init_state(works[0].trainable, tx, 0))
     made = single_step.make_train_step(works[0].apply, tx, 'classification')
     return made.lower(now, works[0].frozen, batch).compile(), works
-  per_lane = lanes.per_lane(works, [10] * len(works))
-  trainable = lanes.stacked([work.trainable for work in works])
-  now = step.init_state(works[0], trainable, [work.config.seed for work in works], shared)
-  made = step.make_train_step(works[0], shared)
-  return made.lower(now, works[0].frozen, per_lane, batch).compile(), works
+  per_member = members.per_member(works, [10] * len(works))
+  trainable = members.stack([work.trainable for work in works])
+  now = init_state(works[0], trainable, [work.config.seed for work in works], shared=shared)
+  made = step.make_train_step(works[0], shared=shared)
+  return made.lower(now, works[0].frozen, per_member, batch).compile(), works
 
 
 def products(text, *shapes):
@@ -161,7 +166,7 @@ def products(text, *shapes):
   return sum(any(shape_of.get(x) in shapes for x in re.findall(r'%([\w.-]+)', d)) for d in dots)
 
 
-def test_lanes_share_each_product_with_the_base_and_no_copy_of_it(make_config):
+def test_members_share_each_product_with_the_base_and_no_copy_of_it(make_config):
   wide = {
     'model.fresh.hidden_size': 128, 'model.fresh.intermediate_size': 512, 'model.scan': False,
     'model.fresh.num_layers': 2, **targets('query', 'value'),
@@ -171,14 +176,14 @@ def test_lanes_share_each_product_with_the_base_and_no_copy_of_it(make_config):
   many, _ = compiled(config, [{'optim.lr': rate} for rate in (1e-2, 2e-2, 3e-2, 4e-2)])
   ratio = many.cost_analysis()['flops'] / one.cost_analysis()['flops']
   assert ratio <= 4 * 1.02, ratio
-  # The keys and queries of the first layer are of no lane: computed once, they are less than that.
+  # The first layer's keys and queries belong to no member: they are computed once.
   assert ratio < 4
   kernel = 'f32[128,512]', 'f32[512,128]'
   texts = [x.as_text() for x in (one, many)]
   found = [products(text, *kernel) for text in texts]
   assert found[0] == found[1] > 0, found
   copies = [f'f32[4,{x[4:-1]}]' for x in kernel]
-  assert not any(copy in texts[1] for copy in copies), 'a lane has a base of its own'
+  assert not any(copy in texts[1] for copy in copies), 'a member has a base of its own'
   assert not re.search(r'f32\[128,512\]\S* copy\(', texts[1])
   frozen = tree.nbytes(work.frozen)
   assert many.memory_analysis().argument_size_in_bytes < frozen + 5 * 4 * tree.nbytes(
@@ -204,7 +209,7 @@ def test_a_killed_sweep_ends_the_same(tmp_path, make_config):
     )  # fmt: skip
 
   def latest(folder):
-    steps = [p.name for p in folder.glob('chunks/*/checkpoints/*') if p.name.isdigit()]
+    steps = [p.name for p in folder.glob('groups/*/checkpoints/*') if p.name.isdigit()]
     return max(map(int, steps), default=0)
 
   killed, whole = tmp_path / 'killed', tmp_path / 'whole'

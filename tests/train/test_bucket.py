@@ -15,7 +15,7 @@ from orbax.checkpoint._src.path import gcs_utils
 from experiments import report as report_command
 from lora_jax import stacking, sweep
 from lora_jax.adapters import native
-from lora_jax.train import export, job, loop, paths, rundir, state, writers
+from lora_jax.train import checkpoints, export, job, loop, paths, rundir, warm_start, writers
 from tests.train import bucket, test_writers
 
 CONFIG = {'train.epochs': 3, 'data.max_shapes': 1, 'train.eval_batch_size': 32}
@@ -64,7 +64,7 @@ def test_an_interrupted_run_on_a_bucket_ends_as_one_on_the_disk(runs):
   assert names(remote) == names(local)
   assert names(remote / 'checkpoints') == names(local / 'checkpoints')  # Old ones are gone.
   assert len(names(remote / 'tensorboard')) == 2, 'one file for each start'
-  ours, theirs = (state.Checkpoints(paths.path_of(x)) for x in (remote, local))
+  ours, theirs = (checkpoints.Checkpoints(paths.path_of(x)) for x in (remote, local))
   for step in (ours.best_step(), ours.last_step()):
     found = (x.restore_trainable(step) for x in (ours, theirs))
     jax.tree.map(np.testing.assert_array_equal, *found)
@@ -82,7 +82,7 @@ def test_a_run_on_a_bucket_is_read_as_any_other(runs, make_config, tmp_path, mon
   expected = stacking.unstack(trained)
   jax.tree.map(np.testing.assert_array_equal, ours.trainable, expected)
   # As what another one begins with.
-  started, _ = job.warm_start(work, remote)
+  started, _ = warm_start.warm_start(work, remote)
   jax.tree.map(np.testing.assert_array_equal, started, trained)
   # A finished one is returned; another config is refused, with what differs.
   config = make_config(**CONFIG)

@@ -16,7 +16,8 @@ from lora_jax.adapters import adapter as adapters
 from lora_jax.adapters import formats
 from lora_jax.models import presets
 from lora_jax.pretrained import huggingface
-from lora_jax.train import export, job, state, writers
+from lora_jax.train import checkpoints, export, job, warm_start, writers
+from lora_jax.train.step import init_state
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = ROOT / 'results/runs/mrpc-all-MiniLM-L6-v2-lora-seed0.json'
@@ -55,12 +56,12 @@ def make_run(base, make_config, tmp_path_factory):
     work = job.load(config)
     workdir.mkdir()
     writers.write_json(workdir / 'config.json', json.loads(config.to_json_best_effort()))
-    checkpoints = state.Checkpoints(workdir)
+    saved = checkpoints.Checkpoints(workdir)
     optimizer = optax.sgd(1.0)
     for step, score in ((1, 0.9), (2, 0.1)):  # The first is the best, the second the last.
-      now = state.init_state(drawn(work.trainable, step), optimizer, 0)
-      checkpoints.save(now._replace(step=jax.numpy.int32(step)), {}, score)
-    checkpoints.close()
+      now = init_state(drawn(work.trainable, step), optimizer, 0)
+      saved.save(now._replace(step=jax.numpy.int32(step)), {}, score)
+    saved.close()
     return workdir
 
   return make
@@ -152,12 +153,12 @@ def test_warm_start_takes_other_tools_files(kind, exported, make_config, base, t
   if kind == 'loralib':  # Its scale is known by its name.
     source = tmp_path / 'roberta_base_lora_sst2.bin'
     shutil.copy(exported / kind / 'lora.bin', source)
-  started, dropped = job.warm_start(work, source)
+  started, dropped = warm_start.warm_start(work, source)
   assert not dropped
   same(started, formats.read_adapter(exported / 'adapter').trainable)
   other = work._replace(config=make_config(**paths, **{'method.alpha': 8.0}))
   with pytest.raises(ValueError, match=r'alpha: 16\.0 there, 8\.0 here'):
-    job.warm_start(other, source)
+    warm_start.warm_start(other, source)
 
 
 def test_what_a_format_cannot_hold_is_an_error_and_leaves_nothing(make_run, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from lora_jax import tree
 from lora_jax.models import presets
 from lora_jax.pretrained import huggingface
-from lora_jax.train import job, mesh, state
+from lora_jax.train import checkpoints, job, mesh
 
 EIGHT = {'mesh.data': 2, 'mesh.fsdp': 2, 'mesh.tensor': 2}
 
@@ -54,9 +54,9 @@ def test_what_a_run_made_is_a_base_on_a_mesh(make_config, base, tmp_path):
   work = job.load(config)
   random = np.random.default_rng(0)
   drawn = jax.tree.map(lambda x: random.normal(0, 0.1, x.shape).astype('f'), work.trainable)
-  checkpoints = state.Checkpoints(tmp_path)
-  checkpoints.save_trainable(1, drawn, {}, score=0.5)
-  checkpoints.close()
+  saved = checkpoints.Checkpoints(tmp_path)
+  saved.save_trainable(1, drawn, {}, score=0.5)
+  saved.close()
   (tmp_path / 'config.json').write_text(json.dumps(json.loads(config.to_json_best_effort())))
   above = make_config(**EIGHT, **{'model.name': str(tmp_path)})
   assert_same_on_a_mesh(above, rtol=1e-5, atol=1e-6)

@@ -16,7 +16,8 @@ import pytest
 from lora_jax import stacking, tree
 from lora_jax.adapters import adapter, fingerprint, native
 from lora_jax.data import tasks
-from lora_jax.train import evaluate, job, loop, run_adapter
+from lora_jax.train import evaluate, job, loop, run_adapter, warm_start
+from lora_jax.train.step import make_eval_step
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -133,7 +134,7 @@ def test_a_finished_run_is_not_run_again(finished, make_config):
 
 
 def test_another_config_is_refused(finished, make_config):
-  with pytest.raises(ValueError, match=r'optim\.lr: 0\.01 there, 0\.5 here') as error:
+  with pytest.raises(ValueError, match=r'optim\.lr: 0\.01 in the directory, 0\.5 given') as error:
     loop.train(make_config(**{'train.epochs': 8, 'optim.lr': 0.5}), finished[0])
   assert str(finished[0]) in str(error.value)
 
@@ -213,13 +214,13 @@ def work(make_config):
 
 
 def test_warm_start_takes_factors_and_drops_another_head(finished, work):
-  started, dropped = job.warm_start(work, finished[0])
+  started, dropped = warm_start.warm_start(work, finished[0])
   assert dropped == []
   for path, leaf in trained(finished[0], 'best').items():
     np.testing.assert_array_equal(leaf, tree.flatten(started)[path])
 
   wider = job.build(work.config, work.task._replace(num_labels=3))
-  started, dropped = job.warm_start(wider, finished[0])
+  started, dropped = warm_start.warm_start(wider, finished[0])
   assert dropped == ['classifier/bias', 'classifier/kernel']
   for path in ('encoder/layers/attention/query/lora_b', 'pooler/kernel'):
     np.testing.assert_array_equal(tree.flatten(started)[path], trained(finished[0], 'best')[path])
@@ -230,7 +231,7 @@ def test_warm_start_drops_all_of_robertas_head(make_config, tmp_path):
   loop.train(config, tmp_path / 'run')
   work = job.load(config)
   wider = job.build(config, work.task._replace(num_labels=3))
-  _, dropped = job.warm_start(wider, tmp_path / 'run')
+  _, dropped = warm_start.warm_start(wider, tmp_path / 'run')
   assert dropped == [
     f'classifier/{layer}/{leaf}' for layer in ('dense', 'output') for leaf in ('bias', 'kernel')
   ]
@@ -268,30 +269,30 @@ def test_a_run_becomes_an_adapter_of_its_base(finished, saved, work, make_config
 
 
 def test_warm_start_takes_an_adapter_as_it_takes_a_run(finished, saved, work, make_config):
-  from_run, from_adapter = (job.warm_start(work, source) for source in (finished[0], saved))
+  from_run, from_adapter = (warm_start.warm_start(work, source) for source in (finished[0], saved))
   jax.tree.map(np.testing.assert_array_equal, from_adapter[0], from_run[0])
   assert from_adapter[1] == from_run[1] == []
   # Layers may be looped where they were scanned.
   loop = work._replace(trainable=stacking.unstack(work.trainable))
-  looped, dropped = job.warm_start(loop, saved)
+  looped, dropped = warm_start.warm_start(loop, saved)
   assert not dropped
   same = tree.flatten(stacking.unstack(from_run[0]))
   for path, leaf in tree.flatten(looped).items():
     np.testing.assert_array_equal(leaf, same[path])
-  with pytest.raises(ValueError, match=r'alpha: 16\.0 there, 8\.0 here'):
-    job.warm_start(work._replace(config=make_config(**{'method.alpha': 8.0})), saved)
+  with pytest.raises(ValueError, match=r'alpha: 16\.0 in the source, 8\.0 in this config'):
+    warm_start.warm_start(work._replace(config=make_config(**{'method.alpha': 8.0})), saved)
 
 
 @pytest.mark.parametrize(
   'overrides, word',
   [
-    ({'method.alpha': 8.0}, 'alpha: 16.0 there, 8.0 here'),
-    ({'method.rank': 4}, 'rank: 8 there, 4 here'),
+    ({'method.alpha': 8.0}, 'alpha: 16.0 in the source, 8.0 in this config'),
+    ({'method.rank': 4}, 'rank: 8 in the source, 4 in this config'),
   ],
 )
 def test_warm_start_refuses_another_scale(finished, work, make_config, overrides, word):
   with pytest.raises(ValueError, match=word):
-    job.warm_start(work._replace(config=make_config(**overrides)), finished[0])
+    warm_start.warm_start(work._replace(config=make_config(**overrides)), finished[0])
 
 
 def test_a_run_is_the_base_of_another(finished, make_config, tmp_path):
@@ -299,12 +300,9 @@ def test_a_run_is_the_base_of_another(finished, make_config, tmp_path):
   config = make_config('full', **{'model.name': str(finished[0])})
   work = job.load(config)
   outputs = evaluate.evaluate_run(finished[0])
-  step = loop.step.make_eval_step(work.apply, 'classification')
-  report = dict(
-    evaluate.evaluate(
-      lambda batch: step(work.frozen, work.trainable, batch), work.task, evaluate.layouts(work)
-    )
-  )
+  step = make_eval_step(work.apply, 'classification')
+  outputs_of = lambda batch: step(work.frozen, work.trainable, batch)
+  report = dict(evaluate.evaluate(work.task, evaluate.compute(outputs_of, evaluate.layouts(work))))
   np.testing.assert_allclose(report['dev/loss'], outputs['adapted']['dev/loss'], rtol=1e-4)
 
 
@@ -337,4 +335,4 @@ def test_errors_come_before_the_first_step(tmp_path, make_config, overrides, wor
   with pytest.raises((ValueError, FileNotFoundError)) as error:
     loop.train(make_config(**overrides), tmp_path / 'run')
   assert all(word in str(error.value) for word in words), error.value
-  assert not (tmp_path / 'run').exists(), 'a mended config would be refused there'
+  assert not (tmp_path / 'run').exists(), 'a corrected config would be refused there'

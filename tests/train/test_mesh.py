@@ -11,7 +11,8 @@ from jax.sharding import PartitionSpec as P
 
 from lora_jax import methods, tree
 from lora_jax.models import presets
-from lora_jax.train import job, loop, mesh, optimizer, state, step
+from lora_jax.train import job, loop, mesh, optimizer, setup, step
+from lora_jax.train.step import init_state
 
 MESHES = [(8, 1, 1), (1, 8, 1), (2, 2, 2)]
 FEW = [('bert', 'lora', (8, 1, 1)), ('gpt2', 'full', (1, 8, 1)), ('bert', 'full', (2, 2, 2)),
@@ -62,12 +63,13 @@ def trained(made, shape, family):
   model, method, frozen, trainable = made
   devices = mesh.make_mesh(*shape)
   tx = optax.adamw(1e-2)
-  now, placed = loop.place_state(trainable, tx, 0, devices, family)
+  init, state = setup.make_init(trainable, tx, 0, devices, family)
+  now, places = init(trainable), jax.tree.map(lambda x: x.sharding, state)
   frozen = mesh.place(frozen, devices, family)
   batches = jax.device_put(batch_of(family), mesh.rows(devices))
   apply = methods.bind(model.apply, method)
   kind = FAMILIES[family]
-  train_step = step.make_train_step(apply, tx, kind, shardings=placed)
+  train_step = step.make_train_step(apply, tx, kind, shardings=places)
   compiled = train_step.lower(now, frozen, batches).compile()
   now, metrics = compiled(now, frozen, batches)
   return np.asarray(metrics['loss']), now, compiled
@@ -195,7 +197,7 @@ def test_the_optimizers_state_follows_its_leaf(make_config):
   config = make_config('full', **{'optim.clip': 1.0, 'optim.weight_decay': 0.1})
   _, _, _, trainable = toy('bert', 'full')
   tx, _ = optimizer.make_optimizer(config.optim, 10)
-  now = jax.eval_shape(lambda: state.init_state(trainable, tx, 0))
+  now = jax.eval_shape(lambda: init_state(trainable, tx, 0))
   placed = mesh.state_shardings(now, mesh.make_mesh(1, 4, 2), 'bert')
   assert jax.tree.structure(placed) == jax.tree.structure(now)
   adam = placed.opt_state[1][0]

@@ -8,7 +8,8 @@ import pytest
 
 from lora_jax import tree
 from lora_jax.data import batches
-from lora_jax.train import job, loop, losses, mesh, optimizer, state, step
+from lora_jax.train import job, losses, mesh, optimizer, setup, step
+from lora_jax.train.step import init_state
 
 BATCH = {'train.batch_size': 16}  # Examples enough for eight devices and for four parts.
 
@@ -24,10 +25,15 @@ def run(config, steps=20, group=1, work=None):
   )  # fmt: skip
   tx, _ = optimizer.make_optimizer(config.optim, steps)
   family = work.model.config.family
-  now, placed = loop.place_state(work.trainable, tx, 0, devices, family)
+  init, state = setup.make_init(work.trainable, tx, 0, devices, family)
+  now, places = init(work.trainable), jax.tree.map(lambda x: x.sharding, state)
   frozen = mesh.place(work.frozen, devices, family)
   train_step = step.make_train_step(
-    work.apply, tx, work.task.kind, accumulate=config.train.accumulate, shardings=placed
+    work.apply,
+    tx,
+    work.task.kind,
+    accumulate=config.train.accumulate,
+    shardings=places,
   )
   collected, epoch = [], 0
   while len(collected) < steps:
@@ -77,7 +83,8 @@ def test_dropout_is_the_same_on_any_number_of_devices(make_config):
   seen = []
   for count in (1, 8):
     devices = mesh.make_mesh(count)
-    now, _ = loop.place_state(work.trainable, tx, 0, devices, work.model.config.family)
+    init, _ = setup.make_init(work.trainable, tx, 0, devices, work.family)
+    now = init(work.trainable)
     frozen = mesh.place(work.frozen, devices)
     seen.append(train_step(now, frozen, jax.device_put(batch, mesh.rows(devices)))[1]['loss'])
   np.testing.assert_allclose(seen[0], seen[1], atol=1e-6)
@@ -114,7 +121,7 @@ def compiled_step(config, rows=8, length=16):
   batch = {name: shape for name in ('input_ids', 'segment_ids', 'position_ids', 'token_type_ids')}
   batch |= {'prediction_positions': each, 'labels': each}
   batch |= {'weights': jax.ShapeDtypeStruct((1, rows, 1), jnp.float32)}
-  now = jax.eval_shape(lambda: state.init_state(work.trainable, tx, 0))
+  now = jax.eval_shape(lambda: init_state(work.trainable, tx, 0))
   train_step = step.make_train_step(work.apply, tx, work.task.kind)
   return train_step.lower(now, work.frozen, batch).compile(), work
 

@@ -1,39 +1,18 @@
-"""What changes in training, and how it is saved: Orbax checkpoints of the trainable side."""
+"""Checkpoints of a run directory, written by Orbax: the trainable side and the run's progress."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import optax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-
-class TrainState(NamedTuple):
-  """All that changes in training; the frozen base is no part of it.
-
-  Attributes:
-    step: number of updates made, int32.
-    trainable: what is trained, float32.
-    opt_state: the optimizer's.
-    key: raw key data, uint32 [2]; the dropout of a step is a function of it and of the step.
-  """
-
-  step: jax.Array
-  trainable: Any
-  opt_state: Any
-  key: jax.Array
-
-
-def init_state(trainable: Any, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
-  """State before the first update. The arrays are copies: a train step may donate them."""
-  key = jax.random.key_data(jax.random.key(seed))
-  trainable = jax.tree.map(jnp.array, trainable)
-  return TrainState(jnp.zeros((), jnp.int32), trainable, optimizer.init(trainable), key)
+from lora_jax.train.step import TrainState
+from lora_jax.tree import Params
 
 
 class Checkpoints:
@@ -46,7 +25,7 @@ class Checkpoints:
 
   def __init__(self, workdir: Path, keep: int = 2):
     # Of equal scores the earliest counts as best, as in the history.
-    rank = lambda metrics: (metrics['score'], -metrics['step'])
+    rank: Callable[[Any], Any] = lambda metrics: (metrics['score'], -metrics['step'])
     best = checkpoint_managers.preservation_policy.BestN(
       get_metric_fn=rank,
       n=1,
@@ -54,7 +33,7 @@ class Checkpoints:
     )
     latest = checkpoint_managers.preservation_policy.LatestN(keep)
     self.folder = workdir / 'checkpoints'
-    logging.getLogger('absl').addFilter(_not_orbax_chatter)
+    _hide_orbax_chatter()
     self._manager = ocp.CheckpointManager(
       self.folder,
       options=ocp.CheckpointManagerOptions(
@@ -77,7 +56,9 @@ class Checkpoints:
     """The step of the best evaluated checkpoint (of equals the earliest), or None."""
     return self._manager.best_step()
 
-  def save(self, state: TrainState, progress: dict[str, Any], score: float | None = None) -> None:
+  def save(
+    self, state: TrainState, progress: Mapping[str, object], score: float | None = None
+  ) -> None:
     """Saves in the background; `score` (higher is better) where the state was evaluated."""
     step = int(state.step)
     if step in self._manager.all_steps():
@@ -93,7 +74,7 @@ class Checkpoints:
       metrics=metrics,
     )
 
-  def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+  def restore(self, like: TrainState) -> tuple[TrainState, Any] | None:
     """The latest (state, progress), or None if there is none. `like` gives shapes and shardings."""
     step = self._manager.latest_step()
     if step is None:
@@ -110,9 +91,9 @@ class Checkpoints:
     ]
 
   def save_trainable(
-    self, step: int, trainable: Any, progress: dict[str, Any], score: float
+    self, step: int, trainable: Params, progress: Mapping[str, object], score: float
   ) -> None:
-    """As `save`, for a state of which only this is left: it can be evaluated, not gone on with."""
+    """As `save`, of the trainable parameters alone: they can be evaluated, but not trained on."""
     if step in self._manager.all_steps():
       return
     self._manager.save(
@@ -136,6 +117,17 @@ class Checkpoints:
       like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), saved)
     return self._read(step, trainable=ocp.args.StandardRestore(_abstract(like)))['trainable']
 
+  def restore_best(self, like: Params) -> Params:
+    """The trainable part of the best evaluation; `like` gives shapes and shardings.
+
+    Raises:
+      ValueError: if no evaluated checkpoint is left.
+    """
+    step = self.best_step()
+    if step is None:
+      raise ValueError(f'{self.folder} has no evaluated checkpoint: were files of it deleted?')
+    return self.restore_trainable(step, like)
+
   def close(self) -> None:
     """Waits until what was saved is on disk."""
     self._manager.wait_until_finished()
@@ -147,12 +139,16 @@ class Checkpoints:
     except (ValueError, KeyError, OSError, TypeError) as error:
       raise ValueError(
         f'{self.folder / str(step)} cannot be read as a checkpoint of this run: {error}\n'
-        'If the folder is damaged, delete it: the run goes on from the checkpoint before.'
+        'If the folder is damaged, delete it: the run resumes from the checkpoint before it.'
       ) from error
 
 
-def _not_orbax_chatter(record: logging.LogRecord) -> bool:
-  """Orbax logs each phase of each save; only its errors are for the reader of a run."""
+def _hide_orbax_chatter() -> None:
+  """Keeps only Orbax's errors: it logs each phase of each save. A second call changes nothing."""
+  logging.getLogger('absl').addFilter(_is_for_readers)
+
+
+def _is_for_readers(record: logging.LogRecord) -> bool:
   return 'orbax' not in record.pathname or record.levelno >= logging.ERROR
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+
+from lora_jax.cost.memory import Plan
+from lora_jax.cost.search import Skipped
 
 GIB = 2**30
 PARTS = (
   ('base', 'frozen base'),
-  ('trainable', 'trained leaves'),
+  ('trainable', 'trainable parameters'),
   ('optimizer', 'optimizer state'),
   ('gradients', 'gradients'),
   ('activations', 'activations, gathered layers, workspace'),
@@ -17,12 +19,12 @@ PARTS = (
 )
 
 
-def describe(plan: Mapping[str, Any]) -> str:
-  """The lines of a plan that `plan.plan` made."""
+def describe(plan: Plan) -> str:
+  """The lines of a plan."""
   sizes, counts = plan['bytes'], plan['parameters']
   axes = ', '.join(f'{axis} {size}' for axis, size in plan['mesh'].items())
   total = counts['trained'] + counts['frozen']
-  source = 'compiled by' if plan['exact'] else 'ESTIMATE, for want of libtpu, by'
+  source = 'compiled by' if plan['exact'] else 'ESTIMATE, since libtpu is not installed, by'
   lines = [
     f'{plan["model"]}, {plan["method"]}, on {plan["topology"]}: {verdict(plan)}',
     f'  {source} {plan["compiler"]} in {plan["compile_seconds"]:.0f} s; mesh {axes}',
@@ -34,13 +36,13 @@ def describe(plan: Mapping[str, Any]) -> str:
     '  memory of a device, GiB:',
   ]
   for name, title in PARTS:
-    if sizes[name] is not None:
-      lines.append(f'    {sizes[name] / GIB:10.3f}  {title}')
+    if (size := sizes[name]) is not None:
+      lines.append(f'    {size / GIB:10.3f}  {title}')
   if sizes['total'] is not None:
     lines.append(f'    {sizes["total"] / GIB:10.3f}  in all, of {sizes["capacity"] / GIB:.2f}')
   lines.append(
     f'  FLOPs of a step {plan["flops"]:.3g} (products, recomputed ones included); at '
-    f'{plan["utilisation"]:.0%} of the peak {duration(plan["step_seconds"])} a step, '
+    f'{plan["utilization"]:.0%} of the peak {duration(plan["step_seconds"])} a step, '
     f'{plan["tokens_per_second"]:,.0f} tokens/s'
   )
   if plan['steps']:
@@ -49,15 +51,15 @@ def describe(plan: Mapping[str, Any]) -> str:
     lines.append('  hours: the number of examples is not known; give --examples')
   saved = plan['checkpoint']
   lines.append(
-    f'  checkpoint: what is trained {amount(saved["trained"])}, with the optimizer '
+    f'  checkpoint: trainable parameters {amount(saved["trained"])}, with the optimizer '
     f'{amount(saved["resumable"])}'
   )
   return '\n'.join(lines)
 
 
-def verdict(plan: Mapping[str, Any]) -> str:
-  """Whether it fits, and by how much."""
-  spare = plan.get('bytes', {}).get('spare')
+def verdict(plan: Plan) -> str:
+  """Whether a plan fits, and by how much."""
+  spare = plan['bytes']['spare']
   if spare is None:
     return f'does not fit ({plan["message"][:200] or "the compiler says no more"})'
   if plan['fits']:
@@ -65,10 +67,10 @@ def verdict(plan: Mapping[str, Any]) -> str:
   return f'does not fit: {-spare / GIB:.2f} GiB too much on each device'
 
 
-def row(plan: Mapping[str, Any]) -> str:
-  """One line of a comparison."""
-  if 'bytes' not in plan:
-    return f'{plan["topology"]}: does not fit ({plan["message"]})'
+def row(plan: Plan | Skipped) -> str:
+  """One line that compares a plan with others."""
+  if isinstance(plan, Skipped):
+    return f'{plan.topology}: does not fit ({plan.message})'
   axes = 'x'.join(str(size) for size in plan['mesh'].values())
   return (
     f'{plan["topology"]} ({axes}): batch {plan["batch_size"]}, remat {plan["remat"]}, '
@@ -76,8 +78,8 @@ def row(plan: Mapping[str, Any]) -> str:
   )
 
 
-def measured(found: Mapping[str, Any]) -> str:
-  """A line of what `measure.measure` found."""
+def measured(found: Mapping[str, float]) -> str:
+  """A line about the measured peak, see `measure.measure`."""
   return (
     f'  peak of steps run here {found["measured"] / GIB:.3f} GiB; the plan says '
     f'{found["predicted"] / GIB:.3f}, {found["ratio"]:.3f} times that'
@@ -94,4 +96,5 @@ def amount(size: float) -> str:
 
 
 def duration(seconds: float) -> str:
+  """Seconds or milliseconds."""
   return f'{seconds:.3g} s' if seconds >= 1 else f'{1000 * seconds:.3g} ms'

@@ -1,0 +1,292 @@
+"""The engine of a sweep's group: the stacked states of its members, and their run directories."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import json
+import shutil
+import sys
+import threading
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+
+from lora_jax import tree
+from lora_jax.sweep import members, step
+from lora_jax.sweep.grouping import Member
+from lora_jax.train import mesh, optimizer, result, rundir, setup, writers
+from lora_jax.train.checkpoints import Checkpoints
+from lora_jax.train.clock import Clock
+from lora_jax.train.loop import fit
+from lora_jax.train.prefetch import prefetch
+from lora_jax.train.record import Record
+from lora_jax.train.step import Batch, Metrics, TrainState, init_state
+from lora_jax.tree import Params
+
+
+def train(group: Sequence[Member], workdir: Path, folder: Path, lost: threading.Event) -> None:
+  """Trains the members of a group to their ends, into `workdir / member.name`.
+
+  Args:
+    group: members that can share a program.
+    workdir: the sweep's folder.
+    folder: of this group; it holds the stacked state. Training resumes from it if it has one.
+    lost: set when another machine has taken the members over.
+
+  Raises:
+    ValueError: as `loop.train`.
+    SystemExit: with status 143 after SIGTERM or when the members are lost.
+  """
+  code = result.commit()
+  saved = None
+  if folder.exists():
+    with contextlib.closing(Checkpoints(folder)) as earlier:
+      saved = earlier.last_progress()
+  if saved:  # The members that it began with: they gave the stacked arrays their shapes.
+    group = [member for member in group if member.name in saved['runs']]
+  devices = mesh.make_mesh(**group[0].config.mesh)
+  works = members.load([member.config for member in group], devices)
+  by_seed = {work.config.seed: setup.make_batches(work, devices) for work in works}
+  records = [
+    Record(member.name, work, by_seed[work.config.seed], devices, code)
+    for member, work in zip(group, works)
+  ]
+  for record in records:
+    record.is_live = not rundir.read_outcome(workdir / record.name)
+  with contextlib.closing(Checkpoints(folder, works[0].config.checkpoint.keep)) as checkpoints:
+    engine = Stacked(records, workdir, checkpoints, lost)
+    if saved:
+      engine.restore(saved)
+    with rundir.interruption() as interrupted:
+      engine.interrupted = interrupted
+      engine.clock.start()
+      fit(engine)
+
+
+class Stacked:
+  """Several runs as one program over one frozen base; see `loop.Engine`.
+
+  `members` are the records of the stacked states. They are fewer than all when some have ended:
+  the width is halved while the live ones fit into half of it, since each width is a compilation;
+  what room is left is filled with ended ones, whose state is no longer looked at.
+  """
+
+  def __init__(
+    self,
+    records: Sequence[Record],
+    workdir: Path,
+    checkpoints: Checkpoints,
+    lost: threading.Event,
+  ):
+    work = records[0].work
+    seeds = [record.work.config.seed for record in records]
+    self.members = list(records)
+    self.devices = records[0].devices
+    self.tools = setup.make_tools(work, self.devices, records[0].training.steps_per_epoch)
+    self.clock = Clock()
+    self.done = 0
+    self.interrupted = threading.Event()
+    self._records, self._workdir, self._lost = list(records), workdir, lost
+    self._checkpoints = checkpoints
+    self._frozen = work.frozen
+    self._shared = len(set(seeds)) == 1
+    works = [record.work for record in records]
+    self._every = members.per_member(works, [record.total_steps for record in records])
+    trainable = members.stack([record.start for record in records])
+    self._state = step.init_state(work, trainable, seeds, shared=self._shared)
+    self._best = jax.tree.map(jnp.array, trainable)
+    self._train_step = step.make_train_step(work, shared=self._shared)
+    self._eval_step = step.make_eval_step(work)
+    self._keep(range(len(records)))
+
+  def restore(self, saved: Mapping[str, Any]) -> None:
+    """Takes the last checkpoint of the group; `saved` is its progress."""
+    by_name = {record.name: record for record in self._records}
+    self._keep([self._records.index(by_name[name]) for name in saved['members']])
+    restored = self._checkpoints.restore(self._with_best())
+    if restored is None:
+      raise ValueError(f'{self._checkpoints.folder} has no checkpoint')
+    state, _ = restored
+    now, self._best = state.trainable['now'], state.trainable['best']
+    self._state = state._replace(trainable=now)
+    for name, progress in saved['runs'].items():
+      by_name[name].progress.update(progress)
+    self.done = int(self._state.step)
+
+  def batches(self) -> Iterator[Batch]:
+    while live := [record for record in self.members if record.is_live]:
+      self._keep(self._narrowed())
+      until = max(record.total_steps for record in live)
+      with contextlib.closing(self._stream(until)) as stream:
+        for batch in stream:
+          yield batch
+          if len(self._narrowed()) < len(self.members):
+            break
+
+  def advance(self, batch: Batch) -> Metrics:
+    with self.clock.compiling_if_new(f'training of {len(self.members)}', batch):
+      self._state, metrics = self._train_step(self._state, self._frozen, self._per_member, batch)
+    self.done += len(batch['input_ids'])
+    return metrics
+
+  def outputs(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    width = len(self.members)
+    with self.clock.compiling_if_new(f'evaluation of {width}', batch):
+      rows = mesh.evaluation_rows(self.devices)
+      placed = jax.device_put(dict(batch), self._unless_split(rows))
+      return self._eval_step(self._frozen, self._per_member, self._state.trainable, placed)
+
+  def parts(self, record: Record) -> tuple[Params, Params]:
+    return self._parts(record, self._state.trainable)
+
+  def check(self) -> None:
+    """Does nothing: a member that diverges ends by itself."""
+
+  def keep_best(self, improved: Sequence[Record]) -> None:
+    which = np.array([record in improved for record in self.members])
+    self._best = members.select(which, self._state.trainable, self._best)
+
+  def show(self, due: Sequence[Record], examples: Sequence[list[dict[str, str]]]) -> None:
+    """Prints a line: the range of the metric and of the loss over the members."""
+    shown = [f'{record.name}: {record.error}' for record in due if record.error]
+    good = [record for record in due if not record.error]
+    for name in (good[0].metric, 'train/loss') if good else ():
+      values = [record.history[-1][name] for record in good]
+      shown.append(f'{name} {min(values):.4f} to {max(values):.4f}')
+    total = max(record.total_steps for record in self.members)
+    title = f'step {self.done}/{total}, members {len(due)}'
+    print(title, *shown, sep=', ', file=sys.stderr, flush=True)
+
+  def is_stopping(self, first: int) -> bool:
+    return self.interrupted.is_set() or self._lost.is_set()
+
+  def save(self, *, evaluated: bool) -> None:
+    """Saves the stacked state and all records, unless another machine has taken them over."""
+    live = [record for record in self._records if record.is_live]
+    seconds = self.clock.split()
+    for record in live:
+      record.charge({name: value / len(live) for name, value in seconds.items()})
+    if self._lost.is_set():
+      return
+    progress = {
+      'members': [record.name for record in self.members],
+      'runs': {record.name: record.progress for record in self._records},
+    }
+    self._checkpoints.save(self._with_best(), progress)
+
+  def finish(self, record: Record) -> None:
+    """Writes the run directory of a run that is over, as a single run leaves it."""
+    folder, work = self._workdir / record.name, record.work
+    place = self.members.index(record)
+    shutil.rmtree(folder, ignore_errors=True)  # What a killed process had begun of it.
+    folder.mkdir(parents=True)
+    writers.write_json(folder / 'config.json', json.loads(work.config.to_json_best_effort()))
+    self._save_member(record, folder, place)
+    with writers.Writer(
+      folder, total_steps=record.total_steps, stream=io.StringIO()
+    ) as record.writer:
+      for entry in record.history:
+        metrics = {name: value for name, value in entry.items() if name != 'step'}
+        record.writer.write(entry['step'], metrics)
+      if record.error:
+        record.fail(folder)
+        return
+      generated = None
+      if self.tools.texts and self.tools.final:
+        texts = functools.partial(self.tools.texts, *self._parts(record, self._best))
+        with self.clock.measure('decoding'):
+          generated = record.decode(texts, self.tools.final, folder)
+      record.charge(self.clock.split())
+      record.end(folder, generated, len(self._records))
+
+  def _parts(self, record: Record, stacked: Params) -> tuple[Params, Params]:
+    """A member's frozen part, with the scales of its factors, and its own of stacked parameters."""
+    place = self.members.index(record)
+    scales = members.take(self._per_member.scales, place)
+    return tree.join(self._frozen, scales), members.take(stacked, place)
+
+  def _save_member(self, record: Record, folder: Path, place: int) -> None:
+    """Saves the trainable parameters of the best evaluation, and the whole state of the end."""
+    if not record.history:
+      return
+    work, scores = record.work, [record.score(entry) for entry in record.history]
+    best_step = int(record.history[scores.index(max(scores))]['step'])
+    keep = work.config.checkpoint.keep
+    with contextlib.closing(Checkpoints(folder, keep)) as checkpoints:
+      if record.error or best_step < self.done:
+        best = members.resize(members.take(self._best, place), work.trainable)
+        checkpoints.save_trainable(best_step, best, record.progress, max(scores))
+      if not record.error:
+        tx, _ = optimizer.make_optimizer(work.config.optim, record.total_steps)
+        like = init_state(work.trainable, tx, work.config.seed)
+        own = members.take_state(self._state, place, one_key=self._shared)
+        checkpoints.save(members.resize(own, like), record.progress, scores[-1])
+
+  def _with_best(self) -> TrainState:
+    """The stacked state, with the parameters of each member's best evaluation."""
+    return self._state._replace(trainable={'now': self._state.trainable, 'best': self._best})
+
+  def _narrowed(self) -> list[int]:
+    """The places of the members to train on with: the live ones, and ended ones to fill up."""
+    width = len(self.members)
+    live = [place for place, record in enumerate(self.members) if record.is_live]
+    while width > 1 and len(live) <= width // 2:
+      width //= 2
+    rest = [place for place in range(len(self.members)) if place not in live]
+    return sorted([*live, *rest[: width - len(live)]])
+
+  def _keep(self, places: Sequence[int]) -> None:
+    """Keeps the members at these places, and splits them over the devices."""
+    self.members = [self.members[place] for place in places]
+    state = members.take_state(self._state, places, one_key=self._shared)
+    best = members.take(self._best, places)
+    every = members.take(self._every, [self._records.index(record) for record in self.members])
+    split, whole = mesh.lanes(self.devices, len(places)), mesh.replicated(self.devices)
+    where = members.shardings(state, split, whole, one_key=self._shared)
+    self._state = jax.device_put(state, where)
+    self._best = jax.device_put(best, split)
+    self._per_member = jax.device_put(every, split)
+
+  def _stream(self, until: int) -> Generator[dict[str, jax.Array]]:
+    """Batches on the devices: those of all members, or each member's own."""
+    if self._shared:
+      upcoming = setup.upcoming(self.members[0].training, self.done, until)
+      return prefetch(upcoming, self._unless_split(mesh.rows(self.devices)))
+    upcoming = own_batches(self.members, self.done, until)
+    return prefetch(upcoming, mesh.lanes(self.devices, len(self.members), axis=1))
+
+  def _unless_split(self, rows: NamedSharding) -> NamedSharding:
+    """Where a common batch lies: by rows, but whole where the members are split over devices."""
+    are_split = len(self.members) % self.devices.size == 0
+    return mesh.replicated(self.devices) if are_split else rows
+
+
+def own_batches(
+  records: Sequence[Record], done: int, until: int
+) -> Iterator[dict[str, np.ndarray]]:
+  """As `setup.upcoming`, for members that have their own batches: [K, members, rows, ...].
+
+  Batches of one step are padded to one shape with rows, columns and positions that hold nothing.
+  """
+  seeds = [record.work.config.seed for record in records]
+  trainings = dict(zip(seeds, (record.training for record in records)))
+  streams = [setup.upcoming(training, done, until) for training in trainings.values()]
+  for parts in zip(*streams, strict=True):
+    part = dict(zip(trainings, parts))
+    yield {name: _stack([part[seed][name] for seed in seeds], name) for name in parts[0]}
+
+
+def _stack(arrays: Sequence[np.ndarray], name: str) -> np.ndarray:
+  shape = np.max([x.shape for x in arrays], axis=0)
+  fill = -1 if name == 'index' else 0
+  pad = lambda x: np.pad(
+    x, [(0, most - size) for most, size in zip(shape, x.shape)], constant_values=fill
+  )
+  return np.stack([pad(x) for x in arrays], axis=1)

@@ -1,0 +1,236 @@
+"""The record of one run: its progress, its evaluations, and what it leaves at its end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+import jax
+import numpy as np
+
+from lora_jax.data import batches, dataset
+from lora_jax.train import (
+  evaluate,
+  generate,
+  hosts,
+  optimizer,
+  result,
+  rundir,
+  setup,
+  warm_start,
+  writers,
+)
+from lora_jax.train.job import Job
+from lora_jax.tree import Params
+
+Metrics = Mapping[str, np.ndarray]
+
+
+class Progress(TypedDict):
+  """What the host knows of a run; every checkpoint holds it as JSON.
+
+  Attributes:
+    history: the evaluations, with their `step`.
+    loss_sum, losses: sum and number of the training losses since the last evaluation.
+    grad_norm: of the last update.
+    examples, tokens, padded_tokens: seen in training, since its start.
+    seconds: by purpose, see `clock.Clock`, over all starts of the run.
+  """
+
+  history: list[dict[str, float]]
+  loss_sum: float
+  losses: int
+  grad_norm: float
+  examples: int
+  tokens: int
+  padded_tokens: int
+  seconds: dict[str, float]
+
+
+class Record:
+  """The record of one run.
+
+  Attributes:
+    name: of its run directory.
+    work: its job.
+    training: its batches.
+    devices: the mesh that it trains on.
+    commit: of the code that it began with.
+    total_steps: number of its updates.
+    start: the trainable parameters before the first update.
+    dropped: paths of the task head that `init_adapter` has in another shape.
+    progress: see `Progress`.
+    metric: the name of the metric that selects its best evaluation (`dev/accuracy`).
+    error: '' or, of a run that diverged, what is not finite since which step.
+    is_live: whether it trains on: it has neither ended nor failed.
+    writer: of its metrics, while it trains alone.
+    result: the contents of `result.json`, once it has ended.
+  """
+
+  def __init__(
+    self,
+    name: str,
+    work: Job,
+    training: batches.Batches,
+    devices: jax.sharding.Mesh,
+    commit: str,
+  ):
+    config = work.config
+    self.name, self.work, self.training = name, work, training
+    self.devices, self.commit = devices, commit
+    self.total_steps = training.steps_per_epoch * config.train.epochs
+    _, self._schedule = optimizer.make_optimizer(config.optim, self.total_steps)
+    self.start, self.dropped = work.trainable, []
+    if config.init_adapter:
+      self.start, self.dropped = warm_start.warm_start(work, config.init_adapter)
+    self.progress = Progress(
+      history=[],
+      loss_sum=0.0,
+      losses=0,
+      grad_norm=0.0,
+      examples=0,
+      tokens=0,
+      padded_tokens=0,
+      seconds={},
+    )
+    self.metric = f'{next(iter(work.task.evals))}/{work.task.metric}'
+    self.error = ''
+    self.is_live = True
+    self.writer: writers.Writer | None = None
+    self.result: dict[str, Any] = {}
+    self._eval_every, _ = setup.intervals(config, training.steps_per_epoch)
+
+  def add(self, first: int, metrics: Metrics) -> None:
+    """Adds the metrics [K] of K updates after step `first`, unless the run is over."""
+    if self.error or not self.is_live or first >= self.total_steps:
+      return
+    self.error = not_finite(metrics, first, self._schedule)
+    if self.error:
+      return
+    progress = self.progress
+    progress['loss_sum'] += float(metrics['loss'].sum())
+    progress['losses'] += len(metrics['loss'])
+    progress['grad_norm'] = float(metrics['grad_norm'][-1])
+    for name in ('examples', 'tokens', 'padded_tokens'):
+      progress[name] += int(metrics[name].sum())
+    if self.writer:
+      done = first + len(metrics['loss'])
+      self.writer.progress(done, metrics['loss'][-1], progress['examples'])
+
+  def is_due(self, first: int, done: int) -> bool:
+    """Whether an evaluation is due after the updates in (first, done]."""
+    crosses = setup.crosses(first, done, self._eval_every)
+    return self.is_live and (crosses or done == self.total_steps)
+
+  def is_over(self, done: int) -> bool:
+    """Whether a live run has made its last update, or has diverged."""
+    return self.is_live and (bool(self.error) or done >= self.total_steps)
+
+  def evaluate(self, done: int, computed: evaluate.Computed) -> bool:
+    """Adds an evaluation to the history; returns whether it is the best so far.
+
+    Args:
+      done: number of updates.
+      computed: the outputs of the held-out splits.
+    """
+    if self.error:
+      return False
+    progress = self.progress
+    entry = {
+      'step': done,
+      'epoch': done / self.training.steps_per_epoch,
+      'train/loss': progress['loss_sum'] / progress['losses'],
+      'train/grad_norm': progress['grad_norm'],
+      'train/learning_rate': float(self._schedule(done - 1)),
+      **dict(evaluate.evaluate(self.work.task, computed)),
+    }
+    before = [self.score(one) for one in self.history]
+    progress['history'] = [*self.history, entry]
+    progress['loss_sum'], progress['losses'] = 0.0, 0
+    return not before or self.score(entry) > max(before)
+
+  def sample(
+    self, texts: generate.Texts, frozen: Params, trainable: Params
+  ) -> list[dict[str, str]]:
+    """Adds the scores of a few decoded texts to the last evaluation; returns examples of them."""
+    if self.error:
+      return []
+    scores, examples = generate.sample(self.work, texts, frozen, trainable)
+    self.history[-1].update(scores)
+    return examples
+
+  def show(self, done: int, examples: Sequence[Mapping[str, str]]) -> None:
+    """Writes and displays the last evaluation, and examples of decoded texts."""
+    if self.writer:
+      entry = {name: value for name, value in self.history[-1].items() if name != 'step'}
+      self.writer.write_texts(done, examples)
+      self.writer.write(done, entry)
+      self.writer.show(done, entry)
+
+  def decode(
+    self,
+    texts: Callable[[dataset.Prompts], list[str]],
+    prompts: dataset.Prompts,
+    folder: Path,
+  ) -> dict[str, Any]:
+    """Decodes the split of `config.decode.final` into the run directory; returns the report."""
+    decode = self.work.config.decode
+    path = folder / f'predictions-{decode.final}.txt'
+    return generate.report(self.work, decode, texts, decode.final, prompts, path)
+
+  def end(self, folder: Path, generated: Mapping[str, Any] | None = None, members: int = 1) -> None:
+    """Ends the run with its `result.json`.
+
+    Args:
+      folder: the run directory.
+      generated: the report of the texts that were decoded at the end, if there are any.
+      members: number of runs that one program trained together.
+    """
+    if self.writer and generated:
+      self.writer.write_texts(self.history[-1]['step'], generated['examples'])
+    self.is_live = False
+    self.result = result.make(self, generated, members)
+    if hosts.is_first():
+      writers.write_json(folder / 'result.json', self.result)
+
+  def fail(self, folder: Path) -> None:
+    """Ends a run that diverged with a `failed.json`."""
+    self.is_live = False
+    failure = {'error': self.error, 'history': self.history}
+    writers.write_json(folder / rundir.FAILED, failure)
+
+  def charge(self, seconds: Mapping[str, float]) -> None:
+    """Adds seconds by purpose."""
+    own = self.progress['seconds']
+    for name, value in seconds.items():
+      own[name] = own.get(name, 0.0) + value
+
+  @property
+  def history(self) -> list[dict[str, float]]:
+    """The evaluations so far."""
+    return self.progress['history']
+
+  @property
+  def last_score(self) -> float:
+    """The score of the last evaluation."""
+    return self.score(self.history[-1])
+
+  def score(self, entry: Mapping[str, float]) -> float:
+    """The number that selects the best evaluation; higher is better."""
+    value = entry[self.metric]
+    return value if self.work.task.higher_is_better else -value
+
+
+def not_finite(metrics: Metrics, first: int, schedule: optimizer.Schedule) -> str:
+  """Names the first metric [K] of the steps after `first` that is not finite; '' if all are."""
+  for name, values in metrics.items():
+    for offset, value in enumerate(values):
+      if not math.isfinite(value):
+        return (
+          f'{name} is {value} at step {first + offset + 1} (learning rate '
+          f'{float(schedule(first + offset)):.3g}). Lower config.optim.lr, lengthen the warm-up, '
+          'or set config.optim.clip.'
+        )
+  return ''

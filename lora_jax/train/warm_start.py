@@ -1,0 +1,104 @@
+"""Warm starts: a run whose trainable parameters are initialized from another run or an adapter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import config_dict
+
+from lora_jax import stacking, tree
+from lora_jax.adapters import formats
+from lora_jax.train import rundir
+from lora_jax.train.job import Job, method_options, read_trainable
+from lora_jax.tree import Params
+
+SAME = ('name', 'rank', 'alpha', 'rslora', 'targets')  # Options that have to agree, between runs.
+SAME_ADAPTER = ('name', 'alpha', 'rslora')  # Other formats write targets and ranks in other words.
+
+
+def warm_start(job: Job, source: str | Path) -> tuple[dict[str, Any], list[str]]:
+  """The trainable parameters of a job, taken from another run or an adapter.
+
+  A module of the head that has another shape keeps its own start: MNLI has three classes, RTE two.
+
+  Args:
+    job: the job to initialize.
+    source: a run directory, or an adapter in any format (`adapters/formats.py`).
+
+  Returns:
+    the parameters, and the paths of the head that were not taken.
+
+  Raises:
+    ValueError: if the source trained other leaves than heads, or at another scale.
+    FileNotFoundError: if there is nothing at `source`.
+  """
+  options, found, same = _read(job, source)
+  _check_options(job, source, options, same)
+  scanned = stacking.is_scanned(job.trainable)
+  saved = tree.flatten(stacking.unstack(found))
+  own = tree.flatten(stacking.unstack(job.trainable))
+  dropped = _dropped(job, source, own, saved)
+  kept = {path: saved[path] for path in own if path not in dropped}
+  start = tree.unflatten(own | kept)
+  return stacking.stack(start, job.model.config.num_layers) if scanned else start, dropped
+
+
+def _read(job: Job, source: str | Path) -> tuple[Mapping[str, Any], Params, tuple[str, ...]]:
+  """Method options and parameters of the source, and the options that have to agree."""
+  if rundir.is_run(source):
+    config = rundir.read_config(source)
+    _, trained = read_trainable(source, config, 'best')
+    return stacking.looped_patterns(config.method), trained, SAME
+  adapter = formats.read_adapter(source, config=job.model.config)
+  return adapter.method, adapter.trainable, SAME_ADAPTER
+
+
+def _check_options(
+  job: Job, source: str | Path, options: Mapping[str, Any], same: tuple[str, ...]
+) -> None:
+  own = stacking.looped_patterns(method_options(job.config, job.model))
+  differing = [
+    f'{key}: {options.get(key)} in the source, {own.get(key)} in this config'
+    for key in same
+    if _plain(options.get(key)) != _plain(own.get(key))
+  ]
+  if differing:
+    raise ValueError(
+      f'init_adapter={source} was trained with other options: {"; ".join(differing)}. Give this '
+      'config the same values (--config.method...), or leave init_adapter empty.'
+    )
+
+
+def _dropped(
+  job: Job, source: str | Path, own: Mapping[str, Any], saved: Mapping[str, Any]
+) -> list[str]:
+  """Paths of the head's modules that the source has in another shape.
+
+  Raises:
+    ValueError: if other leaves than the head's differ.
+  """
+  paths = own.keys() | saved.keys()
+  head = {path for path in paths if any(re.fullmatch(x, path) for x in job.model.head)}
+  unfit = {
+    path
+    for path in paths
+    if path not in own or path not in saved or own[path].shape != saved[path].shape
+  }
+  if unfit - head:
+    raise ValueError(
+      f'init_adapter={source} does not fit: {sorted(unfit - head)} are missing in the source or '
+      'in this run, or have another shape. Only a task head may differ.'
+    )
+  # A head goes by its modules, as in the authors' code: RoBERTa's is one module, whose dense layer
+  # is dropped with its output; BERT's and DeBERTa's pooler is a module of its own, and stays.
+  gone = [pattern for pattern in job.model.head if any(re.fullmatch(pattern, p) for p in unfit)]
+  return sorted(p for p in own if any(re.fullmatch(pattern, p) for pattern in gone))
+
+
+def _plain(value: Any) -> Any:
+  """Values as JSON gives them back, so that a tuple equals a list."""
+  value = value.to_dict() if isinstance(value, config_dict.ConfigDict) else value
+  return list(value) if isinstance(value, tuple | list) else value

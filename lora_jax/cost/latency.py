@@ -89,7 +89,7 @@ def timed(
 ) -> dict[str, dict[str, float]]:  # fmt: skip
   """Milliseconds of a pass of each variant, and by how many per cent it is slower than the first.
 
-  The variants take turns, so that a machine whose speed drifts favours none. The slow-down is that
+  The variants take turns, so that a machine whose speed drifts favors none. The slow-down is that
   of the medians: a pause of the machine is in a mean, but not in them.
 
   Args:

@@ -83,7 +83,7 @@ def architecture(config: config_dict.ConfigDict) -> presets.Config:
   """The architecture that a config names: a preset's, one from plain values, or a folder's.
 
   Raises:
-    ValueError: if there is none of that name; near ones are offered.
+    ValueError: for an unknown name; the nearest names are listed.
   """
   name = config.model.name
   if name == 'fresh':

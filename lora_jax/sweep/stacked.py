@@ -71,7 +71,7 @@ def train(group: Sequence[Member], workdir: Path, folder: Path, lost: threading.
 
 
 class Stacked:
-  """Several runs as one program over one frozen base; see `loop.Engine`.
+  """Several runs as one program over one frozen base; see `engine.Engine`.
 
   `members` are the records of the stacked states. They are fewer than all when some have ended:
   the width is halved while the live ones fit into half of it, since each width is a compilation;

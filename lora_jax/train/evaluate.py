@@ -1,4 +1,4 @@
-"""Evaluation: the outputs for each example of the held-out splits, and the metrics of them."""
+"""Evaluation: the outputs for each example of the held-out splits, and their metrics."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 from lora_jax import methods
 from lora_jax.data import batches, tasks
 from lora_jax.train import job, mesh, rundir, step
+from lora_jax.tree import Params
 
 Batch = Mapping[str, np.ndarray]
 # Batches of a held-out split, each with the outputs [R, E] of its prediction positions.
@@ -109,11 +110,11 @@ def evaluate_run(
   Args:
     workdir: the run directory.
     which: `best` or `last` checkpoint.
-    splits: splits of the task to evaluate on; none is its held-out ones.
+    splits: splits of the task to evaluate on; none means its held-out ones.
 
   Returns:
     `adapted` and `merged` with the metrics of each, and `largest_logit_difference` between the two
-    over all read-outs. A method that cannot be merged has the reason under `merged`.
+    over all prediction positions. For a method that cannot be merged, `merged` is the reason.
   """
   devices = mesh.for_run(rundir.read_config(workdir).mesh)
   work, trainable = job.load_run(workdir, which, evals=splits, devices=devices)
@@ -134,7 +135,7 @@ def evaluate_run(
   report['merged'] = dict(evaluate(work.task, compute(merged, held_out)))
 
   @functools.partial(jax.jit, out_shardings=whole)
-  def difference(frozen: Any, trainable: Any, merged: Any, batch: Any) -> jax.Array:
+  def difference(frozen: Params, trainable: Params, merged: Params, batch: step.Batch) -> jax.Array:
     inputs = step.model_inputs(batch)
     change = work.apply(frozen, trainable, **inputs) - plain({}, merged, **inputs)
     return jnp.max(jnp.abs(change) * batch['weights'][..., None])

@@ -1,9 +1,10 @@
-"""Texts of a run: from the contexts of a split to predictions and their scores."""
+"""Decoding of a run: from the contexts of a split to texts and their scores."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,9 +20,11 @@ from lora_jax.data.tokenizers import Tokenizer
 from lora_jax.metrics import text
 from lora_jax.models import incremental
 from lora_jax.train import hosts, job, mesh, paths, rundir, writers
+from lora_jax.train.step import Apply
+from lora_jax.tree import Params
 
-Texts = Callable[[Any, Any, dataset.Prompts], list[str]]
-EXAMPLES = 3
+Texts = Callable[[Params, Params, dataset.Prompts], list[str]]
+EXAMPLES = 3  # Number of contexts that are shown with their texts.
 
 
 def make_generator(
@@ -29,65 +32,71 @@ def make_generator(
 ) -> Texts:
   """A function `texts(frozen, trainable, prompts)`: a text for each prompt, on one line.
 
-  A text ends before the first of `decode.stop`. Of a context that leaves less than
-  `decode.max_tokens` of the model's room the end is kept, as the authors' code does
-  (examples/NLG, gpt2_beam.py).
+  A text ends before the first of `decode.stop`. A context that leaves the model fewer than
+  `decode.max_tokens` positions keeps its end, as in the authors' code (examples/NLG, gpt2_beam.py).
 
   Args:
     work: the job whose model it is.
-    decode: the config's section.
-    devices: contexts are split over all of them.
+    decode: the config's section of that name.
+    devices: the mesh; contexts are split over all of it.
 
   Raises:
-    ValueError: for a task that has no contexts, and settings out of range.
+    ValueError: for a task that has no contexts, and for settings out of range.
   """
-  tokenizer = work.task.tokenizer
-  if not work.task.prompts or tokenizer is None:
-    raise ValueError(
-      f'{work.task.name} has no contexts to generate from: leave config.decode.contexts at 0 and '
-      "config.decode.final at ''"
-    )
-  chosen = settings(decode, tokenizer, work.config.seed)
+  tokenizer = tokenizer_of(work.task)
+  options = settings(decode, tokenizer, work.config.seed)
   prefix, infix = tasks.virtual_tokens(work.model.config.vocab_size, work.method.virtual)
-  room = min(work.max_length, work.model.config.max_positions) - chosen.max_tokens
+  room = min(work.max_length, work.model.config.max_positions) - options.max_tokens
   room -= len(prefix) + len(infix)
   if room < 1:
     raise ValueError(
-      f'config.decode.max_tokens={chosen.max_tokens} leaves no room for a context: '
-      f'{room + chosen.max_tokens} tokens in all (config.data.max_length, or the model)'
+      f'config.decode.max_tokens={options.max_tokens} leaves no room for a context: '
+      f'{room + options.max_tokens} tokens in all (config.data.max_length, or the model)'
     )
   shares = mesh.row_shares(devices)
   decoder = generation.make_decoder(
-    language_model(work.apply, chosen),
-    chosen,
+    language_model(work.apply, options),
+    options,
     batch_size=-(-decode.batch_size // shares) * shares,
     sharding=mesh.evaluation_rows(devices),
   )
 
-  def texts(frozen: Any, trainable: Any, prompts: dataset.Prompts) -> list[str]:
+  def texts(frozen: Params, trainable: Params, prompts: dataset.Prompts) -> list[str]:
     cut = [np.concatenate([prefix, ids[-room:], infix]) for ids in prompts.ids]
-    found = decoder((frozen, trainable), cut)
-    return [plain(tokenizer, one.tokens, decode.stop) for one in found]
+    decoded = decoder((frozen, trainable), cut)
+    return [plain(tokenizer, one.tokens, decode.stop) for one in decoded]
 
   return texts
 
 
-def language_model(
-  apply: Callable[..., Any], chosen: generation.Settings
-) -> generation.LanguageModel:
-  """A bound model as what is decoded; its parameters are (frozen, trainable)."""
+def tokenizer_of(task: tasks.Task) -> Tokenizer:
+  """The tokenizer of a task whose texts can be generated.
+
+  Raises:
+    ValueError: for a task that has no contexts.
+  """
+  if not task.prompts or task.tokenizer is None:
+    raise ValueError(
+      f'{task.name} has no contexts to generate from: leave config.decode.contexts at 0 and '
+      "config.decode.final at ''"
+    )
+  return task.tokenizer
+
+
+def language_model(apply: Apply, options: generation.Settings) -> generation.LanguageModel:
+  """A bound model in the form that the decoder takes; its parameters are (frozen, trainable)."""
   bound = lambda params: functools.partial(apply, *params)
-  room = dict(beams=chosen.width, max_tokens=chosen.max_tokens)
+  room = dict(beams=options.width, max_tokens=options.max_tokens)
   return generation.LanguageModel(
     lambda params, ids, lengths: incremental.prefill(bound(params), ids, lengths, **room),
-    lambda params, *state: incremental.step(bound(params), *state),
+    lambda params, tokens, parents, cache: incremental.step(bound(params), tokens, parents, cache),
   )
 
 
 def settings(
   decode: config_dict.ConfigDict, tokenizer: Tokenizer, seed: int
 ) -> generation.Settings:
-  """The decoder's settings; of the stop texts those that the vocabulary has as one token."""
+  """The decoder's settings; stop texts that are one token of the vocabulary end a beam."""
   names = {field.name for field in dataclasses.fields(generation.Settings)} - {'end_ids', 'seed'}
   stops = tokenizer.encode(list(decode.stop))
   ends = {int(ids[0]) for ids in stops if len(ids) == 1} | {tokenizer.eos_id}
@@ -98,19 +107,19 @@ def settings(
 
 def plain(tokenizer: Tokenizer, tokens: np.ndarray, stops: Sequence[str]) -> str:
   """The text of generated tokens, before the first stop, with single spaces."""
-  found = tokenizer.decode(tokens, skip_special=False)
-  return ' '.join(min((found.split(stop)[0] for stop in stops), key=len, default=found).split())
+  whole = tokenizer.decode(tokens, skip_special=False)
+  return ' '.join(min((whole.split(stop)[0] for stop in stops), key=len, default=whole).split())
 
 
 def subset(prompts: dataset.Prompts, n: int) -> dataset.Prompts:
-  """n of the prompts, evenly spaced; all of them if there are no more."""
-  chosen = np.unique(np.linspace(0, len(prompts.ids) - 1, min(n, len(prompts.ids))).astype(int))
-  take = lambda values: [values[int(i)] for i in chosen]
+  """n of the prompts, evenly spaced; all of them if there are not more."""
+  index = np.unique(np.linspace(0, len(prompts.ids) - 1, min(n, len(prompts.ids))).astype(int))
+  places = [int(i) for i in index]
   return dataset.Prompts(
-    take(prompts.contexts),
-    take(prompts.ids),
-    take(prompts.references),
-    {name: np.asarray(part)[chosen] for name, part in prompts.groups.items()},
+    [prompts.contexts[i] for i in places],
+    [prompts.ids[i] for i in places],
+    [prompts.references[i] for i in places],
+    {name: np.asarray(part)[index] for name, part in prompts.groups.items()},
   )
 
 
@@ -122,8 +131,8 @@ def score(
   report['parts'] = {
     name: text.score(
       task.scoring,
-      [texts[i] for i in np.flatnonzero(part)],
-      [prompts.references[i] for i in np.flatnonzero(part)],
+      list(itertools.compress(texts, part)),
+      list(itertools.compress(prompts.references, part)),
       metrics,
     ).scores
     for name, part in prompts.groups.items()
@@ -143,7 +152,7 @@ def examples(prompts: dataset.Prompts, texts: Sequence[str]) -> list[dict[str, s
 
 
 def sample(
-  work: job.Job, texts: Texts, frozen: Any, trainable: Any
+  work: job.Job, texts: Texts, frozen: Params, trainable: Params
 ) -> tuple[dict[str, float], list[dict[str, str]]]:
   """The scoring's first metric (`split/bleu`) on the config's number of contexts, and examples.
 
@@ -151,10 +160,10 @@ def sample(
   """
   split, prompts = next(iter(work.task.prompts.items()))
   prompts = subset(prompts, work.config.decode.contexts)
-  found = texts(frozen, trainable, prompts)
+  decoded = texts(frozen, trainable, prompts)
   first = text.METRICS[work.task.scoring][:1]
-  scores = score(work.task, prompts, found, first)['scores']
-  return {f'{split}/{name}': value for name, value in scores.items()}, examples(prompts, found)
+  scores = score(work.task, prompts, decoded, first)['scores']
+  return {f'{split}/{name}': value for name, value in scores.items()}, examples(prompts, decoded)
 
 
 def report(
@@ -165,38 +174,38 @@ def report(
   prompts: dataset.Prompts,
   path: Path,
 ) -> dict[str, Any]:
-  """Decodes all contexts of a split, writes a text per line to `path`, and scores them.
+  """Decodes all contexts of a split, writes one text a line to `path`, and scores them.
 
-  Beside it goes `references-SPLIT.txt`: what was scored against, a blank line after each context.
+  `references-SPLIT.txt` is written beside it: the references, with a blank line after each context.
   Several processes decode together, and the first of them writes and scores.
 
   Returns:
-    The settings of decoder and scorer, scores, examples, and seconds of decoding with compiling.
-    Other processes than the first have all but the scores.
+    the settings of decoder and scorer, scores, examples, and seconds of decoding with compiling.
+    Processes other than the first get all but the scores.
   """
   began = time.monotonic()
-  found = texts(prompts)
+  decoded = texts(prompts)
   seconds = time.monotonic() - began
-  written = write_and_score(work.task, split, prompts, found, path) if hosts.is_first() else {}
+  written = write_and_score(work.task, split, prompts, decoded, path) if hosts.is_first() else {}
   return {
     'split': split,
     'contexts': len(prompts.ids),
     'seconds': seconds,
-    'decode': dataclasses.asdict(settings(decode, work.task.tokenizer, work.config.seed)),
+    'decode': dataclasses.asdict(settings(decode, tokenizer_of(work.task), work.config.seed)),
     **written,
-    'examples': examples(prompts, found),
+    'examples': examples(prompts, decoded),
   }
 
 
 def write_and_score(
-  task: tasks.Task, split: str, prompts: dataset.Prompts, found: Sequence[str], path: Path
+  task: tasks.Task, split: str, prompts: dataset.Prompts, texts: Sequence[str], path: Path
 ) -> dict[str, Any]:
-  """Writes texts and references as `report` says; the scores of the texts."""
-  writers.write_text(path, '\n'.join(found) + '\n')
+  """Writes texts and references as `report` does; returns the scores of the texts."""
+  writers.write_text(path, '\n'.join(texts) + '\n')
   line = lambda reference: ' '.join(reference.split()) + '\n'
   groups = [''.join(map(line, references)) for references in prompts.references]
   writers.write_text(path.with_name(f'references-{split}.txt'), '\n'.join(groups))
-  return score(task, prompts, found)
+  return score(task, prompts, texts)
 
 
 def generate_run(
@@ -211,13 +220,13 @@ def generate_run(
 
   Args:
     workdir: the run directory.
-    decode: how texts are generated, as the config's section of that name.
-    split: of the run's task.
-    out: where the texts are written.
+    decode: the decoding settings, as the config's section of that name.
+    split: a split of the run's task.
+    out: the file that the texts are written to.
     which: `best` or `last` checkpoint.
 
   Raises:
-    ValueError: if the folder is no run directory, the task has no contexts, or the split is none.
+    ValueError: if the folder is not a run directory, or the task has no contexts or no such split.
   """
   devices = mesh.for_run(rundir.read_config(workdir).mesh)
   work, trainable = job.load_run(workdir, which, devices=devices)

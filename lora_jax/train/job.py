@@ -1,4 +1,4 @@
-"""What a config names, loaded: the task's data, the model, the method and its two parts."""
+"""The job that a config describes: the task's data, the model, the method and its two parts."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ class Job(NamedTuple):
   """Everything that training and evaluation share.
 
   Attributes:
-    config: the run's.
-    task: data and metric.
+    config: the run's config.
+    task: its data and metric.
     model: the Flax module.
-    method: how it is adapted.
+    method: the method that adapts the model.
     frozen: the pretrained leaves that stay, in the dtypes that the model declares.
-    trainable: the initial value of what is trained, float32. Both parts lie on the mesh that the
-      job was loaded for.
+    trainable: the initial values of the trainable parameters, float32. Both parts lie on the mesh
+      that the job was loaded for.
     apply: `apply(frozen, trainable, **inputs)`.
-    summary: what the method matched, and counts.
+    summary: the modules that the method matched, and counts.
   """
 
   config: config_dict.ConfigDict
   task: tasks.Task
   model: nn.Module
   method: methods.Method
-  frozen: dict[str, Any]
-  trainable: dict[str, Any]
+  frozen: Params
+  trainable: Params
   apply: Callable[..., jax.Array]
   summary: methods.Summary
 
@@ -56,7 +56,7 @@ class Job(NamedTuple):
 
   @property
   def max_length(self) -> int:
-    """Tokens of an example: the config's, and those that the method puts in."""
+    """Largest number of tokens of an example: the config's, and those that the method adds."""
     return self.config.data.max_length + sum(self.method.virtual)
 
 
@@ -66,9 +66,9 @@ def load(
   """Loads data and model, and lets the method split the model's parameters.
 
   Args:
-    config: the run's.
-    evals: splits to evaluate on; none is the task's own choice.
-    devices: on which both parts lie, as `mesh.shardings` says; None is the default device.
+    config: the run's config.
+    evals: splits to evaluate on; none means the task's own choice.
+    devices: the mesh on which both parts lie, see `mesh.shardings`; None is the default device.
 
   Raises:
     ValueError: as the data, the checkpoint, the method, the mesh and `check_ranges` say.
@@ -79,7 +79,7 @@ def load(
 def load_task(
   config: config_dict.ConfigDict, evals: Sequence[str] = (), limit: int | None = None
 ) -> tasks.Task:
-  """The config's task; `limit` takes the place of the config's."""
+  """The config's task; `limit` replaces the config's limit of training examples."""
   tokenizer = tokenizers.load_tokenizer(tokenizer_path(config))
   return tasks.load_task(
     config.task,
@@ -108,7 +108,7 @@ def load_prompts(config: config_dict.ConfigDict, split: str) -> tasks.Prompts:
 def build(
   config: config_dict.ConfigDict,
   task: tasks.Task,
-  base: tuple[nn.Module, dict[str, Any]] | None = None,
+  base: tuple[nn.Module, Params] | None = None,
   devices: Mesh | None = None,
 ) -> Job:
   """As `load`, for data that is loaded, and optionally for a model with its parameters.
@@ -130,10 +130,10 @@ def build(
 
 def divide(
   config: config_dict.ConfigDict, method: methods.Method, model: nn.Module, params: Params
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[Params, Params]:
   """The frozen and the trainable part of a model's parameters, which may be shapes alone."""
 
-  def init(params: Params) -> tuple[dict[str, Any], dict[str, Any]]:
+  def init(params: Params) -> tuple[Params, Params]:
     frozen, trainable = method.init(jax.random.key(config.seed), model, params, TOKENS)
     return frozen, tree.cast(trainable, np.float32)
 
@@ -146,8 +146,8 @@ def assemble(
   task: tasks.Task,
   model: nn.Module,
   method: methods.Method,
-  frozen: dict[str, Any],
-  trainable: dict[str, Any],
+  frozen: Params,
+  trainable: Params,
 ) -> Job:
   """The job of these parts, with the method's own tokens in the examples."""
   if sum(method.virtual):
@@ -191,11 +191,11 @@ def method_options(config: config_dict.ConfigDict, model: nn.Module) -> dict[str
 
 def load_base(
   config: config_dict.ConfigDict, task: tasks.Task, devices: Mesh | None = None
-) -> tuple[nn.Module, dict[str, Any]]:
-  """The model and its parameters before adaptation: pretrained, fresh, or what a run made of it.
+) -> tuple[nn.Module, Params]:
+  """The model and its parameters before adaptation: pretrained, fresh, or another run's result.
 
-  They are read or drawn where they lie, on `devices` or the default one; what a run made is merged
-  there, one module after the other.
+  Parameters are read or drawn where they lie, on `devices` or the default device; the adapter of a
+  run is merged there.
   """
   name, chosen = config.model.name, config.model
   options = model_options(config)
@@ -223,16 +223,14 @@ def _place(devices: Mesh | None, family: str) -> Callable[[Any], Any] | None:
   return None if devices is None else lambda shapes: mesh.shardings(shapes, devices, family)
 
 
-def _merged(
-  workdir: str, task: tasks.Task, devices: Mesh | None
-) -> tuple[nn.Module, dict[str, Any]]:
-  """The model that a run made."""
+def _merged(workdir: str, task: tasks.Task, devices: Mesh | None) -> tuple[nn.Module, Params]:
+  """The model of another run, with its adapter merged."""
   work, trainable = load_run(workdir, 'best', task, devices=devices)
   return work.model, work.method.merge(work.frozen, trainable)
 
 
 def model_options(config: config_dict.ConfigDict) -> dict[str, Any]:
-  """The model's attributes that a config names, but for the layout of its layers."""
+  """The attributes of a model that a config names, except the layout of its layers."""
   chosen = config.model
   return {
     'dtype': _dtype('model.dtype', chosen.dtype),
@@ -244,7 +242,7 @@ def model_options(config: config_dict.ConfigDict) -> dict[str, Any]:
 
 
 def model_arguments(config: config_dict.ConfigDict, task: tasks.Task) -> dict[str, Any]:
-  """All that a config and a task say of a model beside its architecture."""
+  """The arguments of a model that a config and a task determine, beside its architecture."""
   arguments = model_options(config) | {'scan': config.model.scan, 'task': task.kind}
   return arguments if task.kind == 'lm' else arguments | {'num_labels': task.num_labels}
 
@@ -255,7 +253,7 @@ def load_run(
   task: tasks.Task | None = None,
   evals: Sequence[str] = (),
   devices: Mesh | None = None,
-) -> tuple[Job, dict[str, Any]]:
+) -> tuple[Job, Params]:
   """A finished run's job and its trained parameters.
 
   Args:
@@ -265,7 +263,7 @@ def load_run(
     evals, devices: as for `load`.
 
   Raises:
-    ValueError: if the folder is no run directory or has no such checkpoint.
+    ValueError: if the folder is not a run directory or has no such checkpoint.
   """
   config = rundir.read_config(workdir)
   task = load_task(config, evals) if task is None else task
@@ -279,7 +277,7 @@ def read_trainable(
   config: config_dict.ConfigDict,
   which: str = 'best',
   like: Params | None = None,
-) -> tuple[int, dict[str, Any]]:
+) -> tuple[int, Params]:
   """The step of a run directory's `best` or `last` checkpoint, and its trainable parameters.
 
   Args:
@@ -299,7 +297,7 @@ def read_trainable(
 
 
 def tokenizer_path(config: config_dict.ConfigDict) -> Path:
-  """Where the tokenizer lies: as the config says, or with the model, a run's with its base.
+  """The path of the tokenizer: the config's, or the model's own; of a run, its base's.
 
   Raises:
     ValueError: for a fresh model, which has none.

@@ -1,76 +1,26 @@
 """The training loop. It is the only one: a run is one record, a sweep's group is several.
 
-What advances is an engine: `single.Single` holds one state on a mesh, `sweep.stacked.Stacked` holds
-the states of several runs on a leading axis. Both hold the frozen part once and only read it; their
-step (`step.py`) differentiates the loss with respect to the trainable part, updates that, and
-nothing else is saved. What accounts for a run is its record (`record.py`): sums of metrics,
+What advances is an engine (`engine.py`): `single.Single` holds one state on a mesh, and
+`sweep.stacked.Stacked` the states of several runs on a leading axis. Both only read the frozen
+part; their step (`step.py`) differentiates the loss with respect to the trainable part and updates
+it, and nothing else is saved. What accounts for a run is its record (`record.py`): sums of metrics,
 evaluations, scores.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import config_dict
 
 from lora_jax.train import evaluate, hosts, job, mesh, paths, result, rundir, setup, single
-from lora_jax.train.clock import Clock
+from lora_jax.train.engine import Engine
 from lora_jax.train.record import Record
-from lora_jax.train.step import Batch, Metrics
-from lora_jax.tree import Params
-
-
-class Engine(Protocol):
-  """What advances: one state, or W stacked ones.
-
-  Attributes:
-    members: the record of each state, W of them, in the order of the states.
-    tools: what evaluations need.
-    clock: counts the seconds of the program.
-    done: number of updates made.
-  """
-
-  @property
-  def members(self) -> Sequence[Record]: ...
-
-  tools: setup.Tools
-  clock: Clock
-  done: int
-
-  def batches(self) -> Iterator[Batch]:
-    """Batches on the devices, [K, ...] of K updates, from the step `done` on, while any is live."""
-
-  def advance(self, batch: Batch) -> Metrics:
-    """Dispatches K updates and raises `done`; the metrics, [K] or [K, W], are not waited for."""
-
-  def outputs(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Dispatches the outputs for a held-out batch, [R, E] or [W, R, E]."""
-
-  def parts(self, record: Record) -> tuple[Params, Params]:
-    """A member's frozen and trainable part."""
-
-  def check(self) -> None:
-    """Raises a FloatingPointError if a member that diverged ends them all."""
-
-  def keep_best(self, improved: Sequence[Record]) -> None:
-    """Keeps the parameters of members whose last evaluation is their best."""
-
-  def show(self, due: Sequence[Record], examples: Sequence[list[dict[str, str]]]) -> None:
-    """Displays the last evaluations and examples of decoded texts."""
-
-  def is_stopping(self, first: int) -> bool:
-    """Whether to save and end after the updates in (first, done]."""
-
-  def save(self, *, evaluated: bool) -> None:
-    """Saves the state and the records, right after an evaluation or between two."""
-
-  def finish(self, record: Record) -> None:
-    """Writes what a record that is over leaves, and ends it."""
+from lora_jax.train.step import Metrics
 
 
 def train(config: config_dict.ConfigDict, workdir: str | Path) -> dict[str, Any]:

@@ -189,7 +189,7 @@ class Record:
       members: number of runs that one program trained together.
     """
     if self.writer and generated:
-      self.writer.write_texts(self.history[-1]['step'], generated['examples'])
+      self.writer.write_texts(self.total_steps, generated['examples'])
     self.is_live = False
     self.result = result.make(self, generated, members)
     if hosts.is_first():

@@ -48,7 +48,7 @@ def open_run(record: Record, workdir: Path) -> Iterator[Single]:
 
 
 class Single:
-  """One run on a mesh of devices; see `loop.Engine`. Open one with `open_run`."""
+  """One run on a mesh of devices; see `engine.Engine`. Open one with `open_run`."""
 
   def __init__(self, record: Record, workdir: Path):
     work, config = record.work, record.work.config

@@ -189,7 +189,7 @@ MISTAKES = {
   'nothing': ((), ['--workdir=RUN', '--adapter=']),
   'both': (('--workdir=a', '--adapter=b'), ['one of']),
   'flags of the other': (('--workdir=a', '--alpha=2', '--base=x'), ['only with --adapter: --base']),
-  'no run': (('--workdir=nowhere',), ['nowhere is no run directory']),
+  'no run': (('--workdir=nowhere',), ['nowhere is not a run directory']),
   'no adapter': (('--adapter=nowhere',), ['nowhere: there is no such folder']),
   'a run as adapter': (('--adapter=RUN',), ['is a run directory', '--workdir=']),
   'a run as base': (('--adapter=ADAPTER', '--base=RUN'), ['--format=merged']),

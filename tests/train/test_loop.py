@@ -239,7 +239,7 @@ def test_warm_start_drops_all_of_robertas_head(make_config, tmp_path):
 
 @pytest.fixture(scope='module')
 def saved(finished, tmp_path_factory):
-  """The adapter of that run, of which layers are scanned, saved without its data at hand."""
+  """The adapter of that run, of which layers are scanned, saved without its data."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(tasks, 'load_task', None)
     found = run_adapter.from_run(finished[0])

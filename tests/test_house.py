@@ -1,0 +1,64 @@
+"""The structure of the package, counted: one loop, one home for each fact, short functions."""
+
+import pytest
+
+from tests import house
+
+MOST_LINES, MOST_LEVELS, MOST_ANY, READING_PATH = 80, 4, 200, 850
+# What only one module does: an identifier, and the module that uses it.
+HOMES = {'get_close_matches': 'errors.py', 'fsync': 'files.py'}
+
+
+def test_there_is_one_training_loop():
+  assert house.training_loops() == ['train/loop.py:fit']
+
+
+def test_functions_are_short_and_flat():
+  long = {name: lines for name, lines, _ in house.functions() if lines > MOST_LINES}
+  deep = {name: levels for name, _, levels in house.functions() if levels > MOST_LEVELS}
+  assert not long and not deep
+
+
+def test_what_is_untyped_stays_the_exception():
+  assert sum(house.names('Any').values()) < MOST_ANY
+
+
+@pytest.mark.parametrize('identifier', HOMES)
+def test_each_fact_has_one_home(identifier):
+  assert set(house.names(identifier)) == {HOMES[identifier]}
+
+
+def test_no_module_imports_itself_by_way_of_others():
+  assert house.circles(house.modules()) == []
+
+
+def test_a_newcomer_reads_five_files_with_the_gradient_in_them():
+  assert house.reading_path_lines() <= READING_PATH
+  step = (house.PACKAGE / 'train/step.py').read_text()
+  assert 'value_and_grad' in step and '{}/step'.format('train') in house.READING_PATH
+
+
+PLANTED = """
+def train(engine, batches):
+  for batch in batches:
+    if batch:
+      while batch.rows:
+        with open(batch):
+          try:
+            engine.advance(batch)
+          except OSError:
+            pass
+"""
+
+
+def test_the_counts_see_what_they_count(tmp_path):
+  root = tmp_path / 'planted'
+  (root / 'sweep').mkdir(parents=True)
+  (root / 'sweep/chunk.py').write_text(PLANTED)
+  assert house.training_loops(root) == ['sweep/chunk.py:train']
+  ((_, lines, levels),) = house.functions(root)
+  assert (lines, levels) == (9, 5)
+  (root / 'a.py').write_text('from planted import b\nx: Any = os.fsync(1)\n')
+  (root / 'b.py').write_text('from planted.a import x\n')
+  assert house.circles(house.modules(root)) == [['planted.a', 'planted.b']]
+  assert house.names('fsync', root) == house.names('Any', root) == {'a.py': 1}

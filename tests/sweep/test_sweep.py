@@ -154,7 +154,7 @@ def compiled(config, overrides, shared=True):
     return made.lower(now, works[0].frozen, batch).compile(), works
   per_member = members.per_member(works, [10] * len(works))
   trainable = members.stack([work.trainable for work in works])
-  now = init_state(works[0], trainable, [work.config.seed for work in works], shared=shared)
+  now = step.init_state(works[0], trainable, [work.config.seed for work in works], shared=shared)
   made = step.make_train_step(works[0], shared=shared)
   return made.lower(now, works[0].frozen, per_member, batch).compile(), works
 

@@ -157,7 +157,7 @@ def test_warm_start_takes_other_tools_files(kind, exported, make_config, base, t
   assert not dropped
   same(started, formats.read_adapter(exported / 'adapter').trainable)
   other = work._replace(config=make_config(**paths, **{'method.alpha': 8.0}))
-  with pytest.raises(ValueError, match=r'alpha: 16\.0 there, 8\.0 here'):
+  with pytest.raises(ValueError, match=r'alpha: 16\.0 in the source, 8\.0 in this config'):
     warm_start.warm_start(other, source)
 
 

@@ -9,7 +9,6 @@ import math
 import os
 import re
 import time
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +16,8 @@ import jax.numpy as jnp
 GIB = 2**30
 # Shapes whose chips a cloud rents together, smallest first.
 FLAT = ('1x1', '2x2', '2x4', '4x4', '4x8', '8x8', '8x16', '16x16')
-CUBES = ('2x2x1', '2x2x2', '2x2x4', '2x4x4', '4x4x4', '4x4x8', '4x8x8', '8x8x8', '8x8x16',
-         '8x16x16', '16x16x16')  # fmt: skip
+SMALL_CUBES = ('2x2x1', '2x2x2', '2x2x4', '2x4x4', '4x4x4')
+CUBES = (*SMALL_CUBES, '4x4x8', '4x8x8', '8x8x8', '8x8x16', '8x16x16', '16x16x16')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,8 +67,8 @@ class Topology:
   exact: bool
   compiler: str
 
-  def devices(self) -> list[Any]:
-    """The devices, which need not be there.
+  def devices(self) -> list[jax.Device]:
+    """The devices; those of a slice need not exist on this machine.
 
     Raises:
       ValueError: if XLA:CPU stands in, with fewer devices than are needed.
@@ -97,8 +96,8 @@ def find(name: str) -> Topology:
     return _this()
   kind, _, shape = name.partition(':')
   if kind not in CHIPS:
-    raise ValueError(f'topology {name!r}: expected {THIS!r} or one of {", ".join(CHIPS)}, as in '
-                     'v5e:8x8')  # fmt: skip
+    known = ', '.join(CHIPS)
+    raise ValueError(f'topology {name!r}: expected {THIS!r} or one of {known}, as in v5e:8x8')
   chip = CHIPS[kind]
   if shape not in chip.slices:
     raise ValueError(f'topology {name!r}: {kind} comes as {", ".join(chip.slices)}')
@@ -138,7 +137,7 @@ def libtpu() -> str | None:
 
 
 @functools.cache
-def described(name: str) -> list[Any]:
+def described(name: str) -> list[jax.Device]:
   """The devices of a TPU slice, for the compiler alone."""
   from jax.experimental import topologies
 
@@ -153,16 +152,14 @@ def _this() -> Topology:
   kind, count = device.device_kind, len(jax.devices())
   known = [peak for name, peak in GPUS.items() if name in kind]
   if device.platform == 'cpu':
-    # Fake devices share what there is.
+    # Fake devices share the machine's memory and processors.
     memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / count
     peak = _measured() / count
   else:
     memory = (device.memory_stats() or {}).get('bytes_limit', math.inf)
     peak = known[0] if known else _measured()
-  return Topology(
-    name=THIS, count=count, memory=memory, peak=peak, exact=True,
-    compiler=f'{device.platform} of jax {jax.__version__} ({kind})',
-  )  # fmt: skip
+  compiler = f'{device.platform} of jax {jax.__version__} ({kind})'
+  return Topology(name=THIS, count=count, memory=memory, peak=peak, exact=True, compiler=compiler)
 
 
 def _measured(size: int = 1024, rounds: int = 5) -> float:

@@ -13,10 +13,9 @@ import jax
 from ml_collections import config_dict
 
 # Fields in which members of one program may differ: labels, and numbers that are arrays in it.
-PER_MEMBER = (
-  'experiment', 'cell', 'preset', 'init_adapter', 'seed', 'train.epochs', 'optim.lr',
-  'optim.weight_decay', 'optim.warmup_ratio', 'optim.warmup_steps',
-)  # fmt: skip
+LABELS = ('experiment', 'cell', 'preset')
+NUMBERS = ('seed', 'train.epochs', 'optim.lr', 'optim.weight_decay', 'optim.warmup_ratio')
+PER_MEMBER = (*LABELS, *NUMBERS, 'optim.warmup_steps', 'init_adapter')
 PER_MEMBER_OF_LORA = ('rank', 'alpha', 'targets', 'init', 'rslora')
 # Ranks up to here share a program, and are padded to the largest: 2 r / d of the products with a
 # matrix of width d. Beyond it a rank is padded to less than twice itself.

@@ -36,7 +36,7 @@ from configs import glue
 from experiments import _cli
 from lora_jax import generation, methods, serving, tree
 from lora_jax.adapters import adapter
-from lora_jax.data import batches, tasks, tokenizers
+from lora_jax.data import batches, dataset, tasks, tokenizer_files
 from lora_jax.pretrained import huggingface
 from lora_jax.sweep import lanes
 from lora_jax.sweep import step as lane_step
@@ -129,7 +129,7 @@ def random_task(rows: int, length: int) -> tasks.Task:
   random = np.random.default_rng(0)
   ids = [random.integers(1000, 20000, length).astype(np.int32) for _ in range(rows)]
   zeros = [np.zeros(length, np.int32)] * rows
-  data = tasks.Dataset(ids, zeros, labels=np.arange(rows, dtype=np.int32) % 2)
+  data = dataset.Dataset(ids, zeros, labels=np.arange(rows, dtype=np.int32) % 2)
   return tasks.Task('random', 'classification', 2, data, {}, 'accuracy', True, None)
 
 
@@ -177,7 +177,7 @@ def together(shared: bool) -> Callable[[tasks.Task], Variant]:
 def epochs_of(name: str) -> dict[str, dict[str, float]]:
   """Seconds of an epoch of a task in each layout, and by that of packing."""
   config = configured('minilm', 'lora', DTYPE.value)
-  tokenizer = tokenizers.load_tokenizer(TOKENIZER.value)
+  tokenizer = tokenizer_files.load_tokenizer(TOKENIZER.value)
   task = tasks.load_task(name, tokenizer, data_dir=DATA_DIR.value, max_length=128)
   variant = Variant(config, task)
   rows = {}

@@ -15,7 +15,7 @@ from ml_collections import config_dict
 
 from lora_jax import methods, stacking, tree
 from lora_jax.adapters import formats
-from lora_jax.data import tasks, tokenizers
+from lora_jax.data import dataset, tasks, tokenizer_files
 from lora_jax.models import presets
 from lora_jax.pretrained import huggingface
 from lora_jax.train import mesh, paths, rundir
@@ -75,7 +75,7 @@ def load_task(
   config: config_dict.ConfigDict, evals: Sequence[str] = (), limit: int | None = None
 ) -> tasks.Task:
   """The config's task; `limit` takes the place of the config's."""
-  tokenizer = tokenizers.load_tokenizer(tokenizer_path(config))
+  tokenizer = tokenizer_files.load_tokenizer(tokenizer_path(config))
   return tasks.load_task(
     config.task,
     tokenizer,
@@ -88,7 +88,7 @@ def load_task(
   )
 
 
-def load_prompts(config: config_dict.ConfigDict, split: str) -> tasks.Prompts:
+def load_prompts(config: config_dict.ConfigDict, split: str) -> dataset.Prompts:
   """The contexts of a split, which need not be one that the run evaluates on.
 
   Raises:
@@ -128,7 +128,7 @@ def with_virtual(task: tasks.Task, counts: tuple[int, int], model: nn.Module) ->
   Raises:
     ValueError: if the model has too few positions for them.
   """
-  put = lambda data: tasks.with_virtual(data, model.config.vocab_size, counts)
+  put = lambda data: dataset.with_virtual(data, model.config.vocab_size, counts)
   evals = {split: put(data) for split, data in task.evals.items()}
   every = (put(task.train), *evals.values())
   longest = max((len(ids) for data in every for ids in data.ids), default=0)

@@ -251,7 +251,7 @@ def test_collect_sums_the_predictions_of_an_example():
 @pytest.mark.parametrize(
   'arguments, message',
   [
-    (dict(layout='packed'), "Unknown batching 'packed'; did you mean 'pack'"),
+    (dict(layout='packed'), "unknown layout 'packed'. Did you mean 'pack'"),
     (dict(batch_size=0), "sizes of at least 1, found {'batch_size': 0}"),
     (dict(max_length=20), r'example \d+ has \d+ tokens, max_length is 20'),
     (dict(row_length=20), r'example \d+ has \d+ tokens, row_length is 20'),

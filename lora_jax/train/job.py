@@ -327,14 +327,14 @@ def tokenizer_path(config: config_dict.ConfigDict) -> Path:
 
 def check_ranges(config: config_dict.ConfigDict, task: tasks.Task, model: nn.Module) -> None:
   """Raises a ValueError if the data has ids or positions that the model has no embedding for."""
-  for split, dataset in {'train': task.train, **task.evals}.items():
-    largest = max((int(ids.max()) for ids in dataset.ids), default=0)
+  for split, examples in {'train': task.train, **task.evals}.items():
+    largest = max((int(ids.max()) for ids in examples.ids), default=0)
     if largest >= model.config.vocab_size:
       raise ValueError(
         f'{task.name} {split}: token id {largest} is beyond the {model.config.vocab_size} of the '
         f'model {config.model.name!r}. Is config.data.tokenizer that of the model?'
       )
-    longest = max((len(ids) for ids in dataset.ids), default=0)
+    longest = max((len(ids) for ids in examples.ids), default=0)
     if longest > model.config.max_positions:
       raise ValueError(
         f'{task.name} {split}: an example has {longest} tokens; {config.model.name!r} has '

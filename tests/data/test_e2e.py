@@ -100,7 +100,7 @@ def test_bad_rows_name_file_and_line(text, message, tmp_path):
 def test_what_tfds_cannot_give_is_said(gpt2):
   with pytest.raises(ValueError, match=r"source='files' with the official e2e-dataset.zip"):
     load_task('e2e', gpt2, source='tfds')
-  with pytest.raises(ValueError, match="e2e has no split 'tset'. Did you mean 'test'"):
+  with pytest.raises(ValueError, match=r"e2e has no split 'tset'. Did you mean 'test'"):
     e2e.read('tset', 'files', '.')
 
 

@@ -104,7 +104,7 @@ def test_task_is_one_of_a_language_model(tokenizer):
   assert [x.tolist() for x in other.evals['dev'].ids] == [x.tolist() for x in task.evals['dev'].ids]
   with pytest.raises(ValueError, match="Did you mean 'synthetic/recipes'"):
     load_task('synthetic/recipe', tokenizer)
-  with pytest.raises(ValueError, match="no split 'devel'. Did you mean 'dev'"):
+  with pytest.raises(ValueError, match=r"no split 'devel'. Did you mean 'dev'"):
     load_task('synthetic/recipes', tokenizer, evals=('devel',))
 
 

@@ -16,6 +16,7 @@ from lora_jax.data import (
   load_tokenizer,
   packing,
 )
+from lora_jax.data.layout import HostShard
 
 KINDS = ('classification', 'regression', 'lm', 'unlabelled')
 LAYOUTS = ('pack', 'pad', 'pad_max')
@@ -207,6 +208,20 @@ def test_pack_keeps_its_limits_and_is_near_the_bound(seed):
     assert used[b] <= 1.35 * bound + 1
   _, used = packing.pack(np.array([[65, 1]]), np.array([[1, 1]]), 64, 25)
   assert used[0] > 10**6  # An example that fits no row: never.
+
+
+@pytest.mark.parametrize('held', [(0,), (2, 3), (1, 3)])
+def test_a_host_shard_is_those_rows_of_the_batch(held):
+  options = dict(batch_size=8, rows_multiple=4, group=2, row_length=64)
+  whole = Batches(make('regression'), **options)
+  part = Batches(make('regression'), **options, host_shard=HostShard(4, held))
+  assert part.shapes == whole.shapes
+  for ours, theirs in zip(part.epoch(1, 3), whole.epoch(1, 3), strict=True):
+    for name, rows in theirs.items():
+      parts = np.split(rows, 4, axis=1)
+      np.testing.assert_array_equal(ours[name], np.concatenate([parts[i] for i in held], axis=1))
+  with pytest.raises(ValueError, match='rows_multiple=4 is not a multiple of the 3 host shards'):
+    Batches(make('regression'), **options, host_shard=HostShard(3, (0,)))
 
 
 @pytest.mark.parametrize('rows_multiple', [1, 4])

@@ -56,7 +56,7 @@ ARROWS = {
     'stacking',
     'tree',
   },
-  'analysis': {'methods', 'stacking', 'tree'},
+  'analysis': {'adapters', 'methods', 'models', 'pretrained', 'stacking', 'train', 'tree'},
   'report': {'files', 'paper'},
   'lora_jax': {'adapters', 'methods', 'pretrained', 'tree'},
 }

@@ -12,7 +12,7 @@ from lora_jax.adapters import formats
 from lora_jax.analysis import factors, record
 from lora_jax.models import presets
 from lora_jax.pretrained import huggingface
-from lora_jax.train import paths, run_checkpoint
+from lora_jax.train import job, paths, rundir
 
 
 class Run(NamedTuple):
@@ -37,8 +37,10 @@ def read_run(workdir: str, which: str) -> Run:
     ValueError: if the folder is not a run directory or has no `which` (best or last) checkpoint, or
       if its method has no factors.
   """
-  config, step, trainable = run_checkpoint.read(workdir, which)
-  folder = paths.path_of(workdir)
+  config, folder = rundir.read_config(workdir), paths.path_of(workdir)
+  if not rundir.is_run(workdir):
+    raise ValueError(f'{workdir} has no checkpoints. Train it first: experiments.train')
+  step, trainable = job.read_trainable(workdir, config, which)
   result = folder / 'result.json'
   method = config.method.to_dict()
   updates = _updates(workdir, trainable, method)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -232,14 +233,32 @@ def load_run(
   config = rundir.read_config(workdir)
   task = load_task(config, evals) if task is None else task
   job = build(config, task, devices=devices)
-  checkpoints = Checkpoints(paths.path_of(workdir), config.checkpoint.keep)
-  try:
-    step = checkpoints.best_step() if which == 'best' else checkpoints.last_step()
+  _, trainable = read_trainable(workdir, config, which, job.trainable)
+  return job, trainable
+
+
+def read_trainable(
+  workdir: str | Path,
+  config: config_dict.ConfigDict,
+  which: str = 'best',
+  like: tree.Params | None = None,
+) -> tuple[int, tree.Params]:
+  """The step of a run directory's `best` or `last` checkpoint, and its trainable parameters.
+
+  Args:
+    workdir: the run directory.
+    config: the run's.
+    which: `best` or `last`.
+    like: arrays that have the shapes and places of the parameters; None: as they were saved.
+
+  Raises:
+    ValueError: if there is no such checkpoint.
+  """
+  with contextlib.closing(Checkpoints(paths.path_of(workdir), config.checkpoint.keep)) as saved:
+    step = saved.best_step() if which == 'best' else saved.last_step()
     if step is None:
       raise ValueError(f'{workdir} has no {which} checkpoint. Train it first: experiments.train')
-    return job, checkpoints.restore_trainable(step, job.trainable)
-  finally:
-    checkpoints.close()
+    return step, saved.restore_trainable(step, like)
 
 
 def warm_start(job: Job, source: str | Path) -> tuple[dict[str, Any], list[str]]:

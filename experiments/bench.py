@@ -21,7 +21,7 @@ from ml_collections import config_dict
 from configs import glue
 from experiments import _cli
 from lora_jax.bench import decoding, layouts, serving, steps, timing
-from lora_jax.data import tasks, tokenizers
+from lora_jax.data import tasks, tokenizer_files
 from lora_jax.train import mesh, result, writers
 
 PARTS = flags.DEFINE_list(
@@ -84,7 +84,7 @@ def measure() -> dict[str, timing.Rows]:
       one_run=run('lora', dtype),
     )
   for name in TASKS.value if 'layout' in PARTS.value else ():
-    tokenizer = tokenizers.load_tokenizer(TOKENIZER.value)
+    tokenizer = tokenizer_files.load_tokenizer(TOKENIZER.value)
     task = tasks.load_task(name, tokenizer, data_dir=DATA_DIR.value, max_length=LONGEST)
     config = configured('minilm', 'lora', dtype)
     measured[f'epoch of {name}'] = layouts.epochs(config, task, LONGEST, ROUNDS.value)

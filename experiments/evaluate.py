@@ -12,8 +12,10 @@ from experiments import _hosts
 from lora_jax.train import evaluate, writers
 
 WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory.', required=True)
-SPLIT = flags.DEFINE_list('split', [], "Splits, by comma; empty for the task's held-out ones.")
-WHICH = flags.DEFINE_enum('which', 'best', ['best', 'last'], 'Which checkpoint.')
+SPLIT = flags.DEFINE_list(
+  'split', [], "Splits to evaluate, separated by commas; empty for the task's held-out splits."
+)
+WHICH = flags.DEFINE_enum('which', 'best', ['best', 'last'], 'Checkpoint to evaluate.')
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """Generates texts: `python -m experiments.generate --workdir=DIR --split=test --out=FILE`.
 
 Writes a line for each distinct context of the split, in the order of its file, and prints JSON: the
-scores, the settings of decoder and scorer, examples. The run's own decoding settings are changed by
-`--decode=length_penalty=0.8,beams=4`.
+scores, the settings of decoder and scorer, and examples. `--decode=length_penalty=0.8,beams=4`
+changes settings of the run's config.decode.
 """
 
 import json
@@ -13,11 +13,11 @@ from configs import base
 from experiments import _hosts
 from lora_jax.train import generate, rundir, writers
 
-OF_THE_LOOP = ('contexts', 'final', 'stop')  # When it decodes; and what is not one word.
+NOT_HERE = ('contexts', 'final', 'stop')  # When training decodes, and a list.
 WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory.', required=True)
-SPLIT = flags.DEFINE_string('split', 'test', "Split of the run's task.")
-OUT = flags.DEFINE_string('out', None, 'File of the texts.', required=True)
-WHICH = flags.DEFINE_enum('which', 'best', ['best', 'last'], 'Which checkpoint.')
+SPLIT = flags.DEFINE_string('split', 'test', "Split of the run's task to generate texts for.")
+OUT = flags.DEFINE_string('out', None, 'File to write the texts to.', required=True)
+WHICH = flags.DEFINE_enum('which', 'best', ['best', 'last'], 'Checkpoint to generate with.')
 DECODE = flags.DEFINE_list('decode', [], 'Changes to config.decode: beams=4,length_penalty=0.8.')
 
 
@@ -26,7 +26,7 @@ def main() -> None:
   decode.update(rundir.read_config(WORKDIR.value).get('decode', {}))
   for change in DECODE.value:
     name, _, value = change.partition('=')
-    base.check('setting of --decode', name, [key for key in decode if key not in OF_THE_LOOP])
+    base.check('setting of --decode', name, [key for key in decode if key not in NOT_HERE])
     try:
       decode[name] = type(decode[name])(value)
     except ValueError as error:

@@ -2,263 +2,43 @@
 
   python -m experiments.score --task=e2e --predictions=FILE --references=FILE [--metrics=bleu,nist]
 
-BLEU, METEOR and ROUGE-L are in [0, 1]. What needs Java and cannot have it is under `unavailable`,
-with the reason. Texts are scored as they are: both files must be in one form (`family-friendly` or,
-as the authors' files have it, `family - friendly`).
-
-Predictions, one for each meaning representation (MR):
-  plain lines, in the order of the references;
-  `.csv`, with a header: `output`, and `mr` where the order is another;
-  `.tsv`, the challenge's form, the same columns. Each field may stand in double quotes; in single
-  quotes if all fields of the file do.
-
-References:
-  `.csv` with the columns `mr` and `ref`: those of one MR belong together, MRs in the order of their
-  first rows;
-  plain lines with an empty line between two MRs' references;
-  several plain files, each with its --references: line i of each is for prediction i, and empty
-  where that file has no reference for it.
-
-A TSV may have empty lines: the challenge's `harv.tsv` ends its lines with two carriage returns, so
-that every other line looks empty. They hold no row (that of an empty output has a tab), and nothing
-is lost with them. An empty output, or an empty line among plain predictions, is an error unless
---allow_empty says that the model did answer nothing.
+BLEU, METEOR and ROUGE-L are in [0, 1]. Metrics that need Java, on a machine without it, are listed
+under `unavailable` with the reason. Texts are scored as they are: both files must be in one form
+(`family-friendly` or, as in the authors' files, `family - friendly`). The forms of the files are
+described in `lora_jax/data/scored_texts.py`. An empty output, or an empty line among plain
+predictions, is an error unless --allow_empty says that the model answered with nothing.
 """
 
-from __future__ import annotations
-
-import csv
-import io
 import json
-import pathlib
-import re
-from collections.abc import Sequence
-from typing import NamedTuple
 
 from absl import flags
 
 from experiments import _cli
-from lora_jax.data import sources
+from lora_jax.data import scored_texts
 from lora_jax.metrics import text
 
-TASK = flags.DEFINE_enum('task', None, text.SCORINGS, 'Whose metrics.', required=True)
-PREDICTIONS = flags.DEFINE_string('predictions', None, 'File; see above.', required=True)
-REFERENCES = flags.DEFINE_multi_string(
-  'references', None, 'File; for several repeated; see above.', required=True
+TASK = flags.DEFINE_enum('task', None, text.SCORINGS, 'Task whose metrics to use.', required=True)
+PREDICTIONS = flags.DEFINE_string(
+  'predictions', None, 'File of the predictions: plain lines, .csv or .tsv.', required=True
 )
-METRICS = flags.DEFINE_list('metrics', [], "Some of the task's metrics, by comma; empty for all.")
-ALLOW_EMPTY = flags.DEFINE_bool('allow_empty', False, 'Empty predictions are what they seem.')
-
-
-class Predictions(NamedTuple):
-  name: str  # of the file
-  texts: list[str]
-  lines: list[int]  # of the file, on which each begins
-  meanings: list[str] | None  # where the file names them
-
-
-class References(NamedTuple):
-  name: str
-  texts: list[list[str]]
-  lines: list[int]
-  meanings: list[str] | None
+REFERENCES = flags.DEFINE_multi_string(
+  'references',
+  None,
+  'File of the references: .csv or plain lines. Repeat the flag for several files of plain lines.',
+  required=True,
+)
+METRICS = flags.DEFINE_list('metrics', [], 'Metrics, separated by commas; empty for all.')
+ALLOW_EMPTY = flags.DEFINE_bool(
+  'allow_empty', False, 'Score empty predictions instead of rejecting them.'
+)
 
 
 def main() -> None:
-  references = read_references(REFERENCES.value)
-  predictions = aligned(read_predictions(PREDICTIONS.value, ALLOW_EMPTY.value), references)
-  report = text.score(TASK.value, predictions, references.texts, METRICS.value)
+  references = scored_texts.read_references(REFERENCES.value)
+  predictions = scored_texts.read_predictions(PREDICTIONS.value, ALLOW_EMPTY.value)
+  texts = scored_texts.align(predictions, references)
+  report = text.score(TASK.value, texts, references.texts, METRICS.value)
   print(json.dumps({'task': TASK.value, **report._asdict()}, indent=2, ensure_ascii=False))
-
-
-def read_predictions(path: str, allow_empty: bool = False) -> Predictions:
-  """Reads plain lines, CSV or TSV, by the ending of the file's name.
-
-  Raises:
-    ValueError: naming file and line: text that is not UTF-8, columns that are not as expected, an
-      empty prediction, an MR with two predictions.
-    OSError: if the file cannot be read.
-  """
-  file = _read(path)
-  ending = pathlib.Path(path).suffix.lower()
-  if ending in ('.csv', '.tsv'):
-    table = _read_tsv(file) if ending == '.tsv' else _read_csv(file, ('output',), ('mr',))
-    columns = list(zip(*table.rows)) or [(), ()]
-    meanings = list(columns[1]) if len(columns) > 1 else None
-    predictions = Predictions(file.name, list(columns[0]), table.lines, meanings)
-  else:
-    lines = _lines(file)
-    predictions = Predictions(file.name, lines, list(range(1, len(lines) + 1)), None)
-  if not predictions.texts:
-    raise ValueError(f'{file.name}: holds no predictions')
-  for line, prediction in zip(predictions.lines, predictions.texts):
-    if not prediction.strip() and not allow_empty:
-      raise ValueError(
-        f'{file.name}, line {line}: an empty prediction. If the model did answer nothing, pass '
-        '--allow_empty; otherwise take the empty lines out.'
-      )
-  return predictions
-
-
-def read_references(paths: Sequence[str]) -> References:
-  """Reads a CSV, a file of groups of lines, or several files line by line; see the module.
-
-  Raises:
-    ValueError: naming file and line: text that is not UTF-8, columns that are not as expected, an
-      empty reference or group, files of unequal length.
-    OSError: if a file cannot be read.
-  """
-  files = [_read(path) for path in paths]
-  if empty := [file.name for file in files if not file.text.strip()]:
-    raise ValueError(f'{empty[0]}: holds no references')
-  if len(files) > 1:
-    return _parallel(files)
-  file = files[0]
-  if pathlib.Path(paths[0]).suffix.lower() != '.csv':
-    return _grouped_lines(file)
-  table = sources.read_csv(file, ('mr', 'ref'))
-  groups: dict[str, list[str]] = {}
-  lines: dict[str, int] = {}
-  for row, (meaning, reference) in enumerate(table.rows):
-    if not reference.strip() or not meaning.strip():
-      raise ValueError(f'{table.where(row)}: an empty {"ref" if meaning.strip() else "mr"}')
-    groups.setdefault(meaning, []).append(reference)
-    lines.setdefault(meaning, table.lines[row])
-  return References(file.name, list(groups.values()), list(lines.values()), list(groups))
-
-
-def aligned(predictions: Predictions, references: References) -> list[str]:
-  """The predictions in the order of the references: by MR where both name it, else as they are.
-
-  Raises:
-    ValueError: if there are more or fewer than MRs, naming the first that has no partner.
-  """
-  if predictions.meanings is not None and references.meanings is not None:
-    return _by_meaning(predictions, references)
-  found, expected = len(predictions.texts), len(references.texts)
-  if found == expected:
-    return predictions.texts
-  more, count = (predictions, expected) if found > expected else (references, found)
-  raise ValueError(
-    f'{more.name}, line {more.lines[count]}: the first without a partner. Expected as many '
-    f'predictions as segments; found {found} predictions in {predictions.name} and {expected} '
-    f'segments ({sum(map(len, references.texts))} references) in {references.name}.'
-  )
-
-
-def _by_meaning(predictions: Predictions, references: References) -> list[str]:
-  places: dict[str, int] = {}
-  for i, meaning in enumerate(predictions.meanings):
-    if meaning in places:
-      raise ValueError(
-        f'{predictions.name}, line {predictions.lines[i]}: a second prediction, after that of line '
-        f'{predictions.lines[places[meaning]]}, for {meaning!r}'
-      )
-    places[meaning] = i
-  if missing := [i for i, meaning in enumerate(references.meanings) if meaning not in places]:
-    raise ValueError(
-      f'{predictions.name}: no prediction for {len(missing)} of {len(references.texts)} MRs, the '
-      f'first of them {references.meanings[missing[0]]!r} '
-      f'({references.name}, line {references.lines[missing[0]]})'
-    )
-  if extra := set(places).difference(references.meanings):
-    first = min(places[meaning] for meaning in extra)
-    raise ValueError(
-      f'{predictions.name}, line {predictions.lines[first]}: {references.name} has no references '
-      f'for {predictions.meanings[first]!r}, nor for {len(extra) - 1} other MRs of the predictions'
-    )
-  return [predictions.texts[places[meaning]] for meaning in references.meanings]
-
-
-def _parallel(files: Sequence[sources.Text]) -> References:
-  """Line i of every file, where it is not empty."""
-  columns = [_lines(file) for file in files]
-  shortest, longest = (
-    pick(range(len(files)), key=lambda k: len(columns[k])) for pick in (min, max)
-  )
-  if len(columns[shortest]) != len(columns[longest]):
-    raise ValueError(
-      f'{files[shortest].name}, line {len(columns[shortest])}: the file ends, but '
-      f'{files[longest].name} has {len(columns[longest])} lines. Expected files of equal length, '
-      'with an empty line where a file has no reference.'
-    )
-  for i, texts in enumerate(zip(*columns)):
-    if not any(reference.strip() for reference in texts):
-      raise ValueError(f'{files[0].name}, line {i + 1}: empty here and in all other files')
-  lines = list(range(1, len(columns[0]) + 1))
-  return References(files[0].name, [list(texts) for texts in zip(*columns)], lines, None)
-
-
-def _grouped_lines(file: sources.Text) -> References:
-  """References with an empty line between groups; one for each prediction if there is none."""
-  lines = _lines(file)
-  while lines and not lines[-1].strip():
-    lines.pop()
-  groups: list[list[str]] = [[]]
-  starts = [1]
-  for number, line in enumerate(lines, start=1):
-    if line.strip():
-      groups[-1].append(line)
-      continue
-    if not groups[-1]:
-      raise ValueError(
-        f'{file.name}, line {number}: expected one empty line between two groups of references, '
-        'found a second or one at the beginning'
-      )
-    groups.append([])
-    starts.append(number + 1)
-  if len(groups) == 1:
-    groups, starts = [[line] for line in groups[0]], list(range(1, len(groups[0]) + 1))
-  return References(file.name, groups, starts, None)
-
-
-def _read_tsv(file: sources.Text) -> sources.Table:
-  """Rows (output, MR) of the challenge's form, empty lines left out."""
-  numbered = [(i, line) for i, line in enumerate(_lines(file), start=1) if line.strip()]
-  rows = [line.split('\t') for _, line in numbered]
-  names = [_unquoted(name, '"').strip().lower() for name in rows[0]] if rows else []
-  if 'output' not in names:
-    raise ValueError(
-      f'{file.name}, line {numbered[0][0] if rows else 1}: expected a header with the columns MR '
-      f'and output, separated by a tab; found {names}'
-    )
-  for (number, line), fields in zip(numbered, rows):
-    if len(fields) != len(names):
-      raise ValueError(
-        f'{file.name}, line {number}: expected {len(names)} tab-separated fields, found '
-        f'{len(fields)}: {line[:80]!r}'
-      )
-  picks = [names.index(name) for name in ('output', 'mr') if name in names]
-  # A sentence may begin and end with an apostrophe; all fields of a file do only as quotes.
-  single = all(re.fullmatch("'.*'", field) for fields in rows[1:] for field in fields)
-  quote = "'" if single else '"'
-  kept = [tuple(_unquoted(fields[pick], quote) for pick in picks) for fields in rows[1:]]
-  return sources.Table(file.name, kept, [number for number, _ in numbered[1:]])
-
-
-def _unquoted(field: str, quote: str) -> str:
-  """What a quoted field holds; a field that is not quoted from end to end, as it is."""
-  if quote == '"' and not re.fullmatch('"(?:[^"]|"")*"', field):
-    return field
-  return field[1:-1].replace(quote * 2, quote)
-
-
-def _read_csv(file: sources.Text, wanted: Sequence[str], optional: Sequence[str]) -> sources.Table:
-  header = next(csv.reader(io.StringIO(file.text, newline='')), [])
-  names = [name.strip().lower() for name in header]
-  return sources.read_csv(file, [*wanted, *(name for name in optional if name in names)])
-
-
-def _lines(file: sources.Text) -> list[str]:
-  """Not by splitlines(): sentences hold other characters that it breaks at."""
-  lines = file.text.split('\n')
-  if not lines[-1]:
-    lines.pop()
-  return [line.rstrip('\r') for line in lines]
-
-
-def _read(path: str) -> sources.Text:
-  return sources.Text(path, sources.decode(pathlib.Path(path).read_bytes(), path))
 
 
 if __name__ == '__main__':

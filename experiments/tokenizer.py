@@ -1,7 +1,7 @@
-"""Trains the vocabulary of the corpus: `python -m experiments.tokenizer --data_dir=DIR --out=DIR`.
+"""Trains a tokenizer on the corpus: `python -m experiments.tokenizer --data_dir=DIR --out=DIR`.
 
-Writes `tokenizer.json`, a byte-level BPE, into the folder `--out`; the pretraining config and what
-is built on its run read it from there.
+Writes `tokenizer.json`, a byte-level BPE, into the folder `--out`. The pretraining config, and the
+runs on the model that it trains, read it from there.
 """
 
 from absl import flags, logging
@@ -10,8 +10,8 @@ from experiments import _cli
 from lora_jax.data import corpus
 
 DATA_DIR = flags.DEFINE_string('data_dir', None, 'Folder of the official archives.', required=True)
-OUT = flags.DEFINE_string('out', 'runs/tokenizer', 'Folder to write to.')
-VOCAB_SIZE = flags.DEFINE_integer('vocab_size', 8192, 'Entries, the end token included.')
+OUT = flags.DEFINE_string('out', 'runs/tokenizer', 'Folder to write the tokenizer to.')
+VOCAB_SIZE = flags.DEFINE_integer('vocab_size', 8192, 'Number of entries, the end token included.')
 
 
 def main() -> None:

@@ -1,18 +1,21 @@
 """Trains one run: `python -m experiments.train --config=configs/glue.py:task=mrpc --workdir=DIR`.
 
-The same command goes on with a run that was interrupted. Several processes train one run together
-(`experiments/_hosts.py`).
+If the run was interrupted, the same command resumes it. Several processes can train one run
+together (`experiments/_hosts.py`).
 """
 
 from absl import flags, logging
 from ml_collections import config_flags
 
-from experiments import _hosts
+from experiments import _cli, _hosts
 from lora_jax.train import loop
 
-CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, and after a colon its cell.')
+CONFIG = config_flags.DEFINE_config_file('config', None, _cli.CONFIG_HELP)
 WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Run directory, made or gone on with: a folder, or gs://bucket/run.'
+  'workdir',
+  None,
+  'Run directory to make or to resume: a folder, or gs://bucket/run.',
+  required=True,
 )
 
 
@@ -25,5 +28,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  flags.mark_flags_as_required(['config', 'workdir'])
+  flags.mark_flag_as_required('config')
   _hosts.run(main, preemptible=True)

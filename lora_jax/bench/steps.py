@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,13 +12,13 @@ from ml_collections import ConfigDict
 
 from lora_jax.bench.timing import Row, Rows, in_turn, seconds_of
 from lora_jax.cost import program
-from lora_jax.data import batches, tasks
+from lora_jax.data import batches, dataset, tasks
 from lora_jax.sweep import members
 from lora_jax.sweep import step as sweep_step
 from lora_jax.train import job, optimizer, step
 
 STEPS = 1000  # Of the schedule; none of the figures depends on it.
-Batch = Mapping[str, np.ndarray]
+Batch = Mapping[str, Any]
 
 
 class Variant:
@@ -77,7 +78,7 @@ def random_task(rows: int, length: int) -> tasks.Task:
   random = np.random.default_rng(0)
   ids = [random.integers(1000, 20000, length).astype(np.int32) for _ in range(rows)]
   zeros = [np.zeros(length, np.int32)] * rows
-  data = tasks.Dataset(ids, zeros, labels=np.arange(rows, dtype=np.int32) % 2)
+  data = dataset.Dataset(ids, zeros, labels=np.arange(rows, dtype=np.int32) % 2)
   return tasks.Task('random', 'classification', 2, data, {}, 'accuracy', True, None)
 
 

@@ -1,30 +1,30 @@
 """Plain text to pretrain a small GPT-2 on: WikiText-2 and WebNLG, never E2E or DART.
 
-All of it is in one form, that of E2E's references: spaces round punctuation, `family - friendly`,
+All of it is in the form of E2E's references: spaces around punctuation, `family - friendly`,
 `10,000`, `do n't`, `£ 30`. WikiText-2 is nearly so already; its ` @-@ ` becomes ` - `, ` @,@ ` and
 ` @.@ ` are closed, and `<unk>` becomes `_`, one token in place of three. A small model has too
-little text to learn two forms, and the one it will write in is this.
+little text to learn two forms, and this is the form that it will have to write.
 
 A text begins with a space, as a reference does after its context, and so does each paragraph of an
-article: the blank line between them is then one token, as in GPT-2's vocabulary. Texts are strung
-together with the end token between them and cut into sequences of one length.
+article: the blank line between them is then one token, as in GPT-2's vocabulary. Texts are
+concatenated, with the end token between them, and cut into sequences of one length.
 
-An entry of WebNLG is one text: its triples are the first paragraph and each lexicalisation is a
-further one, since that names of a list are copied into sentences is what GPT-2 has from the web and
-prose alone does not teach. One epoch is too little to learn it: on such a base LoRA stays far
-behind full fine-tuning on E2E (results/README.md).
+An entry of WebNLG is one text: its triples are the first paragraph and each lexicalization is a
+further one. This teaches to copy the names of a list into sentences, which GPT-2 learned from the
+web and which prose alone does not teach. One epoch is too little to learn it: on such a base LoRA
+stays far behind full fine-tuning on E2E (results/table-3.md).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
-from lora_jax.data import e2e, sources, tokenizers, webnlg
-from lora_jax.data.dataset import Dataset, Task
-from lora_jax.data.tokenizers import Tokenizer
+from lora_jax.data import e2e, fast_tokenizer, sources, webnlg
+from lora_jax.data.dataset import Dataset, Request, Task
+from lora_jax.data.tokenizer import Tokenizer
 
 SPLITS = {
   'train': 'wikitext-2/train.txt',
@@ -33,28 +33,20 @@ SPLITS = {
 }
 
 
-def load(
-  tokenizer: Tokenizer,
-  source: str,
-  data_dir: str,
-  max_length: int,
-  limit: int = 0,
-  seed: int = 0,
-  evals: Sequence[str] = (),
-) -> Task:
+def load(name: str, request: Request) -> Task:
   """The corpus as a task of sequences of `max_length` tokens, without prompts; see `load_task`."""
-  train = chunks(read('train', source, data_dir), tokenizer, max_length)
-  if 0 < limit < len(train):
-    train = train.take(np.random.default_rng(seed).permutation(len(train))[:limit])
+
+  def sequences(split: str) -> Dataset:
+    texts = read(split, request.source, request.data_dir)
+    return chunks(texts, request.tokenizer, request.max_length)
+
+  train = sequences('train')
   return Task(
-    name='corpus',
+    name=name,
     kind='lm',
     num_labels=0,
-    train=train,
-    evals={
-      split: chunks(read(split, source, data_dir), tokenizer, max_length)
-      for split in evals or ('dev',)
-    },
+    train=train.take(request.training_indices(len(train))),
+    evals={split: sequences(split) for split in request.evals or ('dev',)},
     metric='loss',
     higher_is_better=False,
     score=None,
@@ -62,10 +54,10 @@ def load(
 
 
 def chunks(texts: Iterable[str], tokenizer: Tokenizer, max_length: int) -> Dataset:
-  """Sequences of `max_length` tokens, each an end token and what follows: every token a target.
+  """Sequences of `max_length` tokens that begin with an end token; all others are targets.
 
-  Texts are joined, an end token after each, and cut wherever a sequence is full; the last one may
-  be shorter. Tokens see those of earlier texts in their sequence.
+  Texts are joined, an end token after each, and cut wherever a sequence is full; the last sequence
+  may be shorter. Tokens attend to those of earlier texts in their sequence.
 
   Raises:
     ValueError: if there is no room for a token after the first one.
@@ -86,7 +78,7 @@ def read(split: str, source: str, data_dir: str) -> list[str]:
   """The texts of a split: the articles of WikiText-2, then the entries of WebNLG with a good text.
 
   Raises:
-    ValueError: for an unknown split, or files that are not as expected, naming file and line.
+    ValueError: for an unknown split or a malformed file, naming file and line.
     FileNotFoundError: if the files are not there, naming the places looked at.
   """
   sources.check_files('corpus', source, 'wikitext-2.zip and webnlg-2017.zip')
@@ -97,7 +89,7 @@ def read(split: str, source: str, data_dir: str) -> list[str]:
 
 
 def articles(file: sources.Text) -> list[str]:
-  """The articles of a file of WikiText-2, a blank line between paragraphs and headings.
+  """The articles of a file of WikiText-2, with a blank line between paragraphs and headings.
 
   Raises:
     ValueError: if the file does not begin with the title of an article.
@@ -114,19 +106,19 @@ def articles(file: sources.Text) -> list[str]:
     if not found:
       raise ValueError(
         f'{file.name}, line {i + 1}: expected the title of an article ( = Title = ) between blank '
-        f'lines, found {line[:60]!r}. Is it WikiText-2 as its makers tokenised it?'
+        f'lines, found {line[:60]!r}. Is it WikiText-2 as its makers tokenized it?'
       )
     found[-1].append(_paragraph(line))
   return ['\n\n'.join(paragraphs) for paragraphs in found]
 
 
 def train_tokenizer(data_dir: str, vocab_size: int = 8192) -> Tokenizer:
-  """A byte-level BPE trained on the training split alone: E2E's words are as rare as they are."""
-  return tokenizers.train_byte_level(read('train', 'files', data_dir), vocab_size, 'corpus')
+  """Trains a byte-level BPE on the training split alone, so E2E's words stay as rare as there."""
+  return fast_tokenizer.train_byte_level(read('train', 'files', data_dir), vocab_size, 'corpus')
 
 
 def _entry(entry: webnlg.Entry) -> str:
-  """An entry of WebNLG: its triples, `_` for a space no more, and its texts, as paragraphs."""
+  """An entry of WebNLG as paragraphs: its triples, with spaces in place of `_`, and its texts."""
   paragraphs = (entry.context.replace('_', ' '), *entry.references)
   return '\n\n'.join(' ' + e2e.tokenize(paragraph) for paragraph in paragraphs)
 

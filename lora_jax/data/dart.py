@@ -1,15 +1,13 @@
 """DART v1.1.1 (Nan et al., 2021): triples of table cells in, a text out, in the authors' form.
 
-A context is the triple set as `Mars Hill College : joined : 1973` joined by ` | `, relations
-lower-cased, all else as written; every annotation is a row. Triple sets whose triples are the same
-in the same order are one context with the references of all of them, as the authors group them:
-2721 contexts of 2768 development sets, 4159 of 5097 test sets. Scores over those 5097 (the DART
-authors' own) weigh a repeated set as often as it occurs.
+A context is the triple set as `Mars Hill College : joined : 1973` joined by ` | `, with relations
+in lower case and all else as written; every annotation is a row. Triple sets whose triples are the
+same in the same order are one context with the references of all of them, as the authors group
+them: 2721 contexts of 2768 development sets, 4159 of 5097 test sets. Scores over those 5097 (the
+DART authors' own) weigh a repeated set as often as it occurs.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from lora_jax.data import data_to_text, sources
 from lora_jax.data.data_to_text import Example
@@ -21,8 +19,8 @@ def read(split: str, source: str, data_dir: str) -> list[Example]:
   """Rows of a split, in the order of its file.
 
   Raises:
-    ValueError: for an unknown split, or triple sets that are not as expected, naming the file and
-      the set, counted from 1.
+    ValueError: for an unknown split or a malformed triple set, naming the file and the set, counted
+      from 1.
     FileNotFoundError: if the file is not there, saying where to get it.
   """
   sources.check_files('dart', source, 'dart-v1.1.1.zip and dart-v1.1.1-full-train.json')
@@ -32,7 +30,7 @@ def read(split: str, source: str, data_dir: str) -> list[Example]:
   except FileNotFoundError as error:
     raise FileNotFoundError(
       f'{error} DART is at https://github.com/Yale-LILY/dart, data/v1.1.1/{SPLITS[split]}: put '
-      'that file into config.data.dir. Runs need the training file even to be evaluated.'
+      'that file into config.data.dir. A run needs the training file even for an evaluation.'
     ) from error
   sets = sources.expect(sources.read_json(file), list, file.name)
   rows = [row for i, entry in enumerate(sets) for row in _rows(entry, f'{file.name}, set {i + 1}')]
@@ -41,7 +39,7 @@ def read(split: str, source: str, data_dir: str) -> list[Example]:
   return rows
 
 
-def _rows(entry: Any, where: str) -> list[Example]:
+def _rows(entry: object, where: str) -> list[Example]:
   triples = []
   for triple in sources.get(entry, 'tripleset', list, where):
     if len(sources.expect(triple, list, where)) != 3:
@@ -50,7 +48,7 @@ def _rows(entry: Any, where: str) -> list[Example]:
     triples.append((subject, relation.lower(), target))
   if not triples:
     raise ValueError(f'{where}: expected at least one triple, found none')
-  context = data_to_text.linearise(triples)
+  context = data_to_text.linearize(triples)
   # One annotation of the test file (set 116) has null for its text.
   return [
     Example(context, sources.get(annotation, 'text', str, where).strip())

@@ -1,46 +1,59 @@
-"""Data-to-text: rows of a context and one reference, as examples to train on and as prompts."""
+"""Data-to-text: rows of a context and one reference, as training examples and as prompts."""
 
 from __future__ import annotations
 
 import types
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from lora_jax.data.dataset import Dataset, Prompts, Task
-from lora_jax.data.tokenizers import Tokenizer
+from lora_jax.data.dataset import Dataset, Prompts, Request, Task
+from lora_jax.data.tokenizer import Tokenizer
 
 
 class Example(NamedTuple):
-  context: str  # 'name : Blue Spice | Type : coffee shop | area : city centre'
+  """A row: `name : Blue Spice | Type : coffee shop | area : riverside`, and a text about it."""
+
+  context: str
   reference: str
+
+
+def load(
+  name: str,
+  request: Request,
+  *,
+  read: Callable[[str, str, str], Sequence[Example]],
+  held_out: str = 'dev',
+) -> Task:
+  """A task whose rows `read(split, source, data_dir)` gives; see `load_task`."""
+  rows = lambda split: read(split, request.source, request.data_dir)
+  return task(
+    name, rows('train'), {split: rows(split) for split in request.evals or (held_out,)}, request
+  )
 
 
 def task(
   name: str,
   train: Sequence[Example],
   evals: Mapping[str, Sequence[Example]],
-  tokenizer: Tokenizer,
+  request: Request,
   *,
   scoring: str = '',
-  max_length: int,
-  limit: int = 0,
-  seed: int = 0,
   parts: Mapping[str, Mapping[str, Collection[str]]] = types.MappingProxyType({}),
 ) -> Task:
-  """A language model's task, judged by the loss on target tokens, with prompts to generate from.
+  """A task for a language model: evaluated by the loss on target tokens, with prompts.
 
   Args:
-    name: the task's.
-    train: rows, of which `limit` (0: all) are kept after a shuffle by `seed`.
+    name: the task's name.
+    train: all training rows.
     evals: rows of each held-out split.
-    scoring: how generated texts are scored (metrics/text.py); '' is by the task's name.
-    max_length: of an example, in tokens; prompts stay whole.
+    request: how many rows to keep, and how to encode them; prompts are not truncated.
+    scoring: how generated texts are scored (metrics/text.py); '' if by the task's name.
     parts: by split and name, the contexts of a part that is also scored by itself.
   """
-  if 0 < limit < len(train):
-    train = [train[i] for i in np.random.default_rng(seed).permutation(len(train))[:limit]]
+  tokenizer, max_length = request.tokenizer, request.max_length
+  train = [train[i] for i in request.training_indices(len(train))]
   return Task(
     name=name,
     kind='lm',
@@ -59,9 +72,10 @@ def task(
 
 
 def encode(rows: Iterable[Example], tokenizer: Tokenizer, max_length: int) -> Dataset:
-  """BPE(context) + eos + BPE(' ' + reference) + eos, cut on the right; the first eos is context.
+  """BPE(context) + eos + BPE(' ' + reference) + eos, truncated on the right.
 
-  What is cut off is no target either, as in the authors' code (examples/NLG, data_utils.py).
+  The first eos belongs to the context. Tokens that are cut off are not targets, as in the authors'
+  code (examples/NLG, data_utils.py).
   """
   rows = list(rows)
   eos = np.array([tokenizer.eos_id], np.int32)
@@ -77,14 +91,14 @@ def prompts(
   tokenizer: Tokenizer,
   parts: Mapping[str, Collection[str]] = types.MappingProxyType({}),
 ) -> Prompts:
-  """The distinct contexts of rows with all their references, in order of their first row.
+  """The distinct contexts of rows with all their references, in the order of their first rows.
 
-  Ids are BPE(context) + eos, uncut: what a context loses on the left depends on the decoder.
+  Ids are BPE(context) + eos, not truncated: the decoder decides what a context loses on the left.
 
   Args:
     parts: contexts by the name of the part they are in; a context may be in several or in none.
   """
-  groups = grouped(rows)
+  groups = group(rows)
   contexts = list(groups)
   eos = np.array([tokenizer.eos_id], np.int32)
   return Prompts(
@@ -98,11 +112,11 @@ def prompts(
   )
 
 
-def grouped(rows: Iterable[Example]) -> dict[str, list[str]]:
-  """All references of each context, contexts in order of their first row.
+def group(rows: Iterable[Example]) -> dict[str, list[str]]:
+  """All references of each context, in the order of the contexts' first rows.
 
-  As the authors group them: by identical context, wherever its rows stand (547 contexts of 4672
-  development rows of E2E, 630 of 4693 test rows).
+  Rows belong together if their contexts are identical, wherever they stand, as in the authors' code
+  (547 contexts in 4672 development rows of E2E, 630 in 4693 test rows).
   """
   groups: dict[str, list[str]] = {}
   for context, reference in rows:
@@ -110,10 +124,10 @@ def grouped(rows: Iterable[Example]) -> dict[str, list[str]]:
   return groups
 
 
-def linearise(triples: Iterable[tuple[str, str, str]]) -> str:
-  """'subject : property : object' of each triple, joined by ' | ', every name as it is written.
+def linearize(triples: Iterable[tuple[str, str, str]]) -> str:
+  """'subject : property : object' of each triple, joined by ' | '.
 
-  As the authors' converters do (examples/NLG/src/format_converting_webnlg.py and _dart.py):
-  underscores, quotes and camel case stay, for BPE to take apart.
+  Names stay as they are written, with underscores, quotes and camel case, as the authors'
+  converters leave them (examples/NLG/src/format_converting_webnlg.py and _dart.py).
   """
   return ' | '.join(' : '.join(triple) for triple in triples)

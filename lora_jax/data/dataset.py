@@ -1,4 +1,4 @@
-"""What every task is turned into: examples as token ids, and what a run needs to know of them."""
+"""The records that every task is read into: examples as token ids, prompts, and the task."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lora_jax.data.tokenizers import Tokenizer
+from lora_jax.data.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-  """Tokenised examples, in the order of their source.
+  """Tokenized examples, in the order of their source.
 
-  Of `labels` and `target_starts` at most one is set; with neither the examples are unlabelled
+  At most one of `labels` and `target_starts` is set. If neither is, the examples have no labels
   (GLUE's test splits).
   """
 
@@ -40,12 +40,12 @@ class Dataset:
 
   @cached_property
   def lengths(self) -> np.ndarray:
-    """int64 [n]: tokens of each example."""
+    """int64 [n]: the number of tokens of each example."""
     return np.fromiter((len(ids) for ids in self.ids), np.int64, len(self.ids))
 
   @cached_property
   def num_predictions(self) -> np.ndarray:
-    """int64 [n]: outputs wanted of each example, 1 or the number of its target tokens."""
+    """int64 [n]: prediction positions of each example, 1 or the number of its target tokens."""
     if self.target_starts is None:
       return np.ones(len(self), np.int64)
     return np.maximum(self.lengths - self.target_starts, 0)
@@ -62,17 +62,17 @@ class Dataset:
 
 
 def virtual_tokens(vocab_size: int, counts: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-  """Ids of the tokens that a method wants before and after an input, beyond the vocabulary."""
+  """Ids, beyond the vocabulary, of the tokens that a method puts before and after an input."""
   prefix, infix = counts
   ids = vocab_size + np.arange(prefix + infix, dtype=np.int32)
   return ids[:prefix], ids[prefix:]
 
 
 def with_virtual(dataset: Dataset, vocab_size: int, counts: tuple[int, int]) -> Dataset:
-  """The examples with a method's tokens around their inputs (methods/prefix.py).
+  """The examples with a method's virtual tokens around their inputs (methods/prefix.py).
 
-  A language model's input is its context, so the second kind stands before the target; an encoder's
-  is all of it, and the first kind follows the first token, which is read out.
+  A language model's input is its context, so the infix stands before the target. An encoder's input
+  is the whole example, and the prefix follows the first token, whose output is the prediction.
   """
   prefix, infix = virtual_tokens(vocab_size, counts)
   if not sum(counts):
@@ -89,28 +89,65 @@ def with_virtual(dataset: Dataset, vocab_size: int, counts: tuple[int, int]) -> 
 
 
 class Prompts(NamedTuple):
-  """What text is generated from: the distinct contexts of a split, in the order of its file."""
+  """The distinct contexts of a split, in the order of its file, to generate text from.
+
+  Attributes:
+    contexts: the texts.
+    ids: int32 [length] each: a context and the token that ends it.
+    references: all references that the split has for each context, at least one.
+    groups: bool [n] by the name of a part of the split that is also scored by itself.
+  """
 
   contexts: Sequence[str]
-  ids: Sequence[np.ndarray]  # int32 [length] each: the context and the token that ends it
-  references: Sequence[Sequence[str]]  # all that the split has for each context, at least one
-  groups: Mapping[str, np.ndarray] = types.MappingProxyType({})  # name of a part -> bool [n]
+  ids: Sequence[np.ndarray]
+  references: Sequence[Sequence[str]]
+  groups: Mapping[str, np.ndarray] = types.MappingProxyType({})
 
 
 class Task(NamedTuple):
-  """A dataset with its splits, and how a run on it is judged."""
+  """A dataset with its splits, and how a run on it is evaluated.
+
+  Attributes:
+    name: the task's name.
+    kind: 'classification', 'regression' or 'lm'.
+    num_labels: 1 for regression, 0 for a language model.
+    train: training examples.
+    evals: examples of each held-out split; the first split selects the best epoch.
+    metric: the metric that selects the best epoch.
+    higher_is_better: whether a higher value of it is better.
+    score: (labels [n], predictions [n]) -> scores; predictions are class ids or values, not logits.
+    prompts: contexts of a language model to generate from, by split as in `evals`.
+    scoring: how generated texts are scored (metrics/text.py).
+    tokenizer: turns generated ids into texts.
+  """
 
   name: str
-  kind: str  # 'classification' | 'regression' | 'lm'
-  num_labels: int  # 1 for regression, 0 for a language model
+  kind: str
+  num_labels: int
   train: Dataset
-  evals: Mapping[str, Dataset]  # The first one selects the best epoch.
-  metric: str  # The one that selects the best epoch.
+  evals: Mapping[str, Dataset]
+  metric: str
   higher_is_better: bool
-  # (labels [n], predictions [n]) -> scores; predictions are class ids or values, not logits.
   score: Callable[[np.ndarray, np.ndarray], dict[str, float]] | None
-  # For a language model: contexts by split as in `evals`, how texts are scored (metrics/text.py),
-  # and what makes texts of ids.
   prompts: Mapping[str, Prompts] = types.MappingProxyType({})
   scoring: str = ''
   tokenizer: Tokenizer | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+  """What a task is to be read with; `load_task` says what each field means."""
+
+  tokenizer: Tokenizer
+  source: str = 'files'
+  data_dir: str = ''
+  max_length: int = 512
+  limit: int = 0
+  seed: int = 0
+  evals: Sequence[str] = ()
+
+  def training_indices(self, n: int) -> Sequence[int]:
+    """The training examples to keep of n: all, or the first `limit` after a shuffle by `seed`."""
+    if not 0 < self.limit < n:
+      return range(n)
+    return np.random.default_rng(self.seed).permutation(n)[: self.limit].tolist()

@@ -1,12 +1,12 @@
 """The E2E NLG challenge (Novikova et al., 2017): a meaning representation in, a sentence out.
 
 The official files hold `name[Blue Spice], eatType[coffee shop], ...` and plain sentences; the
-authors' files hold `name : Blue Spice | Type : coffee shop | ...` and sentences with spaces round
-punctuation (`family - friendly`, `£ 30`, `who 's`), in values as well. Both sides are brought into
-the authors' form here: the losses and BLEU of the paper are over such text (mteval's tokens of
+authors' files hold `name : Blue Spice | Type : coffee shop | ...` and sentences with spaces around
+punctuation (`family - friendly`, `£ 30`, `who 's`), in values as well. `read` brings both sides
+into the authors' form: the losses and BLEU of the paper are over such text (mteval's tokens of
 `family-friendly` and of `family - friendly` differ), and their released adapters expect it. The
-authors do not publish their tokeniser; its output is that of the challenge's baseline (TGen),
-whose rules `tokenize` states. Pass `raw=True` to `read` for sentences as they were written.
+authors do not publish their tokenizer; its output is that of the challenge's baseline (TGen), whose
+rules `tokenize` states. Pass `raw=True` to `read` for sentences as they were written.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import re
 
 from lora_jax.data import sources
 from lora_jax.data.data_to_text import Example
+from lora_jax.errors import nearest
 
 SPLITS = {'train': 'trainset.csv', 'dev': 'devset.csv', 'test': 'testset_w_refs.csv'}
 
-# The authors' names of the slots; a context keeps the order of its row.
+# The authors' names of the slots. A context keeps the order of its row.
 SLOTS = {
   'name': 'name',
   'eatType': 'Type',
@@ -36,10 +37,11 @@ def read(split: str, source: str, data_dir: str, raw: bool = False) -> list[Exam
   """Rows of a split, in the order of its file.
 
   Args:
-    raw: references as written, without spaces put round punctuation. Contexts stay the authors'.
+    raw: whether references stay as written, without spaces around punctuation. Contexts are in
+      the authors' form in any case.
 
   Raises:
-    ValueError: for an unknown split, or rows that are not as expected, naming file and line.
+    ValueError: for an unknown split or a malformed row, naming file and line.
     FileNotFoundError: if the files are not there, naming the places looked at.
   """
   if source != 'files':
@@ -54,16 +56,16 @@ def read(split: str, source: str, data_dir: str, raw: bool = False) -> list[Exam
   rows = []
   for i, (meaning, reference) in enumerate(table.rows):
     if meaning not in contexts:
-      contexts[meaning] = linearise(meaning, table.where(i))
+      contexts[meaning] = linearize(meaning, table.where(i))
     rows.append(Example(contexts[meaning], reference.strip() if raw else tokenize(reference)))
   return rows
 
 
-def linearise(meaning: str, where: str = 'meaning representation') -> str:
+def linearize(meaning: str, where: str = 'meaning representation') -> str:
   """`name[Blue Spice], eatType[coffee shop]` as `name : Blue Spice | Type : coffee shop`.
 
   Raises:
-    ValueError: beginning with `where`, for an unknown slot or text that is no meaning.
+    ValueError: beginning with `where`, for an unknown slot or text of another form.
   """
   slots, end = [], 0
   for match in _MEANING.finditer(meaning):
@@ -71,7 +73,7 @@ def linearise(meaning: str, where: str = 'meaning representation') -> str:
       break
     name, value = match.group(1).strip(), match.group(2)
     if name not in SLOTS:
-      raise ValueError(f'{where}: unknown slot {name!r}{sources.nearest(name, list(SLOTS))}')
+      raise ValueError(f'{where}: unknown slot {name!r}. {nearest(name, SLOTS)}')
     slots.append(f'{SLOTS[name]} : {tokenize(value)}')
     end = match.end()
   if not slots or end != len(meaning):
@@ -82,7 +84,7 @@ def linearise(meaning: str, where: str = 'meaning representation') -> str:
 
 
 def tokenize(text: str) -> str:
-  """Spaces round punctuation, one space between tokens.
+  """The text with spaces around punctuation and one space between tokens.
 
   `.` and `,` inside numbers stay (`10.50`), hyphens always stand alone (`family - friendly`,
   `20 - 25`), and contractions keep their apostrophe (`who 's`, `do n't`).

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lora_jax.data import sources
-from lora_jax.data.dataset import Dataset, Task
-from lora_jax.data.tokenizers import Tokenizer
+from lora_jax.data.dataset import Dataset, Request, Task
+from lora_jax.data.tokenizer import Tokenizer
+from lora_jax.errors import nearest
 from lora_jax.metrics import glue as metrics
 
 _DEV = {'dev': ('dev.tsv', 'validation')}
@@ -26,19 +27,29 @@ _DIGITS = ('0', '1')
 
 
 class Glue(NamedTuple):
-  """How a task is stored, and what selects its best epoch (paper, table 2)."""
+  """How a task is stored, and which metric selects its best epoch (paper, table 2).
 
-  folder: str  # of the official archive, which is called FOLDER.zip
-  columns: tuple[str, ...]  # one or two texts, as the files name them
-  tfds: tuple[str, ...]  # the same, as TFDS names them
-  label: str  # the label's column in the files
-  classes: tuple[
-    str, ...
-  ]  # in the order of the ids, as TFDS and Hugging Face have it; () = a value
-  written: tuple[str, ...]  # how the files write the classes
-  metrics: tuple[str, ...]  # The first selects the best epoch.
-  splits: dict[str, tuple[str, str]] = _SPLITS  # ours -> (file, TFDS's)
-  archives: tuple[str, ...] = ()  # further names of the archive
+  Attributes:
+    folder: the folder of the official archive, which is called FOLDER.zip.
+    columns: the columns of one or two texts in the official files.
+    tfds: the names of the same columns in TFDS.
+    label: the label's column in the official files.
+    classes: names of the classes in the order of TFDS's and Hugging Face's ids; () for a value.
+    written: how the official files write the classes, in the same order.
+    metrics: GLUE's metrics of the task; the first selects the best epoch.
+    splits: the file and TFDS's name of each split.
+    archives: further names of the archive.
+  """
+
+  folder: str
+  columns: tuple[str, ...]
+  tfds: tuple[str, ...]
+  label: str
+  classes: tuple[str, ...]
+  written: tuple[str, ...]
+  metrics: tuple[str, ...]
+  splits: Mapping[str, tuple[str, str]] = _SPLITS
+  archives: tuple[str, ...] = ()
 
   @property
   def kind(self) -> str:
@@ -52,64 +63,52 @@ _QUESTIONS = ('question1', 'question2')
 _QNLI = ('question', 'sentence')
 _HYPOTHESIS = ('premise', 'hypothesis')
 _STRINGS = ('#1 String', '#2 String')
+_ONE = ('sentence',)
+_ACCEPTABLE = ('unacceptable', 'acceptable')
 _SAME = ('not_equivalent', 'equivalent')
+_DUPLICATE = ('not_duplicate', 'duplicate')
 _ACC, _F1, _R = ('accuracy',), ('accuracy', 'f1'), ('pearson', 'spearman')
 
 TASKS: dict[str, Glue] = {
-  #       folder, columns, as TFDS names them, label, classes, as the files write them, metrics
-  'cola': Glue(
-    'CoLA', ('sentence',), ('sentence',), 'label', ('unacceptable', 'acceptable'), _DIGITS,
-    ('matthews', 'accuracy'),
-  ),
-  'sst2': Glue(
-    'SST-2', ('sentence',), ('sentence',), 'label', ('negative', 'positive'), _DIGITS, _ACC
-  ),
+  'cola': Glue('CoLA', _ONE, _ONE, 'label', _ACCEPTABLE, _DIGITS, ('matthews', 'accuracy')),
+  'sst2': Glue('SST-2', _ONE, _ONE, 'label', ('negative', 'positive'), _DIGITS, _ACC),
   'mrpc': Glue('MRPC', _STRINGS, _PAIR, 'Quality', _SAME, _DIGITS, _F1),
   'stsb': Glue('STS-B', _PAIR, _PAIR, 'score', (), (), _R),
-  'qqp': Glue(
-    'QQP', _QUESTIONS, _QUESTIONS, 'is_duplicate', ('not_duplicate', 'duplicate'), _DIGITS, _F1,
-    archives=('QQP-clean.zip',),
+  'qqp': Glue('QQP', _QUESTIONS, _QUESTIONS, 'is_duplicate', _DUPLICATE, _DIGITS, _F1)._replace(
+    archives=('QQP-clean.zip',)
   ),
   'mnli': Glue('MNLI', _PAIR, _HYPOTHESIS, 'gold_label', _MNLI, _MNLI, _ACC, _MNLI_SPLITS),
   'qnli': Glue('QNLI', _QNLI, _QNLI, 'label', _NLI, _NLI, _ACC, archives=('QNLIv2.zip',)),
   'rte': Glue('RTE', _PAIR, _PAIR, 'label', _NLI, _NLI, _ACC),
   'wnli': Glue('WNLI', _PAIR, _PAIR, 'label', ('not_entailment', 'entailment'), _DIGITS, _ACC),
-}  # fmt: skip
+}
 
 
 class Rows(NamedTuple):
-  """Texts of a split, one list per column, and labels unless the split has none."""
+  """Texts of a split, a list for each column, and int32 class ids or float32 values, if any."""
 
   texts: tuple[list[str], ...]
-  labels: np.ndarray | None  # int32 class ids or float32 values
+  labels: np.ndarray | None
+
+  def take(self, indices: Sequence[int]) -> Rows:
+    """The rows at these indices, in this order."""
+    texts = tuple([column[i] for i in indices] for column in self.texts)
+    return Rows(texts, None if self.labels is None else self.labels[list(indices)])
 
 
-def load(
-  name: str,
-  tokenizer: Tokenizer,
-  source: str,
-  data_dir: str,
-  max_length: int,
-  limit: int = 0,
-  seed: int = 0,
-  evals: Sequence[str] = (),
-) -> Task:
-  """A tokenised GLUE task; see `load_task`."""
+def load(name: str, request: Request) -> Task:
+  """A tokenized GLUE task; see `load_task`."""
   spec = TASKS[name]
-  evals = evals or [split for split in spec.splits if split.startswith('dev')]
-  rows = read(name, 'train', source, data_dir)
-  if 0 < limit < len(rows.texts[0]):
-    kept = np.random.default_rng(seed).permutation(len(rows.texts[0]))[:limit]
-    texts = tuple([column[i] for i in kept] for column in rows.texts)
-    rows = Rows(texts, rows.labels[kept])
+  get = lambda split: read(name, split, request.source, request.data_dir)
+  train = get('train')
+  train = train.take(request.training_indices(len(train.texts[0])))
+  evals = request.evals or [split for split in spec.splits if split.startswith('dev')]
   return Task(
     name=name,
     kind=spec.kind,
     num_labels=len(spec.classes) or 1,
-    train=encode(rows, tokenizer, max_length),
-    evals={
-      split: encode(read(name, split, source, data_dir), tokenizer, max_length) for split in evals
-    },
+    train=encode(train, request.tokenizer, request.max_length),
+    evals={split: encode(get(split), request.tokenizer, request.max_length) for split in evals},
     metric=spec.metrics[0],
     higher_is_better=True,
     score=functools.partial(metrics.score, spec.metrics),
@@ -117,7 +116,7 @@ def load(
 
 
 def encode(rows: Rows, tokenizer: Tokenizer, max_length: int) -> Dataset:
-  """Texts or pairs with the tokenizer's special tokens, at most `max_length` tokens each."""
+  """Tokens of texts or pairs, with special tokens, at most `max_length` of each."""
   ids, token_types = tokenizer.encode_pairs(*rows.texts, max_length=max_length)
   return Dataset(ids=ids, token_types=token_types, labels=rows.labels)
 
@@ -126,13 +125,13 @@ def read(name: str, split: str, source: str, data_dir: str) -> Rows:
   """Texts and labels of one split.
 
   Raises:
-    ValueError: for an unknown split, or rows that are not as expected, naming file and line.
+    ValueError: for an unknown source or split, or a malformed row, naming file and line.
     FileNotFoundError: if the data is not there, naming the places looked at.
   """
   sources.check_source(source)
   spec = TASKS[name]
   if split not in spec.splits:
-    raise ValueError(f'{name} has no split {split!r}{sources.nearest(split, list(spec.splits))}')
+    raise ValueError(f'{name} has no split {split!r}. {nearest(split, spec.splits)}')
   if source == 'tfds':
     return _from_tfds(name, split, data_dir)
   return _from_files(name, split, data_dir)
@@ -142,14 +141,14 @@ def _from_files(name: str, split: str, data_dir: str) -> Rows:
   spec = TASKS[name]
   archives = (f'{spec.folder}.zip', *spec.archives)
   file = sources.find_text(data_dir, archives, f'{spec.folder}/{spec.splits[split][0]}')
-  labelled = not split.startswith('test')
-  columns = (*spec.columns, spec.label) if labelled else spec.columns
-  if name == 'cola' and labelled:  # No header: source, label, the author's mark, sentence.
+  labeled = not split.startswith('test')
+  columns = (*spec.columns, spec.label) if labeled else spec.columns
+  if name == 'cola' and labeled:  # Without a header: source, label, the author's mark, sentence.
     table = sources.read_tsv(file, ('3', '1'), header=False, width=4)
   else:
     table = sources.read_tsv(file, columns, skip_incomplete=name == 'qqp')
   texts = tuple([row[i] for row in table.rows] for i in range(len(spec.columns)))
-  if not labelled:
+  if not labeled:
     return Rows(texts, None)
   parse = _parse_class if spec.classes else _parse_value
   labels = [parse(row[-1], spec, table, i) for i, row in enumerate(table.rows)]
@@ -199,5 +198,5 @@ def _from_tfds(name: str, split: str, data_dir: str) -> Rows:
   return Rows(texts, labels.astype(np.int32 if spec.classes else np.float32))
 
 
-def _idx(record: dict) -> int:
+def _idx(record: Mapping[str, Any]) -> int:
   return int(record['idx'])

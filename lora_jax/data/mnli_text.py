@@ -1,4 +1,4 @@
-"""MNLI as generation: premise and hypothesis in, the label's name out, as for GPT-3 (section 5.5).
+"""MNLI as generation: premise and hypothesis in, the label out, as for GPT-3 (section 5.5).
 
 A context is the premise, a line break and the hypothesis. The paper gives no template.
 """
@@ -12,14 +12,15 @@ LABELS = glue.TASKS['mnli'].classes
 
 
 def read(split: str, source: str, data_dir: str) -> list[Example]:
-  """Rows of a split; errors as of `glue.read`.
+  """Rows of a split.
 
   Raises:
-    ValueError: besides, for a split without labels.
+    ValueError: as `glue.read`, and for a split without labels.
+    FileNotFoundError: as `glue.read`.
   """
   rows = glue.read('mnli', split, source, data_dir)
   if rows.labels is None:
-    raise ValueError(f'mnli_text: {split!r} has no labels to generate; take dev_matched')
+    raise ValueError(f'mnli_text: {split!r} has no labels to generate: use dev_matched')
   return [
     Example(f'{premise.strip()}\n{hypothesis.strip()}', LABELS[label])
     for premise, hypothesis, label in zip(*rows.texts, rows.labels)

@@ -1,8 +1,8 @@
 """Bin packing for batches, and the choice of the few shapes that a run compiles.
 
 A batch holds a fixed number of examples, so its number of tokens varies; a compiled program has a
-fixed shape. `plan` simulates epochs and chooses a small menu of shapes which wastes little; each
-batch then takes the cheapest shape of the menu that it can be packed into.
+fixed shape. `plan` simulates epochs and chooses a few shapes that waste little; each batch then
+takes the cheapest of these shapes that it can be packed into.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-_SAMPLE, _GROUPS = 32768, 1024  # examples, and groups of batches, that are packed when planning
-_PADDING = 0.085  # aimed at; the bound that is promised is 0.10
-# Attention makes a token in a row of `length` dearer by (1 + length / horizon). On CPU, 36 rows of
-# 64 took 645 ms and 9 of 256 1000 ms (width 384): horizon 285. Where so short rows leave too much
-# padding, longer horizons are tried.
+_SAMPLE, _GROUPS = 32768, 1024  # Examples, and groups of batches, that are packed when planning.
+_PADDING = 0.085  # The aim; the bound that is promised is 0.10.
+# Attention multiplies the cost of a token in a row of `length` by (1 + length / horizon). On CPU,
+# 36 rows of 64 took 645 ms and 9 rows of 256 took 1000 ms (width 384): horizon 285. If rows that
+# are best by this horizon leave too much padding, longer horizons are tried.
 _HORIZONS = (300.0, 600.0, 1200.0, np.inf)
 _NEVER = np.iinfo(np.int32).max
 
 
 class Shape(NamedTuple):
-  """Rows, columns and read-outs per row: `input_ids` is [rows, length]."""
+  """Rows, columns and prediction positions per row: `input_ids` is [rows, length]."""
 
   rows: int
   length: int
@@ -30,19 +30,31 @@ class Shape(NamedTuple):
 
 
 class Limits(NamedTuple):
-  """What a menu has to obey."""
+  """The conditions that shapes have to meet.
 
-  layout: str  # 'pack' | 'pad' | 'pad_max'
+  Attributes:
+    layout: 'pack', 'pad' or 'pad_max'.
+    batch_size: examples of a batch.
+    max_length: tokens of an example, used by 'pad_max'.
+    rows_multiple: divides the rows of each shape.
+    row_length: columns of each shape; 0 to choose them.
+    group: the number of batches that share a shape.
+    max_shapes: the number of shapes, each of which is one compilation.
+    prediction_cost: cost of a prediction position in tokens; 0 if every example has exactly one.
+  """
+
+  layout: str
   batch_size: int
-  max_length: int  # of an example, used by 'pad_max'
+  max_length: int
   rows_multiple: int
-  row_length: int  # 0 = chosen
-  group: int  # batches that share a shape
-  max_shapes: int  # in the menu
-  prediction_cost: float  # of a read-out, in tokens; 0 where every example has one
+  row_length: int
+  group: int
+  max_shapes: int
+  prediction_cost: float
 
 
-def round_up(value: int, multiple: int) -> int:
+def round_up(value: float, multiple: int) -> int:
+  """The least multiple that is at least the integer part of `value`."""
   return -(-int(value) // multiple) * multiple
 
 
@@ -54,11 +66,11 @@ def pack(
   Args:
     lengths, num_predictions: [batches, examples], 0 where a batch has fewer examples.
     length: tokens that a row holds.
-    limit: read-outs that a row holds.
+    limit: predictions that a row holds.
 
   Returns:
-    int64 [batches, examples] the row of each example, -1 where there is none; and int64 [batches]
-    the rows taken, a huge number where an example fits no row.
+    int64 [batches, examples] the row of each example, -1 where there is no example; and int64
+    [batches] the number of rows used, a huge number if an example fits no row.
   """
   n, size = lengths.shape
   weight = length / limit
@@ -91,8 +103,8 @@ def pack_rows(lengths: np.ndarray, levels: Sequence[int]) -> tuple[np.ndarray, n
 
   Args:
     lengths: [n] tokens, at most levels[-1].
-    levels: ascending row lengths; a row is opened at the shortest that holds the example, and
-      later examples fill the gaps of every open row.
+    levels: ascending row lengths; a row is opened at the shortest length that holds the example,
+      and later examples fill the gaps of every open row.
 
   Returns:
     [n] the row of each example, and [rows] the length of each row.
@@ -141,7 +153,7 @@ def plan_rows(lengths: np.ndarray, row_length: int) -> list[int]:
 
 
 def bound(lengths: np.ndarray, length: int, batch_size: int) -> int:
-  """The most examples that a row of `length` can hold, whichever they are."""
+  """The largest number of a batch's examples that any row of `length` can hold."""
   shortest = np.sort(lengths)[:batch_size]
   return max(1, int(np.searchsorted(np.cumsum(shortest), length, side='right')))
 
@@ -149,10 +161,12 @@ def bound(lengths: np.ndarray, length: int, batch_size: int) -> int:
 def needs(
   lengths: np.ndarray, num_predictions: np.ndarray, length: int, limit: int, limits: Limits
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Rows that each group of batches needs at a row length and a limit of read-outs.
+  """Rows that each group of batches needs, for a row length and a limit of predictions per row.
 
   Args:
     lengths, num_predictions: [groups, group, examples].
+    length, limit: tokens and predictions that a row holds.
+    limits: the layout, and the multiple of rows.
 
   Returns:
     int64 [groups, group, examples] rows of the examples, and int64 [groups] how many are needed.
@@ -171,45 +185,51 @@ def needs(
 
 
 def plan(lengths: np.ndarray, num_predictions: np.ndarray, limits: Limits) -> list[Shape]:
-  """The menu for a dataset, cheapest shape first.
+  """The shapes for a dataset, the cheapest first.
 
-  Depends on the lengths and the limits alone, not on the seed of a run: all seeds share compiled
-  programs. It is not a promise: a rare batch may fit no shape (see `fallback`).
+  They depend on the lengths and the limits alone, not on the seed of a run, so all seeds share
+  compiled programs. A rare batch may fit none of them (see `fallback`).
   """
   if limits.layout == 'pad_max':
     return [_largest(lengths, num_predictions, limits)]
   sample = _simulate(len(lengths), limits)
-  sampled = [np.where(sample >= 0, x[sample], 0) for x in (lengths, num_predictions)]
+  masked = lambda x: np.where(sample >= 0, x[sample], 0)
+  sampled = masked(lengths), masked(num_predictions)
   shapes, fits = _candidates(lengths, num_predictions, sampled, limits)
   tokens = sampled[0].sum()
   for horizon in _HORIZONS:
     cost = np.array([_cost(shape, limits, horizon) for shape in shapes])
     chosen = _choose(np.where(fits, cost, np.inf), _start(shapes, limits), limits.max_shapes)
-    menu = sorted((shapes[i] for i in chosen), key=lambda s: _cost(s, limits, horizon))
+    planned = sorted((shapes[i] for i in chosen), key=lambda s: _cost(s, limits, horizon))
     area = np.array([s.rows * s.length for s in shapes])
     best = np.array(chosen)[np.where(fits[:, chosen], cost[chosen], np.inf).argmin(1)]
     if limits.layout == 'pad' or 1 - tokens / (area[best].sum() * limits.group) <= _PADDING:
       break
-  return menu
+  return planned
 
 
 def fallback(
-  menu: Sequence[Shape], longest: int, most: int, limits: Limits
+  shapes: Sequence[Shape], longest: int, most: int, limits: Limits
 ) -> tuple[int, int, int]:
-  """Row length, read-outs and multiple of rows for a group of batches that fits no shape.
+  """Row length, predictions per row and multiple of rows for a group of batches that fits no shape.
 
-  The rows are counted in coarse steps, so that few further shapes occur.
+  The multiple of rows is coarse, so that few further shapes occur.
+
+  Args:
+    shapes: those of `plan`.
+    longest, most: the most tokens and the most predictions of an example.
+    limits: the multiple that the rows must be of.
   """
-  largest = max(menu, key=lambda s: (s.length, s.num_predictions))
+  largest = max(shapes, key=lambda s: (s.length, s.num_predictions))
   length = max(largest.length, round_up(longest, 8))
-  # Where most is 1 (classification) the limit grows with the row; elsewhere it holds the examples.
+  # In classification, where most is 1, the limit grows with the row.
   limit = max(largest.num_predictions * length // largest.length, round_up(most, 4))
-  step = max(1, max(shape.rows * shape.length for shape in menu) // (4 * length))
+  step = max(1, max(shape.rows * shape.length for shape in shapes) // (4 * length))
   return length, limit, round_up(step, limits.rows_multiple)
 
 
 def _simulate(n: int, limits: Limits) -> np.ndarray:
-  """[groups, group, batch_size] examples of as many whole epochs as the sample allows, or -1."""
+  """Examples [groups, group, batch_size], or -1, of as many whole epochs as the sample allows."""
   rng = np.random.default_rng(0)
   size = limits.batch_size * limits.group
   per_epoch = -(-n // size)
@@ -222,7 +242,7 @@ def _simulate(n: int, limits: Limits) -> np.ndarray:
 
 
 def _levels(longest: int) -> list[int]:
-  """Row lengths worth trying: multiples of 8, coarser where rows are long."""
+  """Row lengths to try: multiples of 8, in larger steps for long rows."""
   end = max(128, round_up(longest * 1.5, 32))
   steps = ((16, 128, 8), (128, 256, 16), (256, end + 1, 32))
   levels = {level for a, b, step in steps for level in range(a, min(b, end + 1), step)}
@@ -230,9 +250,12 @@ def _levels(longest: int) -> list[int]:
 
 
 def _candidates(
-  lengths: np.ndarray, num_predictions: np.ndarray, sampled: list[np.ndarray], limits: Limits
+  lengths: np.ndarray,
+  num_predictions: np.ndarray,
+  sampled: tuple[np.ndarray, np.ndarray],
+  limits: Limits,
 ) -> tuple[list[Shape], np.ndarray]:
-  """Shapes worth having, and bool [groups, shapes] which group fits which."""
+  """Shapes to choose from, and bool [groups, shapes]: whether the group fits the shape."""
   longest = sampled[0].max((1, 2))
   levels = [limits.row_length] if limits.row_length else _levels(int(lengths.max()))
   if limits.layout == 'pad':
@@ -258,10 +281,10 @@ def _limits_of_predictions(
   length: int,
   lengths: np.ndarray,
   num_predictions: np.ndarray,
-  sampled: list[np.ndarray],
+  sampled: tuple[np.ndarray, np.ndarray],
   limits: Limits,
 ) -> list[int]:
-  """Read-outs per row worth trying at a row length."""
+  """Numbers of predictions per row to try at a row length."""
   if not limits.prediction_cost:
     return [1 if limits.layout == 'pad' else bound(lengths, length, limits.batch_size)]
   if limits.layout == 'pad':
@@ -283,19 +306,20 @@ def _largest(lengths: np.ndarray, num_predictions: np.ndarray, limits: Limits) -
 
 
 def _start(shapes: Sequence[Shape], limits: Limits) -> list[int]:
-  """What the menu begins with: a padded menu has to hold every batch."""
+  """The shapes to begin with: if rows are not packed, the largest, which holds every batch."""
   if limits.layout == 'pack':
     return []
   return [max(range(len(shapes)), key=lambda i: (shapes[i].length, shapes[i].num_predictions))]
 
 
 def _cost(shape: Shape, limits: Limits, horizon: float) -> float:
+  """The cost of a batch of this shape, in tokens."""
   tokens = shape.rows * shape.length * (1 + shape.length / horizon)
   return tokens + limits.prediction_cost * shape.rows * shape.num_predictions
 
 
 def _choose(cost: np.ndarray, start: list[int], most: int) -> list[int]:
-  """At most `most` columns of `cost` [groups, shapes] whose minima per row have a small sum."""
+  """At most `most` columns of `cost` [groups, shapes] whose sum of minima per row is small."""
   # A group that fits no shape costs a compilation as well.
   outside = 3 * np.where(np.isfinite(cost), cost, 0).max()
   cost = np.minimum(cost, outside)
@@ -309,13 +333,13 @@ def _choose(cost: np.ndarray, start: list[int], most: int) -> list[int]:
       break
     chosen.append(best)
     current = np.minimum(current, cost[:, best])
-    chosen = _swap(cost, chosen, len(start), outside)
+    chosen = _exchange(cost, chosen, len(start), outside)
     current = cost[:, chosen].min(1)
   return chosen
 
 
-def _swap(cost: np.ndarray, chosen: list[int], fixed: int, outside: float) -> list[int]:
-  """Replaces one shape at a time by a better one, until none is better."""
+def _exchange(cost: np.ndarray, chosen: list[int], fixed: int, outside: float) -> list[int]:
+  """Replaces one shape at a time by a better one, until there is none."""
   total = cost[:, chosen].min(1).sum()
   for _ in range(4):
     before = total

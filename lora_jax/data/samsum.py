@@ -1,11 +1,9 @@
 """SAMSum (Gliwa et al., 2019): a chat in, its summary out (paper, section 5.5 and appendix C).
 
-A context is the utterances, one to a line, and a blank line, as appendix C has it.
+A context is the utterances, one a line, and a blank line, as appendix C describes it.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from lora_jax.data import sources
 from lora_jax.data.data_to_text import Example
@@ -17,7 +15,7 @@ def read(split: str, source: str, data_dir: str) -> list[Example]:
   """Rows of a split, in the order of its file.
 
   Raises:
-    ValueError: for an unknown split, or chats that are not as expected, naming file and chat.
+    ValueError: for an unknown split or a malformed chat, naming file and chat.
     FileNotFoundError: if the file is not there, naming the places looked at.
   """
   sources.check_files('samsum', source, 'what its corpus.7z unpacks to')
@@ -31,8 +29,8 @@ def read(split: str, source: str, data_dir: str) -> list[Example]:
   return rows
 
 
-def _row(chat: Any, where: str) -> Example | None:
-  """The chat as a row; None for one without utterances (the training file has one)."""
+def _row(chat: object, where: str) -> Example | None:
+  """A chat as a row; None if it has no utterances (the training file has one such chat)."""
   lines = sources.get(chat, 'dialogue', str, where).splitlines()
   summary = ' '.join(sources.get(chat, 'summary', str, where).split())
   utterances = [' '.join(line.split()) for line in lines if line.strip()]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from lora_jax.data.tokenizers import Tokenizer
+from lora_jax.data.tokenizer import Tokenizer, check_room
 
 SPECIAL = ('[PAD]', '[CLS]', '[SEP]', '[UNK]', '[MASK]')
 
@@ -16,16 +16,16 @@ SPECIAL = ('[PAD]', '[CLS]', '[SEP]', '[UNK]', '[MASK]')
 class SentencePiece(Tokenizer):
   """Text to int32 ids and back, as transformers' slow tokenizer of DeBERTa-v2.
 
-  A special token that a file lacks, `[MASK]` in all that are published, has the next free id. In a
-  text the name of a special token is that token.
+  A special token that a file lacks, `[MASK]` in all that are published, gets the next free id. In
+  a text the name of a special token is that token.
 
   Raises:
-    ValueError: if the file has no `[CLS]`, `[SEP]` or `[UNK]`. (The library's own RuntimeError, if
-      it is none of its files.)
+    ValueError: if the file has no `[CLS]`, `[SEP]` or `[UNK]`.
+    RuntimeError: the library's own, if the file is not one of its models.
   """
 
   def __init__(self, model: bytes, name: str, *, lowercase: bool = False):
-    import sentencepiece  # Here: only DeBERTa needs it.
+    import sentencepiece  # Imported here because only DeBERTa needs it.
 
     self.backend = sentencepiece.SentencePieceProcessor(model_proto=model)
     self.name = name
@@ -41,7 +41,6 @@ class SentencePiece(Tokenizer):
 
   @property
   def vocab_size(self) -> int:
-    """One more than the largest id."""
     return max(self.backend.get_piece_size() - 1, *self._special.values()) + 1
 
   @property
@@ -50,36 +49,24 @@ class SentencePiece(Tokenizer):
     return self._special['[SEP]']
 
   def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-    """int32 ids of each text, without special tokens, uncut."""
     # Odd parts are special tokens.
     parts = [self._split.split(text) for text in texts]
     plain = [part.lower() if self._lowercase else part for text in parts for part in text[::2]]
     ids = iter(self.backend.encode(plain))
-    return [
-      np.array(
-        [
-          x
-          for i, part in enumerate(text)
-          for x in ([self._special[part]] if i % 2 else next(ids))
-        ],
-        np.int32,
-      )
-      for text in parts
-    ]  # fmt: skip
+    return [self._ids(text, ids) for text in parts]
+
+  def _ids(self, parts: Sequence[str], plain: Iterator[list[int]]) -> np.ndarray:
+    """Ids of one text: those of special tokens at odd places, the next of `plain` at even ones."""
+    ids: list[int] = []
+    for i, part in enumerate(parts):
+      ids += [self._special[part]] if i % 2 else next(plain)
+    return np.array(ids, np.int32)
 
   def encode_pairs(
     self, first: Sequence[str], second: Sequence[str] | None = None, *, max_length: int
   ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """int32 ids and token types of texts or pairs: `[CLS] a [SEP] b [SEP]`, types 0 and 1.
-
-    Cut to `max_length` tokens from the end of the longer text, of the second where they are equal.
-
-    Raises:
-      ValueError: if the special tokens leave no room for text.
-    """
     special = 2 if second is None else 3
-    if max_length <= special:
-      raise ValueError(f'max_length {max_length} leaves no room: {special} tokens are special')
+    check_room(max_length, special)
     start, end = ([self._special[token]] for token in ('[CLS]', '[SEP]'))
     none = [np.zeros(0, np.int32)] * len(first)
     ids, types = [], []
@@ -92,7 +79,7 @@ class SentencePiece(Tokenizer):
     return ids, types
 
   def decode(self, ids: Sequence[int] | np.ndarray, skip_special: bool = True) -> str:
-    """The text of ids, single spaces between words; special tokens stand apart."""
+    # Single spaces separate words; a special token is a word of its own.
     names = {token_id: token for token, token_id in self._special.items()}
     runs: list[list[int]] = [[]]
     words = []
@@ -106,7 +93,7 @@ class SentencePiece(Tokenizer):
     return ' '.join(word for word in words if word).strip()
 
   def save(self, folder: str | pathlib.Path) -> None:
-    """Writes `spm.model` and what was configured into a folder, which is made if needed."""
+    # `spm.model`, and whether to lower-case, which it does not hold.
     path = pathlib.Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     (path / 'spm.model').write_bytes(self.backend.serialized_model_proto())
@@ -115,7 +102,10 @@ class SentencePiece(Tokenizer):
 
 
 def _cut(first: int, second: int, room: int) -> tuple[int, int]:
-  """Lengths after tokens were taken one by one from the longer, of two equal from the second."""
+  """Lengths of two texts truncated to `room` tokens together.
+
+  Tokens are taken one by one from the end of the longer text, or of the second if both are equal.
+  """
   over = max(first + second - room, 0)
   ahead = min(over, max(first - second, 0))
   behind = min(over, max(second - first, 0))

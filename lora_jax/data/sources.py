@@ -1,74 +1,76 @@
 """Where rows come from: official archives and files, or data that TFDS has prepared.
 
-Both give plain columns of strings and numbers; what they mean is the business of `glue` and `e2e`.
+Both give plain columns of strings and numbers, which the modules of the tasks interpret.
 """
 
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import json
 import pathlib
 import zipfile
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar, cast
+
+from lora_jax.errors import nearest
 
 SOURCES = ('files', 'tfds')
+T = TypeVar('T')
 
 
 class Text(NamedTuple):
-  """A decoded text file and the name it goes by in errors."""
+  """A decoded text file, and its name in errors."""
 
   name: str
   text: str
 
 
 class Table(NamedTuple):
-  """Rows of a text file, each a tuple of fields in the order of the columns asked for."""
+  """Rows of a text file.
+
+  Attributes:
+    name: the file's name in errors.
+    rows: the fields of each row, in the order in which the columns were asked for.
+    lines: the line of the file on which each row begins, counted from 1.
+  """
 
   name: str
   rows: list[tuple[str, ...]]
-  lines: list[int]  # the line of the file on which each row begins, counted from 1
+  lines: list[int]
 
   def where(self, row: int) -> str:
+    """A row's place, for errors."""
     return f'{self.name}, line {self.lines[row]}'
 
 
 def check_source(source: str) -> None:
-  """Raises ValueError unless `source` is a known one."""
+  """Raises a ValueError unless `source` is 'files' or 'tfds'."""
   if source not in SOURCES:
-    raise ValueError(f'Unknown data source {source!r}{nearest(source, SOURCES)}')
+    raise ValueError(f'unknown data source {source!r}. {nearest(source, SOURCES)}')
 
 
 def check_files(task: str, source: str, archives: str) -> None:
-  """Raises ValueError unless `source` is 'files', for a task that is read from them alone."""
+  """Raises a ValueError unless `source` is 'files', for a task that TFDS does not have."""
   check_source(source)
   if source != 'files':
     raise ValueError(f"{task} is read from {archives} alone: use config.data.source='files'")
 
 
 def check_split(task: str, split: str, known: Iterable[str]) -> None:
-  """Raises ValueError unless `split` is one of a task's."""
+  """Raises a ValueError unless `split` is one of a task's."""
   if split not in (known := list(known)):
-    raise ValueError(f'{task} has no split {split!r}{nearest(split, known)}')
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-  """The end of an error about an unknown name: the nearest known ones, then all of them."""
-  near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-  meant = f'; did you mean {" or ".join(map(repr, near))}?' if near else '.'
-  return f'{meant} Known: {", ".join(map(str, known))}.'
+    raise ValueError(f'{task} has no split {split!r}. {nearest(split, known)}')
 
 
 def find_text(folder: str | pathlib.Path, archives: Sequence[str], member: str) -> Text:
   """Reads `member` ('RTE/train.tsv') from a folder, unpacked or inside one of `archives`.
 
-  Looked for as `folder/RTE/train.tsv`, as `folder/train.tsv` if the folder itself is the archive's
-  (named `RTE`, or the archive has no folder), and in `folder/RTE.zip`, which is not unpacked.
+  The places are `folder/RTE/train.tsv`; `folder/train.tsv`, if the folder itself is the archive's
+  (it is named `RTE`, or the archive has no folder); and `folder/RTE.zip`, which is not unpacked.
 
   Raises:
-    FileNotFoundError: naming every place that was looked at.
+    FileNotFoundError: if it is in none of these places, naming them.
     ValueError: if an archive is damaged or the text is not UTF-8 (the line is named).
   """
   if not str(folder):
@@ -109,15 +111,17 @@ def _from_archive(path: pathlib.Path, member: str) -> Text:
   except (zipfile.BadZipFile, EOFError, OSError) as error:
     if isinstance(error, FileNotFoundError):
       raise
-    raise ValueError(f'{path} is truncated or no zip archive ({error}); fetch it again') from error
+    raise ValueError(
+      f'{path} is truncated or not a zip archive ({error}). Download it again.'
+    ) from error
   return Text(f'{path}:{found[0]}', decode(data, f'{path}:{found[0]}'))
 
 
 def decode(data: bytes, name: str) -> str:
-  """UTF-8, with or without a byte order mark.
+  """The text of UTF-8, with or without a byte order mark.
 
   Raises:
-    ValueError: naming file, line and byte where the data is something else.
+    ValueError: if the data is not UTF-8, naming file, line and byte.
   """
   try:
     return data.decode('utf-8-sig')
@@ -125,7 +129,7 @@ def decode(data: bytes, name: str) -> str:
     line = data.count(b'\n', 0, error.start) + 1
     raise ValueError(
       f'{name}, line {line}: expected UTF-8, found byte 0x{data[error.start]:02x}. Convert the '
-      'file (iconv -f latin1 -t utf-8) or fetch the official one.'
+      'file (iconv -f latin1 -t utf-8) or download the official one.'
     ) from error
 
 
@@ -139,27 +143,20 @@ def read_tsv(
   """Columns of a tab-separated file without quoting (GLUE's files hold unbalanced `"`).
 
   Args:
+    file: the text.
     columns: names in the header; without a header, positions counted from 0 as strings.
-    width: number of fields of a file without a header.
-    skip_incomplete: drop rows with fields missing instead of refusing the file. GLUE's QQP has a
+    header: whether the first line names the columns.
+    width: the number of fields of a file without a header.
+    skip_incomplete: drop rows with missing fields instead of refusing the file. GLUE's QQP has a
       few; TFDS and Hugging Face drop them as well.
 
   Raises:
     ValueError: naming the file, the line, and the columns expected and found.
   """
-  # Not splitlines(): sentences hold U+2028, U+0085 and other characters that it breaks at.
-  lines = file.text.split('\n')
-  if lines and not lines[-1]:
-    lines.pop()
-  lines = [line.removesuffix('\r') for line in lines]
+  lines = [line.removesuffix('\r') for line in split_lines(file)]
   if header:
     names = lines[0].split('\t') if lines else []
-    if missing := [column for column in columns if column not in names]:
-      raise ValueError(
-        f'{file.name}, line 1: expected a header with the columns {", ".join(columns)}; '
-        f'{", ".join(missing)} missing in {names}'
-      )
-    picks, width = [names.index(column) for column in columns], len(names)
+    picks, width = _find_columns(file, names, columns), len(names)
   else:
     picks = [int(column) for column in columns]
   rows, numbers = [], []
@@ -187,20 +184,15 @@ def read_csv(file: Text, columns: Sequence[str]) -> Table:
   rows, numbers, line = [], [], 1
   try:
     names = [name.strip().lower() for name in next(reader, [])]
-    if missing := [column for column in columns if column not in names]:
-      raise ValueError(
-        f'{file.name}, line 1: expected a header with the columns {", ".join(columns)}; '
-        f'{", ".join(missing)} missing in {names}'
-      )
-    picks = [names.index(column) for column in columns]
+    picks = _find_columns(file, names, columns)
     line = reader.line_num + 1
     for fields in reader:
+      if fields and len(fields) != len(names):
+        raise ValueError(
+          f'{file.name}, line {line}: expected {len(names)} comma-separated fields, '
+          f'found {len(fields)}: {",".join(fields)[:80]!r}'
+        )
       if fields:
-        if len(fields) != len(names):
-          raise ValueError(
-            f'{file.name}, line {line}: expected {len(names)} comma-separated fields, '
-            f'found {len(fields)}: {",".join(fields)[:80]!r}'
-          )
         rows.append(tuple(fields[i] for i in picks))
         numbers.append(line)
       line = reader.line_num + 1
@@ -209,33 +201,51 @@ def read_csv(file: Text, columns: Sequence[str]) -> Table:
   return Table(file.name, rows, numbers)
 
 
-def read_json(file: Text) -> Any:
-  """What a JSON file holds.
+def split_lines(file: Text) -> list[str]:
+  """The lines of a file, which may end in a carriage return."""
+  # Not splitlines(): sentences hold U+2028, U+0085 and other characters that it breaks at.
+  lines = file.text.split('\n')
+  return lines[:-1] if not lines[-1] else lines
+
+
+def _find_columns(file: Text, names: Sequence[str], columns: Sequence[str]) -> list[int]:
+  """The places of columns in a header."""
+  if missing := [column for column in columns if column not in names]:
+    raise ValueError(
+      f'{file.name}, line 1: expected a header with the columns {", ".join(columns)}; '
+      f'{", ".join(missing)} missing in {names}'
+    )
+  return [names.index(column) for column in columns]
+
+
+def read_json(file: Text) -> object:
+  """The value of a JSON file.
 
   Raises:
-    ValueError: naming the file and the line where it is damaged.
+    ValueError: if it is damaged, naming the file and the line.
   """
   try:
     return json.loads(file.text)
   except json.JSONDecodeError as error:
     raise ValueError(
-      f'{file.name}, line {error.lineno}: not JSON ({error.msg}); fetch the file again'
+      f'{file.name}, line {error.lineno}: not JSON ({error.msg}). Download the file again.'
     ) from error
 
 
-def get(value: Any, key: str, kind: type, where: str) -> Any:
-  """`value[key]`, of a type that the file must have there.
+def get(value: object, key: str, kind: type[T], where: str) -> T:
+  """`value[key]`, which must be of type `kind`.
 
   Raises:
     ValueError: beginning with `where`, if it is missing or of another type.
   """
-  if key not in expect(value, dict, where):
-    raise ValueError(f'{where}: expected the key {key!r}, found {", ".join(value) or "none"}')
-  return expect(value[key], kind, f'{where}, {key}')
+  found = expect(value, dict, where)
+  if key not in found:
+    raise ValueError(f'{where}: expected the key {key!r}, found {", ".join(found) or "none"}')
+  return expect(found[key], kind, f'{where}, {key}')
 
 
-def expect(value: Any, kind: type, where: str) -> Any:
-  """The value itself, or a ValueError that begins with `where` if it is of another type."""
+def expect(value: object, kind: type[T], where: str) -> T:
+  """The value, if it is of type `kind`; else raises a ValueError that begins with `where`."""
   if not isinstance(value, kind):
     names = {dict: 'an object', list: 'a list', str: 'a string'}
     raise ValueError(f'{where}: expected {names[kind]}, found {str(value)[:60]!r}')
@@ -246,19 +256,20 @@ class Prepared(NamedTuple):
   """A split that TFDS has prepared: records, and the features that describe them."""
 
   name: str
-  features: Any
+  features: Mapping[str, Any]  # TFDS's own classes, which take a second to import.
   records: Sequence[dict[str, Any]]
 
 
 def read_tfds(name: str, folder: str | pathlib.Path, split: str) -> Prepared:
-  """A split of data that TFDS has prepared as array_record; no TensorFlow is imported.
+  """Reads a split of data that TFDS has prepared as array_record, without importing TensorFlow.
 
   Args:
     name: `glue/rte`.
-    folder: TFDS's data_dir; empty for its own default.
+    folder: TFDS's data_dir; empty for TFDS's default.
+    split: TFDS's name of the split.
 
   Raises:
-    FileNotFoundError: if it is not prepared, or in another format, with the command that does it.
+    FileNotFoundError: if it is not prepared, or in another format, giving the command to run.
     ValueError: if there is no such split.
   """
   import tensorflow_datasets as tfds  # Takes a second, and only this source needs it.
@@ -278,5 +289,5 @@ def read_tfds(name: str, folder: str | pathlib.Path, split: str) -> Prepared:
     )
   if split not in builder.info.splits:
     raise ValueError(f'{builder.data_path}: no split {split!r}, found {list(builder.info.splits)}')
-  records = builder.as_data_source(split=split)
+  records = cast(Sequence[dict[str, Any]], builder.as_data_source(split=split))
   return Prepared(f'{builder.data_path}:{split}', builder.info.features, records)

@@ -1,10 +1,10 @@
-"""Text for the demo: meaning representations and sentences, in the form of E2E, from no file.
+"""Text for the demo: meaning representations and sentences in the form of E2E, made without files.
 
-A small GPT-2 is pretrained on all domains but one and adapted to that one. Of that one it has read
-plain sentences, never a meaning representation, as GPT-2 had read about restaurants before E2E:
-factors on query and value cannot teach a tied embedding a new vocabulary. What can be learned:
-which phrases say which value, in which order, and how sentences are joined; what cannot: the choice
-among phrases, which sets a floor on the loss.
+A small GPT-2 is pretrained on all domains but one and adapted to that one. Of the held-out domain
+the pretrained model has read plain sentences, never a meaning representation, as GPT-2 had read
+about restaurants before E2E: factors on query and value cannot teach a tied embedding a new
+vocabulary. A model can learn which phrases say which value, in which order, and how sentences are
+joined. It cannot learn the choice among phrases, which sets a floor on the loss.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ import numpy as np
 
 from lora_jax.data import data_to_text, sources
 from lora_jax.data.data_to_text import Example
-from lora_jax.data.dataset import Task
-from lora_jax.data.domains import DOMAINS as DOMAINS
-from lora_jax.data.domains import HELD_OUT as HELD_OUT
-from lora_jax.data.domains import Domain, Slot
-from lora_jax.data.tokenizers import Tokenizer, train_byte_level
+from lora_jax.data.dataset import Request, Task
+from lora_jax.data.domains import DOMAINS, HELD_OUT, Domain, Slot
+from lora_jax.data.fast_tokenizer import train_byte_level
+from lora_jax.data.tokenizer import Tokenizer
 
 PRETRAIN = tuple(name for name in DOMAINS if name != HELD_OUT)
 TRAIN_ROWS, DEV_ROWS = 2000, 300  # of each domain
@@ -28,36 +27,24 @@ SPLITS = ('train', 'dev', 'test')
 _SEEDS = {'train': 0, 'dev': 1, 'test': 2, 'text': 3}
 
 
-def load(
-  name: str,
-  tokenizer: Tokenizer,
-  max_length: int,
-  limit: int = 0,
-  seed: int = 0,
-  evals: Sequence[str] = (),
-) -> Task:
-  """A domain, or `pretrain` for all but the held-out one, as a task; see `load_task`.
+def load(name: str, request: Request) -> Task:
+  """The task `synthetic/DOMAIN`, or `synthetic/pretrain` for all but the held-out domain.
 
-  The rows are the same for every run's seed, which chooses only which of them `limit` keeps.
+  See `load_task`. The rows do not depend on a run's seed, which chooses only which of them `limit`
+  keeps.
   """
-  for split in evals:
-    sources.check_split('synthetic', split, SPLITS)
-  return data_to_text.task(
-    f'synthetic/{name}',
-    rows(name, 'train'),
-    {split: rows(name, split) for split in evals or ('dev',)},
-    tokenizer,
-    scoring='synthetic',
-    max_length=max_length,
-    limit=limit,
-    seed=seed,
-  )
+  for split in request.evals:
+    sources.check_split(name, split, SPLITS)
+  domain = name.partition('/')[2]
+  held_out = {split: rows(domain, split) for split in request.evals or ('dev',)}
+  return data_to_text.task(name, rows(domain, 'train'), held_out, request, scoring='synthetic')
 
 
 def rows(name: str, split: str) -> list[Example]:
   """The rows of a split. No context of `dev` or `test` occurs in `train`.
 
-  `pretrain` trains on plain text of the held-out domain besides, and is not evaluated on it.
+  The training split of `pretrain` also has plain text of the held-out domain; its other splits do
+  not.
   """
   found = plain_text(HELD_OUT, TRAIN_ROWS) if (name, split) == ('pretrain', 'train') else []
   for domain in PRETRAIN if name == 'pretrain' else (name,):
@@ -72,13 +59,13 @@ def rows(name: str, split: str) -> list[Example]:
 
 
 def generate(seed: int, domain: str, n: int) -> list[Example]:
-  """n rows of a domain: a pure function of its arguments, and of more rows the first ones."""
+  """n rows of a domain, a pure function of the arguments; a larger n only adds rows at the end."""
   rng = np.random.default_rng([seed, zlib.crc32(domain.encode())])
   return [_example(rng, DOMAINS[domain]) for _ in range(n)]
 
 
 def plain_text(domain: str, n: int) -> list[Example]:
-  """n sentences of a domain that say what no row of `dev` or `test` says, without their meaning."""
+  """n sentences of a domain, whose meanings occur neither in `dev` nor in `test`, by themselves."""
   held_out = {row.context for split in ('dev', 'test') for row in rows(domain, split)}
   new = [row for row in generate(_SEEDS['text'], domain, 2 * n) if row.context not in held_out]
   return [Example('text', row.reference) for row in new[:n]]
@@ -90,7 +77,7 @@ def _example(rng: np.random.Generator, domain: Domain) -> Example:
   kept = sorted(rng.permutation(len(slots))[: rng.integers(2, min(5, len(slots)) + 1)])
   values = {slots[i]: _pick(rng, _values(domain.slots[slots[i]])) for i in kept}
   context = ' | '.join(f'{slot} : {value}' for slot, value in {'name': name, **values}.items())
-  # Mostly in the order of the slots; now and then one comes early.
+  # Slots are mostly mentioned in their order; now and then one is mentioned first.
   order = list(values)
   if rng.random() < 0.4:
     order.insert(0, order.pop(rng.integers(len(order))))
@@ -121,14 +108,13 @@ def _phrases(slot: Slot, value: str) -> Sequence[str]:
 
 
 def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:
-  return options[rng.integers(len(options))]
+  return options[int(rng.integers(len(options)))]
 
 
 def train_tokenizer(vocab_size: int = 1024) -> Tokenizer:
-  """A byte-level BPE trained on every domain, the held-out one included, so that it has its words.
+  """Trains a byte-level BPE on every domain, the held-out one included.
 
-  The vocabulary is that of a pretrained model: it has seen the words of the new domain, if not the
-  domain.
+  The vocabulary is then like that of a pretrained model, which knows the words of a new domain.
   """
   rows_of_all = [row for name in DOMAINS for row in generate(_SEEDS['train'], name, 1000)]
   texts = (text for row in rows_of_all for text in row)

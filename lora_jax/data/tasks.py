@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 from lora_jax.data import (
   corpus,
@@ -17,24 +18,22 @@ from lora_jax.data import (
   webnlg,
   wikisql,
 )
-from lora_jax.data.dataset import Dataset as Dataset
-from lora_jax.data.dataset import Prompts as Prompts
-from lora_jax.data.dataset import Task as Task
-from lora_jax.data.dataset import virtual_tokens as virtual_tokens
-from lora_jax.data.dataset import with_virtual as with_virtual
-from lora_jax.data.tokenizers import Tokenizer
+from lora_jax.data.dataset import Dataset, Request, Task
+from lora_jax.data.tokenizer import Tokenizer
+from lora_jax.errors import nearest
 
-# Contexts with references: how a split is read, and the one that is evaluated on.
-ROWS = {
-  'e2e': (e2e.read, 'dev'),
-  'dart': (dart.read, 'dev'),
-  'wikisql': (wikisql.read, 'dev'),
-  'samsum': (samsum.read, 'dev'),
-  'mnli_text': (mnli_text.read, 'dev_matched'),
+LOADERS: dict[str, Callable[[str, Request], Task]] = {
+  **dict.fromkeys(glue.TASKS, glue.load),
+  **{
+    name: functools.partial(data_to_text.load, read=module.read)
+    for name, module in dict(e2e=e2e, dart=dart, wikisql=wikisql, samsum=samsum).items()
+  },
+  'mnli_text': functools.partial(data_to_text.load, read=mnli_text.read, held_out='dev_matched'),
+  'webnlg': webnlg.load,
+  'corpus': corpus.load,
+  **{f'synthetic/{name}': synthetic.load for name in ('pretrain', *synthetic.DOMAINS)},
 }
-READ = {'webnlg': webnlg, 'corpus': corpus}
-MADE = tuple(f'synthetic/{name}' for name in ('pretrain', *synthetic.DOMAINS))
-TASKS = (*glue.TASKS, *ROWS, *READ, *MADE)
+TASKS = tuple(LOADERS)
 
 
 def load_task(
@@ -48,50 +47,45 @@ def load_task(
   seed: int = 0,
   evals: Sequence[str] = (),
 ) -> Task:
-  """Reads a task and tokenises it.
+  """Reads a task and tokenizes it.
 
   Args:
-    name: one of `TASKS`. `synthetic/...` is made, not read: `source` and `data_dir` say nothing.
+    name: one of `TASKS`. `synthetic/...` needs no files, so `source` and `data_dir` are ignored.
+    tokenizer: turns texts into ids.
     source: 'files' (`data_dir` holds the official archives or what they unpack to) or 'tfds'
       (`data_dir` is TFDS's).
-    max_length: longer examples are cut: pairs at the longer part first, generation on the right.
+    data_dir: the folder of the data.
+    max_length: longer examples are truncated: a pair from the end of its longer text, an example of
+      a language model on the right.
     limit: the first `limit` training examples after a shuffle by `seed`; 0 for all.
-    evals: splits to evaluate on; empty for the task's own dev splits. `test` of GLUE has no labels.
+    seed: of that shuffle.
+    evals: splits to evaluate on; empty for the task's dev splits. `test` of GLUE has no labels.
 
   Raises:
-    ValueError: for an unknown task, source or split, and for files that are not as expected.
+    ValueError: for an unknown task, source or split, and for malformed files.
     FileNotFoundError: if the data is not there, naming the places looked at.
   """
   sources.check_source(source)
-  if name in glue.TASKS:
-    return glue.load(name, tokenizer, source, data_dir, max_length, limit, seed, evals)
-  if name in ROWS:
-    read, held_out = ROWS[name]
-    return data_to_text.task(
-      name,
-      read('train', source, data_dir),
-      {split: read(split, source, data_dir) for split in evals or (held_out,)},
-      tokenizer,
-      max_length=max_length,
-      limit=limit,
-      seed=seed,
-    )
-  if name in READ:
-    load = READ[name].load
-    return load(tokenizer, source, data_dir, max_length, limit, seed, evals)
-  if name in MADE:
-    return synthetic.load(name.partition('/')[2], tokenizer, max_length, limit, seed, evals)
-  raise ValueError(f'Unknown task {name!r}{sources.nearest(name, TASKS)}')
+  _check_name(name)
+  request = Request(
+    tokenizer=tokenizer,
+    source=source,
+    data_dir=data_dir,
+    max_length=max_length,
+    limit=limit,
+    seed=seed,
+    evals=evals,
+  )
+  return LOADERS[name](name, request)
 
 
 def without_data(name: str) -> Task:
-  """A task with no examples: what a model has to know of it, its kind and its number of labels.
+  """A task without examples, for what a model has to know of it: its kind and number of labels.
 
   Raises:
     ValueError: for an unknown task.
   """
-  if name not in TASKS:
-    raise ValueError(f'Unknown task {name!r}{sources.nearest(name, TASKS)}')
+  _check_name(name)
   spec = glue.TASKS.get(name)
   return Task(
     name=name,
@@ -103,3 +97,8 @@ def without_data(name: str) -> Task:
     higher_is_better=True,
     score=None,
   )
+
+
+def _check_name(name: str) -> None:
+  if name not in LOADERS:
+    raise ValueError(f'unknown task {name!r}. {nearest(name, LOADERS)}')

@@ -1,15 +1,14 @@
 """WikiSQL (Zhong et al., 2017): a table's columns and a question in, SQL out (paper, section 5.5).
 
 A context is the table's column names joined by ` | `, a line break, and the question; the target is
-the query (metrics/sql.py). The paper names the parts of its input and not their form, so this one
-is ours. Queries name columns; a table that has a name twice means its first column of that name.
+the query (metrics/sql.py). The paper names the parts of its input but not their form, so the form
+is our choice. Queries name columns: in a table with two columns of one name they mean the first.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from lora_jax.data import sources
 from lora_jax.data.data_to_text import Example
@@ -22,7 +21,7 @@ def read(split: str, source: str, data_dir: str) -> list[Example]:
   """Rows of a split, in the order of its file.
 
   Raises:
-    ValueError: for an unknown split, or lines that are not as expected, naming file and line.
+    ValueError: for an unknown split or a malformed line, naming file and line.
     FileNotFoundError: if the files are not there, naming the places looked at.
   """
   sources.check_files('wikisql', source, 'what its data.tar.bz2 unpacks to')
@@ -41,14 +40,14 @@ def read(split: str, source: str, data_dir: str) -> list[Example]:
   return rows
 
 
-def _row(value: Any, tables: dict[str, list[str]], where: str) -> Example:
+def _row(value: object, tables: dict[str, list[str]], where: str) -> Example:
   name = sources.get(value, 'table_id', str, where)
   if name not in tables:
-    raise ValueError(f'{where}: table {name!r} is not among the {len(tables)} of the .tables.jsonl')
+    raise ValueError(f'{where}: table {name!r} is not among the {len(tables)} of .tables.jsonl')
   header = tables[name]
   query = sources.get(value, 'sql', dict, where)
 
-  def pick(known: Sequence[str], number: Any, what: str) -> str:
+  def pick(known: Sequence[str], number: object, what: str) -> str:
     if not isinstance(number, int) or not 0 <= number < len(known):
       raise ValueError(f'{where}: expected {what} from 0 to {len(known) - 1}, found {number!r}')
     return known[number]
@@ -69,8 +68,8 @@ def _row(value: Any, tables: dict[str, list[str]], where: str) -> Example:
   return Example(f'{" | ".join(header)}\n{question}', str(form))
 
 
-def _lines(file: sources.Text) -> Iterator[tuple[str, Any]]:
-  """Each line's name and what it holds."""
+def _lines(file: sources.Text) -> Iterator[tuple[str, object]]:
+  """For each line that is not blank, its name in errors and its JSON value."""
   for number, line in enumerate(file.text.split('\n'), start=1):
     if not line.strip():
       continue
@@ -78,4 +77,4 @@ def _lines(file: sources.Text) -> Iterator[tuple[str, Any]]:
     try:
       yield where, json.loads(line)
     except json.JSONDecodeError as error:
-      raise ValueError(f'{where}: not JSON ({error.msg}); fetch the file again') from error
+      raise ValueError(f'{where}: not JSON ({error.msg}). Download the file again.') from error

@@ -1,4 +1,4 @@
-"""ROUGE-L and CIDEr as the E2E challenge computes them: pycocoevalcap's, over PTB tokens."""
+"""ROUGE-L and CIDEr as the E2E challenge computes them: by pycocoevalcap, over PTB tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Tokens = tuple[Sequence[str], Sequence[Sequence[str]]]  # predictions, reference
 def rouge_l(tokens: Tokens) -> float:
   """ROUGE-L in [0, 1], the mean over segments; beta 1.2.
 
-  Of a segment's references the best precision and the best recall are taken, each by itself.
+  A segment's precision and recall are its best ones over its references, each by itself.
   """
   from pycocoevalcap.rouge.rouge import Rouge
 
@@ -20,7 +20,8 @@ def rouge_l(tokens: Tokens) -> float:
 def cider(tokens: Tokens) -> float:
   """CIDEr (4-grams, sigma 6) in [0, 10], the mean over segments.
 
-  N-grams are weighted by how few segments' references have them: that of a single segment is 0.
+  An n-gram weighs more, the fewer segments have it in their references, so the score of a single
+  segment is 0.
   """
   from pycocoevalcap.cider.cider import Cider
 

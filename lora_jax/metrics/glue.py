@@ -1,16 +1,17 @@
-"""GLUE's metrics, in [0, 1] or [-1, 1]; the paper prints them times 100."""
+"""GLUE's metrics, in [0, 1] or [-1, 1]. The paper prints them times 100."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import scipy.stats
 
+from lora_jax.errors import nearest
+
 
 def accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
-  """Share of class ids that agree."""
+  """Share of predictions that equal the label."""
   return float(np.mean(labels == predictions))
 
 
@@ -22,7 +23,7 @@ def f1(labels: np.ndarray, predictions: np.ndarray) -> float:
 
 
 def matthews(labels: np.ndarray, predictions: np.ndarray) -> float:
-  """Matthews correlation of class ids, any number of classes; 0 if either side is constant."""
+  """Matthews correlation of class ids, of any number of classes; 0 if either side is constant."""
   classes, codes = np.unique(np.concatenate([labels, predictions]), return_inverse=True)
   truth, guess = np.eye(len(classes))[codes].reshape(2, len(labels), -1)
   cov = lambda x, y: np.sum(x * y) * len(labels) - x.sum(0) @ y.sum(0)
@@ -31,7 +32,7 @@ def matthews(labels: np.ndarray, predictions: np.ndarray) -> float:
 
 
 def pearson(labels: np.ndarray, predictions: np.ndarray) -> float:
-  """Pearson correlation of values; 0 if either side is constant (it is undefined there)."""
+  """Pearson correlation of values; 0 if either side is constant, where it is undefined."""
   if is_constant(labels) or is_constant(predictions):
     return 0.0
   x, y = labels - np.mean(labels), predictions - np.mean(predictions)
@@ -39,7 +40,7 @@ def pearson(labels: np.ndarray, predictions: np.ndarray) -> float:
 
 
 def spearman(labels: np.ndarray, predictions: np.ndarray) -> float:
-  """Pearson correlation of ranks, ties at their mean rank; 0 if either side is constant."""
+  """Pearson correlation of ranks, with ties at their mean rank; 0 if either side is constant."""
   return pearson(scipy.stats.rankdata(labels), scipy.stats.rankdata(predictions))
 
 
@@ -53,7 +54,7 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 
 
 def is_constant(predictions: np.ndarray) -> bool:
-  """True if every prediction is the same: the model has collapsed, whatever the accuracy says."""
+  """Whether all predictions are equal: then the model has collapsed, whatever the accuracy is."""
   return bool(np.ptp(predictions) == 0)
 
 
@@ -61,6 +62,7 @@ def score(names: Sequence[str], labels: np.ndarray, predictions: np.ndarray) -> 
   """The named metrics, and `constant`: 1 if all predictions are the same, else 0.
 
   Args:
+    names: of `METRICS`.
     labels: [n] class ids or values.
     predictions: [n] class ids (not logits) or values.
 
@@ -68,8 +70,7 @@ def score(names: Sequence[str], labels: np.ndarray, predictions: np.ndarray) -> 
     ValueError: for an unknown metric, unequal or empty inputs, or values that are not finite.
   """
   if unknown := [name for name in names if name not in METRICS]:
-    near = difflib.get_close_matches(unknown[0], METRICS, n=2)
-    raise ValueError(f'Unknown metrics {unknown}, near {near}. Known: {", ".join(METRICS)}.')
+    raise ValueError(f'unknown metric {unknown[0]!r}. {nearest(unknown[0], METRICS)}')
   labels, predictions = np.asarray(labels, np.float64), np.asarray(predictions, np.float64)
   if labels.ndim != 1 or labels.shape != predictions.shape or not len(labels):
     raise ValueError(

@@ -1,7 +1,7 @@
 """The two Java programs that scores need: METEOR 1.5 and the Stanford PTB tokenizer.
 
-Their archives come with pycocoevalcap. Its own wrappers are not used: they leave a process and its
-pipes open when Java dies, and write into the package's folder.
+Their archives come with pycocoevalcap. Its wrappers are not used, because they leave a process and
+its pipes open when Java dies, and write into the package's folder.
 """
 
 from __future__ import annotations
@@ -15,29 +15,30 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from typing import TextIO, cast
 
-# A program that has not ended by then hangs; METEOR scores 5000 segments in 15 s.
+# A program that runs for longer hangs; METEOR scores 5000 segments in 15 s.
 SECONDS = 900
 
 _INSTALL = 'Install Java 8 or newer, for instance by: apt install default-jre-headless'
-# One thread for garbage: the rest of the scores are computed beside it.
+# One thread for garbage collection, because the other scores are computed at the same time.
 _OPTIONS = ('-XX:+UseSerialGC', '-Xmx2G')
-# What Java or the tokenizer takes for the end of a line.
+# Characters that end a line for Java or the tokenizer.
 _BREAKS = re.compile('[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+')
 
 
 class Unavailable(Exception):
-  """Why a score cannot be computed on this machine, and what to do about it."""
+  """A score cannot be computed on this machine; the message gives the reason and the remedy."""
 
 
 def version() -> str:
-  """What `java -version` says of itself: `openjdk version "17.0.15" 2025-04-15`.
+  """The version that `java -version` prints: `openjdk version "17.0.15" 2025-04-15`.
 
   Raises:
     Unavailable: if there is no Java, or it does not start.
   """
   said = _run([*_java(), '-version']).stderr.splitlines()
-  # Before it may stand which options it has picked up from the environment.
+  # Lines before it may list options that Java picked up from the environment.
   return next((line for line in said if 'version' in line), 'unknown')
 
 
@@ -59,17 +60,17 @@ def ptb_tokens(texts: Sequence[str]) -> list[str]:
     raise Unavailable(
       f'the PTB tokenizer answered {len(lines)} lines with {len(answers)}: {_last(done.stderr)}'
     )
-  left_out = frozenset(ptbtokenizer.PUNCTUATIONS)
-  kept = lambda line: ' '.join(word for word in line.rstrip().split(' ') if word not in left_out)
-  return [kept(line) for line in answers]
+  punctuation = frozenset(ptbtokenizer.PUNCTUATIONS)
+  words = lambda line: (word for word in line.rstrip().split(' ') if word not in punctuation)
+  return [' '.join(words(line)) for line in answers]
 
 
 def meteor(texts: Callable[[], tuple[Sequence[str], Sequence[Sequence[str]]]]) -> float:
   """Corpus METEOR 1.5 (English, -norm) in [0, 1].
 
   Args:
-    texts: gives predictions and references; called while Java reads its tables, which takes most
-      of the time of a small set.
+    texts: returns predictions and references; called while Java reads its tables, which takes
+      most of the time of a small set.
 
   Raises:
     Unavailable: if Java is missing or fails.
@@ -78,23 +79,23 @@ def meteor(texts: Callable[[], tuple[Sequence[str], Sequence[Sequence[str]]]]) -
 
   archive = pathlib.Path(wrapper.__file__).with_name(wrapper.METEOR_JAR)
   command = [*_java(), *_OPTIONS, '-jar', str(archive), '-', '-', '-stdio', '-l', 'en', '-norm']
-  with _running(command) as ask:
+  with _start(command) as ask:
     statistics = []
     for prediction, references in zip(*texts()):
-      # The program's own separator is not taken for text.
+      # A text must not contain the program's separator.
       fields = [text.replace('|||', '').replace('  ', ' ') for text in (*references, prediction)]
       statistics.append(ask(' ||| '.join(['SCORE', *fields])))
     ask(' ||| '.join(['EVAL', *statistics]))
-    for _ in statistics[1:]:  # One score per segment, then that of all.
+    for _ in statistics[1:]:  # A score for each segment comes before that of all.
       ask()
     return float(ask())
 
 
 @contextlib.contextmanager
-def _running(command: Sequence[str]) -> Iterator[Callable[..., str]]:
-  """A program that answers lines: `ask(line)` gives its next line, `ask()` without a question.
+def _start(command: Sequence[str]) -> Iterator[Callable[..., str]]:
+  """Starts a program that answers lines: `ask(line)` returns its next line, `ask()` one more.
 
-  It is gone with all its pipes when the block is left, however it is left.
+  The program and its pipes are gone when the block ends, also by an error.
   """
   with tempfile.TemporaryFile() as errors:
     try:
@@ -118,12 +119,14 @@ def _running(command: Sequence[str]) -> Iterator[Callable[..., str]]:
     watchdog.daemon = True
     watchdog.start()
 
+    stdin, stdout = cast(TextIO, process.stdin), cast(TextIO, process.stdout)  # They are pipes.
+
     def ask(line: str | None = None) -> str:
       if line is not None:
-        process.stdin.write(_BREAKS.sub(' ', line) + '\n')
-        process.stdin.flush()
-      answer = process.stdout.readline().strip()
-      # Anything but numbers is a message; the end of the stream is ''.
+        stdin.write(_BREAKS.sub(' ', line) + '\n')
+        stdin.flush()
+      answer = stdout.readline().strip()
+      # Anything but a number is a message, and '' is the end of the stream.
       if not answer[:1].isdigit():
         raise OSError(answer)
       return answer
@@ -167,7 +170,7 @@ def _failed(command: Sequence[str], status: int, said: str) -> str:
 
 def _last(said: str) -> str:
   lines = [line.strip() for line in said.splitlines() if line.strip()]
-  # A traceback of Java says what happened first.
+  # In a traceback of Java the error comes first.
   return next(
     (line for line in lines if 'rror' in line or 'xception' in line), ' '.join(lines[-1:])
   )

@@ -1,7 +1,7 @@
 """BLEU and NIST over a corpus, each prediction with any number of references.
 
-BLEU is sacrebleu's, which agrees with mteval-13a and multi-bleu. No maintained library has NIST as
-the E2E challenge counted it, so it is written out here; its tokens are sacrebleu's.
+BLEU is sacrebleu's, which agrees with mteval-13a and multi-bleu. No maintained library computes
+NIST as the E2E challenge did, so this module does, on sacrebleu's tokens.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 # Two thirds of the references' words halve the score (Doddington 2002).
 _BETA = math.log(0.5) / math.log(1.5) ** 2
@@ -18,32 +18,40 @@ _BETA = math.log(0.5) / math.log(1.5) ** 2
 def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
   """BLEU-4 in [0, 1]: mteval-13a tokens, lower-cased, no smoothing.
 
-  The brevity penalty takes the length of the closest reference, the shorter on ties. A reference
-  without words counts as one of length 0, as in multi-bleu. An order without any match, or without
-  any n-gram, gives 0.
+  The brevity penalty uses the length of the closest reference, the shorter on ties. A reference
+  without words counts as one of length 0, as in multi-bleu. The score is 0 if there is no match, or
+  no n-gram, of some order.
   """
   from sacrebleu.metrics import BLEU
 
   width = max(map(len, references), default=0)
-  # One stream per place in the lists; None where a segment has no such reference.
+  # One stream for each place in the lists; None if a segment has no such reference.
+  # (sacrebleu's annotation does not allow None; its code does.)
   streams = [[r[k] if k < len(r) else None for r in references] for k in range(width)]
-  # force: no complaint about text that is tokenised already, as the E2E set of the authors is.
+  # force: no warning about text that is already tokenized, as the authors' E2E set is.
   metric = BLEU(lowercase=True, tokenize='13a', smooth_method='none', force=True)
-  return min(metric.corpus_score(list(predictions), streams).score / 100, 1.0)  # Not 1 + 4e-16.
+  return min(
+    metric.corpus_score(list(predictions), cast(list[Sequence[str]], streams)).score / 100, 1.0
+  )  # Not 1 + 4e-16.
 
 
 class Nist(NamedTuple):
-  """NIST in its two conventions: which average length of the references the penalty takes."""
+  """NIST by two conventions, which differ in the length of references that the penalty uses.
 
-  mteval: float  # all reference words / all references, times the number of segments
-  pymteval: float  # the mean length of each segment's references, summed
+  Attributes:
+    mteval: all words of references / all references, times the number of segments.
+    pymteval: the mean length of each segment's references, summed.
+  """
+
+  mteval: float
+  pymteval: float
 
 
 def nist(predictions: Sequence[str], references: Sequence[Sequence[str]], order: int = 5) -> Nist:
   """Corpus NIST-n (Doddington 2002), unbounded above: mteval-13a tokens, lower-cased.
 
-  Information is that of the references' n-grams. The two conventions are one number where all
-  segments have equally many references; the challenge's is `mteval`.
+  Information is counted over the references' n-grams. The two conventions agree if all segments
+  have equally many references; the challenge uses `mteval`.
   """
   from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
@@ -56,7 +64,7 @@ def nist(predictions: Sequence[str], references: Sequence[Sequence[str]], order:
   if not length or not total:
     return Nist(0.0, 0.0)
 
-  seen = Counter({(): total})
+  seen: Counter[tuple[str, ...]] = Counter({(): total})
   for n in range(1, order + 1):
     for texts in wanted:
       for text in texts:
@@ -65,7 +73,7 @@ def nist(predictions: Sequence[str], references: Sequence[Sequence[str]], order:
   for n in range(1, order + 1):
     gain = possible = 0.0
     for text, texts in zip(predicted, wanted):
-      most = Counter()
+      most: Counter[tuple[str, ...]] = Counter()
       for reference in texts:
         most |= _ngrams(reference, n)
       for ngram, count in (_ngrams(text, n) & most).items():

@@ -13,7 +13,7 @@ NAMES = {'rouge_1': 'rouge1', 'rouge_2': 'rouge2', 'rouge_lcs': 'rougeL'}
 def rouge(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
   """F-measures in [0, 1], the best over the references of each segment, mean over segments.
 
-  Words are lower-cased and stemmed by Porter's rules. The paper says of neither.
+  Words are lower-cased and stemmed by Porter's rules. The paper does not say whether its are.
   """
   scorer = rouge_scorer.RougeScorer(list(NAMES.values()), use_stemmer=True)
   found = [
@@ -21,6 +21,6 @@ def rouge(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> di
     for prediction, texts in zip(predictions, references, strict=True)
   ]
   return {
-    name: float(np.mean([scores[theirs].fmeasure for scores in found]))
-    for name, theirs in NAMES.items()
+    name: float(np.mean([scores[library_name].fmeasure for scores in found]))
+    for name, library_name in NAMES.items()
   }

@@ -15,7 +15,14 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-AGGREGATIONS = ('', 'MAX', 'MIN', 'COUNT', 'SUM', 'AVG')  # By their numbers in the files.
+AGGREGATIONS = (
+  '',
+  'MAX',
+  'MIN',
+  'COUNT',
+  'SUM',
+  'AVG',
+)  # In the order of their numbers in the files.
 OPERATORS = ('=', '>', '<', 'OP')
 
 _NAME = r'"((?:[^"]|"")+)"'
@@ -28,7 +35,7 @@ _HEAD = re.compile(
 
 
 class Query(NamedTuple):
-  """A query: aggregation ('' is none), column, and conditions (column, operator, value)."""
+  """A query: aggregation ('' for none), column, and conditions (column, operator, value)."""
 
   aggregation: str
   column: str
@@ -57,10 +64,10 @@ class Query(NamedTuple):
 
 
 def parse(text: str) -> Query:
-  """The query of a text.
+  """The query that a text is.
 
   Raises:
-    ValueError: saying what was expected where, and what stands there.
+    ValueError: if it is not a query, saying what was expected and what was found.
   """
   head = _HEAD.match(text)
   if head is None:
@@ -86,11 +93,11 @@ def logical_form(
 ) -> tuple[float, float]:
   """(accuracy of the logical form, share of predictions that are queries), both in [0, 1].
 
-  Every reference counts: a question that stands in the file twice is answered twice, as the
-  official evaluation has it.
+  Every reference counts, so a question that occurs twice in the file counts twice, as in the
+  official evaluation.
 
   Raises:
-    ValueError: if a reference is no query.
+    ValueError: if a reference is not a query.
   """
   right = parsed = total = 0
   for prediction, queries in zip(predictions, references, strict=True):
@@ -114,5 +121,5 @@ def _unquoted(text: str, quote: str) -> str:
 
 
 def _plain(text: str) -> str:
-  """With single spaces: generated texts have no others."""
+  """The text with single spaces, as generated texts have them."""
   return ' '.join(text.split())

@@ -1,11 +1,11 @@
-"""Translation error rate as the authors' scorer has it: pyter's shifts, the mean over segments.
+"""Translation error rate as in the authors' scorer: pyter's shifts, the mean over segments.
 
 sacrebleu's TER is tercom's: it shifts by other rules and divides all edits by the average length of
-all references. On the DART output with published scores (TER 0.45) the definition here gives
-0.4516 in 6 s, tercom's over the corpus 0.4468 in 260 s; its shifts with the mean over segments
-give 0.4322. The paper's numbers come from pyter, which would need 250 s: its greedy search is
-written out here over rapidfuzz's edit distance. GenerationEval also counts the empty end of its
-files as a segment of TER 1, which adds (1 - TER) / segments; that is not imitated.
+all references. On the DART output with published scores (TER 0.45), this module's definition gives
+0.4516 in 6 s, tercom's over the corpus 0.4468 in 260 s, and tercom's shifts with the mean over
+segments 0.4322. The paper's numbers come from pyter, which would need 250 s: this module does its
+greedy search with rapidfuzz's edit distance. GenerationEval also counts the empty end of its files
+as a segment of TER 1, which adds (1 - TER) / segments; this module does not.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 
 
 def ter(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-  """Mean over segments of the least error rate against any of the references; 0 is best.
+  """The mean over segments of the least error rate against any of the references; 0 is best.
 
-  Words are separated by spaces. A rate exceeds 1 where a prediction is longer than the reference
-  and wrong; an empty prediction has 1.
+  Words are separated by spaces. The rate of a wrong prediction that is longer than its reference
+  can exceed 1; that of an empty prediction is 1.
 
   Raises:
     ValueError: for a reference without words.
@@ -34,15 +34,15 @@ def ter(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> floa
 def error_rate(prediction: Sequence[str], reference: Sequence[str]) -> float:
   """Shifts and edits that turn the prediction into the reference, per word of the reference.
 
-  Each time the shift is made that lowers the edit distance most, of equal ones the one whose
-  result is last in lexicographic order, until none lowers it.
+  Each step makes the shift that lowers the edit distance most (of equal shifts, the one whose
+  result is last in lexicographic order), until none lowers it.
   """
   from rapidfuzz.distance import Levenshtein
 
   prediction, reference = list(prediction), list(reference)
   shifts, edits = 0, Levenshtein.distance(prediction, reference)
   while edits:
-    candidates = _shifted(prediction, reference)
+    candidates = _shifts(prediction, reference)
     rated = ((-Levenshtein.distance(words, reference), words) for words in candidates)
     closeness, words = max(rated, default=(-edits, prediction))
     if -closeness >= edits:
@@ -51,10 +51,10 @@ def error_rate(prediction: Sequence[str], reference: Sequence[str]) -> float:
   return (shifts + edits) / len(reference)
 
 
-def _shifted(prediction: list[str], reference: list[str]) -> Iterator[list[str]]:
-  """The prediction with a run of words moved to where the reference has the same run.
+def _shifts(prediction: list[str], reference: list[str]) -> Iterator[list[str]]:
+  """Predictions with a run of words moved to a place at which the reference has the same run.
 
-  Every run that both have is tried from each of its words to its end, at another place.
+  A run begins at any word that both have and ends with the last word on which they agree.
   """
   places: dict[str, list[int]] = {}
   for j, word in enumerate(reference):

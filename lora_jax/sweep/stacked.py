@@ -24,6 +24,7 @@ from lora_jax.sweep.grouping import Member
 from lora_jax.train import mesh, optimizer, result, rundir, setup, writers
 from lora_jax.train.checkpoints import Checkpoints
 from lora_jax.train.clock import Clock
+from lora_jax.train.evaluate import HostBatch
 from lora_jax.train.loop import fit
 from lora_jax.train.prefetch import prefetch
 from lora_jax.train.record import Record
@@ -136,7 +137,7 @@ class Stacked:
     self.done += len(batch['input_ids'])
     return metrics
 
-  def outputs(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+  def outputs(self, batch: HostBatch) -> dict[str, jax.Array]:
     width = len(self.members)
     with self.clock.compiling_if_new(f'evaluation of {width}', batch):
       rows = mesh.evaluation_rows(self.devices)
@@ -194,7 +195,7 @@ class Stacked:
     ) as record.writer:
       for entry in record.history:
         metrics = {name: value for name, value in entry.items() if name != 'step'}
-        record.writer.write(entry['step'], metrics)
+        record.writer.write(int(entry['step']), metrics)
       if record.error:
         record.fail(folder)
         return

@@ -6,7 +6,6 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping
 
-import jax
 import numpy as np
 
 
@@ -51,10 +50,10 @@ class Clock:
       self._seconds[self._running[-1]] -= passed
 
   def compiling_if_new(
-    self, what: str, arrays: Mapping[str, jax.Array | np.ndarray]
+    self, what: str, arrays: Mapping[str, object]
   ) -> contextlib.AbstractContextManager[None]:
     """Counts a block as compiling if it is the first call of `what` with arrays of these shapes."""
-    shapes = what, *((name, array.shape) for name, array in sorted(arrays.items()))
+    shapes = what, *((name, np.shape(array)) for name, array in sorted(arrays.items()))
     if shapes in self._shapes:
       return contextlib.nullcontext()
     self._shapes.add(shapes)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import jax
-import numpy as np
 
 from lora_jax.train import setup
 from lora_jax.train.clock import Clock
+from lora_jax.train.evaluate import HostBatch
 from lora_jax.train.record import Record
 from lora_jax.train.step import Batch, Metrics
 from lora_jax.tree import Params
@@ -38,7 +38,7 @@ class Engine(Protocol):
   def advance(self, batch: Batch) -> Metrics:
     """Dispatches K updates and raises `done`; the metrics, [K] or [K, W], are not waited for."""
 
-  def outputs(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+  def outputs(self, batch: HostBatch) -> dict[str, jax.Array]:
     """Dispatches the outputs for a held-out batch, [R, E] or [W, R, E]."""
 
   def parts(self, record: Record) -> tuple[Params, Params]:

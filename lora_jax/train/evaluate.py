@@ -14,17 +14,19 @@ import numpy as np
 
 from lora_jax import methods
 from lora_jax.data import batches, tasks
+from lora_jax.data.layout import Batch
 from lora_jax.train import job, mesh, rundir, step
 from lora_jax.tree import Params
 
-Batch = Mapping[str, np.ndarray]
+HostBatch = Batch[np.ndarray]
 # Batches of a held-out split, each with the outputs [R, E] of its prediction positions.
-Outputs = Sequence[tuple[Batch, Mapping[str, jax.Array | np.ndarray]]]
+Outputs = Sequence[tuple[HostBatch, Mapping[str, jax.Array | np.ndarray]]]
 Computed = Mapping[str, Outputs]  # By split.
 
 
 def compute(
-  outputs_of: Callable[[Batch], Mapping[str, jax.Array]], splits: Mapping[str, Sequence[Batch]]
+  outputs_of: Callable[[HostBatch], Mapping[str, jax.Array]],
+  splits: Mapping[str, Sequence[HostBatch]],
 ) -> Computed:
   """The outputs of each split's batches. All are dispatched, and none is waited for.
 
@@ -69,7 +71,7 @@ def evaluate(task: tasks.Task, computed: Computed) -> Iterator[tuple[str, float]
         yield f'{split}/{name}', float(value)
 
 
-def layouts(work: job.Job, rows_multiple: int = 1) -> dict[str, list[dict[str, np.ndarray]]]:
+def layouts(work: job.Job, rows_multiple: int = 1) -> dict[str, list[HostBatch]]:
   """The batches of each held-out split, as the config lays them out."""
   data = work.config.data
   return {

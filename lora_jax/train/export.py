@@ -14,7 +14,7 @@ from lora_jax.adapters import adapter as adapters
 from lora_jax.adapters import formats, loralib, model_card, native, peft
 from lora_jax.adapters.adapter import Adapter
 from lora_jax.adapters.fingerprint import fingerprint
-from lora_jax.data import tokenizers
+from lora_jax.data import tokenizer_files
 from lora_jax.models import presets
 from lora_jax.pretrained import huggingface
 from lora_jax.train import job, paths, rundir
@@ -149,7 +149,7 @@ def _write(
     else:
       method, frozen, trainable = adapters.attach(adapter, base.model, base.params, other_base=True)
       huggingface.save_model(part, base.model, method.merge(frozen, trainable))
-      for name, content in tokenizers.read_files(base.tokenizer).items():
+      for name, content in tokenizer_files.read_files(base.tokenizer).items():
         if name != 'config.json':  # The model's, which is written.
           (part / name).write_bytes(content)
     if text:

@@ -16,7 +16,7 @@ from ml_collections import config_dict
 
 from lora_jax import generation
 from lora_jax.data import dataset, tasks
-from lora_jax.data.tokenizers import Tokenizer
+from lora_jax.data.tokenizer import Tokenizer
 from lora_jax.metrics import text
 from lora_jax.models import incremental
 from lora_jax.train import hosts, job, mesh, paths, rundir, writers
@@ -45,7 +45,7 @@ def make_generator(
   """
   tokenizer = tokenizer_of(work.task)
   options = settings(decode, tokenizer, work.config.seed)
-  prefix, infix = tasks.virtual_tokens(work.model.config.vocab_size, work.method.virtual)
+  prefix, infix = dataset.virtual_tokens(work.model.config.vocab_size, work.method.virtual)
   room = min(work.max_length, work.model.config.max_positions) - options.max_tokens
   room -= len(prefix) + len(infix)
   if room < 1:

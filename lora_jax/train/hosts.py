@@ -1,7 +1,7 @@
-"""Several processes, of one host or many, that are one run: `connected`.
+"""Several processes, on one host or many, that do one run together: `connected`.
 
-JAX's distributed runtime is what joins them. Each runs the same program on its part of the mesh;
-the first alone writes what is not a checkpoint.
+JAX's distributed runtime connects them. Each runs the same program on its part of the mesh; only
+the first writes files other than checkpoints.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ import jax
 from jax.experimental import multihost_utils
 
 JOIN_SECONDS = 300
-HEARTBEAT_SECONDS = 40  # A process not heard of for so long is lost, and ends the others.
-SHUTDOWN_SECONDS = 3600  # The first process scores texts at the end; the others wait for it.
+HEARTBEAT_SECONDS = 40  # A process that is silent for so long counts as lost and ends the others.
+SHUTDOWN_SECONDS = 3600  # The others wait for the first process, which scores texts at the end.
 FLAGS = '--coordinator=HOST:PORT --num_processes=N --process_id=I'
-# Variables of a launcher by which JAX finds the processes: their number, and one of each process.
+# Variables by which JAX finds a launcher's processes: their number, and one that each process has.
 LAUNCHERS = {
   'SLURM': ('SLURM_NTASKS', 'SLURM_STEP_NODELIST'),
   'Open MPI': ('OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_RANK'),
 }
-PERHAPS = 'a TPU machine'
+MAYBE_TPU = 'a TPU machine'
 TPU_HOSTS = ('TPU_WORKER_HOSTNAMES', 'TPU_PROCESS_ADDRESSES')
 RESTART = (
-  'Start all processes again with the same command: training goes on from its last checkpoint.'
+  'Start all processes again with the same command: training resumes from its last checkpoint.'
 )
 
 
@@ -47,47 +47,46 @@ def connected(
   preemptible: bool = False,
   show: Callable[[Exception], None] = traceback.print_exception,
 ) -> Iterator[None]:
-  """Joins this process to the others of the run for the block; one process alone joins nothing.
+  """Connects this process to the others of the run, for the block; does nothing for a single one.
 
-  Without arguments the processes are found where a launcher started several: SLURM, Open MPI, an
-  indexed Kubernetes job or JobSet, TPU slices.
+  Without arguments, processes that a launcher started find each other: SLURM, Open MPI, an indexed
+  Kubernetes job or JobSet, TPU slices.
 
-  An error that ends one process ends all: it is shown, and the process leaves without waiting for
-  the others, which lose it within `HEARTBEAT_SECONDS`. JAX ends a process that lost another by
-  `abort`; what that means is said then by a process that outlives it.
+  An error that ends one process ends all: it is shown, and the process exits without waiting for
+  the others, which notice the loss within `HEARTBEAT_SECONDS`. JAX then ends them by `abort`, which
+  says little; a helper process that outlives them prints what happened.
 
   Args:
-    coordinator: HOST:PORT of process 0, which listens there.
-    num_processes: of the run; 1 joins nothing, in a cluster too.
-    process_id: of this process, from 0.
-    preemptible: SIGTERM is for `stopping` to see; otherwise it ends the process as ever.
+    coordinator: HOST:PORT at which process 0 listens.
+    num_processes: the number of processes of the run; 1 connects to no other, in a cluster too.
+    process_id: the number of this process, from 0.
+    preemptible: whether `stopping` is to see SIGTERM; otherwise SIGTERM ends the process.
     show: prints an error.
 
   Raises:
-    ValueError: for arguments that are incomplete or out of range, or a launcher's processes that
-      JAX does not find.
+    ValueError: if arguments are incomplete or out of range, or JAX does not find a launcher's
+      processes.
   """
   if not _connect(coordinator, num_processes, process_id, preemptible):
     yield
     return
+  name = f'process {jax.process_index()} of {jax.process_count()} ({socket.gethostname()})'
   ended = _last_words(
-    f'process {jax.process_index()} of {jax.process_count()} ({socket.gethostname()}) was killed, '
-    'or ended because another one is gone. Which one JAX says above, by its number, as far as it '
-    f'knows; its "leader" is process 0. {RESTART}'
+    f'{name} was killed, or it ended because another process was lost. If JAX knows which one, its '
+    f'message above gives the number (its "leader" is process 0). {RESTART}'
   )
   try:
     yield
   except Exception as error:
     show(error)
     print(
-      f'process {jax.process_index()} of {jax.process_count()} ({socket.gethostname()}) ends by '
-      'this error, and with it the others. Where it is a lost connection another one ended first, '
-      f'and its own output says why. {RESTART}',
+      f'{name} ends because of this error, and with it all others. If the error is a lost '
+      f'connection, another process ended first, and its own output says why. {RESTART}',
       file=sys.stderr,
     )
     sys.stdout.flush()
     sys.stderr.flush()
-    if is_first():  # With it the others lose the runtime: they are to show their own error first.
+    if is_first():  # The others lose the runtime with it: let them show their own errors first.
       time.sleep(5)
     ended()
     os._exit(1)
@@ -100,96 +99,93 @@ def connected(
 
 
 def is_first() -> bool:
-  """Whether this process writes what one alone has to."""
+  """Whether this is the process that writes what must be written once."""
   return jax.process_index() == 0
 
 
 def wait(what: str) -> None:
-  """Waits until all processes are here."""
+  """Waits until all processes have called this; `what` names the place in errors."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(what)
 
 
 def stopping(interrupted: threading.Event, first: int, last: int) -> bool:
-  """Whether to save and end after the steps in (first, last], the same on all processes.
+  """Whether to save and exit after the steps in (first, last], the same on all processes.
 
-  One process ends when `interrupted` is set. Of several, the one that gets SIGTERM tells the
-  others, and JAX has all of them end after the same step; asking costs no exchange.
+  A single process exits when `interrupted` is set. Of several, the one that gets SIGTERM tells the
+  others, and JAX has all of them exit after the same step; asking costs no communication.
   """
   if jax.process_count() == 1:
     return interrupted.is_set()
-  # The step agreed upon may be any, so each is asked for.
+  # Any of the steps may be the one that the processes agreed on.
   return any([multihost_utils.reached_preemption_sync_point(i + 1) for i in range(first, last)])
 
 
 def _connect(
   coordinator: str, num_processes: int | None, process_id: int | None, preemptible: bool
 ) -> bool:
-  """Initialises JAX's distributed runtime if there are other processes; whether there are."""
+  """Initializes JAX's distributed runtime if there are other processes, and says whether so."""
   if num_processes == 1 and not coordinator and not process_id:
     return False
-  arguments, launcher = {}, None
-  if coordinator or num_processes is not None or process_id is not None:
+  launcher, given = None, bool(coordinator) or num_processes is not None or process_id is not None
+  if given:
     _check(coordinator, num_processes, process_id)
-    arguments = dict(
-      coordinator_address=coordinator,
-      num_processes=num_processes,
-      process_id=process_id,
-      cluster_detection_method='deactivate',
-    )
   elif not (launcher := _launcher()):
     return False
   jax.config.update('jax_enable_preemption_service', preemptible)
   ended = _last_words(
-    f'not all processes of the run joined within {JOIN_SECONDS} s. Start them all: with the same '
-    '--coordinator, which each has to reach, the same --num_processes, and its own --process_id.'
+    f'not all processes of the run connected within {JOIN_SECONDS} s. Start all of them, with the '
+    'same --coordinator, which each must be able to reach, the same --num_processes, and each with '
+    'its own --process_id.'
   )
   try:
     jax.distributed.initialize(
-      **arguments,
+      coordinator_address=coordinator or None,
+      num_processes=num_processes,
+      process_id=process_id,
+      cluster_detection_method='deactivate' if given else None,
       initialization_timeout=JOIN_SECONDS,
       heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
       shutdown_timeout_seconds=SHUTDOWN_SECONDS,
     )
   except ValueError as error:
-    if launcher == PERHAPS:  # libtpu is here to plan with.
+    if launcher == MAYBE_TPU:  # libtpu is installed, but only to plan with.
       return False
     raise ValueError(
-      f'{launcher} started several processes, and JAX does not find how to join them: {error} '
-      f'Give {FLAGS}, or --num_processes=1 if each is a run of its own. (On Kubernetes JAX needs '
-      'the package kubernetes.)'
+      f'{launcher} started several processes, but JAX cannot find how to connect them: {error} '
+      f'Give {FLAGS}, or --num_processes=1 if each process is a run of its own. (On Kubernetes JAX '
+      'needs the package kubernetes.)'
     ) from error
   finally:
     ended()
   if jax.process_count() > 1:
     return True
-  signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))  # Taken back from JAX.
+  # JAX took over SIGTERM; give it back to Python's handler.
+  signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
   return False
 
 
 def _check(coordinator: str, num_processes: int | None, process_id: int | None) -> None:
-  given = {
-    '--coordinator': coordinator or None,
-    '--num_processes': num_processes,
-    '--process_id': process_id,
-  }
-  if missing := [name for name, value in given.items() if value is None]:
-    raise ValueError(
-      f'several processes need {FLAGS}; {" and ".join(missing)} missing. One process needs none.'
+  """Raises a ValueError unless all three flags are given and in range."""
+  if not coordinator or num_processes is None or process_id is None:
+    given = dict(
+      coordinator=coordinator or None, num_processes=num_processes, process_id=process_id
     )
+    missing = ' and '.join(f'--{name}' for name, value in given.items() if value is None)
+    raise ValueError(f'several processes need {FLAGS}; {missing} missing. One process needs none.')
   if not re.fullmatch(r'.+:\d+', coordinator):
     raise ValueError(f'--coordinator={coordinator}: expected HOST:PORT of process 0')
   if num_processes < 1:
     raise ValueError(f'--num_processes={num_processes}: expected 1 or more')
   if not 0 <= process_id < num_processes:
     raise ValueError(
-      f'--process_id={process_id}: expected 0 to {num_processes - 1}, each for one of the '
+      f'--process_id={process_id}: expected 0 to {num_processes - 1}, another one for each of the '
       f'{num_processes} processes'
     )
 
 
 def _launcher() -> str | None:
-  """What started this process beside others, by the environment; None if it is alone."""
+  """The launcher that started this process beside others, by the environment; None if alone."""
   found = os.environ
   for name, (size, own) in LAUNCHERS.items():
     if own in found and size in found:
@@ -198,17 +194,21 @@ def _launcher() -> str | None:
     return 'TPU'
   if 'KUBERNETES_SERVICE_HOST' in found:
     return 'Kubernetes' if 'JOB_COMPLETION_INDEX' in found else None
-  # A TPU machine's metadata, which JAX reads, say whether it is one of several.
-  return PERHAPS if importlib.util.find_spec('libtpu') else None
+  # JAX reads from a TPU machine's metadata whether it is one of several.
+  return MAYBE_TPU if importlib.util.find_spec('libtpu') else None
 
 
 def _last_words(words: str) -> Callable[[], None]:
-  """Has an error printed should this process be killed or aborted; the result calls that off."""
+  """Starts a helper that prints an error if this process is killed or aborted.
+
+  Returns:
+    a function that ends the helper, for a process that exits on its own.
+  """
   watcher = subprocess.Popen(
     ['sh', '-c', 'read -r ended || printf "\\n%s\\n" "$0" >&2', f'error: {words}'],
     stdin=subprocess.PIPE,
     stdout=subprocess.DEVNULL,
-    start_new_session=True,  # A signal for this process and its children is not for it.
+    start_new_session=True,  # So that a signal to this process group does not end the helper.
   )
 
   def ended() -> None:

@@ -15,7 +15,7 @@ from ml_collections import config_dict
 
 from lora_jax import methods, tree
 from lora_jax.adapters.adapter import TOKENS
-from lora_jax.data import tasks, tokenizers
+from lora_jax.data import dataset, tasks, tokenizer_files
 from lora_jax.models import presets
 from lora_jax.pretrained import huggingface
 from lora_jax.train import mesh, paths, rundir
@@ -80,7 +80,7 @@ def load_task(
   config: config_dict.ConfigDict, evals: Sequence[str] = (), limit: int | None = None
 ) -> tasks.Task:
   """The config's task; `limit` replaces the config's limit of training examples."""
-  tokenizer = tokenizers.load_tokenizer(tokenizer_path(config))
+  tokenizer = tokenizer_files.load_tokenizer(tokenizer_path(config))
   return tasks.load_task(
     config.task,
     tokenizer,
@@ -93,7 +93,7 @@ def load_task(
   )
 
 
-def load_prompts(config: config_dict.ConfigDict, split: str) -> tasks.Prompts:
+def load_prompts(config: config_dict.ConfigDict, split: str) -> dataset.Prompts:
   """The contexts of a split, which need not be one that the run evaluates on.
 
   Raises:
@@ -163,7 +163,7 @@ def with_virtual(task: tasks.Task, counts: tuple[int, int], model: nn.Module) ->
   Raises:
     ValueError: if the model has too few positions for them.
   """
-  put = lambda data: tasks.with_virtual(data, model.config.vocab_size, counts)
+  put = lambda data: dataset.with_virtual(data, model.config.vocab_size, counts)
   evals = {split: put(data) for split, data in task.evals.items()}
   every = (put(task.train), *evals.values())
   longest = max((len(ids) for data in every for ids in data.ids), default=0)
@@ -313,14 +313,14 @@ def tokenizer_path(config: config_dict.ConfigDict) -> Path:
 
 def check_ranges(config: config_dict.ConfigDict, task: tasks.Task, model: nn.Module) -> None:
   """Raises a ValueError if the data has ids or positions that the model has no embedding for."""
-  for split, dataset in {'train': task.train, **task.evals}.items():
-    largest = max((int(ids.max()) for ids in dataset.ids), default=0)
+  for split, data in {'train': task.train, **task.evals}.items():
+    largest = max((int(ids.max()) for ids in data.ids), default=0)
     if largest >= model.config.vocab_size:
       raise ValueError(
         f'{task.name} {split}: token id {largest} is beyond the {model.config.vocab_size} of the '
         f'model {config.model.name!r}. Is config.data.tokenizer that of the model?'
       )
-    longest = max((len(ids) for ids in dataset.ids), default=0)
+    longest = max((len(ids) for ids in data.ids), default=0)
     if longest > model.config.max_positions:
       raise ValueError(
         f'{task.name} {split}: an example has {longest} tokens; {config.model.name!r} has '

@@ -15,7 +15,7 @@ from lora_jax.train import mesh
 
 
 def prefetch(
-  batches: Iterable[Mapping[str, np.ndarray]],
+  batches: Iterable[Mapping[str, object]],
   sharding: jax.sharding.NamedSharding,
   host_shard: HostShard = ALL,
   ahead: int = 2,
@@ -48,7 +48,9 @@ def prefetch(
   def run() -> None:
     try:
       for batch in batches:
-        placed = {name: mesh.put_rows(x, sharding, host_shard) for name, x in batch.items()}
+        placed = {
+          name: mesh.put_rows(np.asarray(x), sharding, host_shard) for name, x in batch.items()
+        }
         if not put(placed):
           return
       put(None)

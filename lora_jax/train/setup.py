@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
-import numpy as np
 import optax
 from jax.sharding import Mesh
 from ml_collections import config_dict
@@ -45,7 +44,7 @@ class Tools(NamedTuple):
     eval_every, save_every: numbers of steps between evaluations and between checkpoints.
   """
 
-  held_out: Mapping[str, Sequence[evaluate.Batch]]
+  held_out: Mapping[str, Sequence[evaluate.HostBatch]]
   texts: generate.Texts | None
   final: dataset.Prompts | None
   eval_every: int
@@ -139,7 +138,7 @@ def prediction_cost(architecture: presets.Config) -> float:
 
 def upcoming(
   training: batches.Batches, done: int, total_steps: int
-) -> Iterator[Mapping[str, np.ndarray]]:
+) -> Iterator[evaluate.HostBatch]:
   """The batches from step `done` on, each with a leading axis of updates."""
   while done < total_steps:
     epoch, start = divmod(done, training.steps_per_epoch)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from lora_jax.train import hosts, mesh, optimizer, rundir, setup, step
 from lora_jax.train.checkpoints import Checkpoints
 from lora_jax.train.clock import Clock
+from lora_jax.train.evaluate import HostBatch
 from lora_jax.train.prefetch import prefetch
 from lora_jax.train.record import Record
 from lora_jax.train.writers import Writer
@@ -87,7 +87,7 @@ class Single:
     self.done += len(batch['input_ids'])
     return metrics
 
-  def outputs(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+  def outputs(self, batch: HostBatch) -> dict[str, jax.Array]:
     with self.clock.compiling_if_new('evaluation', batch):
       placed = mesh.put(dict(batch), mesh.evaluation_rows(self._devices))
       return self._eval_step(*self.parts(self._record), placed)

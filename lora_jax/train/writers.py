@@ -1,8 +1,11 @@
-"""What a run leaves behind while it goes: metrics.jsonl, TensorBoard events, a progress display.
+"""What a run writes while it trains: metrics.jsonl, TensorBoard events, a progress display.
 
 `metrics.jsonl` holds one object per line, `{"step": 120, "train/loss": 0.41, ...}`. JSON has no NaN
-and no infinity: all files here hold them as the strings "nan", "inf", "-inf", as `float` reads.
+and no infinity, so all JSON files hold them as the strings "nan", "inf", "-inf", which `float`
+reads.
 """
+
+from __future__ import annotations
 
 import json
 import math
@@ -12,20 +15,22 @@ import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import IO, Any
+from typing import Any, TextIO
 
 import tqdm
 from tensorboardX import event_file_writer, record_writer, summary
 from tensorboardX.proto import event_pb2
 
+from lora_jax import files
 from lora_jax.train import paths
 
-LINE_SECONDS = 60  # Between two lines of progress where there is no terminal.
+LINE_SECONDS = 60  # Time between two lines of progress, if there is no terminal.
 NUMBERS = re.compile(r'\[\s+(-?\d[^"{}\[\]]*?)\s+\]')  # A list of numbers as `json` indents it.
+_PROTO: Any = event_pb2  # protobuf makes its classes at run time.
 
 
 def to_json(value: Any) -> Any:
-  """The value in JSON's own types: arrays as lists, non-finite floats as strings."""
+  """The value in JSON's types: arrays as lists, floats that are not finite as strings."""
   if isinstance(value, Mapping):
     return {str(key): to_json(item) for key, item in value.items()}
   if isinstance(value, list | tuple):
@@ -37,39 +42,32 @@ def to_json(value: Any) -> Any:
   return value
 
 
-def write_json(path: str | os.PathLike, value: Any) -> None:
-  """Writes a file that is always whole: the old one until the new one is on the disk.
+def write_json(path: str | os.PathLike[str], value: object) -> None:
+  """Writes a value as indented JSON; as `write_text`.
 
-  Its folder is made: what took an hour to measure is not lost for want of one.
-  It is indented, but a list of numbers stands on one line: a map of 64 x 64 has 64.
+  A list of numbers stands on one line, so a map of 64 x 64 takes 64 lines.
   """
   text = json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False)
   write_text(path, NUMBERS.sub(lambda found: f'[{" ".join(found[1].split())}]', text) + '\n')
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
-  """As `write_json`, for text."""
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+  """Writes a text file, which a reader sees in its old form or the new one, never in between.
+
+  Its folder is made if it does not exist, so that no result is lost for want of a folder.
+  """
   path = paths.path_of(path)
   if paths.on_bucket(path):
     path.write_text(text)
-    return
-  path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-  try:
-    with open(part, 'w', encoding='utf-8') as file:
-      file.write(text)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(part, path)
-  finally:
-    part.unlink(missing_ok=True)
+  else:
+    files.write_atomic(path, text)
 
 
-def truncate(path: str | os.PathLike, step: int) -> None:
-  """Drops the lines of later steps than `step`, and a last line that a kill cut short.
+def truncate(path: str | os.PathLike[str], step: int) -> None:
+  """Drops the records of steps after `step`, and a last line that a kill cut short.
 
   Raises:
-    ValueError: on any other line that is not a record, naming file and line; nothing is changed.
+    ValueError: for any other line that is not a record, naming file and line; nothing is changed.
   """
   path = paths.path_of(path)
   if not path.exists():
@@ -84,13 +82,16 @@ def truncate(path: str | os.PathLike, step: int) -> None:
     except (ValueError, TypeError, KeyError) as error:
       raise ValueError(
         f'{path}, line {number}: expected an object with a step, found {line[:80]!r}. '
-        'Mend or remove the line.'
+        'Fix or remove the line.'
       ) from error
   write_text(path, b''.join(kept).decode())
 
 
 class _Lines:
-  """The lines of a file, in it when `add` returns: on a bucket it is written anew each time."""
+  """The lines of a file; a line is in the file when `add` returns.
+
+  A file on a bucket is written anew for each line.
+  """
 
   def __init__(self, path: pathlib.Path):
     self._path = path
@@ -114,18 +115,22 @@ class _Lines:
 
 
 class _Events:
-  """TensorBoard's events, in a new file of a folder when `flush` returns."""
+  """TensorBoard's events, in a new file of a folder; they are in it when `flush` returns."""
 
   def __init__(self, folder: pathlib.Path, purge_step: int):
+    if paths.on_bucket(folder):
+      record_writer.register_writer_factory('gs', _RecordsOnBuckets)
     record_writer.directory_check(str(folder))
-    suffix = f'.{time.time_ns()}'  # Else a run resumed within a second overwrites.
+    # With a suffix of seconds, a run that is resumed within one would overwrite its file.
+    suffix = f'.{time.time_ns()}'
     self._file = event_file_writer.EventsWriter(str(folder / 'events'), suffix)
-    self.add(purge_step, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
+    self.add(purge_step, session_log=_PROTO.SessionLog(status=_PROTO.SessionLog.START))
     self.flush = self._file.flush
     self.close = self._file.close
 
-  def add(self, step: int, **what: Any) -> None:
-    self._file.write_event(event_pb2.Event(wall_time=time.time(), step=step, **what))
+  def add(self, step: int, **values: object) -> None:
+    """Adds an event with these fields."""
+    self._file.write_event(_PROTO.Event(wall_time=time.time(), step=step, **values))
 
 
 class _Records:
@@ -144,38 +149,35 @@ class _Records:
 
 
 class _RecordsOnBuckets:
-  """How tensorboardX opens files of buckets: as all others here are."""
+  """How tensorboardX is to open files on buckets: through `paths`, like all other files."""
 
   open = staticmethod(_Records)
   directory_check = staticmethod(lambda folder: None)
 
 
-record_writer.register_writer_factory('gs', _RecordsOnBuckets)
-
-
 class Writer:
   """Writes a run's metrics; on hosts other than the first (`active=False`) it does nothing.
 
-  On a terminal a bar shows loss, examples/s and the time left; elsewhere each `show` is one line,
-  and between two of them there is a line a minute.
+  On a terminal a bar shows loss, examples/s and the time left. Without a terminal each `show` is
+  one line, and between two of them there is one line a minute.
 
   Args:
-    workdir: the run directory; made if absent.
-    total_steps: where the run ends.
-    resume_step: the step of the checkpoint that the run goes on from, None for a run from the
-      start. What was written about later steps is taken back, since those steps come again.
+    workdir: the run directory, which is made if it does not exist.
+    total_steps: the number of the run's last step.
+    resume_step: the step of the checkpoint from which the run resumes; None for a run from the
+      start. Records of later steps are removed, since those steps are trained again.
     active: whether this host writes.
-    stream: of the display, standard error if None.
+    stream: where progress is shown; None for standard error.
   """
 
   def __init__(
     self,
-    workdir: str | os.PathLike,
+    workdir: str | os.PathLike[str],
     *,
     total_steps: int,
     resume_step: int | None = None,
     active: bool = True,
-    stream: IO[str] | None = None,
+    stream: TextIO | None = None,
   ):
     self._active = active
     if not active:
@@ -190,7 +192,7 @@ class Writer:
     self._total = total_steps
     self._start = max(last, 0)
     self._began = time.monotonic()
-    self._seen = None  # When `progress` was last called, and its examples.
+    self._seen: tuple[float, int] | None = None  # Time and examples of the last `progress`.
     self._status = ''
     self._printed = self._began
     self._bar = tqdm.tqdm(
@@ -211,7 +213,7 @@ class Writer:
       self._events.add(step, summary=summary.scalar(name, float(value)))
 
   def write_texts(self, step: int, texts: Sequence[Mapping[str, str]]) -> None:
-    """Adds examples to the TensorBoard events: the values of each under their names."""
+    """Adds texts to the TensorBoard events: of each example its values, with their names."""
     if not self._active:
       return
     for number, example in enumerate(texts):
@@ -220,7 +222,7 @@ class Writer:
       self._events.add(step, summary=text)
 
   def progress(self, step: int, loss: float, examples: int) -> None:
-    """Moves the bar; `examples` is a running count, its growth since the last call the rate."""
+    """Moves the bar; the rate is the growth of `examples`, a running total, since the last call."""
     if not self._active:
       return
     now = time.monotonic()
@@ -242,14 +244,14 @@ class Writer:
     self._print(step, [f'{name} {float(value):.4f}' for name, value in metrics.items()])
 
   def close(self) -> None:
-    """Flushes and closes all; may be called twice."""
+    """Flushes and closes all files; may be called twice."""
     if self._active:
       self._active = False
       self._bar.close()
       self._lines.close()
       self._events.close()
 
-  def __enter__(self) -> 'Writer':
+  def __enter__(self) -> Writer:
     return self
 
   def __exit__(self, *exception: object) -> None:

@@ -1,5 +1,6 @@
 """Merged LoRA is the bare model's program; adapters have the counts of table 1; the picture."""
 
+import itertools
 import re
 import types
 
@@ -26,7 +27,7 @@ ADAPTERS = {name: methods.make(name, bottleneck=4) for name in ('adapter_l', 'ad
 
 @pytest.fixture(scope='module')
 def toy():
-  base = latency.Base(*fresh_model(TOY, task='lm'))
+  base = latency.LoadedModel(*fresh_model(TOY, task='lm'))
   ids = jnp.arange(16).reshape(2, 8)
   return base, ids, latency.compare(base, ids, LORA, ADAPTERS)
 
@@ -43,6 +44,19 @@ def test_merged_is_the_program_of_the_bare_model_and_nothing_else_is(toy):
   assert np.abs(logits['lora, merged'] - logits['bare']).max() > 1e-4
 
 
+def test_settings_and_grid_measure_every_batch_and_length(toy):
+  base, _, _ = toy
+  passes = latency.Passes(trials=2, warm_up=0)
+  (setting,) = latency.measure_settings(base, {'1x4': ADAPTERS}, LORA, passes)
+  assert setting[0] == '1x4'
+  assert list(setting[1]) == ['bare', 'lora, merged', 'lora, beside', *ADAPTERS]
+  cells = list(
+    latency.measure_grid(base, [1, 2], [4], {'adapter_h 4': ADAPTERS['adapter_h']}, passes)
+  )
+  assert [cell[:2] for cell in cells] == [(1, 4), (2, 4)]
+  assert list(cells[0][2]) == ['bare', 'adapter_h 4']
+
+
 def test_another_program_is_not_let_through(toy, monkeypatch):
   base, ids, _ = toy
   monkeypatch.setattr(latency, 'merged', latency.beside)
@@ -52,7 +66,7 @@ def test_another_program_is_not_let_through(toy, monkeypatch):
 
 def test_times_are_to_the_first_variant(toy):
   _, ids, variants = toy
-  rows = latency.timed(variants, ids, trials=3, warm_up=1)
+  rows = latency.time_variants(variants, ids, latency.Passes(trials=3, warm_up=1))
   assert list(rows) == ['bare', 'lora, merged', 'lora, beside', 'adapter_l', 'adapter_h']
   assert rows['bare']['slowdown'] == 0
   for row in rows.values():
@@ -65,7 +79,8 @@ def test_times_are_to_the_first_variant(toy):
 @pytest.mark.parametrize('limit, trials', [(0, 2), (0.09, 5), (1, 7)])
 def test_a_limit_ends_between_rounds_but_not_before_two(limit, trials):
   clock = types.SimpleNamespace(seconds=lambda ids: 0.01, trained=0)
-  rows = latency.timed({'bare': clock, 'other': clock}, None, trials=7, warm_up=1, limit=limit)
+  passes = latency.Passes(trials=7, warm_up=1, limit=limit)
+  rows = latency.time_variants({'bare': clock, 'other': clock}, None, passes)
   assert [row['trials'] for row in rows.values()] == [trials, trials]
 
 
@@ -80,12 +95,11 @@ def test_the_adapters_have_the_counts_of_table_1(printed):
 
 def test_the_picture_and_the_table(tmp_path):
   row = {'mean': 23.9, 'sd': 2.1, 'slowdown': 20.7, 'trials': 9}
+  adapters = {f'{method} {size}': row for method in page.METHODS for size in (10, 100)}
   cells = [
-    {'batch': batch, 'length': length, 'rows': {'bare': row} | {
-      f'{method} {size}': row for method in page.METHODS for size in (10, 100)
-    }}
-    for batch in (1, 2) for length in (128, 256)
-  ]  # fmt: skip
+    {'batch': batch, 'length': length, 'rows': {'bare': row} | adapters}
+    for batch, length in itertools.product((1, 2), (128, 256))
+  ]
   page.draw(cells, tmp_path / 'figure.png')
   assert (tmp_path / 'figure.png').read_bytes()[1:4] == b'PNG'
   settings = [{'batch': 1, 'length': 128, 'adapters': '11M', 'rows': {'adapter_l': row}}]

@@ -16,6 +16,7 @@ from lora_jax.data import (
   load_tokenizer,
   packing,
 )
+from lora_jax.data.layout import HostShard
 
 KINDS = ('classification', 'regression', 'lm', 'unlabelled')
 LAYOUTS = ('pack', 'pad', 'pad_max')
@@ -209,6 +210,20 @@ def test_pack_keeps_its_limits_and_is_near_the_bound(seed):
   assert used[0] > 10**6  # An example that fits no row: never.
 
 
+@pytest.mark.parametrize('held', [(0,), (2, 3), (1, 3)])
+def test_a_host_shard_is_those_rows_of_the_batch(held):
+  options = dict(batch_size=8, rows_multiple=4, group=2, row_length=64)
+  whole = Batches(make('regression'), **options)
+  part = Batches(make('regression'), **options, host_shard=HostShard(4, held))
+  assert part.shapes == whole.shapes
+  for ours, theirs in zip(part.epoch(1, 3), whole.epoch(1, 3), strict=True):
+    for name, rows in theirs.items():
+      parts = np.split(rows, 4, axis=1)
+      np.testing.assert_array_equal(ours[name], np.concatenate([parts[i] for i in held], axis=1))
+  with pytest.raises(ValueError, match='rows_multiple=4 is not a multiple of the 3 host shards'):
+    Batches(make('regression'), **options, host_shard=HostShard(3, (0,)))
+
+
 @pytest.mark.parametrize('rows_multiple', [1, 4])
 @pytest.mark.parametrize('layout', LAYOUTS)
 @pytest.mark.parametrize('kind', KINDS)
@@ -251,7 +266,7 @@ def test_collect_sums_the_predictions_of_an_example():
 @pytest.mark.parametrize(
   'arguments, message',
   [
-    (dict(layout='packed'), "Unknown batching 'packed'; did you mean 'pack'"),
+    (dict(layout='packed'), "unknown layout 'packed'. Did you mean 'pack'"),
     (dict(batch_size=0), "sizes of at least 1, found {'batch_size': 0}"),
     (dict(max_length=20), r'example \d+ has \d+ tokens, max_length is 20'),
     (dict(row_length=20), r'example \d+ has \d+ tokens, row_length is 20'),

@@ -83,7 +83,7 @@ def test_a_file_without_texts_or_that_is_no_list_is_refused(tmp_path):
 
 @pytest.mark.real_data
 def test_a_missing_training_file_says_where_it_is(shared_data, gpt2):
-  with pytest.raises(FileNotFoundError, match=r'https://github.com/Yale-LILY/dart.*even to be'):
+  with pytest.raises(FileNotFoundError, match=r'https://github.com/Yale-LILY/dart.*even for an'):
     load_task('dart', gpt2, data_dir=str(shared_data), evals=('test',))
 
 

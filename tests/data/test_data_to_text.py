@@ -3,6 +3,7 @@ import pytest
 
 from lora_jax.data import data_to_text, load_tokenizer
 from lora_jax.data.data_to_text import Example
+from lora_jax.data.dataset import Request
 
 CONTEXT = (
   'name : Blue Spice | Type : coffee shop | price : more than £ 30 | area : city centre | '
@@ -41,7 +42,7 @@ def test_overlong_examples_are_cut_on_the_right(cut, gpt2):
 
 
 def test_references_are_grouped_wherever_their_rows_stand():
-  assert list(data_to_text.grouped(ROWS).items()) == [
+  assert list(data_to_text.group(ROWS).items()) == [
     ('a', ['one', 'three', 'one']),
     ('b', ['two']),
     (CONTEXT, ['Blue Spice is closed .']),
@@ -68,20 +69,20 @@ def test_prompts_are_the_contexts_of_the_examples_whole(gpt2):
 
 def test_a_task_has_prompts_for_each_held_out_split_and_limits_training_alone(gpt2):
   evals = {'dev': ROWS, 'test': ROWS[:2]}
-  make = lambda **options: data_to_text.task('e2e', ROWS, evals, gpt2, max_length=20, **options)
+  request = lambda **options: Request(tokenizer=gpt2, max_length=20, **options)
+  make = lambda **options: data_to_text.task('e2e', ROWS, evals, request(**options))
   task = make(limit=2)
   assert (task.name, task.kind, task.scoring, task.metric) == ('e2e', 'lm', 'e2e', 'loss')
   assert (len(task.train), list(task.evals), list(task.prompts)) == (2, [*evals], [*evals])
   assert [len(task.prompts[split].contexts) for split in evals] == [3, 2]
   assert len(task.evals['dev'].ids[3]) == 20 < len(task.prompts['dev'].ids[2])
-  kept = {tuple(tuple(ids.tolist()) for ids in make(limit=2, seed=seed).train.ids)
-          for seed in range(8)}  # fmt: skip
-  assert len(kept) > 1
+  kept = [make(limit=2, seed=seed).train.ids for seed in range(8)]
+  assert len({tuple(tuple(ids.tolist()) for ids in train) for train in kept}) > 1
   assert len(make().train) == len(make(limit=99).train) == len(ROWS)
 
 
 def test_triples_keep_their_names():
   triples = [('Aarhus_Airport', 'cityServed', '"Aarhus, Denmark"'), ('A', 'NO._OF', '1')]
-  assert data_to_text.linearise(triples) == (
+  assert data_to_text.linearize(triples) == (
     'Aarhus_Airport : cityServed : "Aarhus, Denmark" | A : NO._OF : 1'
   )

@@ -24,10 +24,10 @@ def write(folder, text, name='trainset.csv'):
   return folder / name
 
 
-def test_linearised_as_the_authors_do():
-  assert e2e.linearise(MEANING) == CONTEXT
+def test_linearized_as_the_authors_do():
+  assert e2e.linearize(MEANING) == CONTEXT
   every = ', '.join(f'{slot}[x]' for slot in e2e.SLOTS)
-  assert e2e.linearise(every).split(' : x') == [
+  assert e2e.linearize(every).split(' : x') == [
     'name', ' | Type', ' | food', ' | price', ' | customer rating', ' | area',
     ' | family friendly', ' | near', '',
   ]  # fmt: skip
@@ -83,7 +83,7 @@ def test_csv_with_quotes_line_breaks_and_a_byte_order_mark(tmp_path):
     ('mr,ref\nname[a],b\nname[a],"b\n', 'line 3: not CSV'),
     (
       'mr,ref\n"name[a], eattype[pub]",b\n',
-      "line 2: unknown slot 'eattype'; did you mean 'eatType'",
+      "line 2: unknown slot 'eattype'. Did you mean 'eatType'",
     ),
     ('mr,ref\nname[a] Pub,b\n', r"line 2: expected slot\[value\], .*found 'name\[a\] Pub'"),
     ('mr,ref\nname,b\n', r'line 2: expected slot\[value\]'),
@@ -100,7 +100,7 @@ def test_bad_rows_name_file_and_line(text, message, tmp_path):
 def test_what_tfds_cannot_give_is_said(gpt2):
   with pytest.raises(ValueError, match=r"source='files' with the official e2e-dataset.zip"):
     load_task('e2e', gpt2, source='tfds')
-  with pytest.raises(ValueError, match="e2e has no split 'tset'; did you mean 'test'"):
+  with pytest.raises(ValueError, match=r"e2e has no split 'tset'. Did you mean 'test'"):
     e2e.read('tset', 'files', '.')
 
 
@@ -110,7 +110,7 @@ def test_what_tfds_cannot_give_is_said(gpt2):
 )
 def test_real_files(split, size, contexts, shared_data):
   rows = e2e.read(split, 'files', shared_data)
-  groups = data_to_text.grouped(rows)
+  groups = data_to_text.group(rows)
   assert (len(rows), len(groups)) == (size, contexts)
   assert sum(map(len, groups.values())) == size
   if split == 'test':

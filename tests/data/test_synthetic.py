@@ -102,9 +102,9 @@ def test_task_is_one_of_a_language_model(tokenizer):
   other = load_task('synthetic/recipes', tokenizer, max_length=128, limit=50, seed=1)
   assert [x.tolist() for x in other.train.ids] != [x.tolist() for x in task.train.ids]
   assert [x.tolist() for x in other.evals['dev'].ids] == [x.tolist() for x in task.evals['dev'].ids]
-  with pytest.raises(ValueError, match="did you mean 'synthetic/recipes'"):
+  with pytest.raises(ValueError, match="Did you mean 'synthetic/recipes'"):
     load_task('synthetic/recipe', tokenizer)
-  with pytest.raises(ValueError, match="no split 'devel'; did you mean 'dev'"):
+  with pytest.raises(ValueError, match=r"no split 'devel'. Did you mean 'dev'"):
     load_task('synthetic/recipes', tokenizer, evals=('devel',))
 
 

@@ -113,7 +113,7 @@ def test_a_damaged_file_is_named(text, message, tmp_path):
 def test_what_is_not_there_is_said(tmp_path):
   with pytest.raises(FileNotFoundError, match=r'No train.json. Looked for .*webnlg-2017.zip'):
     webnlg.read('train', 'files', tmp_path)
-  with pytest.raises(ValueError, match="webnlg has no split 'tset'; did you mean 'test'"):
+  with pytest.raises(ValueError, match=r"webnlg has no split 'tset'. Did you mean 'test'"):
     webnlg.read('tset', 'files', tmp_path)
   with pytest.raises(ValueError, match=r"webnlg-2017.zip alone: use config.data.source='files'"):
     webnlg.read('test', 'tfds', tmp_path)

@@ -29,7 +29,7 @@ for argv in json.loads(sys.argv[1]):
   for name in ('runs', 'out', 'layers', 'matrices', 'of', 'base', 'other_base', 'weights', 'alpha'):
     flags.FLAGS[name].unparse()
   try:
-    flags.FLAGS(['analyse', *argv])
+    flags.FLAGS(['analyze', *argv])
     analyze.main()
     done.append('')
   except (ValueError, OSError) as error:
@@ -72,8 +72,8 @@ def runs(tmp_path_factory):
     with config.unlocked():
       config.task, config.data.limit, config.method = 'synthetic/recipes', 8, method
       config.model.scan = scanned
-      config.model.fresh.update(vocab_size=300, hidden_size=width, num_layers=2, num_heads=2,
-                                intermediate_size=32)  # fmt: skip
+      sizes = dict(vocab_size=300, hidden_size=width, intermediate_size=32)
+      config.model.fresh.update(**sizes, num_layers=2, num_heads=2)
     (folder / name).mkdir()
     (folder / name / 'config.json').write_text(config.to_json_best_effort())
     saved = checkpoints.Checkpoints(folder / name)
@@ -110,8 +110,8 @@ def done(runs):
     paths = [f'--runs={runs / word}' for word in words if not word.startswith('--')]
     options = [word for word in words if word.startswith('--')]
     argvs.append([*paths, f'--out={runs / "out" / name}', *options])
-  ran = subprocess.run([sys.executable, '-c', DRIVER, json.dumps(argvs)], cwd=ROOT,
-                       capture_output=True, text=True)  # fmt: skip
+  command = [sys.executable, '-c', DRIVER, json.dumps(argvs)]
+  ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
   assert ran.returncode == 0, ran.stderr[-3000:]
   return dict(zip(calls, json.loads(ran.stdout.rpartition('done ')[2])))
 

@@ -13,7 +13,7 @@ CONFIG = '--config=configs/glue.py:task=mrpc,model=roberta-base'
 @pytest.mark.parametrize(
   'flag, words',
   [
-    ('--config.optim.learning_rate=3', ["config.optim has no 'learning_rate'", 'lr,']),
+    ('--config.optim.learning_rate=3', ["config.optim has no 'learning_rate'", ' lr,']),
     ('--config.data.source=nowhere', ['error: ', 'nowhere']),
   ],
 )

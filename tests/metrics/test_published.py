@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from experiments import score as command
+from lora_jax.data import scored_texts
 from lora_jax.metrics import text
 
 needs_java = pytest.mark.skipif(not shutil.which('java'), reason='needs java')
@@ -39,9 +39,9 @@ def unpacked(shared_data, tmp_path_factory):
 def texts(unpacked, system):
   split = 'devset' if system == 'baseline-output' else 'testset_w_refs'
   (output,) = unpacked.rglob(f'{system}.t[sx][vt]')
-  references = command.read_references([str(unpacked / f'{split}.csv')])
-  predictions = command.read_predictions(str(output))
-  return command.aligned(predictions, references), references.texts
+  references = scored_texts.read_references([str(unpacked / f'{split}.csv')])
+  predictions = scored_texts.read_predictions(str(output))
+  return scored_texts.align(predictions, references), references.texts
 
 
 @pytest.mark.real_data
@@ -77,9 +77,9 @@ def test_meteor_rouge_and_cider_of_e2e(system, unpacked):
 def dart(unpacked):
   folder = unpacked / 'system_outputs'
   files = [str(folder / f'all-delex-reference{i}.lex') for i in range(3)]
-  references = command.read_references(files)
-  predictions = command.read_predictions(str(folder / 'bart-large_dart.txt'))
-  return command.aligned(predictions, references), references.texts
+  references = scored_texts.read_references(files)
+  predictions = scored_texts.read_predictions(str(folder / 'bart-large_dart.txt'))
+  return scored_texts.align(predictions, references), references.texts
 
 
 @pytest.mark.real_data

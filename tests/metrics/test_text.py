@@ -118,7 +118,7 @@ def test_empty_references():
 @pytest.mark.parametrize(
   'arguments, words',
   [
-    (('bleurt', ['a'], [['a']]), ["Unknown scoring 'bleurt'", 'webnlg']),
+    (('bleurt', ['a'], [['a']]), ["unknown scoring 'bleurt'", 'webnlg']),
     (('e2e', ['a'], [['a']], ['ter']), ["e2e has no metric 'ter'", 'rouge_l']),
     (('e2e', ['a', 'b'], [['a']]), ['2 predictions', '1 lists']),
     (('e2e', [], []), ['0 predictions']),

@@ -3,7 +3,10 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import types
+from pathlib import Path
 
 import fsspec
 import jax
@@ -18,6 +21,7 @@ from lora_jax.adapters import native
 from lora_jax.train import checkpoints, export, job, loop, paths, rundir, warm_start, writers
 from tests.train import bucket, test_writers
 
+ROOT = Path(__file__).resolve().parents[2]
 CONFIG = {'train.epochs': 3, 'data.max_shapes': 1, 'train.eval_batch_size': 32}
 
 
@@ -118,10 +122,20 @@ def test_a_failed_write_leaves_the_old_object(place):
   assert json.loads(epath.Path(path).read_text()) == {'score': 1}
 
 
-def test_listings_are_not_kept():
+def test_listings_are_not_kept(place):
   """gcsfs would answer from them that a file is missing which another host has written."""
+  paths.path_of(place('run'))
   made = type('Remembers', (fsspec.AbstractFileSystem,), {'protocol': ('gs', 'gcs')})
   assert made(skip_instance_cache=True).dircache.use_listings_cache is False
+
+
+def test_an_import_changes_neither_fsspec_nor_tensorboard():
+  script = (
+    'import fsspec\nfrom tensorboardX import record_writer\n'
+    'before = dict(record_writer.REGISTERED_FACTORIES)\nfrom lora_jax.train import writers\n'
+    'assert not fsspec.config.conf and record_writer.REGISTERED_FACTORIES == before'
+  )
+  subprocess.run([sys.executable, '-c', script], check=True, cwd=ROOT)
 
 
 def test_an_export_needs_a_disk(place):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lora_jax.data import dataset, tokenizers
+from lora_jax.data import dataset, fast_tokenizer
 from lora_jax.metrics import text
 from lora_jax.train import generate, job, loop, mesh, rundir
 
@@ -162,7 +162,7 @@ PLAIN = {
 @pytest.mark.parametrize('written', PLAIN)
 def test_a_text_is_one_line_before_the_first_stop(written):
   texts = ['a b c d A C . more', '\n\n \n']
-  tokenizer = tokenizers.train_byte_level(texts, 280, 'toy')
+  tokenizer = fast_tokenizer.train_byte_level(texts, 280, 'toy')
   (ids,) = tokenizer.encode([written])
   assert generate.plain(tokenizer, ids, ('<|endoftext|>', '\n\n')) == PLAIN[written]
 

@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 
 from lora_jax import tree
-from lora_jax.data import batches
-from lora_jax.data.layout import HostShard
 from lora_jax.train import hosts, job, loop
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,20 +20,22 @@ EXACT = 1e-5  # Devices add up in another order.
 
 
 def start(*commands):
-  """Processes that share a port of this machine that is free; their output is read by `ended`."""
+  """Starts processes that share a free port of this machine; `ended` reads their output."""
   with socket.socket() as probe:
     probe.bind(('127.0.0.1', 0))
     coordinator = f'127.0.0.1:{probe.getsockname()[1]}'
   fast = '--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0'
   own = {'PYTHONPATH': str(ROOT), 'JAX_NUM_CPU_DEVICES': '1', 'XLA_FLAGS': fast}
-  environment = os.environ | own
+  pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
   return [
     subprocess.Popen(
       [sys.executable, *(word.replace('COORDINATOR', coordinator) for word in command)],
-      cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+      cwd=ROOT,
+      env=os.environ | own,
+      **pipes,
     )
     for command in commands
-  ]  # fmt: skip
+  ]
 
 
 def ended(process, timeout=600):
@@ -63,8 +63,10 @@ def assert_close(actual, expected, where=''):
 
 
 ENCODER = {'train.batch_size': 8, 'train.steps_per_call': 2, 'train.eval_batch_size': 8}
-LANGUAGE = {'train.batch_size': 8, 'train.epochs': 1, 'optim.lr': 2e-2, 'decode.beams': 2,
-            'decode.max_tokens': 12, 'decode.batch_size': 16, 'decode.final': 'test'}  # fmt: skip
+LANGUAGE = {
+  **{'train.batch_size': 8, 'train.epochs': 1, 'optim.lr': 2e-2},
+  **{'decode.beams': 2, 'decode.max_tokens': 12, 'decode.batch_size': 16, 'decode.final': 'test'},
+}
 SPLIT_BASE = {'mesh.data': 1, 'mesh.fsdp': 2}
 RUNS = [
   pytest.param('make_config', ENCODER, SPLIT_BASE, id='encoder'),
@@ -120,9 +122,10 @@ def command(tmp_path, make_config):
     f'def get_config():\n  return config_dict.ConfigDict(json.loads({config.to_json()!r}))\n'
   )
   return lambda workdir, process: [
-    '-m', 'experiments.train', f'--config={tmp_path / "config.py"}', f'--workdir={workdir}',
-    '--coordinator=COORDINATOR', '--num_processes=2', f'--process_id={process}',
-  ]  # fmt: skip
+    *('-m', 'experiments.train'),
+    *(f'--config={tmp_path / "config.py"}', f'--workdir={workdir}'),
+    *('--coordinator=COORDINATOR', '--num_processes=2', f'--process_id={process}'),
+  ]
 
 
 def saved(workdir):
@@ -226,18 +229,3 @@ def test_a_launcher_that_jax_does_not_know_is_an_error(monkeypatch):
 
 def unknown(**_):
   raise ValueError('coordinator_address should be defined.')
-
-
-@pytest.mark.parametrize('held', [(0,), (2, 3), (1, 3)])
-def test_a_share_is_those_rows_of_the_batch(make_config, held):
-  task = job.load_task(make_config())
-  options = dict(batch_size=8, rows_multiple=4, group=2, row_length=16)
-  whole = batches.Batches(task.train, **options)
-  part = batches.Batches(task.train, **options, host_shard=HostShard(4, held))
-  assert part.shapes == whole.shapes
-  for ours, theirs in zip(part.epoch(1, 3), whole.epoch(1, 3), strict=True):
-    for name, rows in theirs.items():
-      parts = np.split(rows, 4, axis=1)
-      np.testing.assert_array_equal(ours[name], np.concatenate([parts[i] for i in held], axis=1))
-  with pytest.raises(ValueError, match='expected 3 parts to divide rows_multiple=4'):
-    batches.Batches(task.train, **options, host_shard=HostShard(3, (0,)))

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 import struct
 
 import numpy as np
@@ -125,7 +126,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
   def full(*_):
     raise OSError('No space left on device')
 
-  monkeypatch.setattr(writers.os, 'fsync', full)
+  monkeypatch.setattr(os, 'fsync', full)
   with pytest.raises(OSError, match='No space'):
     writers.write_json(path, {'score': 2})
   assert json.loads(path.read_text()) == {'score': 1}

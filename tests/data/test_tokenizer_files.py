@@ -106,7 +106,7 @@ def test_files_that_are_missing_or_damaged_are_named(tmp_path):
   with pytest.raises(ValueError, match=r'cannot read tokenizer.json'):
     load_tokenizer(tmp_path)
   (tmp_path / 'cut.zip').write_bytes(b'PK\x03\x04 and no more')
-  with pytest.raises(ValueError, match=r'cut.zip is truncated or no zip'):
+  with pytest.raises(ValueError, match=r'cut.zip is truncated or not a zip'):
     load_tokenizer(tmp_path / 'cut.zip')
 
 

@@ -1,0 +1,95 @@
+"""The updates of a run or an adapter, with what the report of an analysis says of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lora_jax import tree
+from lora_jax.adapters import formats
+from lora_jax.analysis import factors, record
+from lora_jax.models import presets
+from lora_jax.pretrained import huggingface
+from lora_jax.train import job, paths, rundir
+
+
+class Run(NamedTuple):
+  """What the report says of a run or an adapter, and its updates."""
+
+  facts: dict[str, Any]
+  updates: list[factors.Update]
+
+
+def is_adapter(source: str) -> bool:
+  """Whether `source` names an adapter, not a run directory."""
+  if paths.on_bucket(source):  # Adapters are read from the disk or the hub.
+    return False
+  path = Path(source).expanduser()
+  return source.startswith(formats.HUB) or path.is_file() or any(path.glob('adapter*.json'))
+
+
+def read_run(workdir: str, which: str) -> Run:
+  """A run's updates, and what they came from; neither its data nor its base is read.
+
+  Raises:
+    ValueError: if the folder is not a run directory or has no `which` (best or last) checkpoint, or
+      if its method has no factors.
+  """
+  config, folder = rundir.read_config(workdir), paths.path_of(workdir)
+  if not rundir.is_run(workdir):
+    raise ValueError(f'{workdir} has no checkpoints. Train it first: experiments.train')
+  step, trainable = job.read_trainable(workdir, config, which)
+  result = folder / 'result.json'
+  method = config.method.to_dict()
+  updates = _updates(workdir, trainable, method)
+  facts = {
+    'run': folder.resolve().name,
+    'which': which,
+    'step': step,
+    'task': config.task,
+    'model': config.model.name,
+    'seed': config.seed,
+    **record.describe(updates, trainable, method),
+    'commit': json.loads(result.read_text()).get('commit', '') if result.exists() else '',
+  }
+  if config.model.name == 'fresh':  # Another seed or shape is another base.
+    facts['fresh'] = {'seed': config.seed, **config.model.fresh.to_dict()}
+  return Run(facts, updates)
+
+
+def read_adapter(source: str, base: str = '', alpha: float | None = None) -> Run:
+  """An adapter's updates, in any format; only the architecture of its base is needed.
+
+  Args:
+    source: as `formats.read_adapter` takes it.
+    base: a preset or a model's folder, for adapters that do not store their base's architecture.
+    alpha: of a loralib file, which stores no scale.
+
+  Raises:
+    ValueError, FileNotFoundError: as `formats.read_adapter`, or if its method has no factors.
+  """
+  config = None
+  if preset := presets.PRESETS.get(base):
+    config = preset.config
+  elif base:
+    config = huggingface.read_config(huggingface.locate(base))
+  adapter = formats.read_adapter(source, config=config, alpha=alpha)
+  updates = _updates(source, adapter.trainable, adapter.method)
+  facts = {
+    'run': Path(source).name,
+    'task': adapter.task,
+    'model': base or adapter.base,
+    **record.describe(updates, adapter.trainable, adapter.method),
+  }
+  return Run(facts, updates)
+
+
+def _updates(
+  source: str, trainable: tree.Params, method: Mapping[str, Any]
+) -> list[factors.Update]:
+  try:
+    return factors.updates(trainable, method)
+  except ValueError as error:
+    raise ValueError(f'{source}: {error}') from error

@@ -1,0 +1,149 @@
+"""Tokenizers of the `tokenizers` library: BERT's WordPiece, and byte-level BPE."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from lora_jax.data.tokenizer import Tokenizer, check_room
+
+
+class FastTokenizer(Tokenizer):
+  """Text to int32 ids and back, as the fast tokenizers of transformers, which run this library."""
+
+  def __init__(self, backend: tokenizers.Tokenizer, name: str):
+    # Some files (all-MiniLM-L6-v2) switch on truncation and padding to 128 tokens.
+    backend.no_truncation()
+    backend.no_padding()
+    self.backend = backend
+    self.name = name
+
+  @property
+  def vocab_size(self) -> int:
+    return max(self.backend.get_vocab(with_added_tokens=True).values()) + 1
+
+  @property
+  def eos_id(self) -> int:
+    for token in ('<|endoftext|>', '</s>', '[SEP]'):
+      if (token_id := self.backend.token_to_id(token)) is not None:
+        return token_id
+    raise ValueError(f'{self.name} has no end token: none of <|endoftext|>, </s>, [SEP]')
+
+  def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+    self.backend.no_truncation()
+    encoded = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
+    return [np.array(x.ids, np.int32) for x in encoded]
+
+  def encode_pairs(
+    self, first: Sequence[str], second: Sequence[str] | None = None, *, max_length: int
+  ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    special = self.backend.num_special_tokens_to_add(second is not None)
+    check_room(max_length, special)
+    texts = list(first) if second is None else list(zip(first, second, strict=True))
+    self.backend.enable_truncation(max_length, strategy='longest_first')
+    try:
+      encoded = self.backend.encode_batch_fast(texts, add_special_tokens=True)
+    finally:
+      self.backend.no_truncation()
+    ids = [np.array(x.ids, np.int32) for x in encoded]
+    return ids, [np.array(x.type_ids, np.int32) for x in encoded]
+
+  def decode(self, ids: Sequence[int] | np.ndarray, skip_special: bool = True) -> str:
+    # Byte-level BPE gives exactly the text that was encoded.
+    return self.backend.decode([int(i) for i in ids], skip_special_tokens=skip_special)
+
+  def save(self, folder: str | pathlib.Path) -> None:
+    path = pathlib.Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    self.backend.save(str(path / 'tokenizer.json'))
+
+
+def train_byte_level(texts: Iterable[str], vocab_size: int, name: str) -> FastTokenizer:
+  """Trains a byte-level BPE on texts: GPT-2's kind, with its end token as id 0.
+
+  Args:
+    texts: the texts.
+    vocab_size: at least 257: the bytes and the end token. Few texts may give a smaller vocabulary.
+    name: the tokenizer's name in errors.
+
+  Raises:
+    ValueError: if the size is too small.
+  """
+  alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+  if vocab_size <= len(alphabet):
+    raise ValueError(f'vocab_size must be above {len(alphabet)}, found {vocab_size}')
+  backend = tokenizers.Tokenizer(models.BPE())
+  backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  backend.decoder = decoders.ByteLevel()
+  backend.post_processor = processors.ByteLevel(trim_offsets=False)
+  trainer = trainers.BpeTrainer(
+    vocab_size=vocab_size,
+    special_tokens=['<|endoftext|>'],
+    initial_alphabet=alphabet,
+    show_progress=False,
+  )
+  backend.train_from_iterator(texts, trainer)
+  return FastTokenizer(backend, name)
+
+
+def wordpiece(text: str, config: Mapping[str, Any]) -> tokenizers.Tokenizer:
+  """BERT's tokenizer from its vocabulary, one entry a line.
+
+  If the configuration does not say whether to lower-case, a vocabulary without capitals does.
+  """
+  words = text.removesuffix('\n').split('\n')
+  vocab = {word.removesuffix('\r'): i for i, word in enumerate(words)}
+  if missing := [token for token in ('[UNK]', '[CLS]', '[SEP]') if token not in vocab]:
+    raise ValueError(f'no {", ".join(missing)} among {len(vocab)} entries')
+  cased = any(word != word.lower() for word in vocab if not word.startswith('['))
+  backend = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token='[UNK]'))
+  backend.normalizer = normalizers.BertNormalizer(
+    lowercase=config.get('do_lower_case', not cased),
+    handle_chinese_chars=config.get('tokenize_chinese_chars', True),
+    strip_accents=config.get('strip_accents'),
+  )
+  backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+  backend.post_processor = processors.TemplateProcessing(
+    single='[CLS]:0 $A:0 [SEP]:0',
+    pair='[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1',
+    special_tokens=[('[CLS]', vocab['[CLS]']), ('[SEP]', vocab['[SEP]'])],
+  )
+  backend.decoder = decoders.WordPiece()
+  special = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
+  backend.add_special_tokens([token for token in special if token in vocab])
+  return backend
+
+
+def byte_level(
+  vocab: dict[str, int], merges: str, config: Mapping[str, Any]
+) -> tokenizers.Tokenizer:
+  """GPT-2's byte-level BPE, with RoBERTa's special tokens if it is RoBERTa's."""
+  lines = [line for line in merges.split('\n') if line and not line.startswith('#version')]
+  pairs = []
+  for line in lines:
+    symbols = line.removesuffix('\r').split(' ')
+    if len(symbols) != 2:
+      raise ValueError(f'expected two symbols in each line, found {" ".join(symbols)!r}')
+    pairs.append((symbols[0], symbols[1]))
+  backend = tokenizers.Tokenizer(models.BPE(vocab, pairs))
+  backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  backend.decoder = decoders.ByteLevel()
+  roberta = '<s>' in vocab and '</s>' in vocab
+  if 'model_type' in config:
+    roberta = config['model_type'] == 'roberta'
+  if not roberta:
+    special = [token for token in ('<|endoftext|>',) if token in vocab]
+    backend.add_special_tokens(special)
+    backend.post_processor = processors.ByteLevel(trim_offsets=False)
+    return backend
+  special = ('<s>', '<pad>', '</s>', '<unk>', '<mask>')
+  backend.add_special_tokens([token for token in special if token in vocab])
+  backend.post_processor = processors.RobertaProcessing(
+    ('</s>', vocab['</s>']), ('<s>', vocab['<s>']), trim_offsets=True, add_prefix_space=False
+  )
+  return backend

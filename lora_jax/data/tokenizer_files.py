@@ -1,0 +1,103 @@
+"""Tokenizers from Hugging Face's files: `load_tokenizer`."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import tokenizers
+
+from lora_jax.data.fast_tokenizer import FastTokenizer, byte_level, wordpiece
+from lora_jax.data.sentence_piece import SentencePiece
+from lora_jax.data.tokenizer import Tokenizer
+
+# The file that holds a tokenizer's rules, and all files that it needs, in the order of preference.
+_NEEDED = {
+  'tokenizer.json': {'tokenizer.json'},
+  'vocab.txt': {'vocab.txt'},
+  'merges.txt': {'vocab.json', 'merges.txt'},
+  'spm.model': {'spm.model'},
+}
+_FILES = ('tokenizer.json', 'vocab.txt', 'vocab.json', 'merges.txt', 'spm.model')
+_OPTIONAL = ('config.json', 'tokenizer_config.json')
+
+
+def load_tokenizer(path: str | pathlib.Path) -> Tokenizer:
+  """Reads a tokenizer from a folder or a zip archive.
+
+  It holds `tokenizer.json`, or `vocab.txt` (BERT), or `vocab.json` and `merges.txt` (byte-level
+  BPE: RoBERTa's if a config.json beside them or the special tokens say so, else GPT-2's), or
+  `spm.model` (DeBERTa-v2). If it holds several of these, the first is read.
+
+  Raises:
+    FileNotFoundError: if there is no such folder, or none of the files in it.
+    ValueError: if a file is damaged, naming it.
+  """
+  path = pathlib.Path(path).expanduser()
+  files = read_files(path)
+  config = _json(files, 'config.json', path) | _json(files, 'tokenizer_config.json', path)
+  file = next((name for name, needed in _NEEDED.items() if needed <= files.keys()), '')
+  if not file:
+    raise FileNotFoundError(
+      f'{path}: expected tokenizer.json, or vocab.txt, or vocab.json and merges.txt, or spm.model; '
+      f'found {", ".join(sorted(files)) or "none of them"}'
+    )
+  vocab = _json(files, 'vocab.json', path) if file == 'merges.txt' else {}
+  try:
+    if file == 'spm.model':
+      return _sentence_piece(files[file], config, str(path))
+    backend = {
+      'tokenizer.json': lambda content: tokenizers.Tokenizer.from_buffer(content),
+      'vocab.txt': lambda content: wordpiece(content.decode(), config),
+      'merges.txt': lambda content: byte_level(vocab, content.decode(), config),
+    }[file](files[file])
+    return FastTokenizer(backend, str(path))
+  except Exception as error:  # The libraries raise bare Exceptions.
+    raise _damaged(path, file, error) from error
+
+
+def read_files(path: pathlib.Path) -> dict[str, bytes]:
+  """The files that describe a tokenizer, by name, from a folder or an archive.
+
+  The model's `config.json` is among them if it is there.
+
+  Raises:
+    FileNotFoundError: if there is neither a folder nor an archive at `path`.
+    ValueError: if the archive is damaged.
+  """
+  wanted = (*_FILES, *_OPTIONAL)
+  if path.is_dir():
+    return {name: (path / name).read_bytes() for name in wanted if (path / name).is_file()}
+  if not path.is_file():
+    raise FileNotFoundError(f'no tokenizer at {path}: expected a folder or a zip archive')
+  try:
+    with zipfile.ZipFile(path) as archive:
+      names = {pathlib.PurePosixPath(name).name: name for name in reversed(archive.namelist())}
+      return {name: archive.read(names[name]) for name in wanted if name in names}
+  except (zipfile.BadZipFile, EOFError, OSError) as error:
+    raise ValueError(
+      f'{path} is truncated or not a zip archive ({error}). Download it again.'
+    ) from error
+
+
+def _json(files: Mapping[str, bytes], name: str, path: pathlib.Path) -> dict[str, Any]:
+  """What a JSON file holds; nothing if the file is not there."""
+  if name not in files:
+    return {}
+  try:
+    return json.loads(files[name])
+  except ValueError as error:
+    raise _damaged(path, name, error) from error
+
+
+def _sentence_piece(content: bytes, config: Mapping[str, Any], name: str) -> SentencePiece:
+  if config.get('split_by_punct'):
+    raise ValueError('split_by_punct is not supported')
+  return SentencePiece(content, name, lowercase=config.get('do_lower_case', False))
+
+
+def _damaged(path: pathlib.Path, file: str, error: Exception) -> ValueError:
+  return ValueError(f'{path}: cannot read {file} ({error}). Download it again.')

@@ -1,0 +1,120 @@
+"""Requests in, answers out: mixed, in order, and each broken line answered by what is wrong."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from lora_jax import methods
+from lora_jax.adapters.adapter import TOKENS, Adapter, attach
+from lora_jax.adapters.fingerprint import fingerprint
+from lora_jax.pretrained import huggingface
+from lora_jax.serving import server
+
+ROOT = Path(__file__).resolve().parents[2]
+SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
+WORDS = (*SPECIAL, 'good', 'bad', 'film', 'plot', 'the', 'a', 'was', 'is', 'very', 'not', 'cast')
+OPTIONS = {  # (task, labels, options of lora)
+  'sst2': ('classification', 2, dict(rank=2, alpha=4.0)),
+  'mnli': ('classification', 3, dict(rank=3, alpha=8.0, targets='.*/(query|output|up)')),
+  'stsb': ('regression', 1, dict(rank=1, alpha=1.0, rslora=True)),
+}
+
+
+def make(base, task, labels, options, seed):
+  model, params = huggingface.load_model(base, task=task, num_labels=labels, fresh_head=True)
+  options = dict(name='lora', train=model.head, **options)
+  init = methods.make(**options).init
+  shapes = jax.eval_shape(lambda p: init(jax.random.key(0), model, p, TOKENS)[1], params)
+  draw = np.random.default_rng(seed).standard_normal
+  trained = jax.tree.map(lambda x: 0.3 * draw(x.shape).astype(np.float32), shapes)
+  known = fingerprint(params, model.config)
+  return Adapter(options, trained, model.config, task, labels, str(base), known)
+
+
+@pytest.fixture(scope='module')
+def base(tmp_path_factory):
+  """The folder of a base with its tokenizer."""
+  folder = tmp_path_factory.mktemp('serve') / 'base'
+  shutil.copytree(ROOT / 'tests/golden/models/bert', folder)
+  (folder / 'vocab.txt').write_text('\n'.join(WORDS) + '\n')
+  return folder
+
+
+@pytest.fixture(scope='module')
+def adapters(base):
+  return {name: make(base, *case, seed) for seed, (name, case) in enumerate(OPTIONS.items())}
+
+
+@pytest.fixture(scope='module')
+def running(base, adapters):
+  return server.load(str(base), adapters, rows=8)
+
+
+def expected(base, adapter, words):
+  """The logits of `bind` for one text of the adapter alone."""
+  model, params = huggingface.load_model(
+    base, task=adapter.task, num_labels=adapter.num_labels, fresh_head=True
+  )
+  method, *parts = attach(adapter, model, params)
+  ids = np.array([[WORDS.index(word) for word in words.split()]], np.int32)
+  types = np.cumsum(ids == 3, axis=1, dtype=np.int32) - (ids == 3)
+  logits = jax.jit(methods.bind(model.apply, method))(*parts, ids, token_type_ids=types)
+  return np.asarray(logits)[0]
+
+
+def test_answers_are_those_of_each_adapter_alone_in_the_order_of_the_requests(
+  base, adapters, running
+):
+  requests = [
+    {'adapter': 'mnli', 'text': 'the film was good', 'text_pair': 'a bad plot'},
+    {'adapter': 'stsb', 'text': 'good', 'text_pair': 'very good'},
+    {'adapter': 'sst2', 'text': 'the cast is not very good'},
+    {'adapter': 'sst2', 'text': 'bad', 'text_pair': None},
+  ]
+  answers, tokens = running.answer([json.dumps(x).encode() for x in requests])
+  assert [x['adapter'] for x in answers] == ['mnli', 'stsb', 'sst2', 'sst2']
+  assert tokens == 10 + 6 + 8 + 3
+  logits = expected(base, adapters['mnli'], '[CLS] the film was good [SEP] a bad plot [SEP]')
+  scores = np.exp(logits) / np.exp(logits).sum()
+  np.testing.assert_allclose(answers[0]['scores'], scores, atol=1e-5)
+  assert answers[0]['label'] == logits.argmax()
+  logits = expected(base, adapters['stsb'], '[CLS] good [SEP] very good [SEP]')
+  assert answers[1] == {'adapter': 'stsb', 'score': pytest.approx(logits[0], abs=1e-5)}
+  assert len(answers[3]['scores']) == 2
+  assert answers[3]['label'] == np.argmax(answers[3]['scores'])
+
+
+BROKEN = {
+  b'{"adapter": "sst2"': 'not valid JSON',
+  b'{"adapter": "sst", "text": "good"}': "id you mean 'sst2'",
+  b'{"adapter": "base", "text": "good"}': 'no head',
+  b'{"adapter": "sst2", "text": "' + b'good ' * 40 + b'"}': 'text of 42 tokens, the most are 16',
+}
+
+
+def test_broken_lines_are_answered_in_their_place(running):
+  good = b'{"adapter": "sst2", "text": "good"}'
+  lines = [line for broken in BROKEN for line in (broken, good)]
+  answers, tokens = running.answer(lines, first=101)
+  assert tokens == 3 * len(BROKEN)
+  for i, message in enumerate(BROKEN.values()):
+    assert answers[2 * i]['line'] == 101 + 2 * i
+    assert message in answers[2 * i]['error']
+    assert answers[2 * i + 1] == answers[1]
+
+
+def test_what_cannot_be_served_is_refused(base, adapters):
+  with pytest.raises(ValueError, match='it is the tokenizer of another model'):
+    server.load(str(base), adapters, tokenizer=str(ROOT / 'tests/golden/tokens/bert'))
+  with pytest.raises(ValueError, match='is a gpt2 model, which does not classify'):
+    server.load(str(ROOT / 'tests/golden/models/gpt2'), adapters)
+  with pytest.raises(ValueError, match='max_length=99: the model has 16 positions'):
+    server.load(str(base), adapters, max_length=99)
+  headless = adapters['sst2']
+  headless = headless._replace(trainable={'encoder': headless.trainable['encoder']})
+  with pytest.raises(ValueError, match="adapter 'x' has no task head"):
+    server.load(str(base), {'x': headless})

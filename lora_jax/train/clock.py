@@ -53,7 +53,7 @@ class Clock:
     self, what: str, arrays: Mapping[str, object]
   ) -> contextlib.AbstractContextManager[None]:
     """Counts a block as compiling if it is the first call of `what` with arrays of these shapes."""
-    shapes = what, *((name, np.shape(array)) for name, array in sorted(arrays.items()))
+    shapes = what, *((name, np.asarray(array).shape) for name, array in sorted(arrays.items()))
     if shapes in self._shapes:
       return contextlib.nullcontext()
     self._shapes.add(shapes)

@@ -37,6 +37,7 @@ from experiments import _cli
 from lora_jax import generation, methods, serving, tree
 from lora_jax.adapters import adapter
 from lora_jax.data import batches, tasks, tokenizers
+from lora_jax.models import presets
 from lora_jax.pretrained import huggingface
 from lora_jax.sweep import lanes
 from lora_jax.sweep import step as lane_step
@@ -302,7 +303,7 @@ def lora_adapters(count: int) -> tuple[nn.Module, tree.Params, dict[str, Any], l
   )
   options = dict(name='lora', rank=8, alpha=16.0, train=model.head)
   init = methods.make(**options).init
-  shapes = jax.eval_shape(lambda: init(jax.random.key(0), model, params, adapter.TOKENS)[1])
+  shapes = jax.eval_shape(lambda: init(jax.random.key(0), model, params, presets.TOKENS)[1])
   random = np.random.default_rng(0)
   draw = lambda leaf: random.normal(0, 0.02, leaf.shape).astype(np.float32)
   made = [

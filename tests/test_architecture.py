@@ -45,8 +45,8 @@ ARROWS = {
   'sweep': {'errors', 'files', 'methods', 'train', 'tree'},
   'cost': {'data', 'errors', 'methods', 'models', 'paper', 'pretrained', 'train', 'tree'},
   # Adapters are of checkpoints; data lays out texts of any length, in decoding's buckets.
-  'serving': {'adapters', 'data', 'errors', 'generation', 'methods', 'stacking', 'tree'},
-  'analysis': {'methods', 'stacking', 'tree'},
+  'serving': {'adapters', 'data', 'errors', 'generation', 'methods', 'models', 'stacking', 'tree'},
+  'analysis': {'errors', 'methods', 'stacking', 'tree'},
   'report': {'files', 'paper'},
   'lora_jax': {'adapters', 'methods', 'pretrained', 'tree'},
 }

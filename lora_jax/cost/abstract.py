@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from ml_collections import config_dict
 
-from lora_jax import methods, tree
+from lora_jax import errors, methods, tree
 from lora_jax.data import glue
 from lora_jax.models import presets
 from lora_jax.pretrained import huggingface
@@ -116,7 +116,9 @@ def architecture(config: config_dict.ConfigDict) -> presets.Config:
   folder = Path(name).expanduser()
   if not (folder / 'config.json').is_file():
     known = [*presets.PRESETS, 'fresh']
-    raise ValueError(f'model {name!r}: neither a preset nor a folder: {presets.near(name, known)}')
+    raise ValueError(
+      f'model {name!r} is neither a preset nor a folder. {errors.nearest(name, known)}'
+    )
   return huggingface.read_config(folder)
 
 

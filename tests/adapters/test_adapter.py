@@ -54,7 +54,7 @@ def base(family='roberta', **sizes):
   labels = {} if family == 'gpt2' else dict(num_labels=3)
   task = 'lm' if family == 'gpt2' else 'classification'
   model = presets.build(config, task=task, **labels)
-  return model, drawn(jax.eval_shape(model.init, jax.random.key(0), adapters.TOKENS)['params'])
+  return model, drawn(jax.eval_shape(model.init, jax.random.key(0), presets.TOKENS)['params'])
 
 
 def make(name='lora', family='roberta', options=None):
@@ -63,7 +63,7 @@ def make(name='lora', family='roberta', options=None):
   train = {} if name == 'full' else dict(train=model.head)
   options = dict(name=name, **METHODS[name], **train) | (options or {})
   init = methods.make(**options).init
-  shapes = jax.eval_shape(lambda p: init(jax.random.key(1), model, p, adapters.TOKENS), params)[1]
+  shapes = jax.eval_shape(lambda p: init(jax.random.key(1), model, p, presets.TOKENS), params)[1]
   return adapters.Adapter(
     method=options,
     trainable=drawn(shapes, seed=1),
@@ -145,7 +145,7 @@ def test_patterns_of_scanned_layers_are_saved_as_those_of_looped_ones(tmp_path):
   options = dict(name='lora', rank=2, alpha={'encoder/layers/.*': 4.0}, train=model.head,
                  targets=('encoder/layers/attention/query',))  # fmt: skip
   method = methods.make(**options)
-  _, trainable = method.init(jax.random.key(0), model, params, adapters.TOKENS)
+  _, trainable = method.init(jax.random.key(0), model, params, presets.TOKENS)
   adapter = make()._replace(method=options, trainable=trainable)
   save_adapter(tmp_path / 'saved', adapter)
   found = load_adapter(tmp_path / 'saved')
@@ -192,7 +192,7 @@ def test_another_base_is_an_error_that_says_what_differs(name, tmp_path):
 def test_another_architecture_and_another_head_are_told_apart():
   model, params = base()
   other = base(num_layers=1)
-  with pytest.raises(ValueError, match='num_layers: 2 there, 1 here'):
+  with pytest.raises(ValueError, match="num_layers: 2 in the adapter's base, 1 in the model"):
     adapters.attach(make(), *other)
   two = {**params, 'classifier': jax.tree.map(lambda x: x[..., :2], params['classifier'])}
   with pytest.raises(ValueError, match=r'2 outputs, the adapter 3.*num_labels=3'):
@@ -253,10 +253,10 @@ def flip(folder):
 
 A, B = (f'encoder/layers_1/attention/query/lora_{x}' for x in 'ab')
 BROKEN = {
-  'no folder': (shutil.rmtree, ['no adapter', 'adapter.json', 'nothing']),
+  'no folder': (shutil.rmtree, ['not an adapter', 'adapter.json', 'nothing']),
   'no description': (lambda f: (f / 'adapter.json').unlink(), ['It holds: adapter.safetensors']),
-  'no tensors': (lambda f: (f / native.TENSORS).unlink(), ['adapter.safetensors is not']),
-  'cut description': (cut('adapter.json', 80), ['adapter.json', 'no JSON']),
+  'no tensors': (lambda f: (f / native.TENSORS).unlink(), ['adapter.safetensors is missing']),
+  'cut description': (cut('adapter.json', 80), ['adapter.json', 'not valid JSON']),
   'cut header': (cut(native.TENSORS, 20), ['cut off within its header']),
   'cut tensors': (cut(native.TENSORS, -8), ['truncated']),
   'a flipped bit': (flip, ['sha256', 'corrupt']),

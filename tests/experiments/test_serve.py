@@ -14,9 +14,10 @@ import pytest
 
 from experiments import serve
 from lora_jax import methods
-from lora_jax.adapters.adapter import TOKENS, Adapter, attach
+from lora_jax.adapters.adapter import Adapter, attach
 from lora_jax.adapters.fingerprint import fingerprint
 from lora_jax.adapters.native import save_adapter
+from lora_jax.models.presets import TOKENS
 from lora_jax.pretrained import huggingface
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lora_jax import methods, serving, stacking, tree
-from lora_jax.adapters.adapter import TOKENS, Adapter, attach
+from lora_jax.adapters.adapter import Adapter, attach
 from lora_jax.adapters.fingerprint import fingerprint
 from lora_jax.models import presets
 from lora_jax.serving import BASE, Bank
@@ -51,7 +51,7 @@ def base(family, labels=2, **options):
   lm = family == 'gpt2'
   kind = dict(task='lm') if lm else dict(task='classification', num_labels=labels)
   model = presets.build(config, **kind, **options)
-  return model, drawn(jax.eval_shape(model.init, jax.random.key(0), TOKENS)['params'])
+  return model, drawn(jax.eval_shape(model.init, jax.random.key(0), presets.TOKENS)['params'])
 
 
 def scanned(family):
@@ -66,7 +66,7 @@ def make(name, family, seed=1):
   model, params = base(family, labels)
   options = dict(name='lora', train=model.head, **options)
   init = methods.make(**options).init
-  shapes = jax.eval_shape(lambda p: init(jax.random.key(1), model, p, TOKENS), params)[1]
+  shapes = jax.eval_shape(lambda p: init(jax.random.key(1), model, p, presets.TOKENS), params)[1]
   known = fingerprint(base(family)[1], model.config)
   task = {'gpt2': 'lm'}.get(family, 'regression' if labels == 1 else 'classification')
   labels = 0 if family == 'gpt2' else labels
@@ -244,8 +244,8 @@ SMALL = functools.partial(make, 'small', 'bert')
 REFUSED = {
   "trained by 'bitfit'": lambda: SMALL()._replace(method={'name': 'bitfit'}),
   "'small' is in the bank": lambda: ('small', SMALL()),
-  'is the name of no adapter': lambda: (BASE, SMALL()),
-  'has 4 labels, the bank room for 1 to 3': lambda: SMALL()._replace(num_labels=4),
+  "the name 'base' is reserved": lambda: (BASE, SMALL()),
+  'has 4 labels; the bank has room for 1 to 3': lambda: SMALL()._replace(num_labels=4),
   r'lora_b: \(1, 15\), the bank has \(4, 16\)': lambda: with_leaf(
     SMALL(), f'{QUERY}/lora_b', np.ones((1, 15), 'f')
   ),
@@ -264,7 +264,7 @@ REFUSED = {
   'not the base .toy. that the adapter was trained on': lambda: SMALL()._replace(
     fingerprint=fingerprint(drawn(base('bert')[1], 9), SMALL().config)
   ),
-  'family: roberta there, bert here': lambda: make('small', 'roberta'),
+  "family: roberta in the adapter's base, bert in the model": lambda: make('small', 'roberta'),
 }
 
 
@@ -287,12 +287,12 @@ def test_another_base_can_be_meant():
 
 
 CALLS = {
-  r"unknown adapter 'smal' among 5; did you mean 'small'\?": lambda bank: bank(['smal'] * ROWS),
+  r"unknown adapter 'smal'. Did you mean 'small'\? Known: base, small": lambda bank: bank(['smal'] * ROWS),
   '2 names of adapters, but an input of shape': lambda bank: bank(['small', 'rs'], **inputs()),
   "unknown adapter 'x'": lambda bank: bank.remove('x'),
   "unknown adapter 'y'": lambda bank: bank.replace('y', SMALL()),
   'cannot be removed': lambda bank: bank.remove(BASE),
-  "'base' is the name of no adapter": lambda bank: bank.replace(BASE, SMALL()),
+  "'base' cannot be replaced: the name 'base' is reserved": lambda bank: bank.replace(BASE, SMALL()),
   'capacity=0': lambda bank: Bank(*base('bert'), capacity=0, rank=1),
   'rank=0': lambda bank: Bank(*base('bert'), capacity=1, rank=0),
   'num_labels=1: the base has 2': lambda bank: Bank(

@@ -11,7 +11,7 @@ from lora_jax import stacking, tree
 
 PACKAGE = pathlib.Path(stacking.__file__).parent
 # A layer's name as code takes it apart or puts it together: `layers_0`, `layers_\d`, `layers/`,
-# `layers(_\d+)?`, or an f-string that goes on with the number.
+# `layers(_\d+)?`, or an f-string with a number behind `layers_`.
 PARSED = re.compile(r'(?<![A-Za-z_])layers(_(\d|\\d|[(*\[]|$)|/|\()')
 
 

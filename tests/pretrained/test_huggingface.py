@@ -208,45 +208,6 @@ def test_gpt2_buffers_and_tied_output(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'case, values, message',
-  [
-    ('bert', {'model_type': 't5'}, "model_type='t5'. Known: bert, roberta, deberta-v2, gpt2"),
-    ('bert', {'model_type': None}, 'model_type=None. Known: bert'),
-    ('bert', {'hidden_act': 'silu'}, "activation 'silu'; supported: .*gelu"),
-    (
-      'roberta',
-      {'position_embedding_type': 'relative_key'},
-      "position_embedding_type='relative_key'; supported: 'absolute'",
-    ),
-    ('bert', {'is_decoder': True}, 'is_decoder=True; supported: False'),
-    ('gpt2', {'tie_word_embeddings': False}, 'tie_word_embeddings=False; supported: True'),
-    ('gpt2', {'activation_function': 'swish'}, "activation 'swish'"),
-    ('gpt2', {'n_head': 5}, 'a width of 24 does not divide into 5 heads'),
-  ],
-)
-def test_configs_that_are_not_supported(case, values, message, tmp_path):
-  folder = write(tmp_path, case, {}, values)
-  with pytest.raises(ValueError, match=f'config.json: .*{message}'):
-    load(folder, case)
-
-
-def test_configs_that_are_broken(tmp_path):
-  (tmp_path / 'config.json').write_text('{"model_type": "bert", "vocab')
-  with pytest.raises(ValueError, match=r'config.json: not valid JSON'):
-    load(tmp_path, 'bert')
-  (tmp_path / 'config.json').write_text('{"model_type": "bert", "vocab_size": 3}')
-  with pytest.raises(
-    ValueError, match=r'config.json: a bert model needs the key .*, which is missing'
-  ):
-    load(tmp_path, 'bert')
-
-
-def test_config_of_roberta_counts_usable_positions():
-  config = huggingface.read_config(GOLDEN / 'roberta')
-  assert (config.max_positions, config.position_rows) == (16, 18)
-
-
-@pytest.mark.parametrize(
   'call, message',
   [
     (

@@ -304,7 +304,7 @@ def test_bombs(tmp_path):
     change(data, data.rfind(b'PK\1\2'))
     (tmp_path / 'd.bin').write_bytes(data)
     bounded(tmp_path / 'd.bin', r'which do not fit into a file|its zip directory has')
-  # References to references: 2^40 leaves, if anybody followed them.
+  # References to references: 2^40 leaves, if something followed them.
   pairs = b''.join(b'h%ch%c\x86q%c' % (i, i, i + 1) for i in range(40))
   nested = b'\x80\x02()q\x00' + pairs + b't.'
   bounded(archive(tmp_path / 'e.bin', nested), 'holds a tuple')

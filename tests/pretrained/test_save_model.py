@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from lora_jax import tree
-from lora_jax.models import presets
-from lora_jax.pretrained import architecture, huggingface, load_model, safetensors
+from lora_jax.pretrained import huggingface, load_model, safetensors
 from tests.adapters import toys
 from tests.adapters.toys import GOLDEN, make
 
@@ -83,9 +82,3 @@ def test_low_precision_stays(tmp_path):
   same(load_model(tmp_path, task='lm', param_dtype='bfloat16')[1], params)
   assert json.loads((tmp_path / 'config.json').read_text())['torch_dtype'] == 'bfloat16'
   assert safetensors.read(tmp_path)['transformer.wte.weight'].dtype == ml_dtypes.bfloat16
-
-
-@pytest.mark.parametrize('name', presets.PRESETS)
-def test_configs_of_the_presets_come_back(name):
-  config = presets.PRESETS[name].config
-  assert architecture.from_hugging_face(architecture.to_hugging_face(config)) == config

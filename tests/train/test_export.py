@@ -203,7 +203,7 @@ MISTAKES = {
   'a repository': (('--workdir=RUN', '--push=me'), ['expected user/name']),
   'no network': (('--adapter=hub:nobody/nothing',), ['could not be fetched', 'network']),
   'a format': (('--workdir=RUN', '--format=perft'), ['adapter|peft|loralib|merged']),
-}  # fmt: skip
+}
 
 
 @pytest.mark.slow

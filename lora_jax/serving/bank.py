@@ -199,7 +199,7 @@ class Bank:
     """Removes an adapter, which frees its slot.
 
     Raises:
-      ValueError: if there is none of that name.
+      ValueError: if there is no adapter with that name.
     """
     self._slot(name)
     if name == BASE:

@@ -100,7 +100,7 @@ BROKEN = {
   b'{"adapter": "sst2"}': "no 'text'",
   b'{"adapter": "sst2", "text": 3}': "'text' is int, expected a string",
   b'{"adapter": "sst2", "text": "a", "txt_pair": "b"}': "did you mean 'text_pair'",
-  b'{"adapter": "sst", "text": "good"}': "did you mean 'sst2'",
+  b'{"adapter": "sst", "text": "good"}': "Did you mean 'sst2'",
   b'{"adapter": "base", "text": "good"}': 'no head',
   b'{"adapter": "sst2", "text": "\\ud800"}': 'surrogate',
   b'{"adapter": "sst2", "text": "' + b'good ' * 40 + b'"}': 'text of 42 tokens, the most are 16',

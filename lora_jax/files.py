@@ -1,8 +1,9 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and JSON in them."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -36,9 +37,29 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
     file.write(content.encode() if isinstance(content, str) else content)
 
 
+def write_json(path: str | os.PathLike[str], value: object) -> None:
+  """Writes a value as indented JSON, as `atomic` does."""
+  write_atomic(path, json.dumps(value, indent=2) + '\n')
+
+
+def read_json(path: Path) -> object:
+  """The value in a JSON file.
+
+  Raises:
+    ValueError: naming the file, if it is not valid JSON.
+  """
+  try:
+    return json.loads(path.read_text(encoding='utf-8'))
+  except ValueError as error:
+    raise ValueError(f'{path}: not valid JSON ({error})') from error
+
+
 @contextlib.contextmanager
 def new_folder(folder: str | Path) -> Iterator[Path]:
   """A folder to fill, which gets its name when the block ends without an error.
+
+  A reader finds the whole folder or nothing, also after a crash or a loss of power: the files and
+  the folder are synchronized to the disk before the folder gets its name.
 
   Raises:
     FileExistsError: if there is something at `folder` already, other than an empty folder.
@@ -49,8 +70,10 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
   part.mkdir()
   try:
     yield part
-    for file in part.iterdir():  # The library of safetensors lets only their owner read its files.
-      file.chmod(part.stat().st_mode & 0o666)
+    for file in part.iterdir():
+      file.chmod(part.stat().st_mode & 0o666)  # The safetensors library writes for the owner alone.
+      _synchronize(file)
+    _synchronize(part)
     os.replace(part, folder)
   finally:
     shutil.rmtree(part, ignore_errors=True)
@@ -64,8 +87,19 @@ def check_new(folder: str | Path) -> Path:
     ValueError: for a place on a bucket, where a folder cannot appear as a whole.
   """
   if '://' in str(folder):
-    raise ValueError(f'{folder}: name a folder on the disk, and copy it there afterwards.')
+    raise ValueError(
+      f'{folder}: expected a folder on a local disk. Write it there, and copy it to the bucket.'
+    )
   folder = Path(folder).expanduser().absolute()
   if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-    raise FileExistsError(f'{folder} exists already: name a new folder, or remove it.')
+    raise FileExistsError(f'{folder} exists already. Name a new folder, or remove this one.')
   return folder
+
+
+def _synchronize(path: Path) -> None:
+  """Waits until a file's bytes, or a folder's entries, are on the disk."""
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)

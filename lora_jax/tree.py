@@ -7,7 +7,6 @@ machinery there is.
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,15 +16,19 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-Params = Mapping[str, Any]  # nested: str -> array or Params
+from lora_jax import errors
+
+Params = Mapping[str, Any]  # Nested: a name -> an array, the shape of one, or Params.
+Tree = dict[str, Any]  # Params that are dicts throughout.
+Leaves = dict[str, Any]  # Arrays, or their shapes, by path.
 
 
-def flatten(tree: Params) -> dict[str, Any]:
+def flatten(tree: Params) -> Leaves:
   """Leaves by path, in the tree's own order. An empty dict inside the tree has no leaves."""
   return traverse_util.flatten_dict(_plain(tree), sep='/')
 
 
-def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
+def unflatten(leaves: Mapping[str, Any]) -> Tree:
   """The nested dict of `flatten`."""
   return traverse_util.unflatten_dict(dict(leaves), sep='/')
 
@@ -35,7 +38,7 @@ def paths(tree: Params) -> list[str]:
   return list(flatten(tree))
 
 
-def join(*trees: Params) -> dict[str, Any]:
+def join(*trees: Params) -> Tree:
   """One tree of the leaves of all, which must not overlap.
 
   `join(frozen, trainable)` is the tree that `model.apply` sees. No array is copied.
@@ -43,13 +46,13 @@ def join(*trees: Params) -> dict[str, Any]:
   Raises:
     ValueError: if two trees hold the same path, or one holds a leaf where another has a subtree.
   """
-  joined: dict[str, Any] = {}
+  joined: Tree = {}
   for tree in trees:
     _join_into(joined, tree, '')
   return joined
 
 
-def split(tree: Params, trainable: str | Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split(tree: Params, trainable: str | Sequence[str]) -> tuple[Tree, Tree]:
   """Splits a tree into (frozen, trainable): trainable are the leaves whose path a pattern matches.
 
   Args:
@@ -74,8 +77,8 @@ def match(
   """Names that each pattern matches in full; every pattern has to match at least one.
 
   Raises:
-    ValueError: naming each pattern that is no regular expression or matches nothing, and the
-      candidates.
+    ValueError: naming each pattern that is not a regular expression or matches nothing, with the
+      nearest names and all names.
   """
   names = list(names)
   matched, problems = {}, []
@@ -86,7 +89,10 @@ def match(
       problems.append(f'{pattern!r} is not a regular expression: {error}')
       continue
     if not found:
-      problems.append(f'{pattern!r} matches no {what}. {_candidates(pattern, names)}')
+      # Names that differ by a number only, as those of layers, are written once.
+      known = dict.fromkeys(re.sub(r'_\d+', '_*', name) for name in names)
+      near = errors.nearest(pattern, known, cutoff=0.3)
+      problems.append(f'{pattern!r} matches no {what} (a pattern matches a whole path). {near}')
     matched[pattern] = found
   if problems:
     raise ValueError('\n'.join(problems))
@@ -108,21 +114,21 @@ def nbytes(tree: Params) -> int:
   return sum(math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in flatten(tree).values())
 
 
-def cast(tree: Params, dtype: Any) -> dict[str, Any]:
+def cast(tree: Params, dtype: jax.typing.DTypeLike) -> Tree:
   """The tree with its floating-point leaves as `dtype`; integer leaves stay."""
   return jax.tree.map(
     lambda x: x.astype(dtype) if jax.numpy.issubdtype(x.dtype, np.floating) else x, _plain(tree)
   )
 
 
-def _plain(tree: Params) -> dict[str, Any]:
+def _plain(tree: Params) -> Tree:
   """Nested dicts for any nested mapping (FrozenDict among them)."""
   return {
     str(key): _plain(value) if isinstance(value, Mapping) else value for key, value in tree.items()
   }
 
 
-def _join_into(joined: dict[str, Any], tree: Params, prefix: str) -> None:
+def _join_into(joined: Tree, tree: Params, prefix: str) -> None:
   for key, value in tree.items():
     path = f'{prefix}{key}'
     if isinstance(value, Mapping):
@@ -137,11 +143,3 @@ def _join_into(joined: dict[str, Any], tree: Params, prefix: str) -> None:
       )
     else:
       joined[key] = value
-
-
-def _candidates(pattern: str, names: Sequence[str], limit: int = 12) -> str:
-  """The names nearest to a pattern, layers that differ only by number written once."""
-  general = list(dict.fromkeys(re.sub(r'_\d+', '_*', name) for name in names))
-  near = difflib.get_close_matches(pattern, general, n=limit, cutoff=0.3) or general[:limit]
-  more = f' and {len(general) - len(near)} more' if len(general) > len(near) else ''
-  return f'Candidates (patterns match a whole path): {", ".join(near) or "none"}{more}.'

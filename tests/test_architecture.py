@@ -56,7 +56,16 @@ ARROWS = {
     'stacking',
     'tree',
   },
-  'analysis': {'adapters', 'methods', 'models', 'pretrained', 'stacking', 'train', 'tree'},
+  'analysis': {
+    'adapters',
+    'errors',
+    'methods',
+    'models',
+    'pretrained',
+    'stacking',
+    'train',
+    'tree',
+  },
   'report': {'files', 'paper'},
   'lora_jax': {'adapters', 'methods', 'pretrained', 'tree'},
 }

@@ -1,4 +1,4 @@
-"""Trained adapters apart from their base: this format, those of PEFT and loralib."""
+"""Trained adapters apart from their base, in this project's format, PEFT's and loralib's."""
 
 from lora_jax.adapters.adapter import Adapter as Adapter
 from lora_jax.adapters.adapter import attach as attach

@@ -1,7 +1,7 @@
-"""What a base model is, in a few lines of JSON: enough to tell it from another of its shape.
+"""Fingerprints of base models: a few lines of JSON that tell one from another of its shape.
 
-An adapter that is put on another base loads without an error and computes something else, so an
-artefact carries its base's fingerprint.
+Put on another base of the same shape, an adapter would load without an error and compute something
+else. So an adapter's files hold the fingerprint of its base.
 """
 
 from __future__ import annotations
@@ -10,39 +10,41 @@ import dataclasses
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import flax.linen as nn
 import ml_dtypes
 import numpy as np
 
-from lora_jax import stacking, tree
+from lora_jax import errors, stacking, tree
 from lora_jax.models import heads, presets
 
-SAMPLE = 4096  # Elements that are looked at in each array, evenly spaced.
-# What does not change a deterministic forward pass, and the head, which is the adapter's.
+SAMPLE = 4096  # Elements of each array that enter its hash, evenly spaced.
+# Fields of an architecture that may differ: they do not change a deterministic forward pass, or
+# belong to the head, which is the adapter's.
 FREE = re.compile(r'.*dropout|initializer_range|num_labels')
+# `shapes` and `hashes` by path; empty if unknown.
+Fingerprint = Mapping[str, Mapping[str, object]]
 
 
-def fingerprint(params: tree.Params, config: presets.Config) -> dict[str, Any]:
-  """Shapes and hashes of a base, its head left out.
+def fingerprint(params: tree.Params, config: presets.Config) -> Fingerprint:
+  """Shapes and hashes of a base without its head.
 
-  `shapes` and `hashes` go by path, the layers' numbers replaced by `*`; a hash is over a sample of
-  the values in all layers, rounded to bfloat16. So it is the same for looped and scanned trees, and
-  for a base loaded in float32 or in bfloat16. float16 rounds otherwise: such a base has no hashes.
+  `shapes` and `hashes` are by path, with `*` for a layer's number. A hash is over a sample of the
+  values in all layers, rounded to bfloat16. So it is the same for looped and scanned trees, and for
+  a base loaded in float32 or in bfloat16. float16 rounds differently: such a base has no hashes.
 
   Args:
-    params: the base's parameters (not those with an adapter's beside or merged into them).
-    config: its architecture.
+    params: the base's parameters, without an adapter's beside or merged into them.
+    config: the base's architecture.
   """
   head = heads.PATHS.get(config.family, ())
   shapes: dict[str, list[int]] = {}
-  hashes: dict[str, Any] = {}
+  hashes: dict[str, hashlib.blake2b] = {}
   leaves = tree.flatten(stacking.unstack(nn.unbox(params)))
-  for path in sorted(leaves, key=_layer):
+  for path in sorted(leaves, key=lambda path: (stacking.generalize(path), _layer_number(path))):
     if any(re.fullmatch(pattern, path) for pattern in head):
       continue
-    name, leaf = general(path), np.asarray(leaves[path])
+    name, leaf = stacking.generalize(path), np.asarray(leaves[path])
     shapes.setdefault(name, list(leaf.shape))
     sample = leaf.flat[:: max(1, leaf.size // SAMPLE)].astype(np.float32)
     hashes.setdefault(name, hashlib.blake2b(digest_size=8))
@@ -54,42 +56,40 @@ def fingerprint(params: tree.Params, config: presets.Config) -> dict[str, Any]:
   }
 
 
-def general(path: str) -> str:
-  """A path with `*` for the number of its layer."""
-  return re.sub(r'(^|/)layers_\d+/', r'\1layers_*/', path)
-
-
 def differences(
-  config: presets.Config,
-  known: Mapping[str, Any],
-  other_config: presets.Config,
-  other: Mapping[str, Any],
+  adapter_config: presets.Config,
+  adapter_print: Fingerprint,
+  model_config: presets.Config,
+  model_print: Fingerprint,
   ignored: frozenset[str] = frozenset(),
 ) -> list[str]:
-  """How another base differs from a known one, a line each; dropout and head may differ.
+  """The differences of a model from an adapter's base, a line each; dropout and head may differ.
 
   Args:
-    config, known: architecture and fingerprint of the known base; a fingerprint may be empty.
-    other_config, other: those of the other one.
-    ignored: paths (`general`) whose values do not matter.
+    adapter_config, adapter_print: architecture and fingerprint of the adapter's base. Empty
+      fingerprints are not compared.
+    model_config, model_print: those of the model.
+    ignored: paths, as `stacking.generalize` writes them, whose values do not matter.
   """
-  mine, theirs = dataclasses.asdict(config), dataclasses.asdict(other_config)
-  found = [
-    f'{name}: {mine.get(name)} there, {theirs.get(name)} here'
-    for name in dict.fromkeys((*mine, *theirs))
-    if not FREE.fullmatch(name) and mine.get(name) != theirs.get(name)
+  base, model = dataclasses.asdict(adapter_config), dataclasses.asdict(model_config)
+  fields = [
+    f"{name}: {base.get(name)} in the adapter's base, {model.get(name)} in the model"
+    for name in dict.fromkeys((*base, *model))
+    if not FREE.fullmatch(name) and base.get(name) != model.get(name)
   ]
+  if fields:
+    return fields
   for kind, what in (('shapes', 'shape'), ('hashes', 'values')):
-    there, here = known.get(kind), other.get(kind)
-    if found or not there or not here:
+    one, other = adapter_print.get(kind), model_print.get(kind)
+    if not one or not other:
       continue
-    names = [name for name in dict.fromkeys((*there, *here)) if there.get(name) != here.get(name)]
-    if names := [name for name in names if name not in ignored]:
-      shown = ', '.join(names[:8]) + (f' and {len(names) - 8} more' if len(names) > 8 else '')
-      found.append(f'{what} of {len(names)} of its {len(there)} parameters: {shown}')
-  return found
+    names = [path for path in dict.fromkeys((*one, *other)) if one.get(path) != other.get(path)]
+    if names := [path for path in names if path not in ignored]:
+      total = f'{what} of {len(names)} of its {len(one)} parameters'
+      return [f'{total}: {errors.listed(names, limit=8)}']
+  return []
 
 
-def _layer(path: str) -> tuple[str, int]:
-  number = re.search(r'(^|/)layers_(\d+)/', path)
-  return general(path), int(number[2]) if number else 0
+def _layer_number(path: str) -> int:
+  """The number of a path's layer; 0 outside of layers."""
+  return stacking.layer_index(path) or 0

@@ -1,4 +1,4 @@
-"""Adapters in whatever format they are: this project's, PEFT's, loralib's, from disk or the hub."""
+"""Adapters in any format, this project's, PEFT's or loralib's, from the disk or the hub."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lora_jax.adapters import hub, loralib, native, peft
 from lora_jax.adapters.adapter import Adapter
+from lora_jax.errors import listed
 from lora_jax.models import presets
 
 HUB = 'hub:'
@@ -15,16 +16,18 @@ LORALIB = ('.bin', '.pt', '.pth')
 def read_adapter(
   source: str | Path, *, config: presets.Config | None = None, alpha: float | None = None
 ) -> Adapter:
-  """An adapter; what is there says in which format it is.
+  """Reads an adapter, whose files show its format.
 
   Args:
-    source: a folder (this project's or PEFT's), a file of loralib's, or `hub:user/name`, where
+    source: a folder (this project's format or PEFT's), a file of loralib, or `hub:user/name`, which
       `@revision` may follow.
-    config: the base's architecture, which loralib does not store, and PEFT only as written here.
-    alpha: of a loralib file, which stores no scale; None: as the release's known files have it.
+    config: the base's architecture, which files of loralib and PEFT do not store (files that this
+      package wrote in PEFT's format do).
+    alpha: alpha of a loralib file, which stores no scale; None takes that of the release's file of
+      this name.
 
   Raises:
-    ValueError: if it is none of them, or as its format's reader says.
+    ValueError: if the format is unknown, or as the format's reader does.
     FileNotFoundError: if there is nothing at `source`.
   """
   name = str(source)
@@ -41,7 +44,7 @@ def read_adapter(
   if kind == 'peft':
     return peft.read(path, config)
   if config is None:
-    raise ValueError(f'{source}: loralib does not store what its base is: name the base (--base)')
+    raise ValueError(f'{source}: loralib does not store the base: name it (--base)')
   return loralib.read(path, config, alpha=alpha)
 
 
@@ -50,7 +53,7 @@ def _format_of(path: Path) -> tuple[str, Path]:
   if path.is_file():
     if path.suffix in LORALIB:
       return 'loralib', path
-    hint = ' Name the folder that it lies in.' if path.suffix in ('.json', '.safetensors') else ''
+    hint = ' Name its folder instead.' if path.suffix in ('.json', '.safetensors') else ''
     raise ValueError(f'{path}: a loralib file ends in {" or ".join(LORALIB)}.{hint}')
   if not path.is_dir():
     raise FileNotFoundError(f'{path}: there is no such folder or file')
@@ -63,8 +66,8 @@ def _format_of(path: Path) -> tuple[str, Path]:
     return 'loralib', files[0]
   if (path / 'checkpoints').is_dir():
     raise ValueError(f'{path} is a run directory, not an adapter (--workdir={path})')
-  there = ', '.join(sorted(file.name for file in path.iterdir())[:12]) or 'nothing'
+  names = sorted(file.name for file in path.iterdir())
   raise ValueError(
-    f'{path} is no adapter: expected {native.DESCRIPTION} (this project), {peft.CONFIG} '
-    f'(PEFT) or one {" or ".join(LORALIB)} file (loralib). It holds: {there}.'
+    f'{path} is not an adapter: expected {native.DESCRIPTION} (this project), {peft.CONFIG} (PEFT) '
+    f'or one {" or ".join(LORALIB)} file (loralib). It holds: {listed(names) or "nothing"}.'
   )

@@ -1,4 +1,4 @@
-"""Query, key and value of GPT-2's `c_attn` as the one pair of factors that PEFT has on it."""
+"""Query, key and value of GPT-2's `c_attn` as one pair of factors, as PEFT stores them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from lora_jax.adapters.parts import Pair
 
 
 def fuse(thirds: Mapping[int, Pair]) -> Pair:
-  """One pair with the update of up to three, exactly.
+  """One pair with exactly the update of up to three pairs.
 
-  Its rank is the sum of theirs: a [in, R] holds theirs side by side, b [R, 3 d] is zero outside
-  each one's own rows and columns. Its alpha gives the largest of their scales; a smaller one is
-  made up for in b.
+  Its rank R is the sum of their ranks. Its a [in, R] holds theirs side by side; its b [R, 3 d] is
+  zero outside of each pair's own rows and columns. Its scale is the largest of theirs, and the b of
+  a pair with a smaller scale is multiplied by the ratio.
 
   Args:
     thirds: pairs of query (0), key (1) and value (2).
 
   Raises:
-    ValueError: if scales differ by another factor than a power of two, which would round b.
+    ValueError: if scales differ by a factor that is not a power of two, which would round b.
   """
   members = sorted(thirds.items())
   rank = sum(pair.rank for _, pair in members)
@@ -34,8 +34,8 @@ def fuse(thirds: Mapping[int, Pair]) -> Pair:
     if math.frexp(ratio)[0] != 0.5:
       raise ValueError(
         f'query, key and value have the scales {[pair.scale for _, pair in members]}. In PEFT they '
-        'are one module with one scale, and the difference can be made up for exactly only where '
-        'it is a power of two. Train them with one scale, or export a merged model.'
+        'are one module with one scale, which holds them exactly only if the scales differ by a '
+        'power of two. Train them with one scale, or export a merged model.'
       )
     rows = slice(start, start + pair.rank)
     b[rows, third * width : (third + 1) * width] = pair.b * np.float32(ratio)
@@ -47,15 +47,15 @@ def fuse(thirds: Mapping[int, Pair]) -> Pair:
 
 
 def separate(pair: Pair) -> dict[int, Pair]:
-  """Pairs of query, key and value with the update of one on all three: a is theirs in common."""
+  """Pairs of query, key and value that share a, with the update of one pair on all three."""
   return {i: pair._replace(b=b) for i, b in enumerate(np.split(pair.b, 3, axis=-1))}
 
 
 def unfuse(pair: Pair, alphas: Mapping[int, float], ranks: Mapping[int, int]) -> dict[int, Pair]:
-  """What `fuse` was given, to the last bit, if `alphas` and `ranks` are those of its pairs.
+  """The inverse of `fuse`, to the last bit, given the `alphas` and `ranks` of its pairs.
 
   Raises:
-    ValueError: if the pair is not of that structure.
+    ValueError: if the pair does not have that structure.
   """
   rank, width = sum(ranks.values()), pair.b.shape[-1] // 3
   rest = pair.b.copy()

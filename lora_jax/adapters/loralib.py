@@ -3,9 +3,9 @@
     adapter = loralib.read('roberta_base_lora_mnli.bin', config)     # alpha by the file's name
     adapter = loralib.read('mine.bin', config, alpha=16)
 
-A file is a PyTorch state dict of factors and of what else was trained, by the names of the authors'
-models. It does not say what the scale is. In GPT-2, `c_attn` holds the factors of its adapted
-thirds one above the other: rows 0 to r - 1 of A and 0 to d - 1 of B are the first's.
+A file is a PyTorch state dict of factors and all other trained parameters, by the names of the
+authors' models. It does not store the scale. In GPT-2, `c_attn` holds the factors of its adapted
+thirds one above the other: rows 0 to r - 1 of A and 0 to d - 1 of B are those of the first third.
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ import numpy as np
 
 from lora_jax.adapters.adapter import Adapter
 from lora_jax.adapters.parts import (
-  Base,
+  BaseLayout,
   Pair,
   Parts,
-  base_of,
+  base_layout,
   check,
   factor_shapes,
-  listed,
+  from_parts,
   plain_names,
-  put_together,
-  take_apart,
   task_of,
+  to_parts,
   whole_modules,
 )
+from lora_jax.errors import listed
 from lora_jax.models import presets
 from lora_jax.pretrained import names, pytorch, pytorch_writer
 
 
 class Release(NamedTuple):
-  """What is known of files of the release, and stored nowhere in them."""
+  """Facts about the release's files that are not stored in them."""
 
   base: str
   rank: int
   alpha: float
 
 
-RELEASES = {  # By file name. Alphas are those of the scripts; the paper's table differs from them.
+RELEASES = {  # By file name. The alphas are those of the scripts; the paper's table has others.
   r'roberta_base_lora_\w+\.bin': Release('roberta-base', 8, 16),
   r'roberta_large_lora_\w+\.bin': Release('roberta-large', 8, 16),
   r'deberta_v2_xxlarge_lora_\w+\.bin': Release('deberta-v2-xxlarge', 16, 32),
   r'gpt2_md_lora_\w+\.pt': Release('gpt2-medium', 4, 32),
   r'gpt2_lg_lora_\w+\.pt': Release('gpt2-large', 4, 32),
 }
-STATE, ROOT = 'model_state_dict', 'module.'  # Of GPT-2's files.
+STATE, ROOT = 'model_state_dict', 'module.'  # The outer key and the prefix in GPT-2's files.
 PARTS = ('query', 'key', 'value')
-# The authors' snapshot of September 2021 had q and v of GPT-2 apart: 1 is A, 2 is B.
+# In the authors' snapshot of September 2021 GPT-2's q and v are separate: 1 is A, 2 is B.
 SNAPSHOT = re.compile(r'(h\.\d+\.attn)\.([qv])_proj_adapter([12])\.weight')
 
 
@@ -68,27 +68,27 @@ def read(
   """Reads a file of loralib's `lora_state_dict`, or of the release.
 
   Args:
-    path: of the file; nothing in it is executed (`pytorch.Tensors`).
+    path: path of the file; nothing in it is executed (`pytorch.Tensors`).
     config: the base's architecture.
-    alpha: the scale is alpha / r; None: as `RELEASES` has it for the file's name.
-    fused: which of query, key and value are adapted in GPT-2's `c_attn`, in this order; None: query
-      and value where there are two, as in the release.
-    base_name: of the base; '': as `RELEASES` has it.
+    alpha: the scale is alpha / r; None takes that of `RELEASES` for the file's name.
+    fused: the adapted ones of query, key and value in GPT-2's `c_attn`, in this order. None means
+      query and value if there are two, as in the release.
+    base_name: the base's name; '' takes that of `RELEASES`.
 
   Raises:
-    ValueError: if the scale is not known, the file is damaged or holds anything but tensors, and
-      for all tensors that are missing, unexpected or misshapen, in one message.
+    ValueError: if the scale is not known; if the file is damaged or holds anything but tensors; for
+      all tensors that are missing, unexpected or misshapen, in one message.
   """
   path = Path(path).expanduser()
   release = _release(path.name)
   family, where = config.family, str(path)
-  held = pytorch.Tensors(path, STATE if family == 'gpt2' else None, or_whole=True)
-  named = ((name.removeprefix(ROOT), x) for name, x in held.items())
+  stored = pytorch.Tensors(path, STATE if family == 'gpt2' else None, or_whole=True)
+  named = ((name.removeprefix(ROOT), x) for name, x in stored.items())
   tensors = plain_names(where, named, family)
   if family == 'gpt2':
-    tensors = _restacked(tensors)
+    tensors = _from_snapshot(tensors)
   task, labels = task_of(where, config, tensors, getattr(config, 'num_labels', 0))
-  base = base_of(config, task, labels)
+  base = base_layout(config, task, labels)
   sites = _sites(where, base, tensors, fused)
   ranks = {module: _rows(tensors[f'{module}.lora_A']) // len(sites[module]) for module in sites}
   if empty := [module for module, rank in ranks.items() if not rank]:
@@ -99,13 +99,13 @@ def read(
   leaves |= {p: source for p, source in sources.items() if p.rsplit('/', 1)[0] in whole}
   expected = {source.name: source.shape for source in leaves.values()}
   for module, paths in sites.items():
-    shapes = factor_shapes(base, module, paths, (len(paths) * ranks[module], ranks[module]))
+    shapes = factor_shapes(base, paths, (len(paths) * ranks[module], ranks[module]))
     expected |= dict(zip((f'{module}.lora_A', f'{module}.lora_B'), shapes))
   check(where, expected, tensors)
   if both := [module for module in sites if f'{module}.weight' in expected]:
     raise ValueError(
       f'{path}: both factors and the whole weight of {listed(both)}. Is this a state dict of the '
-      'full model? Keep of it what loralib.lora_state_dict gives, and the head.'
+      'full model? Save only what loralib.lora_state_dict returns, and the head.'
     )
   alpha = _alpha(path, alpha, release, ranks)
   pairs = {}
@@ -113,50 +113,50 @@ def read(
     stacked = (np.split(tensors[f'{module}.lora_{x}'], len(paths)) for x in 'AB')
     for p, a, b in zip(paths, *stacked):
       pairs[p] = Pair(np.asarray(a, np.float32).T, np.asarray(b, np.float32).T, alpha)
-  parts = Parts(pairs, {p: source.take(tensors[source.name]) for p, source in leaves.items()})
+  parts = Parts(pairs, {p: source.extract(tensors[source.name]) for p, source in leaves.items()})
   name = base_name or (release.base if release else '')
-  return put_together(parts, base, task=task, name=name)
+  return from_parts(parts, base, task=task, name=name)
 
 
 def write(adapter: Adapter, path: str | Path, *, snapshot: bool = False) -> float:
   """Writes an adapter by the names of the authors' models, GPT-2's with their outer key.
 
   Args:
-    adapter: of the method `lora`.
-    path: of the file.
-    snapshot: by the names that GPT-2's factors had in the authors' snapshot of September 2021.
+    adapter: an adapter of the method `lora`.
+    path: path of the file.
+    snapshot: use the names of GPT-2's factors in the authors' snapshot of September 2021.
 
   Returns:
-    Alpha, which the file does not store: who reads it has to be told.
+    Alpha, which the file does not store: a reader needs it.
 
   Raises:
-    ValueError: for what loralib cannot hold: another method than LoRA (see `take_apart`), modules
-      whose alphas differ, thirds of a `c_attn` whose ranks differ; for a snapshot of anything but
-      factors of GPT-2's query and value.
+    ValueError: if loralib cannot hold the adapter: another method than LoRA (see `to_parts`),
+      modules whose alphas differ, thirds of a `c_attn` whose ranks differ; for a snapshot of
+      anything but factors of GPT-2's query and value.
   """
   path = Path(path).expanduser()
-  parts, base = take_apart(adapter, 'loralib')
+  parts, base = to_parts(adapter, 'loralib')
   whole_modules(base, parts.leaves)
   family = adapter.config.family
   alphas = {round(pair.scale * pair.rank, 9) for pair in parts.pairs.values()}
   if len(alphas) > 1:
     raise ValueError(
-      f'loralib stores no scale, so one alpha has to be right for all modules; here are '
-      f'{sorted(alphas)}. Export to PEFT, or a merged model.'
+      f'loralib stores no scale, so all modules need one alpha; the adapter has {sorted(alphas)}. '
+      'Export to PEFT, or a merged model.'
     )
   tensors = {}
   for module, paths in base.modules.items():
     pairs = [parts.pairs[p] for p in paths if p in parts.pairs]
     if len({pair.rank for pair in pairs}) > 1:
       ranks = [pair.rank for pair in pairs]
-      raise ValueError(f'{module}: loralib has one rank for all of it; here are {ranks}')
+      raise ValueError(f'{module}: loralib has one rank for all of it; the adapter has {ranks}')
     if pairs:
-      name = names.full(module, family)
+      name = names.full_name(module, family)
       tensors[f'{name}.lora_A'] = np.concatenate([pair.a.T for pair in pairs])
       tensors[f'{name}.lora_B'] = np.concatenate([pair.b.T for pair in pairs])
   if snapshot:
-    tensors = _unstacked(tensors, parts, base)
-  tensors |= names.give(adapter.config, parts.leaves)
+    tensors = _to_snapshot(tensors, parts, base)
+  tensors |= names.to_tensors(adapter.config, parts.leaves)
   tensors = {name: np.asarray(x, np.float32) for name, x in tensors.items()}
   if family == 'gpt2':
     pytorch_writer.write(path, {ROOT + name: x for name, x in tensors.items()}, STATE)
@@ -166,11 +166,11 @@ def write(adapter: Adapter, path: str | Path, *, snapshot: bool = False) -> floa
 
 
 def _sites(
-  where: str, base: Base, tensors: Mapping[str, np.ndarray], fused: Sequence[str] | None
+  where: str, base: BaseLayout, tensors: Mapping[str, np.ndarray], fused: Sequence[str] | None
 ) -> dict[str, list[str]]:
-  """The paths here that each adapted module's factors are of."""
+  """The adapted paths of each module with factors."""
   if fused is not None and (not fused or [p for p in PARTS if p in fused] != list(fused)):
-    raise ValueError(f'fused={tuple(fused)}: some of {PARTS}, in this order')
+    raise ValueError(f'fused={tuple(fused)}: expected some of {PARTS}, in this order')
   sites = {}
   for module, paths in base.modules.items():
     if f'{module}.lora_A' not in tensors:
@@ -179,13 +179,13 @@ def _sites(
     if len(paths) > 1:
       rows = _rows(tensors.get(f'{module}.lora_B', np.empty(0)))
       count = rows // base.shapes[f'{paths[0]}/kernel'][1]
-      chosen = fused or {2: ('query', 'value'), 3: PARTS}.get(count)
-      if chosen is None:
+      adapted = fused or {2: ('query', 'value'), 3: PARTS}.get(count)
+      if adapted is None:
         raise ValueError(
           f'{where}: {module} has factors for {count} of {", ".join(PARTS)}, and the file does not '
-          "say for which: give fused=('value',), for example."
+          "store for which: give fused=('value',), for example."
         )
-      sites[module] = [path for path in paths if path.rsplit('/', 1)[1] in chosen]
+      sites[module] = [path for path in paths if path.rsplit('/', 1)[1] in adapted]
   if not sites:
     raise ValueError(
       f'{where}: no factors of a {base.model.config.family} model. It holds {listed([*tensors])}'
@@ -197,8 +197,8 @@ def _rows(x: np.ndarray) -> int:
   return x.shape[0] if x.ndim == 2 else 0
 
 
-def _restacked(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """The snapshot's tensors as the release has them, query above value."""
+def _from_snapshot(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The tensors with those of a snapshot stacked as in the release, query above value."""
   stacked = dict(tensors)
   for name in tensors:
     found = SNAPSHOT.fullmatch(name)
@@ -208,15 +208,15 @@ def _restacked(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   return stacked
 
 
-def _unstacked(
-  tensors: Mapping[str, np.ndarray], parts: Parts, base: Base
+def _to_snapshot(
+  tensors: Mapping[str, np.ndarray], parts: Parts, base: BaseLayout
 ) -> dict[str, np.ndarray]:
-  """The factors of `c_attn` as the snapshot has them."""
+  """The factors of `c_attn` by the names of the snapshot."""
   sides = {site.rsplit('/', 1)[1] for site in parts.pairs}
   if base.model.config.family != 'gpt2' or sides != {'query', 'value'}:
     raise ValueError(
-      f"snapshot: names of GPT-2's query and value; a {base.model.config.family} model's "
-      f'{", ".join(sorted(sides))} have none there'
+      f"snapshot=True needs factors of GPT-2's query and value alone, found those of a "
+      f'{base.model.config.family} model on {", ".join(sorted(sides))}'
     )
   apart = {}
   for name, x in tensors.items():
@@ -236,12 +236,12 @@ def _alpha(
 ) -> float:
   if alpha is not None:
     if not alpha > 0:
-      raise ValueError(f'alpha={alpha}: a positive number; the scale is alpha / r')
+      raise ValueError(f'alpha={alpha}: expected a positive number; the scale is alpha / r')
     return float(alpha)
   if release is None:
     raise ValueError(
-      f'{path} stores no scale, and is no file of the release by its name: give alpha (scale = '
-      'alpha / r). In the release it is 16 for RoBERTa, and 32 for DeBERTa and GPT-2.'
+      f'{path} stores no scale, and by its name it is not a file of the release: give alpha (scale '
+      '= alpha / r). In the release it is 16 for RoBERTa, and 32 for DeBERTa and GPT-2.'
     )
   if set(ranks.values()) != {release.rank}:
     raise ValueError(

@@ -1,6 +1,6 @@
 """Adapters on disk, in this project's own format: a folder of two files.
 
-`adapter.json` says what the adapter is, `adapter.safetensors` holds the trained parameters by path.
+`adapter.json` describes the adapter, `adapter.safetensors` holds the trained parameters by path.
 """
 
 from __future__ import annotations
@@ -8,24 +8,30 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.metadata
-import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import flax.linen as nn
 import numpy as np
 from absl import logging
 from safetensors import numpy as writer
 
-from lora_jax import files, stacking, tree
-from lora_jax.adapters.adapter import Adapter, check, check_base, does_nothing, tuples
+from lora_jax import errors, files, stacking, tree
+from lora_jax.adapters.adapter import (
+  Adapter,
+  check,
+  check_base,
+  does_nothing,
+  options_from_json,
+)
+from lora_jax.adapters.fingerprint import Fingerprint
 from lora_jax.models import presets
 from lora_jax.pretrained import safetensors
 
 FORMAT, VERSION = 'lora_jax adapter', 1
 DESCRIPTION, TENSORS = 'adapter.json', 'adapter.safetensors'
 LIBRARIES = ('jax', 'flax', 'numpy')
-FIELDS = {  # Of adapter.json, with their types.
+FIELDS = {  # The fields of adapter.json that are read, with their types.
   'format': str,
   'version': int,
   'method': dict,
@@ -38,13 +44,25 @@ FIELDS = {  # Of adapter.json, with their types.
 }
 
 
+class Description(TypedDict):
+  """The contents of adapter.json that make an `Adapter`."""
+
+  method: dict[str, object]
+  architecture: dict[str, Any]
+  task: str
+  num_labels: int
+  base: str
+  fingerprint: Fingerprint
+  sha256: str
+
+
 def save_adapter(folder: str | Path, adapter: Adapter) -> None:
   """Writes an adapter as a new folder, whole or not at all.
 
   Raises:
     FileExistsError: if there is something at `folder` already.
-    ValueError: if the adapter's parameters are not those that its method trains, as for
-      `load_adapter`: what is written can be read.
+    ValueError: if the adapter's parameters are not those that its method trains, so that
+      `load_adapter` could not read them.
   """
   files.check_new(folder)
   leaves = tree.flatten(stacking.unstack(adapter.trainable))
@@ -66,7 +84,7 @@ def save_adapter(folder: str | Path, adapter: Adapter) -> None:
       'libraries': {name: importlib.metadata.version(name) for name in LIBRARIES},
       'sha256': _digest(part / TENSORS),
     }
-    (part / DESCRIPTION).write_text(json.dumps(description, indent=2) + '\n', encoding='utf-8')
+    files.write_json(part / DESCRIPTION, description)
 
 
 def load_adapter(
@@ -76,21 +94,21 @@ def load_adapter(
   params: tree.Params | None = None,
   other_base: bool = False,
 ) -> Adapter:
-  """Reads what `save_adapter` wrote.
+  """Reads an adapter that `save_adapter` wrote.
 
-  An adapter whose every factor B is zero, as before training, is named as such in a warning.
+  If every factor B is zero, as before training, a warning says so.
 
   Args:
-    folder: the artefact.
-    model, params: the base that it is meant for; where they are given, it is checked that it is the
-      one that the adapter was trained on. `attach` checks it as well.
-    other_base: take another base of the same shape.
+    folder: the adapter's folder.
+    model, params: a base; if given, it is checked to be the one that the adapter was trained on.
+      `attach` checks the same.
+    other_base: accept another base of the same shape.
 
   Raises:
-    FileNotFoundError: if the folder holds no adapter.
-    ValueError: for a truncated, corrupt or other file, another version of the format, parameters
-      that are missing, unexpected or misshapen (all in one message), or another base, with what
-      differs.
+    FileNotFoundError: if the folder does not hold an adapter.
+    ValueError: for a truncated or corrupt file, another kind of file or version of the format;
+      for parameters that are missing, unexpected or misshapen (all in one message); for another
+      base, with the differences.
   """
   folder = Path(folder).expanduser()
   values = _read_description(folder)
@@ -99,15 +117,15 @@ def load_adapter(
   except (TypeError, ValueError) as error:
     raise ValueError(f'{folder / DESCRIPTION}: architecture: {error}') from error
   if not (folder / TENSORS).is_file():
-    raise FileNotFoundError(f'{folder}: {DESCRIPTION} is there, {TENSORS} is not')
+    raise FileNotFoundError(f'{folder}: has {DESCRIPTION}, but {TENSORS} is missing')
   tensors = safetensors.Tensors(folder / TENSORS)
   if _digest(folder / TENSORS) != values['sha256']:
     raise ValueError(
       f'{folder / TENSORS} is not the file that was saved with {DESCRIPTION} (its sha256 differs): '
-      'it is corrupt, or of another adapter. Fetch or export it again.'
+      'it is corrupt, or belongs to another adapter. Fetch or export it again.'
     )
   adapter = Adapter(
-    method=tuples(values['method']),
+    method=options_from_json(values['method']),
     trainable=tree.unflatten({path: np.array(tensors[path]) for path in tensors}),
     config=config,
     task=values['task'],
@@ -123,21 +141,21 @@ def load_adapter(
   return adapter
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
+def _read_description(folder: Path) -> Description:
   path = folder / DESCRIPTION
   if not path.is_file():
-    there = ', '.join(sorted(p.name for p in folder.iterdir())) if folder.is_dir() else 'nothing'
-    raise FileNotFoundError(f'{folder} is no adapter: it has no {DESCRIPTION}. It holds: {there}.')
-  try:
-    values = json.loads(path.read_text(encoding='utf-8'))
-  except ValueError as error:
-    raise ValueError(f'{path}: no JSON ({error})') from error
+    names = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
+    raise FileNotFoundError(
+      f'{folder} is not an adapter: it has no {DESCRIPTION}. It holds: '
+      f'{errors.listed(names) or "nothing"}.'
+    )
+  values = files.read_json(path)
   if not isinstance(values, dict) or values.get('format') != FORMAT:
     raise ValueError(f'{path}: expected format={FORMAT!r}; this is another kind of file')
   if values.get('version') != VERSION:
     raise ValueError(
-      f'{path}: version {values.get("version")!r} of the format; this is lora_jax for version '
-      f'{VERSION}. Take the lora_jax that wrote it, or export the run again.'
+      f'{path}: version {values.get("version")!r} of the format; this lora_jax reads version '
+      f'{VERSION}. Use the lora_jax that wrote it, or export the run again.'
     )
   if wrong := [
     f'{name} is {values.get(name)!r}, expected {kind.__name__}'
@@ -145,7 +163,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
     if not isinstance(values.get(name), kind)
   ]:
     raise ValueError(f'{path}: {"; ".join(wrong)}')
-  return values
+  return cast(Description, values)  # The types of its fields were just checked.
 
 
 def _digest(path: Path) -> str:

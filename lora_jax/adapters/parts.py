@@ -1,34 +1,41 @@
-"""An adapter taken apart into what every format of LoRA has: pairs of factors, and whole leaves.
+"""The parts of an adapter that every format of LoRA stores: pairs of factors, and whole leaves.
 
-    parts = take_apart(adapter)              # Parts(pairs, leaves), by paths
-    adapter = put_together(parts, config, ...)
+    parts, base = to_parts(adapter, 'PEFT')   # Parts(pairs, leaves), by path
+    adapter = from_parts(parts, base, task=adapter.task)
 
-`peft.py` and `loralib.py` give the parts their names and layouts there.
+`peft.py` and `loralib.py` translate the parts to the names and layouts of their formats.
 """
 
 from __future__ import annotations
 
 import collections
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
-import flax.linen as nn
 import numpy as np
 
-from lora_jax import tree
-from lora_jax.adapters.adapter import Adapter
-from lora_jax.methods.lora import rule
+from lora_jax import errors, stacking, tree
+from lora_jax.adapters.adapter import Adapter, Options, abstract_base
+from lora_jax.errors import listed
+from lora_jax.methods.lora import FACTORS, rule, scale
 from lora_jax.models import presets
 from lora_jax.pretrained import huggingface, names
 
+Number = TypeVar('Number', int, float)
+
 
 class Pair(NamedTuple):
-  """Factors of one module: the update of its weight [in, out] is `scale` a b."""
+  """Factors of one module: the update of its weight [in, out] is `scale` a b.
 
-  a: np.ndarray  # [in, r]
-  b: np.ndarray  # [r, out]
+  Attributes:
+    a: [in, r].
+    b: [r, out].
+    alpha, rslora: as for `lora`.
+  """
+
+  a: np.ndarray
+  b: np.ndarray
   alpha: float
   rslora: bool = False
 
@@ -38,54 +45,53 @@ class Pair(NamedTuple):
 
   @property
   def scale(self) -> float:
-    return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
+    return scale(self.alpha, '', self.rank, self.rslora)
 
 
 class Parts(NamedTuple):
-  """Pairs by the path of their module, and what else was trained by the path of its leaf."""
+  """Pairs by the path of their module, and all other trained leaves by their own path."""
 
   pairs: dict[str, Pair]
   leaves: dict[str, np.ndarray]
 
 
-class Base(NamedTuple):
-  """The model that an adapter is for.
+class BaseLayout(NamedTuple):
+  """Names and shapes of the model that an adapter is for.
 
   Attributes:
     model: the Flax module.
-    shapes: of its parameters, by path of the looped tree.
-    modules: paths here of the modules that PEFT and loralib can adapt, by plain name there; a fused
-      projection has three, in its order.
+    shapes: shapes of its parameters, by path of the looped tree.
+    modules: paths of the modules that PEFT and loralib can adapt, by Hugging Face's plain name. A
+      fused projection has three paths, in the order of its thirds.
   """
 
-  model: nn.Module
-  shapes: dict[str, tuple[int, ...]]
+  model: presets.Model
+  shapes: dict[str, errors.Shape]
   modules: dict[str, list[str]]
 
 
-def base_of(config: presets.Config, task: str, num_labels: int) -> Base:
-  """What an adapter's fields say of its base; nothing is read."""
-  options = {} if task == 'lm' else {'num_labels': num_labels}
-  model = huggingface.make_model(config, task=task, **options)
+def base_layout(config: presets.Config, task: str, num_labels: int) -> BaseLayout:
+  """The layout of the base that an adapter's fields describe; nothing is read."""
+  model = abstract_base(config, task, num_labels)
   shapes = huggingface.shapes(model)
   modules: dict[str, list[str]] = {}
   for path, shape in shapes.items():
     module, leaf = path.rsplit('/', 1)
     dense = leaf == 'kernel' and len(shape) == 2
-    # DeBERTa's table of relative positions is an embedding that nobody looks up; GPT-2's words are
-    # the output layer as well, which factors here follow, and elsewhere do not.
+    # DeBERTa's table of relative positions is never looked up as an embedding. GPT-2's words are
+    # the output layer as well, which has the factors in this package, and not in the other tools.
     table = leaf == 'embedding' and module.startswith('embeddings/')
     if dense or (table and (config.family, module) != ('gpt2', 'embeddings/word')):
-      modules.setdefault(names.module(config, module), []).append(module)
-  for paths in modules.values():  # The tree's own order of a c_attn's thirds is another.
+      modules.setdefault(names.module_name(config, module), []).append(module)
+  for paths in modules.values():  # The tree has the thirds of a c_attn in another order.
     paths.sort(key=lambda path: names.third(config, path) or 0)
-  return Base(model, shapes, modules)
+  return BaseLayout(model, shapes, modules)
 
 
 def task_of(
   where: str, config: presets.Config, tensors: Mapping[str, np.ndarray], labels: int
 ) -> tuple[str, int]:
-  """Task and number of labels: as many as the head has among the tensors, `labels` without one."""
+  """The task and the number of labels: that of the head among the tensors, or `labels`."""
   if presets.TASKS[config.family] == ('lm',):
     return 'lm', 0
   name = names.OUTPUT[config.family]
@@ -102,35 +108,35 @@ def plain_names(
   """Tensors by plain name.
 
   Raises:
-    ValueError: if two have the same.
+    ValueError: if two tensors have the same plain name.
   """
   tensors: dict[str, np.ndarray] = {}
   for name, x in named:
-    if (plain := names.plain(name, family)) in tensors:
+    if (plain := names.plain_name(name, family)) in tensors:
       raise ValueError(
-        f'{where}: two tensors are {plain}, with and without {names.PREFIXES[family]}'
+        f'{where}: two tensors are {plain}, with and without the prefix {names.PREFIXES[family]}'
       )
     tensors[plain] = x
   return tensors
 
 
 def factor_shapes(
-  base: Base, module: str, paths: Sequence[str], ranks: tuple[int, int]
+  base: BaseLayout, paths: Sequence[str], ranks: tuple[int, int]
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-  """Shapes there of a module's A and B, for the paths that are adapted in it.
+  """Shapes of a module's A [r, in] and B [out, r] in other formats, adapted at these paths.
 
-  `ranks` are the rows of A and the columns of B, which differ where factors are stacked.
+  `ranks` are the rows of A and the columns of B, which differ if factors are stacked.
   """
   leaves = (f'{paths[0]}/{leaf}' for leaf in ('kernel', 'embedding'))
   inputs, outputs = next(base.shapes[leaf] for leaf in leaves if leaf in base.shapes)
   return (ranks[0], inputs), (outputs * len(paths), ranks[1])
 
 
-def take_apart(adapter: Adapter, target: str) -> tuple[Parts, Base]:
-  """The parts of an adapter, as `target`, a format, can hold them.
+def to_parts(adapter: Adapter, target: str) -> tuple[Parts, BaseLayout]:
+  """The parts of an adapter and the layout of its base, for the format `target`.
 
   Raises:
-    ValueError: for a method other than LoRA, and factors where the format has none.
+    ValueError: for a method other than LoRA, and for factors where the format cannot hold them.
   """
   method = dict(adapter.method)
   if method['name'] != 'lora':
@@ -138,15 +144,15 @@ def take_apart(adapter: Adapter, target: str) -> tuple[Parts, Base]:
       f'{target} holds LoRA only; the adapter is {method["name"]!r}. Export it in the format of '
       'lora_jax, or a merged model.'
     )
-  base = base_of(adapter.config, adapter.task, adapter.num_labels)
+  base = base_layout(adapter.config, adapter.task, adapter.num_labels)
   leaves = {path: np.asarray(x) for path, x in tree.flatten(adapter.trainable).items()}
-  sites = [path.removesuffix('/lora_a') for path in leaves if path.endswith('/lora_a')]
+  a, b = FACTORS
+  sites = [path.removesuffix(f'/{a}') for path in leaves if path.endswith(f'/{a}')]
   known = {path for paths in base.modules.values() for path in paths}
   if other := [path for path in sites if path not in known]:
     raise ValueError(
-      f'{target} computes factors on {listed(other)} in another way than they were trained, or '
-      'not at all: only on dense layers, and on embeddings that are not the output layer as well. '
-      'Export a merged model.'
+      f'{target} cannot compute factors on {listed(other)} as they were trained: it has factors on '
+      'dense layers and on embeddings that are not the output layer as well. Export a merged model.'
     )
   if adapter.config.family == 'gpt2' and 'embeddings/word/embedding' in leaves:
     raise ValueError(
@@ -155,8 +161,8 @@ def take_apart(adapter: Adapter, target: str) -> tuple[Parts, Base]:
   rslora = bool(method.get('rslora', False))
   pairs = {
     path: Pair(
-      leaves.pop(f'{path}/lora_a'),
-      leaves.pop(f'{path}/lora_b'),
+      leaves.pop(f'{path}/{a}'),
+      leaves.pop(f'{path}/{b}'),
       float(rule('alpha', method['alpha'], path)),
       rslora,
     )
@@ -166,38 +172,38 @@ def take_apart(adapter: Adapter, target: str) -> tuple[Parts, Base]:
     raise ValueError(f'parameters that the model does not have: {listed(sorted(unknown))}')
   if whole := [path for path in sites if {f'{path}/kernel', f'{path}/embedding'} & leaves.keys()]:
     raise ValueError(
-      f'{target} has either factors or a whole module, not both: {listed(whole)}. Take it out of '
+      f'{target} has either factors or a whole module, not both: {listed(whole)}. Remove it from '
       'the targets, or export a merged model.'
     )
   return Parts(pairs, leaves), base
 
 
-def put_together(
+def from_parts(
   parts: Parts,
-  base: Base,
+  base: BaseLayout,
   *,
   task: str,
   dropout: float = 0.0,
   name: str = '',
-  method: Mapping[str, Any] | None = None,
+  method: Options | None = None,
 ) -> Adapter:
-  """The adapter of parts that fit the base; the inverse of `take_apart`.
+  """The adapter with these parts; the inverse of `to_parts`.
 
   Args:
-    parts: checked against the base's shapes.
-    task, dropout, name: what the parts do not show.
-    method: options that give these parts, where they are known; else they are found: patterns that
+    parts: parts whose shapes fit the base.
+    task, dropout, name: fields that the parts do not show.
+    method: the method's options, if they are known. None derives them from the parts: patterns that
       match the adapted modules and no other.
 
   Raises:
-    ValueError: for leaves that no option `train` or `bias` gives.
+    ValueError: for leaves that no value of the options `train` and `bias` would train.
   """
   leaves = {path: np.array(x, np.float32) for path, x in parts.leaves.items()}
   for path, pair in parts.pairs.items():
-    leaves[f'{path}/lora_a'] = np.array(pair.a, np.float32)
-    leaves[f'{path}/lora_b'] = np.array(pair.b, np.float32)
+    for factor, value in zip(FACTORS, (pair.a, pair.b)):
+      leaves[f'{path}/{factor}'] = np.array(value, np.float32)
   if method is None:
-    train, bias = _trained(parts, base)
+    train, bias = _train_and_bias(parts, base)
     method = {
       'name': 'lora',
       'rank': _rules({path: pair.rank for path, pair in parts.pairs.items()}),
@@ -218,28 +224,28 @@ def put_together(
   )
 
 
-def biases(base: Base, modules: Iterable[str]) -> list[str]:
+def biases(base: BaseLayout, modules: Iterable[str]) -> list[str]:
   """Paths of the biases of modules."""
   return [path for module in modules if (path := f'{module}/bias') in base.shapes]
 
 
-def all_biases(base: Base) -> list[str]:
+def all_biases(base: BaseLayout) -> list[str]:
   """Paths of the biases of the whole model."""
   return [path for path in base.shapes if path.endswith('/bias')]
 
 
-def whole_modules(base: Base, leaves: Iterable[str]) -> list[str]:
-  """Paths of the modules of which the weight is among the leaves.
+def whole_modules(base: BaseLayout, leaves: Iterable[str]) -> list[str]:
+  """Paths of the modules whose weight is among the leaves.
 
   Raises:
-    ValueError: if the bias of such a module is not.
+    ValueError: if such a module's bias is not among them.
   """
   leaves = set(leaves)
   chosen = {path.rsplit('/', 1)[0] for path in leaves if not path.endswith('/bias')}
   everything = dict.fromkeys(path.rsplit('/', 1)[0] for path in base.shapes)
   modules = [module for module in everything if module in chosen]
   if halves := [path for path in biases(base, modules) if path not in leaves]:
-    raise ValueError(f'a module is trained as a whole; lacking are {listed(halves)}')
+    raise ValueError(f'a module is trained as a whole, but its bias is missing: {listed(halves)}')
   return modules
 
 
@@ -250,21 +256,12 @@ def check(
   hint: str = '',
 ) -> None:
   """Raises a ValueError naming `where` and all tensors missing, unexpected or misshapen."""
-  problems = {
-    'missing': [f'{name} {shape}' for name, shape in expected.items() if name not in found],
-    'unexpected': [f'{name} {x.shape}' for name, x in found.items() if name not in expected],
-    'misshapen': [
-      f'{name} is {found[name].shape}, expected {shape}'
-      for name, shape in expected.items()
-      if name in found and found[name].shape != shape
-    ],
-  }
-  if said := [f'{kind} {listed(items)}' for kind, items in problems.items() if items]:
-    raise ValueError(f'{where}: the tensors do not fit: {"; ".join(said)}{hint}')
+  if problems := errors.mismatches(expected, found):
+    raise ValueError(f'{where}: the tensors do not fit: {"; ".join(problems)}{hint}')
 
 
-def _trained(parts: Parts, base: Base) -> tuple[tuple[str, ...], str]:
-  """The options `train` and `bias` that give the leaves."""
+def _train_and_bias(parts: Parts, base: BaseLayout) -> tuple[tuple[str, ...], str]:
+  """The options `train` and `bias` that train the leaves."""
   whole = whole_modules(base, parts.leaves)
   inside = {path for path in base.shapes if path.rsplit('/', 1)[0] in set(whole)}
   rest = set(parts.leaves) - inside
@@ -275,8 +272,8 @@ def _trained(parts: Parts, base: Base) -> tuple[tuple[str, ...], str]:
     bias = 'all'
   elif rest:
     raise ValueError(
-      f'the biases {listed(sorted(rest))} are neither those of the adapted modules nor all; only '
-      'one of these can be read'
+      f'the biases {listed(sorted(rest))} are neither those of the adapted modules nor all biases '
+      'of the model; only one of these can be read'
     )
   train = []
   for pattern in base.model.head:
@@ -290,10 +287,10 @@ def _trained(parts: Parts, base: Base) -> tuple[tuple[str, ...], str]:
 
 
 def _targets(paths: Iterable[str], num_layers: int) -> tuple[str, ...]:
-  """Patterns for modules: one for those that are in all layers, else the paths."""
+  """Patterns of modules: one pattern for a module in all layers, and the paths of the others."""
   kinds: dict[str, list[str]] = {}
   for path in paths:
-    kinds.setdefault(names.LAYER.sub('', path), []).append(path)
+    kinds.setdefault(stacking.path_in_layer(path), []).append(path)
   everywhere = lambda kind, members: len(members) == num_layers and kind not in members
   patterns = (
     [f'.*/{kind}'] if everywhere(kind, members) else members for kind, members in kinds.items()
@@ -301,16 +298,10 @@ def _targets(paths: Iterable[str], num_layers: int) -> tuple[str, ...]:
   return tuple(pattern for group in patterns for pattern in group)
 
 
-def _rules(numbers: Mapping[str, Any]) -> Any:
-  """One number, or a mapping from path to number that ends in the most frequent."""
+def _rules(numbers: Mapping[str, Number]) -> Number | dict[str, Number]:
+  """The number of all paths, or a mapping from path to number that ends in the most frequent."""
   if not numbers:
-    raise ValueError('there are no factors in it')
+    raise ValueError('the adapter has no factors')
   ((most, _),) = collections.Counter(numbers.values()).most_common(1)
   others = {path: number for path, number in numbers.items() if number != most}
   return {**others, '.*': most} if others else most
-
-
-def listed(items: Sequence[str], limit: int = 12) -> str:
-  """Names for a message; of many, the first."""
-  more = f' and {len(items) - limit} more' if len(items) > limit else ''
-  return f'{", ".join(items[:limit])}{more}'

@@ -1,19 +1,23 @@
-"""PEFT's adapter_config.json: which modules have factors, their ranks and alphas, what is saved."""
+"""PEFT's adapter_config.json: the modules with factors, their ranks and alphas, what is saved."""
 
 from __future__ import annotations
 
 import collections
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, TypeVar, cast
 
-from lora_jax.adapters.parts import Pair, listed
+from lora_jax import files
+from lora_jax.adapters.adapter import Options
+from lora_jax.adapters.parts import Pair
+from lora_jax.errors import listed
 from lora_jax.pretrained import names
 
-BIASES = {'none': 'none', 'adapted': 'lora_only', 'all': 'all'}  # Here -> there.
-READ = {  # Fields that are read, with what they are where they are not given.
+Number = TypeVar('Number', int, float)
+
+BIASES = {'none': 'none', 'adapted': 'lora_only', 'all': 'all'}  # Option of `lora` -> PEFT's.
+DEFAULTS = {  # Fields that are read, with their values in a config that lacks them.
   'r': 8,
   'lora_alpha': 8,
   'lora_dropout': 0.0,
@@ -29,14 +33,44 @@ READ = {  # Fields that are read, with what they are where they are not given.
   'task_type': None,
   'base_model_name_or_path': '',
 }
-# Fields that say how training went or how the weights lie, and nothing of what is computed.
-IGNORED = (
-  'peft_type', 'peft_version', 'auto_mapping', 'revision', 'inference_mode', 'fan_in_fan_out',
-  'init_lora_weights', 'ephemeral_gpu_offload', 'runtime_config', 'loftq_config', 'eva_config',
-  'megatron_core', 'qalora_group_size', 'lora_ga_config',
-)  # fmt: skip
-# Initialisations that leave the base as it is; others subtract something from it.
+# Fields about training or the layout of weights, which do not change what is computed.
+IGNORED = [
+  'peft_type',
+  'peft_version',
+  'auto_mapping',
+  'revision',
+  'inference_mode',
+  'fan_in_fan_out',
+  'init_lora_weights',
+  'ephemeral_gpu_offload',
+  'runtime_config',
+  'loftq_config',
+  'eva_config',
+  'megatron_core',
+  'qalora_group_size',
+  'lora_ga_config',
+]
+# Initializations that leave the base as it is; others subtract something from it.
 PLAIN_INITS = (True, False, None, 'gaussian', 'eva', 'orthogonal')
+
+
+class PeftConfig(TypedDict):
+  """The fields of adapter_config.json that decide what is computed."""
+
+  r: int
+  lora_alpha: float
+  lora_dropout: float
+  target_modules: str | list[str] | None
+  exclude_modules: str | list[str] | None
+  layers_to_transform: int | list[int] | None
+  layers_pattern: str | list[str] | None
+  rank_pattern: dict[str, int]
+  alpha_pattern: dict[str, float]
+  bias: str
+  use_rslora: bool
+  modules_to_save: list[str] | None
+  task_type: str | None
+  base_model_name_or_path: str
 
 
 def make(
@@ -44,19 +78,19 @@ def make(
   *,
   everything: Sequence[str],
   modules_to_save: Sequence[str],
-  method: Mapping[str, Any],
+  method: Options,
   task_type: str | None,
   base_name: str,
   family: str,
-) -> dict[str, Any]:
-  """The fields for an adapter.
+) -> dict[str, object]:
+  """The fields of an adapter's config.
 
   Args:
-    pairs: as the tensors will have them, by the module's whole name.
-    everything: whole names of all modules that PEFT could adapt.
-    modules_to_save, task_type, base_name: as PEFT has them.
+    pairs: the pairs of factors in the tensor file, by the module's full name.
+    everything: full names of all modules that PEFT could adapt.
+    modules_to_save, task_type, base_name: values of the fields.
     method: options of the adapter.
-    family: of the base.
+    family: the base's family.
   """
   rank, ranks = _patterns({module: pair.rank for module, pair in pairs.items()})
   alpha, alphas = _patterns({module: _number(pair.alpha) for module, pair in pairs.items()})
@@ -84,39 +118,37 @@ def make(
   }
 
 
-def read(path: Path) -> dict[str, Any]:
-  """The fields of a file, with defaults for those of `READ` that it lacks.
+def read(path: Path) -> PeftConfig:
+  """The fields of a file, with `DEFAULTS` for those that it lacks.
 
   Raises:
-    FileNotFoundError: if there is none.
-    ValueError: if it is not JSON, or asks for something that is not computed here, all by name.
+    FileNotFoundError: if there is no file.
+    ValueError: if it is not valid JSON, or asks for features that this package does not compute,
+      all by name.
   """
   if not path.is_file():
     raise FileNotFoundError(f'{path.parent}: no {path.name}. Expected an adapter of PEFT.')
-  try:
-    values = json.loads(path.read_text(encoding='utf-8'))
-  except ValueError as error:
-    raise ValueError(f'{path}: not JSON ({error})') from error
+  values = files.read_json(path)
   if not isinstance(values, dict) or values.get('peft_type') != 'LORA':
     kind = values.get('peft_type') if isinstance(values, dict) else None
     raise ValueError(f'{path}: peft_type={kind!r}; only LORA is read')
-  problems = [
-    f'{name}={value!r}' for name, value in values.items() if name not in (*READ, *IGNORED) and value
-  ]
+  known = (*DEFAULTS, *IGNORED)
+  problems = [f'{name}={x!r}' for name, x in values.items() if x and name not in known]
   if values.get('init_lora_weights') not in PLAIN_INITS:
     problems.append(f'init_lora_weights={values["init_lora_weights"]!r} (it changes the base)')
   if problems:
-    raise ValueError(f'{path}: features that are not computed here: {listed(problems)}')
-  values = {**values, **{name: x for name, x in READ.items() if values.get(name) is None}}
-  if values['task_type'] == 'SEQ_CLS':  # As PEFT does when it loads one.
-    values['modules_to_save'] = [*(values['modules_to_save'] or ()), 'classifier', 'score']
-  _check_types(values, path)
-  return values
+    raise ValueError(f'{path}: features that this package does not compute: {listed(problems)}')
+  given = {name: x for name, x in values.items() if name in DEFAULTS and x is not None}
+  _check_types(DEFAULTS | given, path)
+  config = cast(PeftConfig, DEFAULTS | given)
+  if config['task_type'] == 'SEQ_CLS':  # PEFT adds these when it loads such an adapter.
+    config['modules_to_save'] = [*(config['modules_to_save'] or ()), 'classifier', 'score']
+  return config
 
 
-def targets(values: Mapping[str, Any], module: str, family: str) -> bool:
+def targets(values: PeftConfig, module: str, family: str) -> bool:
   """Whether PEFT puts factors on a module, by its plain name."""
-  name = names.full(module, family)
+  name = names.full_name(module, family)
   if any(re.match(rf'(^|.*\.){key}($|\..*)', name) for key in values['modules_to_save'] or ()):
     return False
   return any(
@@ -127,28 +159,28 @@ def targets(values: Mapping[str, Any], module: str, family: str) -> bool:
   )
 
 
-def saves(values: Mapping[str, Any], name: str) -> bool:
-  """Whether a module, by its whole name, is trained and saved as a whole."""
+def saves(values: PeftConfig, name: str) -> bool:
+  """Whether a module, by its full name, is trained and saved as a whole."""
   within = [name.rsplit('.', i)[0] for i in range(name.count('.') + 1)]
   return any(outer.endswith(key) for key in values['modules_to_save'] or () for outer in within)
 
 
-def rank(values: Mapping[str, Any], module: str, family: str) -> int:
+def rank(values: PeftConfig, module: str, family: str) -> int:
   """Rank of a module's factors, by its plain name."""
-  return _by_pattern(values['rank_pattern'], names.full(module, family), values['r'])
+  return _by_pattern(values['rank_pattern'], names.full_name(module, family), values['r'])
 
 
-def alpha(values: Mapping[str, Any], module: str, family: str) -> float:
+def alpha(values: PeftConfig, module: str, family: str) -> float:
   """Alpha of a module's factors, by its plain name."""
-  full = names.full(module, family)
+  full = names.full_name(module, family)
   return float(_by_pattern(values['alpha_pattern'], full, values['lora_alpha']))
 
 
-def suffixes(chosen: Sequence[str], everything: Iterable[str]) -> list[str]:
-  """The shortest ends of names, cut at dots, that all chosen names have and no other."""
-  others = set(everything) - set(chosen)
+def suffixes(selection: Sequence[str], everything: Iterable[str]) -> list[str]:
+  """The shortest ends of names, cut at dots, that match the selected names and no other."""
+  others = set(everything) - set(selection)
   found: dict[str, None] = {}
-  for name in chosen:
+  for name in selection:
     if any(_ends(name, suffix) for suffix in found):
       continue
     parts = name.split('.')
@@ -161,8 +193,8 @@ def _ends(name: str, suffix: str) -> bool:
   return f'.{name}'.endswith(f'.{suffix}')
 
 
-def _patterns(numbers: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-  """The most frequent number, and patterns of the modules that have others."""
+def _patterns(numbers: Mapping[str, Number]) -> tuple[Number, dict[str, Number]]:
+  """The most frequent number, and the other numbers by patterns of their modules."""
   ((most, _),) = collections.Counter(numbers.values()).most_common(1)
   groups = dict.fromkeys(number for number in numbers.values() if number != most)
   return most, {
@@ -173,11 +205,11 @@ def _patterns(numbers: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
 
 
 def _number(alpha: float) -> int | float:
-  """PEFT's alphas are whole numbers where they can be."""
+  """Alpha as an integer if it is whole, as PEFT writes it."""
   return int(alpha) if alpha == int(alpha) else alpha
 
 
-def _by_pattern(patterns: Mapping[str, Any], name: str, default: Any) -> Any:
+def _by_pattern(patterns: Mapping[str, Number], name: str, default: Number) -> Number:
   for pattern, number in patterns.items():
     if re.match(rf'(.*\.)?({pattern})$', name):
       return number
@@ -185,14 +217,14 @@ def _by_pattern(patterns: Mapping[str, Any], name: str, default: Any) -> Any:
 
 
 def _matches(wanted: str | Sequence[str] | None, name: str) -> bool:
-  """A regular expression for the whole name, or a list of ends of it."""
+  """Whether a regular expression matches the whole name, or a list holds an end of it."""
   if isinstance(wanted, str):
     return re.fullmatch(wanted, name) is not None
   return any(_ends(name, end) for end in wanted or ())
 
 
-def _in_layers(values: Mapping[str, Any], name: str) -> bool:
-  """Whether a module lies in the layers to transform, the first number in its name counting."""
+def _in_layers(values: PeftConfig, name: str) -> bool:
+  """Whether a module lies in the layers to transform, by the first number in its name."""
   layers, patterns = values['layers_to_transform'], values['layers_pattern']
   exact = isinstance(values['target_modules'], str) or name in (values['target_modules'] or ())
   if layers is None or layers == [] or exact:
@@ -228,4 +260,4 @@ def _check_types(values: Mapping[str, Any], path: Path) -> None:
     except re.error as error:
       wrong.append(f'{pattern!r} is not a regular expression ({error})')
   if wrong:
-    raise ValueError(f'{path}: not as PEFT writes them: {listed(wrong)}')
+    raise ValueError(f'{path}: values that PEFT does not write: {listed(wrong)}')

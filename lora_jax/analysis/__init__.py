@@ -1,6 +1,7 @@
-"""What the updates that LoRA learned look like: sections 7.2 and 7.3 of the paper, and appendix H.
+"""Analysis of the updates that LoRA learns: sections 7.2 and 7.3 of the paper, and appendix H.
 
-`factors` takes the updates out of what was trained; `subspace`, `spectra` and `amplification` are
-the definitions, on plain matrices; `single` and `pair` measure one run and two. All is NumPy in
-float64: the matrices are small, and singular vectors of float32 depend on the library's rounding.
+`factors` extracts the updates from trained parameters. `subspace`, `spectra` and `amplification`
+hold the definitions, for plain matrices. `single` and `pair` measure one run and two. Everything is
+NumPy in float64: the matrices are small, and singular vectors in float32 depend on the library's
+rounding.
 """

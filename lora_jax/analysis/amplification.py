@@ -1,4 +1,4 @@
-"""How an update relates to the weight that it is added to: section 7.3, table 7."""
+"""The relation of an update to the weight that it is added to: section 7.3, table 7."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from typing import NamedTuple
 import numpy as np
 
 from lora_jax.analysis import subspace
+from lora_jax.analysis.subspace import Svd
 
 
 class Row(NamedTuple):
-  """A cell of table 7. Norms are Frobenius norms.
+  """An entry of table 7. Norms are Frobenius norms.
 
   Attributes:
     rank: number of directions, r.
     weight: ||W||.
     update: ||dW||, with alpha / r in it.
     on_update: ||U^T W V^T||, U and V the top r singular directions of dW.
-    on_weight: the same with those of W itself: the most that r directions can hold.
+    on_weight: the same with the directions of W itself: the largest possible value.
     on_random: the same with those of a Gaussian matrix; its mean square is r^2 ||W||^2 / (d k).
-    amplification: ||dW|| / on_update, infinite if W has nothing in those directions.
+    amplification: ||dW|| / on_update, infinite if W is zero in those directions.
   """
 
   rank: int
@@ -34,14 +35,14 @@ class Row(NamedTuple):
 def projection(weight: np.ndarray, inputs: np.ndarray, outputs: np.ndarray) -> float:
   """||inputs^T weight outputs||_F of a kernel [d, k] on [d, r] and [k, r]: the paper's U^T W V^T.
 
-  The kernel is the paper's W transposed and so are the sides; the norm is the same.
+  The kernel is the transpose of the paper's W, and the sides are exchanged; the norm is the same.
   """
   return float(np.linalg.norm(inputs.T @ weight @ outputs))
 
 
 def measure(
   weight: np.ndarray,
-  svd: tuple[np.ndarray, np.ndarray, np.ndarray],
+  svd: Svd,
   values: np.ndarray,
   random: np.random.Generator,
 ) -> Row:
@@ -49,26 +50,25 @@ def measure(
 
   Args:
     weight: kernel [d, k].
-    svd: of the update, as `factors.thin_svd` gives it: input side, singular values, output side.
+    svd: the update's singular value decomposition.
     values: the weight's singular values, falling.
-    random: draws the control.
+    random: generator of the control's directions.
 
   Raises:
     ValueError: if the update is zero.
   """
-  inputs, singular, outputs = svd
-  rank = len(singular)
+  rank = len(svd.values)
   if not rank:
     raise ValueError('the update is zero, so it has no directions: was anything trained?')
-  drawn = [subspace.random_directions(random, size, rank) for size in weight.shape]
-  on_update = projection(weight, inputs, outputs)
-  norm = float(np.linalg.norm(singular))
+  random_sides = [subspace.random_directions(random, size, rank) for size in weight.shape]
+  on_update = projection(weight, svd.inputs, svd.outputs)
+  norm = float(np.linalg.norm(svd.values))
   return Row(
     rank=rank,
     weight=float(np.linalg.norm(weight)),
     update=norm,
     on_update=on_update,
     on_weight=float(np.linalg.norm(values[:rank])),
-    on_random=projection(weight, *drawn),
+    on_random=projection(weight, *random_sides),
     amplification=norm / on_update if on_update else float('inf'),
   )

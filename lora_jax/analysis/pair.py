@@ -7,28 +7,32 @@ from typing import Any
 
 import numpy as np
 
+from lora_jax import errors
 from lora_jax.analysis import factors, subspace
 
-OF = ('a', 'b', 'update')
+OF = ('a', 'b', 'update')  # Whose directions are compared.
+Entry = dict[str, Any]  # A record of the report, as `writers.to_json` takes it.
 
 
 def directions(update: factors.Update, of: str) -> np.ndarray:
-  """Directions that an update works in, by falling singular value.
+  """Directions of an update, by falling singular value.
 
   Args:
-    of: `a`: [d, n] in the input, of the factor A, as in the paper's figures. `update`: the same
-      space, ordered by what reaches the output. `b`: [k, n] in the output, of the factor B, which
-      starts at zero, so that all of it was learned; A holds much of its random start for long.
+    update: the update of one matrix.
+    of: `a` gives the directions [d, n] of the factor A in the input, as in the paper's figures.
+      `update` gives the same space, ordered by the update's singular values. `b` gives the
+      directions [k, n] of the factor B in the output. B starts at zero, so all of it was learned; A
+      keeps much of its random initialization for long.
 
   Raises:
-    ValueError: if what is asked for is zero, naming the matrix.
+    ValueError: naming the matrix, if the factor or the update is zero.
   """
   if of not in OF:
-    raise ValueError(f'of={of!r}: choose one of {", ".join(OF)}')
+    raise ValueError(f'of={of!r}: no such directions. {errors.nearest(of, OF)}')
   if not ((of == 'b' or update.a.any()) and (of == 'a' or update.b.any())):
     raise ValueError(f'{update.path}: {of} is zero, so it has no directions: was anything trained?')
   if of == 'update':
-    return factors.thin_svd(update)[0]
+    return factors.thin_svd(update).inputs
   return subspace.directions(update.a if of == 'a' else update.b.T)
 
 
@@ -40,25 +44,25 @@ def compare(
   matrices: Sequence[str] = (),
   of: str = 'a',
   seed: int = 0,
-) -> dict[str, Any]:
-  """Subspace similarity of the updates that two runs have in common.
+) -> Entry:
+  """Subspace similarity of the updates of the matrices that two runs both adapted.
 
   Args:
     first: updates of the run that is indexed by i.
-    second: of the one indexed by j.
-    layers: numbers from 0; none is first, one third, two thirds and last, and the middle one, as
-      the paper's 1, 32, 64, 96 and 48 of 96.
-    matrices: names of matrices; none is all that both adapted.
+    second: updates of the run that is indexed by j.
+    layers: numbers from 0. Empty means the first, one third, two thirds, the last, and the middle
+      one, as the paper's 1, 32, 64, 96 and 48 of 96.
+    matrices: names of matrices; empty means all that both runs adapted.
     of: one of `OF`.
-    seed: of the two random Gaussians that are the control.
+    seed: seed of the two random Gaussians of the control.
 
   Returns:
-    `middle`: the layer of figures 3 and 4; `spread`: those of 6 and 7; `maps`, each with path,
-    layer, matrix, dimension, ranks [r1, r2] and phi [r1][r2]; `control`, one for each size.
+    `middle`: the layer of figures 3 and 4; `spread`: those of figures 6 and 7; `maps`, each with
+    path, layer, matrix, dimension, ranks [r1, r2] and phi [r1][r2]; `control`, one for each size.
 
   Raises:
-    ValueError: if the runs have no matrix in common, one that was asked for is missing in either,
-      or it has different shapes.
+    ValueError: if the runs have no matrix in common, if either lacks a requested layer or matrix,
+      or if a matrix has different shapes.
   """
   for found in (first, second):
     factors.select(found, matrices)
@@ -71,16 +75,16 @@ def compare(
       'the runs adapted no matrix in common: '
       + ' against '.join(str(sorted({u.matrix for u in found})) for found in (first, second))
     )
-  chosen = sorted(layers) or sorted({*spread(have), have[len(have) // 2]})
-  factors.check_layers(common, chosen)
+  selected = sorted(layers) or sorted({*spread(have), have[len(have) // 2]})
+  factors.check_layers(common, selected)
   maps, controls = [], {}
   random = np.random.default_rng(seed)
-  for update in [update for update in common if update.layer in chosen]:
+  for update in [update for update in common if update.layer in selected]:
     other = others[update.path]
     sizes = [(len(u.a), u.b.shape[1]) for u in (update, other)]
     if sizes[0] != sizes[1]:
       raise ValueError(
-        f'{update.path}: the runs are on different bases, the matrix is {sizes[0]} and {sizes[1]}'
+        f'{update.path}: the runs have different bases: the matrix is {sizes[0]} and {sizes[1]}'
       )
     one, two = directions(update, of), directions(other, of)
     entry = _entry(one, two) | {'path': update.path, 'layer': update.layer}
@@ -92,20 +96,20 @@ def compare(
         subspace.random_directions(random, size[0], size[2]),
       )
   return {
-    'middle': chosen[len(chosen) // 2] if layers else have[len(have) // 2],
-    'spread': chosen if layers else spread(have),
+    'middle': selected[len(selected) // 2] if layers else have[len(have) // 2],
+    'spread': selected if layers else spread(have),
     'maps': maps,
     'control': list(controls.values()),
   }
 
 
 def spread(layers: Sequence[int]) -> list[int]:
-  """First, one third, two thirds and last of the layers; fewer where there are no four."""
+  """The first, one third, two thirds and last of the layers; fewer if there are not four."""
   last = len(layers) - 1
   return sorted({layers[round(last * part / 3)] for part in range(4)})
 
 
-def _entry(one: np.ndarray, two: np.ndarray) -> dict[str, Any]:
+def _entry(one: np.ndarray, two: np.ndarray) -> Entry:
   phi = subspace.similarity(one, two)
   rank, other = phi.shape
   return {

@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+
+
+class Svd(NamedTuple):
+  """A thin singular value decomposition of a matrix [d, k], by falling singular value.
+
+  Attributes:
+    inputs: left-singular vectors [d, n], directions in a layer's input.
+    values: singular values [n].
+    outputs: right-singular vectors [k, n], directions in its output.
+  """
+
+  inputs: np.ndarray
+  values: np.ndarray
+  outputs: np.ndarray
 
 
 def numerical_rank(values: np.ndarray, size: int) -> int:
@@ -15,8 +31,8 @@ def numerical_rank(values: np.ndarray, size: int) -> int:
 def directions(matrix: np.ndarray) -> np.ndarray:
   """Left-singular vectors [d, n] of a matrix [d, k], by falling singular value.
 
-  n is the numerical rank: the vectors of zero singular values are anybody's choice, and a padded
-  factor has many. Of `lora_a` [d, r] these are the right-singular vectors of the paper's A.
+  n is the numerical rank: the vectors of zero singular values are arbitrary, and a padded factor
+  has many. Those of `lora_a` [d, r] are the right-singular vectors of the paper's A.
 
   Raises:
     ValueError: if the matrix is zero.
@@ -31,8 +47,8 @@ def directions(matrix: np.ndarray) -> np.ndarray:
 def similarity(first: np.ndarray, second: np.ndarray) -> np.ndarray:
   """phi(i, j) = ||U1[:, :i]^T U2[:, :j]||_F^2 / min(i, j), for all i and j at once.
 
-  1 where one subspace holds the other, 0 where they are orthogonal; max(i, j) / d is what random
-  subspaces have on average (`chance`).
+  It is 1 if one subspace contains the other, 0 if they are orthogonal, and max(i, j) / d on average
+  for random subspaces (`chance`).
 
   Args:
     first: U1 [d, n1], orthonormal columns.
@@ -42,7 +58,7 @@ def similarity(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     [n1, n2] in [0, 1]; element [i - 1, j - 1] is phi(i, j).
 
   Raises:
-    ValueError: if the directions are of spaces of different dimension.
+    ValueError: if the dimensions of the two spaces differ.
   """
   if first.shape[0] != second.shape[0]:
     raise ValueError(
@@ -55,7 +71,7 @@ def similarity(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def chance(i: int, j: int, dimension: int) -> float:
-  """Expected phi(i, j) of random subspaces: each unit direction has i/d of itself in the other."""
+  """Expected phi(i, j) of random subspaces: each unit vector has i/d of its square in one."""
   return max(i, j) / dimension
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from lora_jax import methods, serving, tree
 from lora_jax.adapters import adapter
 from lora_jax.bench.timing import SHAPES, Rows, in_turn, seconds_of
+from lora_jax.models.presets import TOKENS
 from lora_jax.pretrained import fresh_model
 
 
@@ -77,7 +78,7 @@ def lora_adapters(
   )
   options = dict(name='lora', rank=8, alpha=16.0, train=model.head)
   init = methods.make(**options).init
-  shapes = jax.eval_shape(lambda: init(jax.random.key(0), model, params, adapter.TOKENS)[1])
+  shapes = jax.eval_shape(lambda: init(jax.random.key(0), model, params, TOKENS)[1])
   random = np.random.default_rng(0)
   draw = lambda leaf: random.normal(0, 0.02, leaf.shape).astype(np.float32)
   made = [

@@ -15,7 +15,6 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
-from lora_jax.adapters.adapter import TOKENS
 from lora_jax.data import tasks
 from lora_jax.errors import nearest
 from lora_jax.models import presets
@@ -60,8 +59,7 @@ def abstract_job(config: config_dict.ConfigDict) -> job.Job:
   task = tasks.without_data(config.task)
   model = huggingface.make_model(architecture(config), **job.model_arguments(config, task))
   method = job.make_method(config, model)
-  params = jax.eval_shape(model.init, jax.random.key(0), TOKENS)['params']
-  parts = job.divide(config, method, model, params)
+  parts = job.divide(config, method, model, presets.abstract_params(model))
   work = job.assemble(config, task, model, method, *parts)
   if work.max_length > model.config.max_positions:
     raise ValueError(

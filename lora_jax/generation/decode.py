@@ -87,7 +87,8 @@ def make_decoder(
     for length, indices in buckets([len(prompt) for prompt in prompts]).items():
       slots = min(batch_size, -(-len(indices) // devices) * devices)
       together = max(slots // 4 // devices, 1) * devices  # Contexts that enter at the same time.
-      waiting, running = collections.deque(indices), [None] * slots
+      waiting = collections.deque(indices)
+      running: list[int | None] = [None] * slots
       state = empty_slots(model, params, settings, slots, length, sharding)
       while waiting or any(i is not None for i in running):
         for entering in _entering(waiting, running, together):
@@ -120,7 +121,7 @@ def bucket(length: int, shortest: int = SHORTEST_BUCKET) -> int:
 
 def functions(
   model: LanguageModel, settings: Settings, sharding: NamedSharding | None = None
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
+) -> tuple[jax.stages.Wrapped, jax.stages.Wrapped]:
   """The two compiled functions of decoding; both are given their state away.
 
   `admit(params, state, slots, ids, lengths, keys) -> state` puts contexts into slots;

@@ -7,7 +7,6 @@ the adapted model is the base model.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,13 +14,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lora_jax import tree
+from lora_jax import stacking, tree
 from lora_jax.methods import added
 from lora_jax.methods.base import Method
 
 NAME = 'adapter'
 ATTENTION, MLP = r'(.*/)?attention_branch', r'(.*/)?mlp_branch'
-BLOCK = r'(.*/)?layers(_\d+)?'  # A block of a looped or of a scanned stack.
 ACTIVATIONS = {'relu': jax.nn.relu, 'silu': jax.nn.silu, 'gelu': jax.nn.gelu, 'tanh': jnp.tanh}
 
 
@@ -49,7 +47,7 @@ def adapter_h(
 def adapter_l(
   *,
   bottleneck: int,
-  targets: str | Sequence[str] = BLOCK,
+  targets: str | Sequence[str] = stacking.LAYER,
   train: str | Sequence[str] = (),
   activation: str = 'relu',
 ) -> Method:
@@ -158,13 +156,13 @@ def _adapter(
 
 def _layer(name: str, path: str) -> int:
   """The number of the layer that a path lies in."""
-  found = re.search(r'layers_(\d+)', path)
-  if found is None:
+  index = stacking.layer_index(path)
+  if index is None:
     raise ValueError(
       f'{name}: drop needs layers that are numbered, and {path!r} is all of them in one. Loop them '
       '(scan=False).'
     )
-  return int(found[1])
+  return index
 
 
 def _initial(path: str, shape: tuple[int, ...], key: jax.Array) -> jax.Array:

@@ -28,6 +28,7 @@ from lora_jax.methods.base import Method
 from lora_jax.ops import drop
 
 QUERY_VALUE = r'(.*/)?(query|value)'  # The paper's choice (section 4.2), by the names used here.
+FACTORS = ('lora_a', 'lora_b')  # The leaves beside an adapted weight.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -16,13 +16,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lora_jax import tree
+from lora_jax import stacking, tree
 from lora_jax.methods import added
 from lora_jax.methods.base import Method
 
 NAME = 'virtual'
 EMBEDDING = r'(.*/)?embeddings/word'
-BLOCK = r'(.*/)?layers(_\d+)?'
 
 
 def prefix_embed(
@@ -53,7 +52,7 @@ def prefix_layer(
   *,
   prefix: int,
   infix: int,
-  targets: str | Sequence[str] = BLOCK,
+  targets: str | Sequence[str] = stacking.LAYER,
   train: str | Sequence[str] = (),
 ) -> Method:
   """Prefix-layer tuning (section 5.1): what those tokens are at the input of every block.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 
-from lora_jax import tree
+from lora_jax import stacking, tree
 from lora_jax.methods.base import Method
 
 
@@ -40,15 +39,15 @@ def top_layers(*, layers: int, train: str | Sequence[str] = ()) -> Method:
     raise ValueError(f'top_layers: layers={layers!r}: a number of blocks from 1 up')
 
   def patterns(leaves: Sequence[str]) -> tuple[str, ...]:
-    numbers = {int(found[1]) for path in leaves if (found := re.search(r'layers_(\d+)/', path))}
+    numbers = {i for path in leaves if (i := stacking.layer_index(path)) is not None}
     if not numbers:
       raise ValueError(
-        'top_layers: the model has no numbered blocks (layers_0, layers_1, ...). Scanned ones are '
-        'one array, of which no part can be trained: loop them (scan=False).'
+        f'top_layers: the model has no numbered blocks ({stacking.looped_name(0)}, ...). Scanned '
+        'ones are one array, of which no part can be trained: loop them (scan=False).'
       )
     if layers > len(numbers):
       raise ValueError(f'top_layers: layers={layers}, but the model has {len(numbers)}')
-    return tuple(rf'(.*/)?layers_{number}/.*' for number in sorted(numbers)[-layers:])
+    return tuple(map(stacking.leaf_pattern, sorted(numbers)[-layers:]))
 
   return _selection('top_layers', patterns, train)
 
@@ -68,5 +67,5 @@ def _selection(
     tree.match(chosen, paths, f'parameter that {name} trains')
     return tree.split(params, (*chosen, *train))
 
-  shown = (r'(.*/)?bias',) if name == 'bitfit' else (r'(.*/)?layers_\d+/.*',)
+  shown = (r'(.*/)?bias',) if name == 'bitfit' else (stacking.leaf_pattern(),)
   return Method(init=init, merge=tree.join, patterns=(*shown, *train))

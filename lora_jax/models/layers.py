@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from lora_jax import stacking
 from lora_jax.ops import LOW, activation, dot_general, drop, normalize
 
 IMPLEMENTATIONS = ('xla', 'cudnn')
@@ -248,7 +249,9 @@ class Stack(nn.Module):
       whole = self.options.attention != 'xla' or (after_first and self.num_layers == 1)
       early = None if whole else columns
       for i in range(self.num_layers):
-        x = call(self.layer(f'layers_{i}'), x, early if i == self.num_layers - 1 else None)
+        x = call(
+          self.layer(stacking.looped_name(i)), x, early if i == self.num_layers - 1 else None
+        )
         if i == 0 and after_first is not None:
           x = after_first(x)
       return x if early is not None else take_columns(x, columns)
@@ -259,5 +262,5 @@ class Stack(nn.Module):
       length=self.num_layers,
     )
     indices = None if after_first is None else jnp.arange(self.num_layers)
-    x, _ = scanned(self.layer('layers'), x, indices)
+    x, _ = scanned(self.layer(stacking.SCANNED), x, indices)
     return take_columns(x, columns)

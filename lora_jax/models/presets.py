@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import flax.linen as nn
+import jax
+import numpy as np
+
+from lora_jax import errors
 from lora_jax.models.deberta import Deberta, DebertaConfig
 from lora_jax.models.encoder import Encoder, EncoderConfig
 from lora_jax.models.gpt2 import GPT2, GPT2Config
 from lora_jax.ops import ACTIVATIONS
 
 Config = EncoderConfig | DebertaConfig | GPT2Config
+Model = Encoder | GPT2  # Deberta is an Encoder.
 FAMILIES: dict[str, type[Config]] = {
   'bert': EncoderConfig,
   'roberta': EncoderConfig,
@@ -26,6 +31,9 @@ TASKS = {
   'deberta-v2': ('classification', 'regression'),
   'gpt2': ('lm',),
 }
+# A model's arguments that a batch holds.
+INPUTS = ('input_ids', 'segment_ids', 'position_ids', 'token_type_ids', 'prediction_positions')
+TOKENS = jax.ShapeDtypeStruct((1, 1), np.int32)  # Ids [rows, length], for `init` by shapes alone.
 
 
 class Preset(NamedTuple):
@@ -98,21 +106,21 @@ def architecture(family: str, **fields: Any) -> Config:
     ValueError: for an unknown family or field (near names offered), sizes that do not fit.
   """
   if family not in FAMILIES:
-    raise ValueError(f'family={family!r}: {near(family, FAMILIES)}')
+    raise ValueError(f'family={family!r}: no such family. {errors.nearest(family, FAMILIES)}')
   kind = FAMILIES[family]
   known = [field.name for field in dataclasses.fields(kind) if field.name != 'family']
   if unknown := [name for name in fields if name not in known]:
-    problems = (f'{name!r}: {near(name, known)}' for name in unknown)
-    raise ValueError(f'{family} has no such field as {"; ".join(problems)}')
+    problems = (
+      f'{family} has no field {name!r}. {errors.nearest(name, known)}' for name in unknown
+    )
+    raise ValueError(' '.join(problems))
   if 'hidden_size' in fields and 'intermediate_size' not in fields:
     fields['intermediate_size'] = 4 * fields['hidden_size']
   base = _roberta() if family == 'roberta' else kind(family=family)
   return check(dataclasses.replace(base, **fields), family)
 
 
-def build(
-  config: Config, *, task: str, num_labels: int | None = None, **options: Any
-) -> Encoder | GPT2:
+def build(config: Config, *, task: str, num_labels: int | None = None, **options: Any) -> Model:
   """The model of an architecture for a task; `options` are the model's other attributes.
 
   Raises:
@@ -136,12 +144,9 @@ def build(
   return MODELS[config.family](config, num_labels=num_labels, **options)
 
 
-def near(name: str, known: Iterable[str]) -> str:
-  """`did you mean ...? Known: ...`, for an error about a name."""
-  known = list(known)
-  guesses = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-  start = f'did you mean {" or ".join(guesses)}? ' if guesses else ''
-  return f'{start}Known: {", ".join(known)}'
+def abstract_params(model: nn.Module) -> Mapping[str, Any]:
+  """Shapes and dtypes of a model's parameters, as a nested tree; nothing is computed."""
+  return jax.eval_shape(model.init, jax.random.key(0), TOKENS)['params']
 
 
 def check(config: Config, where: str) -> Config:

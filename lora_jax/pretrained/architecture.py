@@ -1,21 +1,24 @@
-"""Hugging Face's config.json to an architecture, and back."""
+"""Architectures from Hugging Face's config.json, and back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from lora_jax import errors
 from lora_jax.models.deberta import DebertaConfig
 from lora_jax.models.encoder import EncoderConfig
 from lora_jax.models.gpt2 import GPT2Config
 from lora_jax.models.presets import Config, check
 
+Values = Mapping[str, Any]  # The JSON object in a config.json.
 
-def from_hugging_face(values: Mapping[str, Any], where: str = 'config.json') -> Config:
+
+def from_hugging_face(values: Values, where: str = 'config.json') -> Config:
   """The architecture that a Hugging Face config.json describes.
 
   Raises:
-    ValueError: naming `where` and everything in it that this package does not compute.
+    ValueError: naming `where` and every value in it that this package does not support.
   """
   parsers = {
     'bert': _from_bert,
@@ -25,11 +28,15 @@ def from_hugging_face(values: Mapping[str, Any], where: str = 'config.json') -> 
   }
   model_type = values.get('model_type')
   if model_type not in parsers:
-    raise ValueError(f'{where}: model_type={model_type!r}; supported: {", ".join(parsers)}')
+    raise ValueError(
+      f'{where}: unsupported model_type={model_type!r}. {errors.nearest(model_type, parsers)}'
+    )
   try:
     config, fixed = parsers[model_type](values)
   except KeyError as error:
-    raise ValueError(f'{where}: {model_type} needs the key {error}, which is missing') from None
+    raise ValueError(
+      f'{where}: a {model_type} model needs the key {error}, which is missing'
+    ) from None
   problems = [
     f'{key}={values[key]!r}; supported: {allowed!r}'
     for key, allowed in fixed.items()
@@ -45,7 +52,8 @@ def to_hugging_face(config: Config, num_labels: int | None = None) -> dict[str, 
 
   Args:
     config: the architecture.
-    num_labels: outputs of the classifier; 1 is a regression; ignored for a language model.
+    num_labels: outputs of the classifier, where 1 is a regression; None means as many as `config`
+      has. Ignored for a language model.
   """
   if isinstance(config, GPT2Config):
     return {
@@ -118,12 +126,12 @@ def to_hugging_face(config: Config, num_labels: int | None = None) -> dict[str, 
   return values
 
 
-def _from_bert(values: Mapping[str, Any]) -> tuple[EncoderConfig, dict[str, Any]]:
-  """The architecture, and the keys that have one supported value."""
+def _from_bert(values: Values) -> tuple[EncoderConfig, Values]:
+  """The architecture, and the only supported value of each key that is not part of it."""
   family = values['model_type']
   roberta = family == 'roberta'
   pad = values.get('pad_token_id', 1 if roberta else 0)
-  # RoBERTa counts positions from the padding id + 1; the rows before that are never used.
+  # RoBERTa numbers positions from the padding id + 1; the rows before that are never used.
   offset = pad + 1 if roberta else 0
   config = EncoderConfig(
     family=family,
@@ -152,7 +160,7 @@ def _from_bert(values: Mapping[str, Any]) -> tuple[EncoderConfig, dict[str, Any]
   return config, fixed
 
 
-def _from_deberta(values: Mapping[str, Any]) -> tuple[DebertaConfig, dict[str, Any]]:
+def _from_deberta(values: Values) -> tuple[DebertaConfig, Values]:
   limit, convolution = values.get('max_relative_positions', -1), values.get('conv_kernel_size', 0)
   config = DebertaConfig(
     vocab_size=values['vocab_size'],
@@ -176,7 +184,7 @@ def _from_deberta(values: Mapping[str, Any]) -> tuple[DebertaConfig, dict[str, A
   kinds = values['pos_att_type']
   kinds = kinds.lower().split('|') if isinstance(kinds, str) else kinds or ()
   both = {kind.strip() for kind in kinds} == {'c2p', 'p2c'}
-  needed = {  # By their absence a config.json says otherwise.
+  needed = {  # A config.json without one of these keys means another value.
     'relative_attention': True,
     'position_biased_input': False,
     'share_att_key': True,
@@ -197,7 +205,7 @@ def _from_deberta(values: Mapping[str, Any]) -> tuple[DebertaConfig, dict[str, A
   return config, fixed
 
 
-def _from_gpt2(values: Mapping[str, Any]) -> tuple[GPT2Config, dict[str, Any]]:
+def _from_gpt2(values: Values) -> tuple[GPT2Config, Values]:
   width = values['n_embd']
   config = GPT2Config(
     vocab_size=values['vocab_size'],
@@ -222,7 +230,7 @@ def _from_gpt2(values: Mapping[str, Any]) -> tuple[GPT2Config, dict[str, Any]]:
   return config, fixed
 
 
-def _num_labels(values: Mapping[str, Any]) -> int:
+def _num_labels(values: Values) -> int:
   if 'id2label' in values:
     return len(values['id2label'])
   return values.get('num_labels', 2)

@@ -1,17 +1,15 @@
-"""Models of Hugging Face's layout: a folder with config.json and the tensors, or a preset.
+"""Models in Hugging Face layout: a folder with config.json and the tensors, or a preset.
 
     model, params = load_model('roberta-base', task='classification', num_labels=3)
 
-A folder never touches the network; a preset is fetched once through `huggingface_hub`.
+Loading a folder never touches the network; a preset is fetched once through `huggingface_hub`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
+import functools
 import re
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,12 +21,19 @@ import numpy as np
 from absl import logging
 from safetensors import numpy as writer
 
-from lora_jax import tree
+from lora_jax import errors, files, stacking, tree
 from lora_jax.models import presets
 from lora_jax.pretrained import architecture, names, pytorch, safetensors, shards
 
-FETCHED = ('config.json', 'tokenizer*', 'vocab*', 'merges.txt', 'special_tokens_map.json')
-FETCHED = (*FETCHED, 'model*.safetensors', 'model.safetensors.index.json')
+FETCHED = (
+  'config.json',
+  'tokenizer*',
+  'vocab*',
+  'merges.txt',
+  'special_tokens_map.json',
+  'model*.safetensors',
+  'model.safetensors.index.json',
+)
 
 
 def load_model(
@@ -40,11 +45,11 @@ def load_model(
   fresh_head: bool = False,
   place: shards.Place | None = None,
   **options: Any,
-) -> tuple[nn.Module, dict[str, Any]]:
+) -> tuple[presets.Model, tree.Tree]:
   """A pretrained model and its parameters, on the default device or where `place` says.
 
-  Tensors are read one after the other, and of each the parts that this host's devices hold, one at
-  a time: host memory holds no copy of the model, and no device more than its share.
+  Tensors are read one after the other. Of each tensor only the parts that this host's devices hold
+  are read, one at a time: host memory holds no copy of the model, and no device more than its part.
 
       by_width = lambda x: NamedSharding(mesh, PartitionSpec(*[None] * (x.ndim - 1), 'x'))
       load_model('gpt2', task='lm', place=lambda shapes: jax.tree.map(by_width, shapes))
@@ -52,25 +57,25 @@ def load_model(
   Args:
     name_or_folder: a name in `PRESETS`, or a folder in Hugging Face layout.
     task: `classification` or `regression` for encoders, `lm` for GPT-2.
-    num_labels: outputs of the classifier; None: as many as config.json names.
-    seed: of the head, where the checkpoint has none.
-    fresh_head: draw the head anew also where the checkpoint has one of another shape.
-    place: from the tree of the parameters' shapes, a tree of their shardings.
+    num_labels: outputs of the classifier; None means as many as config.json names.
+    seed: seed of the head, which is drawn if the checkpoint has none.
+    fresh_head: also draw the head if the checkpoint has one of another shape.
+    place: takes the tree of the parameters' shapes and returns the tree of their shardings.
     **options: attributes of the model: `dtype`, `param_dtype` (of embeddings and kernels; norms and
       heads stay float32), `scan`, `remat`, `attention`, `hidden_dropout`, `attention_dropout`,
-      `classifier_dropout` (a rate of None is the checkpoint's).
+      `classifier_dropout` (a rate of None means the checkpoint's).
 
   Raises:
-    ValueError: for an unknown name, architecture or option, a corrupt file, or tensors that do not
-      fit: all that are missing, unexpected or misshapen, in one message; for shardings that do not
-      fit.
+    ValueError: for an unknown name, architecture or option; for a corrupt file; for tensors that do
+      not fit (all that are missing, unexpected or misshapen, in one message); for shardings that do
+      not fit.
     FileNotFoundError: if the folder lacks a file.
     ConnectionError: if a preset is not cached and cannot be fetched.
   """
   folder = locate(name_or_folder)
   config = read_config(folder)
   model = make_model(config, task=task, num_labels=num_labels, **options)
-  tensors = (pytorch if pytorch.alone(folder) else safetensors).read(folder)
+  tensors = (pytorch if pytorch.is_only_format(folder) else safetensors).read(folder)
   return model, convert(
     model, tensors, seed=seed, fresh_head=fresh_head, where=str(folder), place=place
   )
@@ -84,26 +89,26 @@ def fresh_model(
   seed: int = 0,
   place: shards.Place | None = None,
   **options: Any,
-) -> tuple[nn.Module, dict[str, Any]]:
-  """An untrained model as Hugging Face initialises it: N(0, 0.02^2), biases zero.
+) -> tuple[presets.Model, tree.Tree]:
+  """An untrained model, initialized as Hugging Face does: N(0, 0.02^2), biases zero.
 
   Args:
     config: an architecture, or `{'family': 'gpt2', 'num_layers': 6, ...}` (`presets.architecture`).
-    task, num_labels, seed, place, **options: as for `load_model`. Each device draws its part.
+    task, num_labels, seed, place, **options: as for `load_model`. Each device draws its own part.
   """
   if isinstance(config, Mapping):
     config = presets.architecture(**config)
   model = make_model(config, task=task, num_labels=num_labels, **options)
   # Drawn in float32 and cast: the same seed is the same model in every dtype.
   exact = model.clone(param_dtype=jnp.float32)
-  declared = tree.flatten(jax.eval_shape(lambda: _init(model, jax.random.key(0))))
-  placed = shards.places(declared, place)
+  declared = tree.flatten(presets.abstract_params(model))
+  shardings = shards.leaf_shardings(declared, place)
 
   def draw(key: jax.Array) -> dict[str, jax.Array]:
     leaves = tree.flatten(_init(exact, key))
     return {path: leaf.astype(declared[path].dtype) for path, leaf in leaves.items()}
 
-  return model, tree.unflatten(jax.jit(draw, out_shardings=placed)(jax.random.key(seed)))
+  return model, tree.unflatten(jax.jit(draw, out_shardings=shardings)(jax.random.key(seed)))
 
 
 def save_model(
@@ -113,63 +118,53 @@ def save_model(
   *,
   tokenizer_files: Iterable[str | Path] = (),
 ) -> None:
-  """Writes a model, merged with what was trained, as a folder that transformers loads.
+  """Writes a model, an adapted one after `method.merge`, as a folder that transformers loads.
 
   `load_model` of the folder gives the same parameters, to the last bit.
 
   Args:
-    folder: made if it is not there; config.json, model.safetensors and the tokenizer's files in it
-      are replaced.
+    folder: made if it does not exist; config.json, model.safetensors and the tokenizer's files in
+      it are replaced.
     model, params: looped or scanned, in any dtype.
-    tokenizer_files: copied under their own names.
+    tokenizer_files: files to copy, under their own names.
 
   Raises:
-    ValueError: if `params` are not the model's own: all that are missing, unexpected or misshapen,
-      as factors that were not merged.
-    FileNotFoundError: if a tokenizer file is not there.
+    ValueError: if `params` are not the model's own, for example because factors were not merged;
+      names all that are missing, unexpected or misshapen.
+    FileNotFoundError: if a tokenizer file does not exist.
   """
-  files = [Path(file).expanduser() for file in tokenizer_files]
-  if absent := [str(file) for file in files if not file.is_file()]:
-    raise FileNotFoundError(f'tokenizer files that are not there: {", ".join(absent)}')
+  tokenizer = [Path(file).expanduser() for file in tokenizer_files]
+  if absent := [file for file in tokenizer if not file.is_file()]:
+    raise FileNotFoundError(f'tokenizer files that do not exist: {errors.listed(absent)}')
   params = tree.flatten(nn.unbox(params))
-  declared = tree.flatten(jax.eval_shape(lambda: _init(model, jax.random.key(0))))
-  problems = [f'missing {path}' for path in declared if path not in params]
-  problems += [f'unexpected {path}' for path in params if path not in declared]
-  problems += [
-    f'{path} is {params[path].shape}, expected {leaf.shape}'
-    for path, leaf in declared.items()
-    if path in params and params[path].shape != leaf.shape
-  ]
-  if problems:
+  if problems := errors.mismatches(shapes(model), params):
     raise ValueError(
-      f'the parameters are not those of the model: {", ".join(problems)}. Of an adapted model, '
-      'merge them first (method.merge).'
+      f'these are not the parameters of the model: {"; ".join(problems)}. Merge an adapted model '
+      'before it is saved (method.merge).'
     )
   leaves = {
     path: np.asarray(leaf if layer is None else leaf[layer])
     for stacked, leaf in params.items()
-    for path, layer in names.unstacked(stacked, model.config.num_layers)
+    for path, layer in stacking.looped_paths(stacked, model.config.num_layers)
   }
-  tensors = names.give(model.config, leaves)
+  tensors = names.to_tensors(model.config, leaves)
   values = architecture.to_hugging_face(model.config, getattr(model, 'num_labels', None))
   kernel = next(leaf for path, leaf in leaves.items() if path.endswith('attention/query/kernel'))
   values['torch_dtype'] = str(kernel.dtype)
   folder = Path(folder).expanduser()
-  folder.mkdir(parents=True, exist_ok=True)
-  for file in files:
-    shutil.copyfile(file, folder / file.name)
-  part = folder / f'.{safetensors.SINGLE}.part'
-  part.write_bytes(writer.save(tensors, metadata={'format': 'pt'}))
-  os.replace(part, folder / safetensors.SINGLE)
-  (folder / 'config.json').write_text(json.dumps(values, indent=2) + '\n', encoding='utf-8')
+  for file in tokenizer:
+    files.write_atomic(folder / file.name, file.read_bytes())
+  written = writer.save(tensors, metadata={'format': 'pt'})
+  files.write_atomic(folder / safetensors.SINGLE, written)
+  files.write_json(folder / 'config.json', values)
 
 
 def locate(name_or_folder: str | Path) -> Path:
-  """The folder of a model's files; a preset's are fetched, or found where they were fetched to.
+  """The folder of a model's files; those of a preset are fetched, or found in the hub's cache.
 
   Raises:
-    ValueError: if it is neither a folder nor a preset (near names are offered), or a preset whose
-      weights nobody has published.
+    ValueError: if it is neither a folder nor a preset (near names are offered), or if it is a
+      preset without published weights.
     FileNotFoundError: if the folder holds no config.json.
     ConnectionError: if a preset is not cached and cannot be fetched; says what to do.
   """
@@ -179,14 +174,14 @@ def locate(name_or_folder: str | Path) -> Path:
   if name in presets.PRESETS:
     if not presets.PRESETS[name].repository:
       raise ValueError(
-        f'{name!r} is an architecture whose weights are not published: it can be planned '
-        '(experiments.plan), not loaded. Give a folder that holds weights, or a smaller preset.'
+        f'{name!r} is an architecture without published weights: it can be planned '
+        '(experiments.plan), not loaded. Give a folder with weights, or another preset.'
       )
     return _fetch(name, presets.PRESETS[name])
   if folder.is_dir():
     raise FileNotFoundError(f'{folder}: no config.json. Expected a model in Hugging Face layout.')
   raise ValueError(
-    f'{name!r} is neither a folder nor a preset: {presets.near(name, presets.PRESETS)}'
+    f'{name!r} is neither a folder nor a preset. {errors.nearest(name, presets.PRESETS)}'
   )
 
 
@@ -194,17 +189,16 @@ def read_config(folder: Path) -> presets.Config:
   """The architecture in a folder's config.json.
 
   Raises:
-    ValueError: if it is not JSON, or an architecture that is not supported.
+    ValueError: if it is not valid JSON, or describes an architecture that is not supported.
   """
   path = folder / 'config.json'
-  try:
-    values = json.loads(path.read_text())
-  except ValueError as error:
-    raise ValueError(f'{path}: not JSON ({error})') from error
+  values = files.read_json(path)
+  if not isinstance(values, dict):
+    raise ValueError(f'{path}: expected a JSON object, found a {type(values).__name__}')
   return architecture.from_hugging_face(values, str(path))
 
 
-def make_model(config: presets.Config, *, task: str, **options: Any) -> nn.Module:
+def make_model(config: presets.Config, *, task: str, **options: Any) -> presets.Model:
   """The Flax module of an architecture for a task.
 
   Raises:
@@ -213,119 +207,126 @@ def make_model(config: presets.Config, *, task: str, **options: Any) -> nn.Modul
   fields = dataclasses.fields(presets.MODELS[config.family])
   known = {field.name for field in fields} - {'config', 'parent', 'name'}
   if unknown := options.keys() - known - {'num_labels', 'classifier_dropout'}:
-    problems = (f'{name!r}: {presets.near(name, sorted(known))}' for name in sorted(unknown))
-    raise ValueError(f'a {config.family} model has no such option as {"; ".join(problems)}')
+    problems = (f'{name!r}. {errors.nearest(name, sorted(known))}' for name in sorted(unknown))
+    raise ValueError(f'a {config.family} model has no option {" No option ".join(problems)}')
   model = presets.build(config, task=task, **options)
   _ = model.options  # Checks the ranges now, not in the middle of a trace.
   return model
 
 
-def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-  """Shapes of a looped model's parameters by path; nothing is computed."""
-  leaves = jax.eval_shape(lambda: _init(model, jax.random.key(0)))
-  return {path: leaf.shape for path, leaf in tree.flatten(leaves).items()}
+def shapes(model: nn.Module) -> dict[str, errors.Shape]:
+  """Shapes of a model's parameters by path; nothing is computed."""
+  leaves = tree.flatten(presets.abstract_params(model))
+  return {path: leaf.shape for path, leaf in leaves.items()}
 
 
 def convert(
-  model: nn.Module,
+  model: presets.Model,
   tensors: Mapping[str, np.ndarray],
   *,
   seed: int = 0,
   fresh_head: bool = False,
   where: str = 'checkpoint',
   place: shards.Place | None = None,
-) -> dict[str, Any]:
+) -> tree.Tree:
   """The model's parameters from Hugging Face's tensors by name, in the layout of the model.
 
-  They are read as `load_model` says. A head that the tensors lack is drawn from `seed`, as Hugging
+  The tensors are read as `load_model` says. A head that they lack is drawn from `seed`, as Hugging
   Face would: N(0, initializer_range^2), biases zero.
 
   Raises:
-    ValueError: naming `where` and all tensors that are missing, unexpected or of another shape; for
+    ValueError: naming `where` and all tensors that are missing, unexpected or misshapen; for
       shardings that do not fit.
   """
   layers = model.config.num_layers
-  leaves = tree.flatten(jax.eval_shape(lambda: _init(model, jax.random.key(0))))
+  leaves = tree.flatten(presets.abstract_params(model))
   sources = {
     path: names.source(model.config, path, leaf.shape if layer is None else leaf.shape[1:])
     for stacked, leaf in leaves.items()
-    for path, layer in names.unstacked(stacked, layers)
+    for path, layer in stacking.looped_paths(stacked, layers)
   }
-  plain = {names.plain(name, model.config.family): name for name in tensors}
-  fresh = _check(model, sources, plain, tensors, fresh_head, where)
-  placed = shards.places(leaves, place)
-  heads = tree.flatten(jax.tree.map(np.asarray, _fresh_head(model, seed))) if fresh else {}
+  originals = {names.plain_name(name, model.config.family): name for name in tensors}
+  fresh = _fresh_leaves(model, sources, originals, tensors, fresh_head)
+  _check_tensors(model, sources, originals, tensors, fresh, where)
+  if fresh:
+    logging.info('%s: fresh head: %s', where, ', '.join(sorted(fresh)))
+  shardings = shards.leaf_shardings(leaves, place)
+  heads = tree.flatten(jax.tree.map(np.asarray, _draw_head(model, seed))) if fresh else {}
 
-  def fill(out: np.ndarray, path: str, index: shards.Index) -> None:
+  def fill(path: str, out: np.ndarray, index: shards.Index) -> None:
     source = sources[path]
-    value = heads[path] if path in fresh else source.take(tensors[plain[source.name]])
+    value = heads[path] if path in fresh else source.extract(tensors[originals[source.name]])
     shards.copy(out, value[index])
 
-  def fill_layers(out: np.ndarray, stacked: str, index: shards.Index) -> None:
-    for part, (path, _) in zip(out, names.unstacked(stacked, layers)[index[0]]):
-      fill(part, path, index[1:])
+  def fill_layers(stacked: str, out: np.ndarray, index: shards.Index) -> None:
+    for part, (path, _) in zip(out, stacking.looped_paths(stacked, layers)[index[0]]):
+      fill(path, part, index[1:])
 
   params = {}
   for path, leaf in leaves.items():
-    read = fill if path in sources else fill_layers
-    params[path] = shards.assemble(leaf, placed[path], lambda *part: read(part[0], path, part[1]))
+    read = functools.partial(fill if path in sources else fill_layers, path)
+    params[path] = shards.assemble(leaf, shardings[path], read)
   return tree.unflatten(params)
 
 
-def _check(
-  model: nn.Module,
+def _fresh_leaves(
+  model: presets.Model,
   sources: Mapping[str, names.Source],
-  plain: Mapping[str, str],
+  originals: Mapping[str, str],
   tensors: Mapping[str, np.ndarray],
   fresh_head: bool,
-  where: str,
 ) -> set[str]:
-  """The paths to draw anew, those of the head that the tensors lack, if all else fits."""
-  family = model.config.family
-  missing = {path for path, source in sources.items() if source.name not in plain}
-  misshapen = {
-    path: f'{plain[source.name]} is {found}, expected {source.shape}'
-    for path, source in sources.items()
-    if source.name in plain and (found := tensors[plain[source.name]].shape) != source.shape
-  }
+  """The paths of the head to draw: of modules that the tensors lack or, on request, misshape."""
+  head = [path for path in sources if any(re.fullmatch(pattern, path) for pattern in model.head)]
+  missing = {path for path in head if sources[path].name not in originals}
+  shape = lambda path: tensors[originals[sources[path].name]].shape
+  misshapen = [path for path in head if path not in missing and shape(path) != sources[path].shape]
   module = lambda path: path.rsplit('/', 1)[0]
-  head = {path for path in sources if any(re.fullmatch(pattern, path) for pattern in model.head)}
-  # A head's module is drawn as a whole or not at all: one that has lost its bias is an error.
-  absent = {module(path) for path in head & missing} - {module(path) for path in head - missing}
-  other = {module(path) for path in head & misshapen.keys()} if fresh_head else set()
-  fresh = {path for path in head if module(path) in absent | other}
+  # A head's module is drawn as a whole or not at all: one that lacks only its bias is an error.
+  modules = set(map(module, missing)) - {module(path) for path in head if path not in missing}
+  modules |= set(map(module, misshapen)) if fresh_head else set()
+  return {path for path in head if module(path) in modules}
 
-  problems = []
-  if lost := {sources[path].name: None for path in sources if path in missing - fresh}:
-    problems.append(f'missing {", ".join(lost)}')
-  used = {source.name for source in sources.values()}
-  if unknown := [
-    original
-    for name, original in plain.items()
-    if name not in used and not re.fullmatch(names.UNUSED[family], name)
-  ]:
-    problems.append(f'unexpected {", ".join(unknown)}')
-  if wrong := dict.fromkeys(text for path, text in misshapen.items() if path not in fresh):
-    hint = '' if fresh_head or not head & misshapen.keys() else ' (fresh_head=True drops a head)'
-    problems.append(f'misshapen {", ".join(wrong)}{hint}')
-  if problems:
-    raise ValueError(f'{where}: the tensors do not fit a {family} model: {"; ".join(problems)}')
-  if 'lm_head.weight' in plain and family == 'gpt2':
-    word = tensors[plain['wte.weight']]
-    if not shards.equal(tensors[plain['lm_head.weight']], word):
+
+def _check_tensors(
+  model: presets.Model,
+  sources: Mapping[str, names.Source],
+  originals: Mapping[str, str],
+  tensors: Mapping[str, np.ndarray],
+  fresh: set[str],
+  where: str,
+) -> None:
+  """Raises a ValueError naming all tensors that are not those of the sources outside of `fresh`."""
+  family = model.config.family
+  expected = {
+    originals.get(source.name, source.name): source.shape
+    for path, source in sources.items()
+    if path not in fresh
+  }
+  drawn = {sources[path].name for path in fresh}
+  found = {
+    original: tensors[original]
+    for name, original in originals.items()
+    if original in expected or not (name in drawn or re.fullmatch(names.UNUSED[family], name))
+  }
+  if problems := errors.mismatches(expected, found):
+    raise ValueError(
+      f'{where}: the tensors do not fit a {family} model: {"; ".join(problems)}. If only the head '
+      'is misshapen, fresh_head=True draws another.'
+    )
+  if 'lm_head.weight' in originals and family == 'gpt2':
+    word = tensors[originals['wte.weight']]
+    if not shards.equal(tensors[originals['lm_head.weight']], word):
       raise ValueError(
         f'{where}: lm_head.weight differs from wte.weight; only the tied output layer is supported'
       )
-  if fresh:
-    logging.info('%s: fresh head: %s', where, ', '.join(sorted(fresh)))
-  return fresh
 
 
-def _init(model: nn.Module, key: jax.Array) -> dict[str, Any]:
+def _init(model: presets.Model, key: jax.Array) -> tree.Params:
   return model.init(key, jnp.zeros((1, 1), jnp.int32))['params']
 
 
-def _fresh_head(model: nn.Module, seed: int) -> dict[str, Any]:
+def _draw_head(model: presets.Model, seed: int) -> tree.Tree:
   """The head's leaves as `fresh_model` would draw them: a parameter's key is that of its path."""
   small = model.clone(config=dataclasses.replace(model.config, num_layers=1))
   draw = jax.jit(lambda key: tree.split(_init(small, key), model.head)[1])

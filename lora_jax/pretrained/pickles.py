@@ -1,8 +1,8 @@
-"""What a pickled state dict says, found out without running it.
+"""The contents of a pickled state dict, found without running the pickle.
 
-A pickle is a program. This one is not given to `pickle` but interpreted here, as far as state dicts
-need it: plain containers, numbers, names, and the calls in `CALLS`. All else is refused before it
-has an effect. Time and memory are proportional to the pickle's length.
+A pickle is a program. This module does not give it to `pickle` but interprets it, as far as state
+dicts need: plain containers, numbers, names, and the calls in `CALLS`. Everything else is refused
+before it has an effect. Time and memory are proportional to the pickle's length.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import pickletools
 import struct
 import warnings
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
 
 import ml_dtypes
 import numpy as np
@@ -28,12 +29,15 @@ DTYPES = {
   'torch ByteStorage': np.dtype('u1'),
   'torch BoolStorage': np.dtype('?'),
 }
-CALLS = ('collections OrderedDict', 'torch._utils _rebuild_tensor_v2')
-CALLS = (*CALLS, 'torch._utils _rebuild_parameter')
+ORDERED_DICT = 'collections OrderedDict'
+REBUILD_TENSOR = 'torch._utils _rebuild_tensor_v2'
+REBUILD_PARAMETER = 'torch._utils _rebuild_parameter'
+CALLS = (ORDERED_DICT, REBUILD_TENSOR, REBUILD_PARAMETER)
+T = TypeVar('T')
 
 
 class Storage(NamedTuple):
-  """A storage by its key in the archive, and how its bytes are to be read."""
+  """A storage by its key in the archive, with the dtype and number of its elements."""
 
   key: str
   dtype: np.dtype
@@ -50,49 +54,37 @@ class View(NamedTuple):
 
 
 class Name(NamedTuple):
-  """`module name` of what a pickle asks for; nothing is imported."""
+  """`module name` of something that a pickle asks for; nothing is imported."""
 
   name: str
 
 
 MARK = object()
-VALUES = {
-  'NONE': lambda arg: None,
-  'NEWTRUE': lambda arg: True,
-  'NEWFALSE': lambda arg: False,
-  'EMPTY_TUPLE': lambda arg: (),
-  'EMPTY_LIST': lambda arg: [],
-  'EMPTY_DICT': lambda arg: {},
-  **dict.fromkeys(
-    ('BININT', 'BININT1', 'BININT2', 'LONG1', 'BINFLOAT', 'BINUNICODE', 'SHORT_BINUNICODE'),
-    lambda arg: arg,
-  ),
-}
 
 
-def interpret(pickled: bytes) -> Any:
-  """What a pickle describes: containers, numbers, strings and `View`s.
+def interpret(pickled: bytes) -> object:
+  """The value that a pickle describes: containers, numbers, strings and `View`s.
 
   Raises:
     ValueError: if it is damaged, or asks for anything that no state dict needs, naming it.
   """
   try:
     with warnings.catch_warnings():
-      warnings.simplefilter('ignore', DeprecationWarning)  # Of escapes in what is damaged.
+      warnings.simplefilter('ignore', DeprecationWarning)  # Of escapes in a damaged pickle.
       return _interpret(pickled)
   except (struct.error, UnicodeDecodeError) as error:
     raise ValueError(f'damaged ({error})') from error
 
 
-def _interpret(pickled: bytes) -> Any:
-  stack: list[Any] = []
-  memo: dict[int, Any] = {}
+def _interpret(pickled: bytes) -> object:
+  stack: list[object] = []
+  memo: dict[object, object] = {}
   for opcode, arg, position in pickletools.genops(pickled):
-    try:
-      if opcode.name == 'STOP':
-        if len(stack) != 1:
-          raise ValueError(f'damaged: {len(stack)} values are left at its end')
+    if opcode.name == 'STOP':
+      if len(stack) == 1:
         return stack[0]
+      raise ValueError(f'damaged: {len(stack)} values are left at its end (byte {position})')
+    try:
       _step(opcode.name, arg, stack, memo)
     except (IndexError, KeyError, TypeError) as error:  # Of the stack and the memo.
       raise ValueError(f'damaged at byte {position} ({opcode.name}, {error!r:.80})') from error
@@ -101,92 +93,122 @@ def _interpret(pickled: bytes) -> Any:
   raise ValueError('cut off')
 
 
-def _step(op: str, arg: Any, stack: list[Any], memo: dict[int, Any]) -> None:
-  if op in VALUES:
-    stack.append(VALUES[op](arg))
-  elif op in ('BINPUT', 'LONG_BINPUT', 'MEMOIZE'):
-    memo[len(memo) if op == 'MEMOIZE' else arg] = stack[-1]
-  elif op in ('BINGET', 'LONG_BINGET'):
-    stack.append(memo[arg])
-  elif op == 'MARK':
-    stack.append(MARK)
-  elif op == 'TUPLE':
-    stack.append(tuple(_marked(stack)))
-  elif op in ('TUPLE1', 'TUPLE2', 'TUPLE3'):
-    stack.append(tuple([stack.pop() for _ in range(int(op[-1]))][::-1]))
-  elif op in ('APPEND', 'APPENDS'):
-    values = [stack.pop()] if op == 'APPEND' else _marked(stack)
-    _expect(list, stack[-1]).extend(values)
-  elif op in ('SETITEM', 'SETITEMS'):
-    pairs = [stack.pop() for _ in range(2)][::-1] if op == 'SETITEM' else _marked(stack)
-    _fill(_expect(dict, stack[-1]), pairs)
-  elif op in ('GLOBAL', 'STACK_GLOBAL'):
-    if op == 'STACK_GLOBAL':
-      name, module = _expect(str, stack.pop()), _expect(str, stack.pop())
-      arg = f'{module} {name}'
-    if arg not in CALLS and arg not in DTYPES:
-      raise ValueError(f'asks for {arg[:100]!r}, which no state dict needs: refused')
-    stack.append(Name(arg))
-  elif op == 'BINPERSID':
-    stack.append(_storage(_expect(tuple, stack.pop())))
-  elif op == 'REDUCE':
-    arguments = _expect(tuple, stack.pop())
-    stack.append(_call(_expect(Name, stack.pop()).name, arguments))
-  elif op == 'BUILD':
-    # Of a state dict: versions of its modules. It is not kept.
-    stack.pop()
-    _expect(dict, stack[-1])
-  elif op not in ('PROTO', 'FRAME'):
-    raise ValueError(f'{op}, an operation which no state dict needs: refused')
+def _step(op: str, arg: object, stack: list[object], memo: dict[object, object]) -> None:
+  """Applies one operation to the stack and the memo."""
+  match op:
+    case 'PROTO' | 'FRAME':
+      pass
+    case 'NONE':
+      stack.append(None)
+    case 'NEWTRUE' | 'NEWFALSE':
+      stack.append(op == 'NEWTRUE')
+    case (
+      'BININT' | 'BININT1' | 'BININT2' | 'LONG1' | 'BINFLOAT' | 'BINUNICODE' | 'SHORT_BINUNICODE'
+    ):
+      stack.append(arg)
+    case 'EMPTY_TUPLE' | 'EMPTY_LIST' | 'EMPTY_DICT':
+      stack.append({'EMPTY_TUPLE': (), 'EMPTY_LIST': [], 'EMPTY_DICT': {}}[op])
+    case 'BINPUT' | 'LONG_BINPUT':
+      memo[arg] = stack[-1]
+    case 'MEMOIZE':
+      memo[len(memo)] = stack[-1]
+    case 'BINGET' | 'LONG_BINGET':
+      stack.append(memo[arg])
+    case 'MARK':
+      stack.append(MARK)
+    case 'TUPLE':
+      stack.append(tuple(_pop_to_mark(stack)))
+    case 'TUPLE1' | 'TUPLE2' | 'TUPLE3':
+      stack.append(tuple(_pop(stack, int(op[-1]))))
+    case 'APPEND' | 'APPENDS':
+      values = _pop(stack, 1) if op == 'APPEND' else _pop_to_mark(stack)
+      _expect(list, stack[-1]).extend(values)
+    case 'SETITEM' | 'SETITEMS':
+      pairs = _pop(stack, 2) if op == 'SETITEM' else _pop_to_mark(stack)
+      _set_items(_expect(dict, stack[-1]), pairs)
+    case 'GLOBAL':
+      stack.append(_name(_expect(str, arg)))
+    case 'STACK_GLOBAL':
+      module, name = _pop(stack, 2)
+      stack.append(_name(f'{_expect(str, module)} {_expect(str, name)}'))
+    case 'BINPERSID':
+      stack.append(_storage(_expect(tuple, stack.pop())))
+    case 'REDUCE':
+      arguments = _expect(tuple, stack.pop())
+      stack.append(_call(_expect(Name, stack.pop()).name, arguments))
+    case 'BUILD':  # Of a state dict: the versions of its modules. They are dropped.
+      stack.pop()
+      _expect(dict, stack[-1])
+    case _:
+      raise ValueError(f'{op}, an operation which no state dict needs: refused')
 
 
-def _marked(stack: list[Any]) -> list[Any]:
-  """Takes what lies above the last mark, and the mark."""
+def _pop(stack: list[object], count: int) -> list[object]:
+  """Takes the topmost values off the stack, in the order in which they were put on it."""
+  return [stack.pop() for _ in range(count)][::-1]
+
+
+def _pop_to_mark(stack: list[object]) -> list[object]:
+  """Takes the values above the last mark off the stack, and the mark."""
   values = []
   while (value := stack.pop()) is not MARK:
     values.append(value)
   return values[::-1]
 
 
-def _fill(mapping: dict[Any, Any], pairs: list[Any]) -> None:
+def _set_items(mapping: dict[object, object], pairs: Sequence[object]) -> None:
   for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-    # Of other types a key's hash may run deep.
+    # Hashing a key of another type may recurse deeply.
     if type(key) not in (str, int):
       raise ValueError(f'a key of type {type(key).__name__}, expected str or int')
     mapping[key] = value
 
 
-def _expect(kind: type, value: Any) -> Any:
-  # Not isinstance: a storage and a name are tuples, too.
-  if type(value) is not kind:
+def _expect(kind: type[T], value: object) -> T:
+  # Not isinstance alone: a storage and a name are tuples, too.
+  if type(value) is not kind or not isinstance(value, kind):
     raise ValueError(f'{type(value).__name__} where a {kind.__name__} is expected')
   return value
 
 
-def _storage(identity: tuple[Any, ...]) -> Storage:
-  """Of a persistent id ('storage', dtype, key, device, elements)."""
+def _name(name: str) -> Name:
+  if name not in CALLS and name not in DTYPES:
+    raise ValueError(f'asks for {name[:100]!r}, which no state dict needs: refused')
+  return Name(name)
+
+
+def _storage(identity: tuple[object, ...]) -> Storage:
+  """The storage with a persistent id ('storage', dtype, key, device, elements)."""
   if len(identity) != 5 or type(identity[0]) is not str or identity[0] != 'storage':
-    raise ValueError('a persistent id that is none of a storage')
+    raise ValueError('a persistent id that is not one of a storage')
   _, kind, key, _, size = identity
   if type(kind) is not Name or kind.name not in DTYPES:
-    raise ValueError(f'a storage of none of the types {", ".join(DTYPES)}')
+    raise ValueError(f'a storage whose type is not one of {", ".join(DTYPES)}')
   return Storage(_expect(str, key), DTYPES[kind.name], _expect(int, size))
 
 
-def _call(name: str, arguments: tuple[Any, ...]) -> Any:
-  """What one of `CALLS` would give."""
-  if name == 'collections OrderedDict':
+def _call(name: str, arguments: tuple[object, ...]) -> object:
+  """The result of one of `CALLS`."""
+  if name == ORDERED_DICT:
     if arguments:
       raise ValueError('an OrderedDict with arguments, as no state dict has')
     return {}
-  if name == 'torch._utils _rebuild_parameter' and arguments:
+  if name == REBUILD_PARAMETER and arguments:
     return _expect(View, arguments[0])
-  if name == 'torch._utils _rebuild_tensor_v2' and len(arguments) >= 4:
+  if name == REBUILD_TENSOR and len(arguments) >= 4:
     storage, offset, shape, strides = arguments[:4]
-    for value in (offset, *_expect(tuple, shape), *_expect(tuple, strides)):
-      if _expect(int, value) < 0:
-        raise ValueError('a tensor with a negative offset, size or stride')
-    if len(shape) != len(strides) or len(shape) > MAX_DIMENSIONS:
-      raise ValueError(f'a tensor of {len(shape)} dimensions with {len(strides)} strides')
-    return View(_expect(Storage, storage), offset, shape, strides)
-  raise ValueError(f'{name} is no function to call, or lacks arguments')
+    view = View(_expect(Storage, storage), _size(offset), _sizes(shape), _sizes(strides))
+    if len(view.shape) != len(view.strides) or len(view.shape) > MAX_DIMENSIONS:
+      raise ValueError(f'a tensor of {len(view.shape)} dimensions with {len(view.strides)} strides')
+    return view
+  raise ValueError(f'{name} is not a function to call, or lacks arguments')
+
+
+def _sizes(values: object) -> tuple[int, ...]:
+  return tuple(map(_size, _expect(tuple, values)))
+
+
+def _size(value: object) -> int:
+  if (size := _expect(int, value)) < 0:
+    raise ValueError('a tensor with a negative offset, size or stride')
+  return size

@@ -1,7 +1,7 @@
 """Tensors of PyTorch's zip files, read without PyTorch and without running anything in them.
 
-The format: an uncompressed zip archive with `data.pkl`, a pickle of the state dict in which each
-storage is a persistent id, and `data/KEY`, the bytes of each storage.
+The format is an uncompressed zip archive. Its record `data.pkl` is a pickle of the state dict, in
+which each storage is a persistent id; its records `data/KEY` hold the bytes of each storage.
 """
 
 from __future__ import annotations
@@ -12,68 +12,77 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, NamedTuple
 
 import numpy as np
 
+from lora_jax import errors
 from lora_jax.pretrained import safetensors, shards
 from lora_jax.pretrained.pickles import View, interpret
 
 SINGLE, INDEX = 'pytorch_model.bin', 'pytorch_model.bin.index.json'
-MAX_PICKLE = 4 << 20  # Bytes: some 30,000 tensors. A pickle can hold 64 times its size in memory.
+MAX_PICKLE = 4 << 20  # Bytes: some 30,000 tensors. In memory a pickle can take 64 times its size.
 MAX_DIRECTORY = 16 << 20  # Bytes of the zip's directory.
+
+
+class Record(NamedTuple):
+  """The bytes of a storage in the archive."""
+
+  start: int
+  size: int
+  checksum: int
 
 
 class Tensors(Mapping[str, np.ndarray]):
   """The tensors of a state dict by name. Shapes are checked at once, bytes when they are read.
 
-  A tensor is a read-only view of the file, strided as it was saved; copy what outlives the reading.
+  A tensor is a read-only view of the file, strided as it was saved; copy it to keep it.
 
   Args:
-    path: of the file.
-    key: under which the state dict lies, where the file holds more than that.
-    or_whole: take all that the file holds for the state dict where it has no such key.
+    path: path of the file.
+    key: the key of the state dict, if the file holds more than that.
+    or_whole: if the file has no such key, take everything in it as the state dict.
 
   Raises:
     ValueError: if the file is damaged, of PyTorch's older format, or holds anything but tensors of
-      plain dtypes. The message names the file and what it is. A tensor whose bytes are not those
-      that were written raises when it is read.
+      plain dtypes. The message names the file and the problem. A tensor whose bytes do not match
+      their checksum raises when it is read.
   """
 
   def __init__(self, path: Path, key: str | None = None, *, or_whole: bool = False):
     self.path = path
     self._records, pickled = _open(path)
     try:
-      held = interpret(pickled)
+      contents = interpret(pickled)
     except ValueError as error:
       raise ValueError(f'{path}: data.pkl: {error}') from error
-    if or_whole and not (isinstance(held, dict) and key in held):
+    if or_whole and not (isinstance(contents, dict) and key in contents):
       key = None
     if key is not None:
-      if not isinstance(held, dict) or key not in held:
-        raise ValueError(f'{path}: has no {key!r}; it holds {_kind(held)}')
-      held = held[key]
-    self._views: dict[str, View] = _state_dict(held, path)
+      if not isinstance(contents, dict) or key not in contents:
+        raise ValueError(f'{path}: has no {key!r}; it holds {_describe(contents)}')
+      contents = contents[key]
+    self._views = _state_dict(contents, path)
     for name, view in self._views.items():
-      if problem := _wrong(view, self._records):
+      if problem := _problem(view, self._records):
         raise ValueError(f'{path}: {name}: {problem}')
     self._data = np.memmap(path, np.uint8, mode='r')
-    self._sound: set[str] = set()
+    self._verified: set[str] = set()
 
   def __getitem__(self, name: str) -> np.ndarray:
     (key, dtype, _), offset, shape, strides = self._views[name]
     start, size, checksum = self._records[key]
     data = self._data[start : start + size]
-    if key not in self._sound:
+    if key not in self._verified:
       found = 0
       for _, block in shards.blocks(data):
-        found = zlib.crc32(block, found)
+        found = zlib.crc32(block.data, found)
       if found != checksum:
         raise ValueError(
-          f'{self.path}: {name}: the bytes of data/{key} are not those that were written; fetch '
-          'the file again'
+          f'{self.path}: {name}: the bytes of data/{key} do not match their checksum. Fetch the '
+          'file again.'
         )
-      self._sound.add(key)
+      self._verified.add(key)
     if not math.prod(shape):
       return np.empty(shape, dtype)
     strides = tuple(stride * dtype.itemsize for stride in strides)
@@ -87,10 +96,10 @@ class Tensors(Mapping[str, np.ndarray]):
     return len(self._views)
 
 
-def alone(folder: Path) -> bool:
-  """Whether a folder's tensors lie in PyTorch's files and in no safetensors file."""
-  held = lambda *names: any((folder / name).exists() for name in names)
-  return held(SINGLE, INDEX) and not held(safetensors.SINGLE, safetensors.INDEX)
+def is_only_format(folder: Path) -> bool:
+  """Whether a folder holds PyTorch's files and no safetensors file."""
+  holds = lambda *names: any((folder / name).exists() for name in names)
+  return holds(SINGLE, INDEX) and not holds(safetensors.SINGLE, safetensors.INDEX)
 
 
 def read(folder: Path) -> Mapping[str, np.ndarray]:
@@ -107,58 +116,62 @@ def read(folder: Path) -> Mapping[str, np.ndarray]:
   raise FileNotFoundError(f'{folder}: neither {SINGLE} nor {INDEX}')
 
 
-# --- the archive ----------------------------------------------------------------------------------
-
-
-def _open(path: Path) -> tuple[dict[str, tuple[int, int, int]], bytes]:
-  """Start, size and checksum of each storage's bytes, by key; and the pickle."""
+def _open(path: Path) -> tuple[dict[str, Record], bytes]:
+  """The records of the storages by key, and the pickle."""
   size = path.stat().st_size
   with path.open('rb') as file:
     file.seek(-min(size, 1 << 17), 2)
     tail = file.read()
     if file.seek(0) == 0 and file.read(8) == b'version ':
-      raise ValueError(f'{path}: a Git LFS pointer: run `git lfs pull`')
+      raise ValueError(f'{path}: a Git LFS pointer. Run `git lfs pull`.')
     if (directory := _directory_size(tail)) > MAX_DIRECTORY:
       raise ValueError(f'{path}: its zip directory has {directory} bytes, above {MAX_DIRECTORY}')
     try:
       with zipfile.ZipFile(file) as archive:
-        entries = archive.infolist()
-        pickles = [e for e in entries if e.filename.rsplit('/', 1)[-1] == 'data.pkl']
-        if len(pickles) != 1:
-          raise ValueError(f'{path}: {len(pickles)} records named data.pkl, expected one')
-        root = pickles[0].filename.removesuffix('data.pkl')
-        orders = [e for e in entries if e.filename == f'{root}byteorder']
-        wanted = [e for e in entries if e.filename.startswith(f'{root}data/')]
-        for entry in (*pickles, *orders):
-          if entry.file_size > MAX_PICKLE:
-            raise ValueError(
-              f'{path}: {entry.filename} has {entry.file_size} bytes, above {MAX_PICKLE}: this is '
-              'no state dict'
-            )
-        for entry in (*pickles, *orders, *wanted):
-          stored = entry.compress_type == zipfile.ZIP_STORED
-          if not stored or entry.compress_size != entry.file_size or entry.flag_bits & 1:
-            raise ValueError(f'{path}: {entry.filename} is compressed; PyTorch compresses nothing')
-          _check_room(entry, size, path)
-        pickled = archive.read(pickles[0])
-        if any(archive.read(entry) != b'little' for entry in orders):
-          raise ValueError(f'{path}: big-endian tensors; only little-endian ones are read')
-        records = {
-          entry.filename.removeprefix(f'{root}data/'): (
-            _start(file, entry, size, path), entry.file_size, entry.CRC,
-          )
-          for entry in wanted
-        }  # fmt: skip
+        return _read_archive(archive, file, path, size)
     except (zipfile.BadZipFile, EOFError, OSError, struct.error, NotImplementedError) as error:
       raise ValueError(
-        f'{path}: truncated, or no zip archive ({error}). Fetch it again; a file of PyTorch before '
-        '1.6 has to be loaded and saved again with a newer one.'
+        f'{path}: truncated, or not a zip archive ({error}). Fetch it again. A file of PyTorch '
+        'before 1.6 has to be loaded and saved again by a newer one.'
       ) from error
+
+
+def _read_archive(
+  archive: zipfile.ZipFile, file: IO[bytes], path: Path, size: int
+) -> tuple[dict[str, Record], bytes]:
+  """As `_open`; nothing is read before it is checked that it fits into the file."""
+  entries = archive.infolist()
+  pickles = [e for e in entries if e.filename.rsplit('/', 1)[-1] == 'data.pkl']
+  if len(pickles) != 1:
+    raise ValueError(f'{path}: {len(pickles)} records named data.pkl, expected one')
+  root = pickles[0].filename.removesuffix('data.pkl')
+  orders = [e for e in entries if e.filename == f'{root}byteorder']
+  storages = [e for e in entries if e.filename.startswith(f'{root}data/')]
+  for entry in (*pickles, *orders):
+    if entry.file_size > MAX_PICKLE:
+      raise ValueError(
+        f'{path}: {entry.filename} has {entry.file_size} bytes, above {MAX_PICKLE}: this is not a '
+        'state dict'
+      )
+  for entry in (*pickles, *orders, *storages):
+    uncompressed = entry.compress_type == zipfile.ZIP_STORED
+    if not uncompressed or entry.compress_size != entry.file_size or entry.flag_bits & 1:
+      raise ValueError(f'{path}: {entry.filename} is compressed; PyTorch compresses nothing')
+    _check_room(entry, size, path)
+  pickled = archive.read(pickles[0])
+  if any(archive.read(entry) != b'little' for entry in orders):
+    raise ValueError(f'{path}: big-endian tensors; only little-endian ones are read')
+  records = {
+    entry.filename.removeprefix(f'{root}data/'): Record(
+      _start(file, entry, size, path), entry.file_size, entry.CRC
+    )
+    for entry in storages
+  }
   return records, pickled
 
 
 def _directory_size(tail: bytes) -> int:
-  """Bytes of the zip's directory as its end records say, 0 where there is none."""
+  """Bytes of the zip's directory according to its end records; 0 if there is none."""
   sizes = [0]
   for signature, at, form in ((b'PK\5\6', 12, '<I'), (b'PK\6\6', 40, '<Q')):
     found = tail.rfind(signature)
@@ -172,28 +185,28 @@ def _check_room(entry: zipfile.ZipInfo, size: int, path: Path) -> None:
   if entry.header_offset < 0 or entry.header_offset + 30 + entry.file_size > size:
     raise ValueError(
       f'{path}: {entry.filename} is said to have {entry.file_size} bytes, which do not fit into a '
-      f'file of {size}; fetch it again'
+      f'file of {size}. Fetch it again.'
     )
 
 
-def _start(file: Any, entry: zipfile.ZipInfo, size: int, path: Path) -> int:
-  """Where an uncompressed record's bytes begin: behind its own header, whose length it says."""
+def _start(file: IO[bytes], entry: zipfile.ZipInfo, size: int, path: Path) -> int:
+  """The position of an uncompressed record's bytes: behind its header, which states its length."""
   file.seek(entry.header_offset)
   header = file.read(30)
   name, extra = struct.unpack_from('<HH', header, 26)
   start = entry.header_offset + 30 + name + extra
   if header[:4] != b'PK\3\4' or start + entry.file_size > size:
-    raise ValueError(f'{path}: {entry.filename} is not where the directory says; fetch it again')
+    raise ValueError(f'{path}: {entry.filename} is not where the directory says. Fetch it again.')
   return start
 
 
-def _wrong(view: View, records: Mapping[str, tuple[int, int, int]]) -> str | None:
-  """What is wrong with a tensor, if anything."""
+def _problem(view: View, records: Mapping[str, Record]) -> str | None:
+  """The reason why a tensor cannot be read, if there is one."""
   (key, dtype, size), offset, shape, strides = view
   if key not in records:
     return f'its storage data/{key[:100]} is not in the archive'
-  if records[key][1] != size * dtype.itemsize:
-    return f'data/{key} has {records[key][1]} bytes, but should hold {size} {dtype} elements'
+  if records[key].size != size * dtype.itemsize:
+    return f'data/{key} has {records[key].size} bytes, but should hold {size} {dtype} elements'
   elements = math.prod(shape)
   end = offset + sum((n - 1) * stride for n, stride in zip(shape, strides)) + 1 if elements else 0
   if end > size:
@@ -203,17 +216,19 @@ def _wrong(view: View, records: Mapping[str, tuple[int, int, int]]) -> str | Non
   return None
 
 
-def _state_dict(held: Any, path: Path) -> dict[str, View]:
-  if type(held) is not dict:
-    raise ValueError(f'{path}: holds {_kind(held)}, expected a state dict')
-  if others := [key for key, value in held.items() if type(value) is not View]:
-    inside = [key for key in others if type(held[key]) is dict]
-    hint = f' Choose one by key: {", ".join(map(str, inside[:5]))}.' if inside else ''
-    raise ValueError(f'{path}: {len(others)} entries are no tensors: {others[:5]}.{hint}')
-  if numbers := [key for key in held if type(key) is not str]:
+def _state_dict(contents: object, path: Path) -> dict[str, View]:
+  if type(contents) is not dict:
+    raise ValueError(f'{path}: holds {_describe(contents)}, expected a state dict')
+  views = {key: value for key, value in contents.items() if type(value) is View}
+  if others := [key for key in contents if key not in views]:
+    inside = [key for key in others if type(contents[key]) is dict]
+    hint = f' Choose one by key: {errors.listed(inside, 5)}.' if inside else ''
+    raise ValueError(f'{path}: {len(others)} entries are not tensors: {others[:5]}.{hint}')
+  named = {key: view for key, view in views.items() if type(key) is str}
+  if numbers := [key for key in views if key not in named]:
     raise ValueError(f'{path}: {len(numbers)} tensors have numbers for names: {numbers[:5]}')
-  return held
+  return named
 
 
-def _kind(held: Any) -> str:
-  return f'a dict of {list(held)[:5]}' if type(held) is dict else f'a {type(held).__name__}'
+def _describe(value: object) -> str:
+  return f'a dict of {list(value)[:5]}' if isinstance(value, dict) else f'a {type(value).__name__}'

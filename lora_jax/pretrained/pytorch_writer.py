@@ -1,22 +1,21 @@
-"""State dicts written as PyTorch writes them, without PyTorch: what `pytorch.Tensors` reads."""
+"""State dicts written as PyTorch writes them, without PyTorch; `pytorch.Tensors` reads them."""
 
 from __future__ import annotations
 
-import os
 import pickle
 import struct
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from lora_jax.pretrained.pickles import CALLS, DTYPES
+from lora_jax import errors, files
+from lora_jax.pretrained.pickles import DTYPES, ORDERED_DICT, REBUILD_TENSOR
 
 ROOT = 'archive'
-ALIGNMENT = 64  # Bytes: where PyTorch lets storages begin, so that they can be mapped into memory.
+ALIGNMENT = 64  # Bytes. Storages begin at multiples of it, so that they can be memory-mapped.
 STORAGES = {dtype: name for name, dtype in DTYPES.items()}
-ORDERED_DICT, REBUILD, _ = CALLS
 
 
 def write(path: str | Path, tensors: Mapping[str, np.ndarray], key: str | None = None) -> None:
@@ -26,34 +25,36 @@ def write(path: str | Path, tensors: Mapping[str, np.ndarray], key: str | None =
 
   Args:
     path: of the file, which is replaced as a whole.
-    tensors: arrays of the plain dtypes.
-    key: under which the state dict is to lie; None: it is all that the file holds.
+    tensors: arrays of the dtypes in `pickles.DTYPES`.
+    key: the key of the state dict in the file; None means that the file holds nothing else.
 
   Raises:
     ValueError: for a dtype that PyTorch's files do not have.
   """
-  path = Path(path)
   arrays = {name: np.asarray(x, order='C') for name, x in tensors.items()}
-  if other := {name: x.dtype for name, x in arrays.items() if x.dtype not in STORAGES}:
-    raise ValueError(f'{path}: no dtypes of PyTorch: {other}')
+  if other := [f'{name} is {x.dtype}' for name, x in arrays.items() if x.dtype not in STORAGES]:
+    known = errors.listed(list(map(str, STORAGES)))
+    raise ValueError(f'{path}: dtypes that PyTorch lacks: {errors.listed(other)}. It has {known}.')
   program = _dict({name: _tensor(str(i), x) for i, (name, x) in enumerate(arrays.items())})
   if key is not None:
     program = _dict({key: program})
-  records = {'data.pkl': pickle.PROTO + b'\2' + program + pickle.STOP, 'byteorder': b'little'}
-  records |= {f'data/{i}': x.reshape(-1).view(np.uint8) for i, x in enumerate(arrays.values())}
-  part = path.with_name(f'.{path.name}.part')
-  with zipfile.ZipFile(part, 'w', zipfile.ZIP_STORED) as file:
-    for name, data in (records | {'version': b'3\n'}).items():
+  records: dict[str, bytes | memoryview] = {
+    'data.pkl': pickle.PROTO + b'\2' + program + pickle.STOP,
+    'byteorder': b'little',
+    **{f'data/{i}': x.reshape(-1).view(np.uint8).data for i, x in enumerate(arrays.values())},
+    'version': b'3\n',
+  }
+  with files.atomic(path) as file, zipfile.ZipFile(file, 'w', zipfile.ZIP_STORED) as archive:
+    for name, data in records.items():
       entry = zipfile.ZipInfo(f'{ROOT}/{name}')  # Its date is a constant.
-      begin = file.fp.tell() + 30 + len(entry.filename) + 4
+      begin = file.tell() + 30 + len(entry.filename) + 4
       padding = -begin % ALIGNMENT
       entry.extra = struct.pack('<2sH', b'FB', padding) + b'Z' * padding  # As PyTorch pads.
-      file.writestr(entry, data)
-  os.replace(part, path)
+      archive.writestr(entry, data)
 
 
 def _tensor(key: str, x: np.ndarray) -> bytes:
-  """A call that makes a contiguous tensor of the storage `key`."""
+  """The pickled call that makes a contiguous tensor of the storage `key`."""
   strides = [stride // x.itemsize for stride in x.strides]
   storage = _tuple(
     [_text('storage'), _global(STORAGES[x.dtype]), _text(key), _text('cpu'), _number(x.size)]
@@ -67,7 +68,7 @@ def _tensor(key: str, x: np.ndarray) -> bytes:
     pickle.NEWFALSE,
     hooks,
   ]
-  return _global(REBUILD) + _tuple(arguments) + pickle.REDUCE
+  return _global(REBUILD_TENSOR) + _tuple(arguments) + pickle.REDUCE
 
 
 def _dict(items: Mapping[str, bytes]) -> bytes:
@@ -75,7 +76,7 @@ def _dict(items: Mapping[str, bytes]) -> bytes:
   return pickle.EMPTY_DICT + pickle.MARK + pairs + pickle.SETITEMS
 
 
-def _tuple(items: Sequence[bytes] | map) -> bytes:
+def _tuple(items: Iterable[bytes]) -> bytes:
   return pickle.MARK + b''.join(items) + pickle.TUPLE
 
 

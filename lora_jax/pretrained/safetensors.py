@@ -1,7 +1,7 @@
 """Tensors of a folder's safetensors files, one file or shards with an index, read one at a time.
 
-The format: 8 bytes, little-endian, the length of a JSON header; the header, which gives every
-tensor's dtype, shape and byte range; the bytes.
+A file begins with the length of its header, 8 bytes in little-endian order. Then come the header,
+JSON with every tensor's dtype, shape and byte range, and the bytes.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import math
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import ml_dtypes
 import numpy as np
+
+from lora_jax import errors, files
 
 SINGLE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
 DTYPES = {
@@ -31,15 +33,23 @@ DTYPES = {
 }
 
 
+class Entry(TypedDict):
+  """A tensor in a file's header."""
+
+  dtype: str
+  shape: list[int]
+  data_offsets: list[int]
+
+
 class Tensors(Mapping[str, np.ndarray]):
   """The tensors of one file by name. Shapes are known at once, bytes are read on access.
 
-  A tensor is a read-only view of the file; copy what outlives the reading. `metadata` is what the
-  file's writer noted in the header, strings by name.
+  A tensor is a read-only view of the file; copy it to keep it. `metadata` holds the strings by name
+  that the file's writer added to the header.
 
   Raises:
-    ValueError: if the file is no safetensors file, or its length is not what its header says. The
-      message names the file.
+    ValueError: if the file is not a safetensors file, or its length is not what its header says.
+      The message names the file.
   """
 
   def __init__(self, path: Path):
@@ -60,7 +70,7 @@ class Tensors(Mapping[str, np.ndarray]):
 
 
 class Shards(Mapping[str, np.ndarray]):
-  """The tensors of several files as an index assigns them."""
+  """The tensors of several files, by the index that assigns them."""
 
   def __init__(self, index: Path, kind: Callable[[Path], Mapping[str, np.ndarray]] = Tensors):
     self._files = _read_index(index, kind)
@@ -88,15 +98,15 @@ def read(folder: Path) -> Mapping[str, np.ndarray]:
     return Shards(folder / INDEX)
   others = sorted(path.name for path in folder.glob('*.bin'))
   hint = (
-    f' It holds {", ".join(others)}: save the model again with safe_serialization=True, or fetch '
-    'the safetensors file.'
+    f' It holds {errors.listed(others)}: save the model again with safe_serialization=True, or '
+    'fetch the safetensors file.'
     if others
     else ''
   )
-  raise FileNotFoundError(f'{folder}: neither {SINGLE} nor {INDEX}.{hint}')
+  raise FileNotFoundError(f'{folder}: has neither {SINGLE} nor {INDEX}.{hint}')
 
 
-def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, str], int]:
+def _read_header(path: Path) -> tuple[dict[str, Entry], dict[str, str], int]:
   """The entries of a file's header, its metadata, and where the bytes start."""
   size = path.stat().st_size
   with path.open('rb') as file:
@@ -111,7 +121,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, str], int]:
   try:
     header = json.loads(raw)
     metadata = dict(header.pop('__metadata__', None) or {})
-    problems = [problem for name, entry in header.items() if (problem := _wrong(name, entry))]
+    problems = [problem for name, entry in header.items() if (problem := _problem(name, entry))]
     end = max((entry['data_offsets'][1] for entry in header.values()), default=0)
   except (ValueError, AttributeError, KeyError, TypeError, IndexError) as error:
     raise ValueError(f'{path}: its header is not a safetensors header ({error!r})') from error
@@ -125,10 +135,10 @@ def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, str], int]:
   return header, metadata, 8 + length
 
 
-def _wrong(name: str, entry: Mapping[str, Any]) -> str | None:
-  """What is wrong with a header's entry, if anything."""
+def _problem(name: str, entry: Entry) -> str | None:
+  """The reason why a tensor cannot be read, if there is one."""
   if entry['dtype'] not in DTYPES:
-    return f'{name} has dtype {entry["dtype"]}, which is none of {", ".join(DTYPES)}'
+    return f'{name} has dtype {entry["dtype"]}, expected one of {", ".join(DTYPES)}'
   begin, end = entry['data_offsets']
   if end - begin != math.prod(entry['shape']) * DTYPES[entry['dtype']].itemsize or begin < 0:
     return f'{name} has {end - begin} bytes for {entry["dtype"]} {entry["shape"]}'
@@ -139,16 +149,14 @@ def _read_index(
   index: Path, kind: Callable[[Path], Mapping[str, np.ndarray]]
 ) -> dict[str, Mapping[str, np.ndarray]]:
   """The file of each tensor."""
-  try:
-    where = dict(json.loads(index.read_text())['weight_map'])
-    names = sorted(set(where.values()))
-  except (ValueError, KeyError, TypeError) as error:
-    raise ValueError(f'{index}: not an index with a weight_map ({error!r})') from error
+  values = files.read_json(index)
+  shard_of = values.get('weight_map') if isinstance(values, dict) else None
+  if not isinstance(shard_of, dict) or not all(isinstance(x, str) for x in shard_of.values()):
+    raise ValueError(f'{index}: not an index: expected an object weight_map of tensors to files')
+  names = sorted(set(shard_of.values()))
   if absent := [name for name in names if not (index.parent / name).is_file()]:
-    raise FileNotFoundError(f'{index}: names shards that are not there: {", ".join(absent)}')
-  files = {name: kind(index.parent / name) for name in names}
-  if absent := [
-    f'{tensor} ({name})' for tensor, name in where.items() if tensor not in files[name]
-  ]:
-    raise ValueError(f'{index}: names tensors that their shard does not hold: {", ".join(absent)}')
-  return {tensor: files[name] for tensor, name in where.items()}
+    raise FileNotFoundError(f'{index}: names shards that do not exist: {errors.listed(absent)}')
+  shards = {name: kind(index.parent / name) for name in names}
+  if lost := [f'{name} ({shard})' for name, shard in shard_of.items() if name not in shards[shard]]:
+    raise ValueError(f'{index}: names tensors that their shard lacks: {errors.listed(lost)}')
+  return {name: shards[shard] for name, shard in shard_of.items()}

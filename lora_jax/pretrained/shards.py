@@ -1,14 +1,13 @@
-"""Arrays read from files straight to where they lie: each device is sent its part and no other.
+"""Arrays read from files straight onto devices: each device is sent its part and no other.
 
-One part is in host memory at a time, in the dtype that it is for. A file is mapped, and what has
-been read of it is given back block by block, so that its pages do not add up either.
+One part is in host memory at a time, in the dtype of the array that it becomes a part of. A file is
+mapped into memory. Its pages are released block by block once read, so they do not add up either.
 """
 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -16,22 +15,25 @@ from jax.sharding import Sharding
 
 from lora_jax import tree
 
-# Of a tree of shapes, where each array lies: a tree of shardings (None: the default device).
-Place = Callable[[dict[str, Any]], Mapping[str, Any]]
+# Takes a tree of `jax.ShapeDtypeStruct`s and returns the tree of their shardings. None in the place
+# of a sharding is the default device.
+Place = Callable[[tree.Tree], tree.Params]
 Index = tuple[slice, ...]
-BLOCK = 4 << 20  # Bytes of a file that are read between two times that its pages are given back.
-ALIGNMENT = 64  # Bytes. On the CPU an array that is aligned so becomes the device's without a copy.
+BLOCK = 4 << 20  # Bytes of a file that are read before its pages are released.
+ALIGNMENT = 64  # Bytes. On the CPU, JAX takes an array with this alignment without a copy.
 
 
-def places(shapes: Mapping[str, Any], place: Place | None) -> dict[str, Sharding | None]:
-  """The sharding of each array by path, the default device for all without `place`.
+def leaf_shardings(
+  shapes: Mapping[str, jax.ShapeDtypeStruct], place: Place | None
+) -> dict[str, Sharding | None]:
+  """The sharding of each array by path; without `place`, all lie on the default device (None).
 
   Args:
-    shapes: `jax.ShapeDtypeStruct`s by path.
+    shapes: shapes and dtypes by path.
     place: takes them as a nested dict.
 
   Raises:
-    ValueError: naming all arrays that `place` has no sharding for, or one that cannot split them.
+    ValueError: naming all arrays for which `place` gives no sharding, or one that does not fit.
   """
   if place is None:
     return dict.fromkeys(shapes)
@@ -56,38 +58,41 @@ def places(shapes: Mapping[str, Any], place: Place | None) -> dict[str, Sharding
 def assemble(
   leaf: jax.ShapeDtypeStruct, sharding: Sharding | None, fill: Callable[[np.ndarray, Index], None]
 ) -> jax.Array:
-  """An array of which this host's devices get their parts, one after the other.
+  """An array whose parts are read and sent to this host's devices one after the other.
 
   Args:
     leaf: shape and dtype.
-    sharding: where it lies; None is the default device, from which `jit` may move it.
-    fill: `fill(out, index)` writes what is at `index` of the whole array into `out`.
+    sharding: where the array lies; None is the default device, from which `jit` may move it.
+    fill: `fill(out, index)` writes the elements at `index` of the whole array into `out`.
   """
 
-  def part(index: Index, devices: list[Any]) -> list[jax.Array]:
-    out = _aligned(
-      tuple(len(range(*at.indices(n))) for at, n in zip(index, leaf.shape)), leaf.dtype
-    )
+  def read(index: Index, devices: Sequence[jax.Device | None]) -> list[jax.Array]:
+    shape = tuple(len(range(*at.indices(n))) for at, n in zip(index, leaf.shape))
+    out = _empty_aligned(shape, leaf.dtype)
     fill(out, index)
-    # Waited for, so that the host's copy is gone before the next part is read.
+    # Waits for the transfer, so that the host's copy is freed before the next part is read.
     return jax.block_until_ready([jax.device_put(out, device) for device in devices])
 
+  whole = (slice(None),) * len(leaf.shape)
   if sharding is None:
-    return part((slice(None),) * len(leaf.shape), [None])[0]
-  holders: dict[tuple[Any, ...], list[Any]] = {}
-  indices = sharding.addressable_devices_indices_map(leaf.shape)
+    return read(whole, [None])[0]
+  indices = {
+    device: index or whole
+    for device, index in sharding.addressable_devices_indices_map(leaf.shape).items()
+  }
+  holders: dict[tuple[tuple[int | None, int | None], ...], list[jax.Device]] = {}
   for device, index in indices.items():
     holders.setdefault(tuple((at.start, at.stop) for at in index), []).append(device)
-  arrays = {}
+  arrays: dict[jax.Device, jax.Array] = {}
   for devices in holders.values():  # A part that several devices hold is read once.
-    arrays.update(zip(devices, part(indices[devices[0]], devices)))
+    arrays.update(zip(devices, read(indices[devices[0]], devices)))
   return jax.make_array_from_single_device_arrays(
     leaf.shape, sharding, [arrays[device] for device in indices], dtype=leaf.dtype
   )
 
 
 def copy(out: np.ndarray, view: np.ndarray) -> None:
-  """`out[...] = view`, cast on the way; the view's file is read in its own order."""
+  """`out[...] = view`, cast to the dtype of `out`; the view's file is read in its own order."""
   for at, block in blocks(view):
     out[at] = block
 
@@ -99,14 +104,14 @@ def equal(one: np.ndarray, other: np.ndarray) -> bool:
   for at, block in blocks(one):
     if not np.array_equal(block, other[at]):
       return False
-    _give_back(other)
+    _release(other)
   return True
 
 
 def blocks(view: np.ndarray) -> Iterator[tuple[Index, np.ndarray]]:
-  """The parts of a view in the order of the file behind it, each with its place in the view.
+  """The blocks of a view in the order of the file behind it, each with its index in the view.
 
-  The pages of a part are given back when the next one is asked for.
+  The pages of a block are released when the next block is asked for.
   """
   axis = int(np.argmax(view.strides)) if view.ndim else 0
   size = view.shape[axis] if view.ndim else 1
@@ -114,18 +119,19 @@ def blocks(view: np.ndarray) -> Iterator[tuple[Index, np.ndarray]]:
   for start in range(0, size, step):
     at = (*[slice(None)] * axis, slice(start, start + step)) if view.ndim else ()
     yield at, view[at]
-    _give_back(view)
+    _release(view)
 
 
-def _give_back(view: Any) -> None:
-  """Drops the pages of the mapped file that a view is of, if it is; they can be read again."""
-  while view is not None and not isinstance(view, mmap.mmap):
-    view = getattr(view, 'base', None)
-  if view is not None and hasattr(mmap, 'MADV_DONTNEED'):
-    view.madvise(mmap.MADV_DONTNEED)
+def _release(view: np.ndarray) -> None:
+  """Drops the pages of the mapped file behind a view, if there is one; they can be read again."""
+  base: object = view
+  while base is not None and not isinstance(base, mmap.mmap):
+    base = getattr(base, 'base', None)
+  if base is not None and hasattr(mmap, 'MADV_DONTNEED'):
+    base.madvise(mmap.MADV_DONTNEED)
 
 
-def _aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+def _empty_aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
   size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
   raw = np.empty(size + ALIGNMENT, np.uint8)
   start = -raw.ctypes.data % ALIGNMENT

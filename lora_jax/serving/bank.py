@@ -4,15 +4,14 @@
     bank.add('mnli', adapter)
     logits = bank(['mnli', 'rte', BASE], input_ids, segment_ids)
 
-Merged into the base, the adapters of two tasks cannot share a batch (the paper, section 4.2). Here
-each example has its own: every factor is stacked on a first axis of adapters, an example takes its
-slice, and `vmap` runs the model over examples with the frozen part in common. So the product with a
-frozen matrix stays one product over the whole batch, and adding an adapter writes to one slice.
+Merged into the base, the adapters of two tasks cannot share a batch (the paper, section 4.2). In a
+bank each example has its own adapter: every factor has a first axis of adapters, an example takes
+its slice, and `vmap` runs the model over examples with the frozen part in common. So the product
+with a frozen matrix stays one product over the whole batch, and adding an adapter writes one slice.
 """
 
 from __future__ import annotations
 
-import difflib
 import functools
 import time
 from collections.abc import Mapping, Sequence
@@ -23,29 +22,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lora_jax import methods, stacking, tree
-from lora_jax.adapters.adapter import TOKENS, Adapter, check_base
-from lora_jax.adapters.fingerprint import fingerprint
-from lora_jax.methods.lora import QUERY_VALUE
+from lora_jax import errors, methods, stacking, tree
+from lora_jax.adapters.adapter import Adapter, check_base
+from lora_jax.adapters.fingerprint import Fingerprint, fingerprint
+from lora_jax.methods.lora import FACTORS, QUERY_VALUE
+from lora_jax.models.presets import TOKENS
 from lora_jax.serving import fit
 
-BASE = 'base'  # The name of no adapter: the base as it is.
+BASE = 'base'  # A name for the base without an adapter.
+RESERVED = f'the name {BASE!r} is reserved for the base without an adapter'
+Arrays = dict[str, jax.Array]
 
 
 class Bank:
   """LoRA adapters of one base, by name, of any rank, targets, alpha and number of labels.
 
-  An adapter lacks what it does not adapt: its factors there are zero, and a leaf that it did not
-  train (a head, a bias) is the base's. The scale is folded into `lora_b` when it is put in.
+  Where an adapter adapts nothing its factors are zero, and a leaf that it did not train (a head, a
+  bias) is the base's. Its scale is folded into `lora_b` when it is added.
 
   Attributes:
-    model: the base, its head as wide as the widest.
-    capacity: adapters that there is room for.
-    rank: the largest; smaller ones are padded with zeros.
-    num_labels: outputs of the widest head; None for a model without one.
-    arrays: [capacity + 1, ...] by path; slot 0 is the base's.
-    compilations: programs compiled so far: one for each shape of a call, one for putting in.
-    compiling: seconds that it took.
+    model: the base model, with the widest head.
+    capacity: number of adapters that the bank has room for.
+    rank: the largest rank; factors of smaller ranks are padded with zeros.
+    num_labels: outputs of the widest head; None for a model without a head.
+    arrays: arrays [capacity + 1, ...] by path; slot 0 is the base's.
+    compilations: programs compiled so far: one for each shape of a call, and one that adds.
+    compiling: seconds of compilation so far.
   """
 
   def __init__(
@@ -60,29 +62,30 @@ class Bank:
     num_labels: int | None = None,
     static: Mapping[str, Any] | None = None,
   ):
-    """Makes room, and compiles the program that puts an adapter in.
+    """Allocates the arrays, and compiles the program that adds an adapter.
 
     Args:
       model, params: the base. A head in `params` is that of `BASE`.
-      *inputs: what the model is called with, or shapes of it; none is token ids.
-      capacity: adapters to make room for, at least 1. Each takes the bytes of its padded factors
-        and of its copy of what `train` names.
+      *inputs: the arguments of a call of the model, or their shapes; none means token ids.
+      capacity: number of adapters to make room for, at least 1. Each takes the bytes of its padded
+        factors and of its copy of the leaves of `train`.
       rank: the largest rank of an adapter.
-      targets: as for `lora`: all modules that any adapter adapts.
-      train: as for `lora`: all leaves that any adapter trains besides; None is the model's head.
-      num_labels: outputs of the widest head; None is what the model has.
-      static: arguments of every call that are no arrays (`{'train': False}`).
+      targets: patterns, as for `lora`, of all modules that any adapter adapts.
+      train: patterns, as for `lora`, of all further leaves that any adapter trains; None means the
+        model's head.
+      num_labels: outputs of the widest head; None means as many as the model has.
+      static: arguments of every call that are not arrays (`{'train': False}`).
 
     Raises:
       ValueError: for sizes below 1, fewer labels than the base has, or patterns that match nothing.
     """
     for name, size in (('capacity', capacity), ('rank', rank)):
       if size < 1:
-        raise ValueError(f'{name}={size}: a bank has room for at least 1')
+        raise ValueError(f'{name}={size}: expected at least 1')
     inputs = inputs or (TOKENS,)
     self._static = dict(static or {})
     self._labels = {BASE: getattr(model, 'num_labels', 0)}
-    model, params = fit.widened(model, nn.unbox(params), num_labels, inputs, self._static)
+    model, params = fit.widen_head(model, nn.unbox(params), num_labels, inputs, self._static)
     train = getattr(model, 'head', ()) if train is None else train
     # With alpha equal to the rank the method's own scale is 1: each adapter's is in its lora_b.
     method = methods.lora(rank=rank, alpha=rank, targets=targets, train=train)
@@ -95,7 +98,7 @@ class Bank:
     self._frozen = jax.device_put(
       tree.unflatten({path: leaf for path, leaf in leaves.items() if path not in shapes})
     )
-    self._base = {  # What is at slot 0, and where an adapter has nothing.
+    self._base = {  # The values of slot 0, and of what an adapter lacks.
       path: np.asarray(leaves[path], np.float32) if path in leaves else np.zeros(leaf.shape, 'f')
       for path, leaf in shapes.items()
     }
@@ -118,12 +121,12 @@ class Bank:
     capacity: int = 0,
     other_base: bool = False,
   ) -> Bank:
-    """A bank with room for what these adapters need, and with them in it.
+    """A bank that holds these adapters, with the rank, targets and labels that they need.
 
     Args:
-      model, params: the base, called with token ids.
-      adapters: by name.
-      capacity: of the bank, if it is to be more than their number.
+      model, params: the base, which is called with token ids.
+      adapters: adapters by name.
+      capacity: the bank's capacity, at least the number of adapters.
       other_base: as for `add`.
 
     Raises:
@@ -160,23 +163,24 @@ class Bank:
     return self._labels[name]
 
   def add(self, name: str, adapter: Adapter, *, other_base: bool = False) -> None:
-    """Puts a new adapter in; nothing is compiled for it.
+    """Adds an adapter; nothing is compiled for it.
 
     Args:
-      name: for calls; any but `BASE`.
-      adapter: as it was loaded or imported; LoRA.
-      other_base: put it on this base, though it was trained on another of the same shape.
+      name: the adapter's name in calls; any but `BASE`.
+      adapter: an adapter of LoRA, as it was loaded or imported.
+      other_base: accept an adapter that was trained on another base of the same shape.
 
     Raises:
-      ValueError: if the name is taken or the bank is full, or the adapter is not LoRA, not of this
-        base, of a higher rank or more labels than there is room for, or adapts or trains other
-        places than the bank; the bank is as before then.
+      ValueError: if the name is in use or the bank is full; if the adapter is not of LoRA or not of
+        this base, has a higher rank or more labels than the bank, or adapts or trains other places
+        than the bank. The bank does not change then.
     """
+    if name == BASE:
+      raise ValueError(f'adapter {BASE!r}: {RESERVED}')
     if name in self._slots:
-      hint = 'is the name of no adapter' if name == BASE else 'is in the bank: replace or remove it'
-      raise ValueError(f'adapter {name!r} {hint}')
-    taken = set(self._slots.values())
-    free = next((slot for slot in range(1, self.capacity + 1) if slot not in taken), None)
+      raise ValueError(f'adapter {name!r} is in the bank already: replace or remove it')
+    used = set(self._slots.values())
+    free = next((slot for slot in range(1, self.capacity + 1) if slot not in used), None)
     if free is None:
       raise ValueError(
         f'adapter {name!r}: the bank is full, its capacity is {self.capacity}. Remove one, or call '
@@ -185,38 +189,38 @@ class Bank:
     self._store(name, adapter, free, other_base)
 
   def replace(self, name: str, adapter: Adapter, *, other_base: bool = False) -> None:
-    """Puts another adapter in the place of one; raises as `add` does."""
+    """Replaces an adapter by another; raises as `add` does."""
     slot = self._slot(name)
     if name == BASE:
-      raise ValueError(f'adapter {BASE!r} is the name of no adapter')
+      raise ValueError(f'adapter {BASE!r} cannot be replaced: {RESERVED}')
     self._store(name, adapter, slot, other_base)
 
   def remove(self, name: str) -> None:
-    """Forgets an adapter; its slot is free for the next.
+    """Removes an adapter, which frees its slot.
 
     Raises:
-      ValueError: if there is none of that name.
+      ValueError: if there is no adapter with that name.
     """
     self._slot(name)
     if name == BASE:
-      raise ValueError(f'{BASE!r} cannot be removed: it is the name of no adapter')
+      raise ValueError(f'adapter {BASE!r} cannot be removed: {RESERVED}')
     del self._slots[name], self._labels[name]
 
   def grow(self, capacity: int) -> None:
     """Makes room for more adapters. Every program is compiled again when it is next used.
 
     Raises:
-      ValueError: if it is less than the capacity there is.
+      ValueError: if `capacity` is less than the present capacity.
     """
     if capacity < self.capacity:
       raise ValueError(f'grow({capacity}): the capacity is {self.capacity} already')
     more = capacity - self.capacity
-    for path, array in self.arrays.items():  # One by one: the old ones go as the new ones come.
+    for path, array in self.arrays.items():  # One by one, so that each old array is freed.
       self.arrays[path] = jnp.pad(array, [(0, more)] + [(0, 0)] * (array.ndim - 1))
     self.capacity = capacity
 
   def __call__(self, names: Sequence[str], *inputs: Any, **named: Any) -> Any:
-    """The model's output, each example's by its own adapter.
+    """The model's output, with each example computed by its own adapter.
 
     Args:
       names: the adapter of each example, or `BASE`.
@@ -227,8 +231,8 @@ class Bank:
       an example's adapter has.
 
     Raises:
-      ValueError: for an unknown name (near ones offered), or inputs that are not of as many
-        examples as names.
+      ValueError: for an unknown name (near ones are offered), or if the number of examples is not
+        that of names.
     """
     slots = np.array([self._slot(name) for name in names], np.int32)
     labels = np.array([self._labels[name] for name in names], np.int32)
@@ -236,49 +240,56 @@ class Bank:
       if not np.shape(array) or np.shape(array)[0] != len(names):
         raise ValueError(
           f'{len(names)} names of adapters, but an input of shape {np.shape(array)}: its '
-          'first axis is to be that of the examples'
+          'first axis must be that of the examples'
         )
     before, began = self.compilations, time.perf_counter()
-    found = self._run(self._frozen, self.arrays, slots, labels, inputs, named)
-    if self.compilations > before:  # A call returns when it is dispatched, but after compiling.
+    outputs = self._run(self._frozen, self.arrays, slots, labels, inputs, named)
+    if self.compilations > before:  # A call compiles before it returns, but does not wait to run.
       self.compiling += time.perf_counter() - began
-    return found
+    return outputs
 
   def _forward(
-    self, frozen: Any, arrays: Any, slots: jax.Array, labels: jax.Array, inputs: Any, named: Any
+    self,
+    frozen: tree.Params,
+    arrays: Arrays,
+    slots: jax.Array,
+    labels: jax.Array,
+    inputs: tuple[Any, ...],
+    named: dict[str, Any],
   ) -> Any:
     self.compilations += 1  # Python runs when a program is traced, not when it is executed.
     own = {path: x.at[slots].get(mode='promise_in_bounds') for path, x in arrays.items()}
 
-    def one(own: Any, labels: jax.Array, inputs: Any, named: Any) -> Any:
+    def compute_example(
+      own: Arrays, labels: jax.Array, inputs: tuple[Any, ...], named: dict[str, Any]
+    ) -> Any:
       inputs, named = jax.tree.map(lambda x: x[None], (inputs, named))
-      found = self._apply(frozen, tree.unflatten(own), *inputs, **named, **self._static)
-      return jax.tree.map(lambda x: self._masked(x[0], labels), found)
+      outputs = self._apply(frozen, tree.unflatten(own), *inputs, **named, **self._static)
+      return jax.tree.map(lambda x: self._mask_labels(x[0], labels), outputs)
 
-    return jax.vmap(one)(own, labels, inputs, named)
+    return jax.vmap(compute_example)(own, labels, inputs, named)
 
-  def _masked(self, x: jax.Array, labels: jax.Array) -> jax.Array:
+  def _mask_labels(self, x: jax.Array, labels: jax.Array) -> jax.Array:
+    """Logits with -inf beyond the first `labels` outputs; other outputs as they are."""
     if self.num_labels is None or x.shape[-1:] != (self.num_labels,):
       return x
     outside = jax.lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 1) >= labels
     return jnp.where(outside, jnp.array(-jnp.inf, x.dtype), x)
 
-  def _write(self, arrays: Any, values: Any, slot: jax.Array) -> Any:
+  def _write(self, arrays: Arrays, values: Arrays, slot: jax.Array) -> Arrays:
     self.compilations += 1
     put = lambda array, value: jax.lax.dynamic_update_index_in_dim(array, value, slot, 0)
     return jax.tree.map(put, arrays, values)
 
   def _slot(self, name: str) -> int:
     if name not in self._slots:
-      near = difflib.get_close_matches(str(name), self._slots, n=3, cutoff=0.5)
-      hint = f'; did you mean {" or ".join(map(repr, near))}?' if near else ''
-      raise ValueError(f'unknown adapter {name!r} among {len(self._slots) - 1}{hint}')
+      raise ValueError(f'unknown adapter {name!r}. {errors.nearest(name, self._slots)}')
     return self._slots[name]
 
   def _store(self, name: str, adapter: Adapter, slot: int, other_base: bool) -> None:
     if not other_base and adapter.config is not None and hasattr(self.model, 'config'):
       try:
-        check_base(adapter, self.model, self._frozen, here=self._fingerprint)
+        check_base(adapter, self.model, self._frozen, fingerprint=self._fingerprint)
       except ValueError as error:
         raise ValueError(f'adapter {name!r}: {error}') from None
     values = fit.values(name, adapter, self._base, self.rank, self.num_labels)
@@ -286,6 +297,6 @@ class Bank:
     self._slots[name], self._labels[name] = slot, adapter.num_labels
 
   @functools.cached_property
-  def _fingerprint(self) -> dict[str, Any]:
-    own = {path: x for path, x in self._base.items() if path.rpartition('/')[2] not in fit.FACTORS}
+  def _fingerprint(self) -> Fingerprint:
+    own = {path: x for path, x in self._base.items() if path.rpartition('/')[2] not in FACTORS}
     return fingerprint(tree.join(self._frozen, tree.unflatten(own)), self.model.config)

@@ -1,4 +1,4 @@
-"""What an adapter is in a bank: a value for each of its arrays, padded to the largest."""
+"""An adapter's values in a bank: one for each of the bank's arrays, padded to the largest size."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from lora_jax import stacking, tree
-from lora_jax.adapters.adapter import Adapter
-from lora_jax.methods.lora import QUERY_VALUE, scale
+from lora_jax.adapters.adapter import Adapter, Options
+from lora_jax.methods.lora import FACTORS, QUERY_VALUE, scale
 
-FACTORS = ('lora_a', 'lora_b')
+Arrays = Mapping[str, np.ndarray]
 
 
 class Needs(NamedTuple):
-  """What a bank has to have for some adapters; `Bank` says what each is."""
+  """The arguments of a `Bank` with room for some adapters."""
 
   rank: int
   targets: tuple[str, ...]
@@ -28,16 +28,16 @@ class Needs(NamedTuple):
 
 
 def needs(adapters: Mapping[str, Adapter], scanned: bool) -> Needs:
-  """The least that holds all of them, on a base of looped or scanned layers."""
+  """The smallest bank that holds all adapters, on a base with looped or scanned layers."""
   targets, train, rank = set(), set(), 1
   for name, adapter in adapters.items():
     check_method(name, adapter)
     for path, leaf in tree.flatten(stacking.unstack(adapter.trainable)).items():
-      path = re.sub(r'(^|/)layers_\d+/', r'\1layers/', path) if scanned else path
+      path = stacking.scanned_path(path) if scanned else path
       module, _, kind = path.rpartition('/')
       if kind in FACTORS:
         targets.add(re.escape(module))
-        rank = max(rank, np.shape(leaf)[-1] if kind == 'lora_a' else 1)
+        rank = max(rank, np.shape(leaf)[-1] if kind == FACTORS[0] else 1)
       else:
         train.add(re.escape(path))
   labels = max((adapter.num_labels for adapter in adapters.values()), default=0)
@@ -45,34 +45,34 @@ def needs(adapters: Mapping[str, Adapter], scanned: bool) -> Needs:
 
 
 def check_method(name: str, adapter: Adapter) -> None:
-  """Raises a ValueError if an adapter is not of LoRA."""
+  """Raises a ValueError if an adapter was not trained by LoRA."""
   method = adapter.method.get('name')
   if method != 'lora':
     raise ValueError(
-      f'adapter {name!r} was trained by {method!r}: a bank holds the factors of lora alone, which '
-      'have the same places and shapes in all adapters'
+      f'adapter {name!r} was trained by {method!r}: a bank holds factors of lora alone, which have '
+      'the same paths and shapes in all adapters'
     )
 
 
 def values(
-  name: str, adapter: Adapter, base: Mapping[str, np.ndarray], rank: int, num_labels: int | None
+  name: str, adapter: Adapter, base: Arrays, rank: int, num_labels: int | None
 ) -> dict[str, np.ndarray]:
-  """The arrays of an adapter, its scale folded into `lora_b`, in the bank's shapes.
+  """The arrays of an adapter in the bank's shapes, with its scale folded into `lora_b`.
 
   Args:
-    name: for errors.
-    adapter: what is put in.
-    base: the bank's arrays for no adapter: these are the values where an adapter has none.
+    name: the adapter's name, for errors.
+    adapter: the adapter.
+    base: the bank's arrays for its base, whose values fill what the adapter lacks.
     rank, num_labels: the bank's.
 
   Raises:
-    ValueError: as `Bank.add` says, of all leaves that do not fit in one message.
+    ValueError: as `Bank.add`, naming all leaves that do not fit.
   """
   check_method(name, adapter)
   if num_labels and not 1 <= adapter.num_labels <= num_labels:
     raise ValueError(
-      f'adapter {name!r} has {adapter.num_labels} labels, the bank room for 1 to {num_labels} (its '
-      'num_labels)'
+      f'adapter {name!r} has {adapter.num_labels} labels; the bank has room for 1 to {num_labels} '
+      '(its num_labels)'
     )
   options = stacking.looped_patterns(adapter.method)
   given = tree.flatten(stacking.unstack(adapter.trainable))
@@ -85,12 +85,12 @@ def values(
       continue
     place, index = places[path]
     slot = found[place][... if index is None else index]
-    value, sizes = np.asarray(value, np.float32), (adapter.num_labels, num_labels)
+    value, sizes = np.asarray(value, np.float32), (adapter.num_labels, num_labels or 0)
     module, _, kind = path.rpartition('/')
     if kind in FACTORS:
-      own = np.shape(given.get(f'{module}/lora_a'.lstrip('/'), value))[-1]
+      own = np.shape(given.get(f'{module}/{FACTORS[0]}'.lstrip('/'), value))[-1]
       sizes = own, rank
-      if kind == 'lora_b':
+      if kind == FACTORS[1]:
         factor = scale(options['alpha'], module, own, options.get('rslora', False))
         value = value * np.float32(factor)
     inside = _inside(value.shape, slot.shape, *sizes)
@@ -107,16 +107,16 @@ def values(
   return found
 
 
-def widened(
+def widen_head(
   model: nn.Module,
   params: tree.Params,
   num_labels: int | None,
-  inputs: Sequence[Any],
+  inputs: Sequence[object],
   static: Mapping[str, Any],
-) -> tuple[nn.Module, dict[str, Any]]:
+) -> tuple[nn.Module, tree.Params]:
   """The model with `num_labels` outputs; those that the base lacks are zero."""
   has = getattr(model, 'num_labels', None)
-  if num_labels in (None, has):
+  if num_labels is None or num_labels == has:
     return model, params
   if has is None or num_labels < has:
     raise ValueError(f'num_labels={num_labels}: the base has {has or "no"} labels')
@@ -134,14 +134,12 @@ def widened(
   return model, tree.unflatten(leaves)
 
 
-def _zeros(inputs: Sequence[Any]) -> Any:
+def _zeros(inputs: Sequence[object]) -> tuple[jax.Array, ...]:
   return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tuple(inputs))
 
 
-def _expected(
-  options: Mapping[str, Any], places: Mapping[str, tuple[str, int | None]]
-) -> Iterator[str]:
-  """The places that an adapter of these options fills."""
+def _expected(options: Options, places: Mapping[str, tuple[str, int | None]]) -> Iterator[str]:
+  """The paths that an adapter with these options trains, among those of the bank."""
   for path in places:
     module, _, kind = path.rpartition('/')
     name, patterns = path, options.get('train', ())
@@ -151,16 +149,13 @@ def _expected(
       yield path
 
 
-def _places(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[str, int | None]]:
-  """Where each leaf of a looped adapter goes: an array, and an index where layers are stacked."""
-  places: dict[str, tuple[str, int | None]] = {}
-  for path, array in arrays.items():
-    if not stacking.is_scanned({path: array}):
-      places[path] = path, None
-      continue
-    looped = tree.paths(stacking.unstack(tree.unflatten({path: array})))
-    places |= {name: (path, i) for i, name in enumerate(looped)}
-  return places
+def _places(arrays: Arrays) -> dict[str, tuple[str, int | None]]:
+  """The place of each leaf of a looped adapter: an array, and an index if layers are stacked."""
+  return {
+    looped: (path, index)
+    for path, array in arrays.items()
+    for looped, index in stacking.looped_paths(path, len(array) if array.ndim else 0)
+  }
 
 
 def _inside(

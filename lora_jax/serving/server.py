@@ -19,7 +19,7 @@ from lora_jax.models import presets
 from lora_jax.pretrained import huggingface
 from lora_jax.serving import requests
 from lora_jax.serving.bank import BASE, Bank
-from lora_jax.serving.texts import respond
+from lora_jax.serving.batching import respond
 
 WINDOW = 32  # The most full batches of lines that are answered together.
 LONGEST_TEXT = 1 << 20  # Tokens: enough for an error to say how long a text is that is too long.

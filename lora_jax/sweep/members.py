@@ -17,8 +17,8 @@ from jax.sharding import Mesh, Sharding
 from ml_collections import ConfigDict
 
 from lora_jax import tree
-from lora_jax.adapters.adapter import TOKENS
 from lora_jax.data import tasks
+from lora_jax.models.presets import TOKENS
 from lora_jax.train import job, optimizer
 from lora_jax.train.step import TrainState
 from lora_jax.tree import Params

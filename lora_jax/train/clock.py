@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
-
-import numpy as np
+from typing import Any
 
 
 class Clock:
@@ -50,10 +49,10 @@ class Clock:
       self._seconds[self._running[-1]] -= passed
 
   def compiling_if_new(
-    self, what: str, arrays: Mapping[str, object]
+    self, what: str, arrays: Mapping[str, Any]
   ) -> contextlib.AbstractContextManager[None]:
     """Counts a block as compiling if it is the first call of `what` with arrays of these shapes."""
-    shapes = what, *((name, np.asarray(array).shape) for name, array in sorted(arrays.items()))
+    shapes = what, *((name, array.shape) for name, array in sorted(arrays.items()))
     if shapes in self._shapes:
       return contextlib.nullcontext()
     self._shapes.add(shapes)

@@ -14,9 +14,9 @@ from jax.sharding import Mesh
 from ml_collections import config_dict
 
 from lora_jax import methods, tree
-from lora_jax.adapters.adapter import TOKENS
 from lora_jax.data import dataset, tasks, tokenizer_files
 from lora_jax.models import presets
+from lora_jax.models.presets import TOKENS
 from lora_jax.pretrained import huggingface
 from lora_jax.train import mesh, paths, rundir
 from lora_jax.train.checkpoints import Checkpoints
@@ -202,7 +202,7 @@ def load_base(
   if rundir.is_run(name):
     model, params = _merged(name, task, devices)
     model = model.clone(**options)
-    declared = tree.flatten(jax.eval_shape(model.init, jax.random.key(0), TOKENS)['params'])
+    declared = tree.flatten(presets.abstract_params(model))
     leaves = tree.flatten(params)
     del params
     for path in leaves:  # One by one: a cast makes no second copy of the model.

@@ -178,7 +178,7 @@ def copy_of(case, tmp_path, **changes):
 @pytest.mark.parametrize(
   'changes, problem',
   [
-    (dict(use_dora=True), 'not computed here: use_dora=True'),
+    (dict(use_dora=True), 'does not compute: use_dora=True'),
     (dict(lora_bias=True, use_qalora=True), 'lora_bias=True, use_qalora=True'),
     (dict(layer_replication=[[0, 2]]), 'layer_replication'),
     (dict(trainable_token_indices=[3]), 'trainable_token_indices'),
@@ -187,7 +187,7 @@ def copy_of(case, tmp_path, **changes):
     (dict(init_lora_weights='pissa_niter_4'), 'pissa_niter_4.*changes the base'),
     (dict(peft_type='IA3'), "peft_type='IA3'; only LORA"),
     (dict(task_type='TOKEN_CLS'), "task_type='TOKEN_CLS'; of a bert model only SEQ_CLS"),
-    (dict(r='4'), "not as PEFT writes them: r='4'"),
+    (dict(r='4'), "values that PEFT does not write: r='4'"),
     (dict(bias='some'), "bias='some'"),
     (dict(lora_alpha=-1), 'lora_alpha=-1'),
     (dict(target_modules='quer('), 'is not a regular expression'),
@@ -247,17 +247,17 @@ def test_files_that_are_not_there_or_damaged(tmp_path):
   with pytest.raises(FileNotFoundError, match='no adapter_config'):
     peft.read(tmp_path, config_of('bert'))
   folder = copy_of('peft.bert.patterns', tmp_path)
-  with pytest.raises(ValueError, match="give the base's config"):
+  with pytest.raises(ValueError, match="the base's architecture: give its config"):
     peft.read(folder)
   data = (folder / peft.TENSORS).read_bytes()
   (folder / peft.TENSORS).write_bytes(data[:-10])
   with pytest.raises(ValueError, match='truncated'):
     peft.read(folder, config_of('bert'))
   (folder / peft.TENSORS).unlink()
-  with pytest.raises(FileNotFoundError, match='neither adapter_model'):
+  with pytest.raises(FileNotFoundError, match='has neither adapter_model'):
     peft.read(folder, config_of('bert'))
   (folder / peft.CONFIG).write_text('{"peft')
-  with pytest.raises(ValueError, match='not JSON'):
+  with pytest.raises(ValueError, match='not valid JSON'):
     peft.read(folder, config_of('bert'))
 
 

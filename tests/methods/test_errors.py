@@ -1,14 +1,12 @@
-"""Errors of the methods and of trees: which pattern, path or option, and what there is."""
+"""Errors of the methods: which pattern, path or option, and what there is instead."""
 
 import re
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
-from lora_jax import count, join, lora, split
+from lora_jax import join, lora
 from lora_jax.methods import make
 from tests.methods.toys import KEY, METHOD, Stack, X, adapted, one
 
@@ -88,14 +86,3 @@ def test_unknown_method_and_option():
     make('lora', ranks=3)
   with pytest.raises(ValueError, match="unknown method 'prefix_embde'; nearest: prefix_embed"):
     make('lora+prefix_embde')
-
-
-def test_split_and_join():
-  _, params, *_ = adapted('loop')
-  frozen, trainable = split(params, ['classifier/.*', '.*/bias'])
-  jax.tree.map(np.testing.assert_array_equal, join(frozen, trainable), params)
-  assert count(trainable) == 3 * 18 + 14
-  with pytest.raises(ValueError, match="'layers_0/query/bias' is in both"):
-    join(params, trainable)
-  with pytest.raises(ValueError, match='a leaf in one tree and a subtree'):
-    join({'a': {'b': X}}, {'a': {'b': {'c': X}}})

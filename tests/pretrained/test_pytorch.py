@@ -49,8 +49,8 @@ def test_shared_storages_are_views_of_the_same_bytes():
   'file, key, problem',
   [
     ('tensor.bin', None, 'expected a state dict'),
-    ('old.bin', None, r'truncated, or no zip archive .* before 1.6 has to be loaded and saved'),
-    ('nested.bin', None, r'4 entries are no tensors: .* Choose one by key: model_state_dict\.'),
+    ('old.bin', None, r'truncated, or not a zip archive .* before 1.6 has to be loaded and saved'),
+    ('nested.bin', None, r'4 entries are not tensors: .* Choose one by key: model_state_dict\.'),
     ('nested.bin', 'absent', "has no 'absent'"),
     ('nested.bin', 'step', 'holds a int'),
   ],
@@ -203,13 +203,13 @@ CODE = "open({!r}, 'w')"
     (lambda mark: Call(Global('collections', 'OrderedDict'), {'x': 1}), 'with arguments'),
     (lambda mark: Call('a string', mark), 'str where a Name'),
     (lambda mark: Call(Call(Global('collections', 'OrderedDict')), mark), 'dict where a Name'),
-    (lambda mark: Call(FLOAT, 10**15), 'no function to call'),
+    (lambda mark: Call(FLOAT, 10**15), 'not a function to call'),
     (lambda mark: {('x',): tensor()}, 'a key of type tuple'),
-    (lambda mark: {'x': FLOAT}, '1 entries are no tensors'),
+    (lambda mark: {'x': FLOAT}, '1 entries are not tensors'),
     (lambda mark: {1: tensor()}, '1 tensors have numbers for names'),
     (lambda mark: {'x': Call(REBUILD, 'no storage', 0, (), ())}, 'str where a Storage'),
     (lambda mark: {'x': Storage(EVAL, 0, 6)}, "'builtins eval'"),
-    (lambda mark: {'x': Storage('torch FloatStorage', 0, 6)}, 'storage of none of the types'),
+    (lambda mark: {'x': Storage('torch FloatStorage', 0, 6)}, 'a storage whose type is not one of'),
     (lambda mark: {'x': tensor(kind=Global('torch', 'ComplexFloatStorage'))}, 'ComplexFloatStor'),
   ],
 )
@@ -304,7 +304,7 @@ def test_bombs(tmp_path):
     change(data, data.rfind(b'PK\1\2'))
     (tmp_path / 'd.bin').write_bytes(data)
     bounded(tmp_path / 'd.bin', r'which do not fit into a file|its zip directory has')
-  # References to references: 2^40 leaves, if anybody followed them.
+  # References to references: 2^40 leaves, if something followed them.
   pairs = b''.join(b'h%ch%c\x86q%c' % (i, i, i + 1) for i in range(40))
   nested = b'\x80\x02()q\x00' + pairs + b't.'
   bounded(archive(tmp_path / 'e.bin', nested), 'holds a tuple')
@@ -316,10 +316,10 @@ def test_damaged_archives(tmp_path):
   honest = archive(tmp_path / 'x.bin', {'x': tensor()}, {0: os.urandom(24)}).read_bytes()
   for length in (0, 1, 8, 30, len(honest) // 2, len(honest) - 1):
     (tmp_path / 'cut.bin').write_bytes(honest[:length])
-    refused(tmp_path / 'cut.bin', 'truncated, or no zip archive')
+    refused(tmp_path / 'cut.bin', 'truncated, or not a zip archive')
   at = honest.index(b'archive/data/0') + len('archive/data/0')
   (tmp_path / 'flipped.bin').write_bytes(honest[:at] + bytes([honest[at] ^ 1]) + honest[at + 1 :])
-  refused(tmp_path / 'flipped.bin', r'x: the bytes of data/0 are not those that were written')
+  refused(tmp_path / 'flipped.bin', r'x: the bytes of data/0 do not match their checksum')
   with zipfile.ZipFile(tmp_path / 'two.bin', 'w') as file:
     for root in 'ab':
       file.writestr(f'{root}/data.pkl', pickled({}))

@@ -47,6 +47,8 @@ def test_an_empty_dict_and_a_whole_file(tmp_path):
 
 
 def test_a_dtype_that_pytorch_does_not_have(tmp_path):
-  with pytest.raises(ValueError, match=r"no dtypes of PyTorch: {'a': dtype\('uint32'\)}"):
+  with pytest.raises(
+    ValueError, match=r'dtypes that PyTorch lacks: a is uint32. It has float64, float32'
+  ):
     pytorch_writer.write(tmp_path / 'x.bin', {'a': np.zeros(2, np.uint32)})
   assert not list(tmp_path.iterdir())

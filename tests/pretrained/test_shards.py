@@ -199,10 +199,8 @@ def test_loading_takes_the_memory_of_its_parts_and_of_one_tensor(tmp_path):
   assert total > 100e6 and 3 * largest < total  # Else one copy more would not show.
   environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)}
   environment['MALLOC_MMAP_THRESHOLD_'] = '65536'  # What a case frees is not the next one's.
-  done = subprocess.run(
-    [sys.executable, '-c', MEASURE, tmp_path / 'toy', tmp_path / 'large'],
-    env=environment, capture_output=True, text=True, timeout=300,
-  )  # fmt: skip
+  command = [sys.executable, '-c', MEASURE, tmp_path / 'toy', tmp_path / 'large']
+  done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
   assert done.returncode == 0, done.stderr
   for case, found in json.loads(done.stdout).items():
     assert 0.45 * total < found['parts'] < 1.05 * total, (case, found)

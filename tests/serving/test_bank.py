@@ -3,7 +3,6 @@
 import functools
 import itertools
 import re
-import zlib
 
 import flax.linen as nn
 import jax
@@ -11,103 +10,27 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lora_jax import methods, serving, stacking, tree
-from lora_jax.adapters.adapter import TOKENS, Adapter, attach
+from lora_jax import methods, tree
+from lora_jax.adapters.adapter import Adapter
 from lora_jax.adapters.fingerprint import fingerprint
-from lora_jax.models import presets
 from lora_jax.serving import BASE, Bank
 from tests.methods.toys import CASES
-
-SIZES = dict(vocab_size=50, hidden_size=16, num_layers=2, num_heads=2, max_positions=32)
-LENGTH, ROWS = 7, 6
-OPTIONS = {  # Of each adapter: (labels, options of lora).
-  'small': (2, dict(rank=1, alpha=3.0)),
-  'rs': (3, dict(rank=4, alpha=5.0, rslora=True, targets='.*/(query|key|value|output|up|down)')),
-  'ranks': (1, dict(rank={'.*/query': 3, '.*': 2}, alpha={'.*/value': 2.0, '.*': 9.0})),
-  'early': (3, dict(rank=2, alpha=40.0, targets='.*layers_0/.*query')),
-  'words': (2, dict(rank=2, alpha=4.0, targets=('embeddings/word', '.*/value'), bias='adapted')),
-}
-NAMES = ('rs', 'small', BASE, 'ranks', 'early', 'words')  # Of the rows of a batch.
-CHECKED = {
-  'bert': ('rs', BASE, 'ranks', 'early', 'words'),
-  'gpt2': ('rs', BASE, 'words'),
-}  # Each is compiled on its own.
-
-
-def drawn(shapes, seed=0):
-  """Values that depend on the path and the seed: a base is the same whatever its head."""
-
-  def draw(path, shape):
-    random = np.random.default_rng([seed, zlib.crc32(jax.tree_util.keystr(path).encode())])
-    return 0.2 * random.standard_normal(shape.shape).astype(np.float32)
-
-  return jax.tree_util.tree_map_with_path(draw, shapes)
-
-
-@functools.cache
-def base(family, labels=2, **options):
-  """A model and its parameters, drawn without compiling anything."""
-  config = presets.architecture(family, **SIZES)
-  lm = family == 'gpt2'
-  kind = dict(task='lm') if lm else dict(task='classification', num_labels=labels)
-  model = presets.build(config, **kind, **options)
-  return model, drawn(jax.eval_shape(model.init, jax.random.key(0), TOKENS)['params'])
-
-
-def scanned(family):
-  """The same base with its layers stacked, which compiles faster."""
-  params = stacking.stack(base(family)[1], SIZES['num_layers'])
-  return base(family, scan=True)[0], params
-
-
-def make(name, family, seed=1):
-  """An adapter of `OPTIONS`, every leaf away from where it began."""
-  labels, options = OPTIONS[name]
-  model, params = base(family, labels)
-  options = dict(name='lora', train=model.head, **options)
-  init = methods.make(**options).init
-  shapes = jax.eval_shape(lambda p: init(jax.random.key(1), model, p, TOKENS), params)[1]
-  known = fingerprint(base(family)[1], model.config)
-  task = {'gpt2': 'lm'}.get(family, 'regression' if labels == 1 else 'classification')
-  labels = 0 if family == 'gpt2' else labels
-  trained = drawn(shapes, seed + sum(map(ord, name)))
-  return Adapter(options, trained, model.config, task, labels, 'toy', known)
-
-
-@functools.cache
-def inputs():
-  ids = np.random.default_rng(3).integers(0, 50, (ROWS, LENGTH)).astype(np.int32)
-  segments = np.ones_like(ids)
-  segments[1, 4:] = segments[3, 5:] = 0
-  return {'input_ids': ids, 'segment_ids': segments}
-
-
-@functools.cache
-def alone(name, family, row):
-  """What `bind` makes of one example and its adapter."""
-  own = {key: value[[row]] for key, value in inputs().items()}
-  if name == BASE:
-    model, params = base(family)
-    return np.asarray(jax.jit(model.apply)({'params': params}, **own))[0]
-  adapter = make(name, family)
-  model, params = base(family, adapter.num_labels or 2)
-  method, frozen, trainable = attach(adapter, model, params)
-  return np.asarray(jax.jit(methods.bind(model.apply, method))(frozen, trainable, **own))[0]
-
-
-@functools.cache
-def bank_of(family, scan=False):
-  """A bank of all adapters, with room for one more."""
-  model, params = scanned(family) if scan else base(family)
-  adapters = {name: make(name, family) for name in OPTIONS}
-  return Bank.of(model, params, adapters, capacity=len(OPTIONS) + 1)
-
-
-@functools.cache
-def mixed(family, scan=False):
-  """Its answers to a mixed batch."""
-  return np.asarray(bank_of(family, scan)(NAMES, **inputs()))
-
+from tests.serving.toys import (
+  CHECKED,
+  LENGTH,
+  NAMES,
+  OPTIONS,
+  ROWS,
+  SIZES,
+  alone,
+  bank_of,
+  base,
+  drawn,
+  inputs,
+  make,
+  mixed,
+  scanned,
+)
 
 FAST = (('bert', False), ('gpt2', True))
 CASES_OF_LAYERS = [
@@ -131,7 +54,7 @@ def test_a_mixed_batch_is_each_example_alone(family, scan):
       assert np.isneginf(outside).all()
       assert len(own) == OPTIONS.get(name, (2,))[0]
     np.testing.assert_allclose(own, expected, atol=1e-5 * max(1, np.abs(expected).max()))
-    if name != BASE:  # The adapters do something: the law is no identity.
+    if name != BASE:  # The adapters do something: the law is not trivial.
       other = alone(BASE, family, row)
       width = min(other.shape[-1], expected.shape[-1])
       assert np.abs(expected[..., :width] - other[..., :width]).max() > 1e-3, name
@@ -244,8 +167,8 @@ SMALL = functools.partial(make, 'small', 'bert')
 REFUSED = {
   "trained by 'bitfit'": lambda: SMALL()._replace(method={'name': 'bitfit'}),
   "'small' is in the bank": lambda: ('small', SMALL()),
-  'is the name of no adapter': lambda: (BASE, SMALL()),
-  'has 4 labels, the bank room for 1 to 3': lambda: SMALL()._replace(num_labels=4),
+  "the name 'base' is reserved": lambda: (BASE, SMALL()),
+  'has 4 labels; the bank has room for 1 to 3': lambda: SMALL()._replace(num_labels=4),
   r'lora_b: \(1, 15\), the bank has \(4, 16\)': lambda: with_leaf(
     SMALL(), f'{QUERY}/lora_b', np.ones((1, 15), 'f')
   ),
@@ -264,7 +187,7 @@ REFUSED = {
   'not the base .toy. that the adapter was trained on': lambda: SMALL()._replace(
     fingerprint=fingerprint(drawn(base('bert')[1], 9), SMALL().config)
   ),
-  'family: roberta there, bert here': lambda: make('small', 'roberta'),
+  "family: roberta in the adapter's base, bert in the model": lambda: make('small', 'roberta'),
 }
 
 
@@ -287,12 +210,12 @@ def test_another_base_can_be_meant():
 
 
 CALLS = {
-  r"unknown adapter 'smal' among 5; did you mean 'small'\?": lambda bank: bank(['smal'] * ROWS),
+  r"adapter 'smal'. Did you mean 'small'\? Known: base, small": lambda bank: bank(['smal'] * ROWS),
   '2 names of adapters, but an input of shape': lambda bank: bank(['small', 'rs'], **inputs()),
   "unknown adapter 'x'": lambda bank: bank.remove('x'),
   "unknown adapter 'y'": lambda bank: bank.replace('y', SMALL()),
   'cannot be removed': lambda bank: bank.remove(BASE),
-  "'base' is the name of no adapter": lambda bank: bank.replace(BASE, SMALL()),
+  "replaced: the name 'base' is reserved": lambda bank: bank.replace(BASE, SMALL()),
   'capacity=0': lambda bank: Bank(*base('bert'), capacity=0, rank=1),
   'rank=0': lambda bank: Bank(*base('bert'), capacity=1, rank=0),
   'num_labels=1: the base has 2': lambda bank: Bank(
@@ -304,31 +227,10 @@ CALLS = {
   "'quary' matches no module": lambda bank: Bank(
     *base('bert'), capacity=1, rank=1, targets='quary'
   ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize('message', CALLS)
 def test_mistakes_say_what_is_wrong(message):
   with pytest.raises(ValueError, match=message):
     CALLS[message](bank_of('bert'))
-
-
-def test_texts_of_any_lengths_come_back_in_their_order():
-  bank = bank_of('bert', True)
-  random = np.random.default_rng(5)
-  ids = [random.integers(0, 50, n).astype(np.int32) for n in (3, 32, 9, 17, 5, 1, 20, 4, 2, 8, 16)]
-  types = [np.zeros(len(x), np.int32) for x in ids]
-  names = [NAMES[i % len(NAMES)] for i in range(len(ids))]
-  before = bank.compilations
-  found = serving.respond(bank, names, ids, types, rows=8)
-  assert found.shape == (11, 3)
-  assert bank.compilations - before == 2  # 8 rows of 32 and, for three, 8 of 16.
-  again = serving.respond(bank, names[::-1], ids[::-1], types[::-1], rows=8)
-  np.testing.assert_allclose(again[::-1], found, atol=1e-5)
-  few = serving.respond(bank, names[:1], ids[:1], types[:1], rows=64)  # An eighth: 8 of 16.
-  np.testing.assert_allclose(few[0], found[0], atol=1e-5)
-  assert bank.compilations - before == 2
-  assert serving.respond(bank, [], []).shape == (0, 3)
-  for bad, message in (([ids[0][:0]], 'text 0 has 0 tokens'), ([np.arange(33)], '33 tokens')):
-    with pytest.raises(ValueError, match=message):
-      serving.respond(bank, ['rs'], bad)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from lora_jax import methods
-from lora_jax.adapters.adapter import TOKENS, Adapter, attach
+from lora_jax.adapters.adapter import Adapter, attach
 from lora_jax.adapters.fingerprint import fingerprint
+from lora_jax.models.presets import TOKENS
 from lora_jax.pretrained import huggingface
 from lora_jax.serving import server
 

@@ -34,7 +34,7 @@ def drawn(shapes, seed):
 def save_base(path, vocabulary, seed):
   """A model's folder, drawn without compiling anything."""
   model = huggingface.make_model(CONFIG, task='classification', num_labels=2)
-  shapes = jax.eval_shape(model.init, jax.random.key(0), adapters.TOKENS)['params']
+  shapes = jax.eval_shape(model.init, jax.random.key(0), presets.TOKENS)['params']
   huggingface.save_model(path, model, drawn(shapes, seed))
   shutil.copy(vocabulary, path)
   return path
@@ -170,7 +170,7 @@ def test_what_a_format_cannot_hold_is_an_error_and_leaves_nothing(make_run, tmp_
   assert not (tmp_path / 'adapter' / 'README.md').exists(), 'the run has not ended'
   with pytest.raises(FileExistsError):
     export.export_run(workdir, tmp_path / 'adapter')
-  with pytest.raises(ValueError, match=r"'perft': did you mean peft"):
+  with pytest.raises(ValueError, match=r"unknown format 'perft'. Did you mean 'peft'"):
     export.export_run(workdir, tmp_path / 'out', format='perft')
   assert [path.name for path in tmp_path.iterdir()] == ['adapter']
 
@@ -197,14 +197,14 @@ MISTAKES = {
   'no base to merge': (('--adapter=ADAPTER', '--format=merged'), ['--base']),
   'no alpha': (('--adapter=LORALIB', '--base=BASE'), ['no scale', 'alpha']),
   'an alpha too much': (('--adapter=ADAPTER', '--alpha=2'), ['stores its scale']),
-  'a base misspelt': (('--adapter=ADAPTER', '--base=roberta-bas'), ['did you mean roberta-base']),
+  'a base misspelt': (('--adapter=ADAPTER', '--base=roberta-bas'), ["Did you mean 'roberta-base'"]),
   'a truncated file': (('--adapter=CUT',), ['truncated', 'adapter.safetensors']),
-  'a model': (('--adapter=BASE',), ['is no adapter', 'model.safetensors']),
-  'a file of it': (('--adapter=ADAPTER/adapter.json',), ['Name the folder']),
+  'a model': (('--adapter=BASE',), ['is not an adapter', 'model.safetensors']),
+  'a file of it': (('--adapter=ADAPTER/adapter.json',), ['Name its folder']),
   'a repository': (('--workdir=RUN', '--push=me'), ['expected user/name']),
   'no network': (('--adapter=hub:nobody/nothing',), ['could not be fetched', 'network']),
   'a format': (('--workdir=RUN', '--format=perft'), ['adapter|peft|loralib|merged']),
-}  # fmt: skip
+}
 
 
 @pytest.mark.slow

@@ -251,7 +251,7 @@ def saved(finished, tmp_path_factory):
 def test_a_run_becomes_an_adapter_of_its_base(finished, saved, work, make_config):
   found = native.load_adapter(saved)
   assert (found.task, found.num_labels, found.base) == ('classification', 2, 'fresh')
-  method, frozen, trainable = adapter.attach(found, work.model, run_adapter.base_of(work))
+  method, frozen, trainable = adapter.attach(found, work.model, run_adapter.base_params(work))
   assert method.patterns == work.method.patterns
   for ours, theirs in ((frozen, work.frozen), (trainable, trained(finished[0], 'best'))):
     ours, theirs = tree.flatten(ours), tree.flatten(theirs)
@@ -261,11 +261,11 @@ def test_a_run_becomes_an_adapter_of_its_base(finished, saved, work, make_config
   # A run as base: what it made of its own is what the adapter on top is for.
   above = job.load(make_config('adapter_p', **{'model.name': str(finished[0])}))
   merged = method.merge(frozen, trainable)
-  found = run_adapter.of_job(above, above.trainable)
+  found = run_adapter.from_job(above, above.trainable)
   assert found.fingerprint == fingerprint.fingerprint(merged, work.model.config)
   adapter.check_base(found, above.model, merged)
   with pytest.raises(ValueError, match=r'values of .*attention/query/kernel'):
-    adapter.check_base(found, above.model, run_adapter.base_of(work))
+    adapter.check_base(found, above.model, run_adapter.base_params(work))
 
 
 def test_warm_start_takes_an_adapter_as_it_takes_a_run(finished, saved, work, make_config):

@@ -1,22 +1,22 @@
-"""The model card of a run: README.md as the hub shows it, written from `result.json` alone."""
+"""The model card of a run: the README.md that the hub shows, written from `result.json` alone."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lora_jax.data import glue
 from lora_jax.models import presets
 
-GLUE = ('cola', 'sst2', 'mrpc', 'stsb', 'qqp', 'mnli', 'qnli', 'rte', 'wnli')
-DATASETS = {  # Task -> the data set's name on the hub, and the part of it.
-  **{task: ('nyu-mll/glue', task) for task in GLUE},
+Result = Mapping[str, Any]  # The contents of a run's result.json.
+DATASETS = {  # Task -> the data set's name on the hub, and its config.
+  **{task: ('nyu-mll/glue', task) for task in glue.TASKS},
   'e2e': ('tuetschek/e2e_nlg', None),
   'webnlg': ('webnlg-challenge/web_nlg', None),
   'dart': ('Yale-LILY/dart', None),
 }
-METRICS = {  # Names here -> on the hub; others are the same.
+METRICS = {  # Metrics whose names on the hub differ from those in result.json.
   'matthews': 'matthews_correlation',
   'pearson': 'pearsonr',
   'spearman': 'spearmanr',
@@ -24,8 +24,8 @@ METRICS = {  # Names here -> on the hub; others are the same.
 }
 PIPELINES = {'lm': 'text-generation'}
 FRESH = """\
-Its base was an untrained model, drawn from the run's seed and published nowhere. To use it
-elsewhere, export the run with the base: `python -m experiments.export --format=merged`."""
+Its base was an untrained model, drawn from the run's seed and not published. To use it elsewhere,
+export the run with the base: `python -m experiments.export --format=merged`."""
 LOAD = {
   'adapter': """\
 ```python
@@ -46,7 +46,7 @@ model = PeftModel.from_pretrained(model, 'FOLDER')
 ```""",
   'loralib': """\
 A state dict of loralib's layers, which stores no scale: load the base first, then this with
-`strict=False`. In lora_jax, with the scale said:
+`strict=False`. For lora_jax, convert it with its scale:
 
     python -m experiments.export --adapter=FILE --base={base} --alpha={alpha} \\
         --format=adapter --out=DIR""",
@@ -60,7 +60,7 @@ model = {auto}.from_pretrained('FOLDER')
 
 
 def card(
-  result: Mapping[str, Any],
+  result: Result,
   *,
   task: str,
   num_labels: int,
@@ -69,17 +69,17 @@ def card(
   which: str = 'best',
   base: str = '',
 ) -> str:
-  """The text of README.md: YAML front matter, what the run was, how to load it.
+  """The text of README.md: YAML front matter, a table of the run, and how to load its model.
 
   Every number in it is in `result`.
 
   Args:
     result: contents of the run's `result.json`.
-    task, num_labels: as an `Adapter` has them.
-    name: of the model, as the hub's results table calls it.
-    format: `adapter`, `peft`, `loralib` or `merged`: what lies beside the card.
+    task, num_labels: those of the run's `Adapter`.
+    name: the model's name in the hub's table of results.
+    format: format of the files beside the card: `adapter`, `peft`, `loralib` or `merged`.
     which: the checkpoint that was exported, `best` or `last`.
-    base: the base's name on the hub, where it is not a preset.
+    base: the base's name on the hub; '' takes that of the run's preset.
   """
   base = base or hub_name(result['model'])
   where = base if '/' in base else f'PATH/TO/{base}'
@@ -87,10 +87,8 @@ def card(
   config = result['config']
   labels = '' if task == 'lm' else f', num_labels={num_labels}'
   kind = 'CausalLM' if task == 'lm' else 'SequenceClassification'
-  how = LOAD[format].format(
-    base=where, task=task, labels=labels, auto=f'AutoModelFor{kind}',
-    alpha=config['method'].get('alpha'),
-  )  # fmt: skip
+  names = dict(base=where, task=task, labels=labels, auto=f'AutoModelFor{kind}')
+  how = LOAD[format].format(**names, alpha=config['method'].get('alpha'))
   if result['model'] == 'fresh' and format != 'merged':
     how = FRESH
   table = '\n'.join(f'| {name} | {_text(value)} |' for name, value in rows if value not in ('', {}))
@@ -117,13 +115,14 @@ reported on, as the paper does; `last` is the last one. This is the {which} chec
 
 
 def hub_name(model: str) -> str:
-  """A model's name for others to read: a preset's repository, or the last part of a folder."""
+  """A model's public name: a preset's repository, or the last part of a folder."""
   if model in presets.PRESETS:
     return presets.PRESETS[model].repository
   return Path(model).name
 
 
-def _rows(result: Mapping[str, Any], base: str, which: str) -> Iterable[tuple[str, Any]]:
+def _rows(result: Result, base: str, which: str) -> Iterable[tuple[str, object]]:
+  """Names and values of the table."""
   config, counts, metric = result['config'], result['parameters'], result['metric']
   method = {key: value for key, value in config['method'].items() if value not in ((), [], '')}
   at = lambda record: f'{_text(record[metric])} (step {record["step"]})'
@@ -144,7 +143,7 @@ def _rows(result: Mapping[str, Any], base: str, which: str) -> Iterable[tuple[st
     yield 'decoding', generated['decode']
   yield 'seed', result['seed']
   yield 'trained parameters', counts['trainable']
-  yield 'of them without the head', counts['trainable_without_head']
+  yield 'trained parameters without the head', counts['trainable_without_head']
   yield 'frozen parameters', counts['frozen']
   yield 'settings', {'preset': result['preset'], **config['optim'], **config['train']}
   yield 'longest example', f'{config["data"]["max_length"]} tokens'
@@ -154,10 +153,8 @@ def _rows(result: Mapping[str, Any], base: str, which: str) -> Iterable[tuple[st
   yield 'commit', result['commit']
 
 
-def _front_matter(
-  result: Mapping[str, Any], task: str, name: str, format: str, which: str, base: str
-) -> str:
-  import huggingface_hub  # It writes and checks its own YAML.
+def _front_matter(result: Result, task: str, name: str, format: str, which: str, base: str) -> str:
+  import huggingface_hub  # Writes and checks its own YAML.
 
   dataset, part = DATASETS.get(result['task'], (None, None))
   texts = result.get('generated', {}) if which == 'best' else {}
@@ -173,7 +170,7 @@ def _front_matter(
     base_model=base if '/' in base else None,
     library_name={'peft': 'peft', 'merged': 'transformers'}.get(format, 'lora_jax'),
     pipeline_tag=pipeline,
-    tags=['lora_jax', *re.split(r'\+', result['method'])],
+    tags=['lora_jax', *result['method'].split('+')],
     datasets=[dataset] if dataset else None,
     metrics=list(dict.fromkeys(METRICS.get(key, key) for _, key, _ in found)),
     model_name=name,
@@ -194,8 +191,8 @@ def _front_matter(
   return data.to_yaml()
 
 
-def _text(value: Any) -> str:
-  """A value in a cell of a table; floats to four significant digits."""
+def _text(value: object) -> str:
+  """A value as a table's entry; floats to four significant digits."""
   if isinstance(value, Mapping):
     return ', '.join(f'{key} {_text(item)}'.strip() for key, item in value.items())
   if isinstance(value, list | tuple):

@@ -29,7 +29,7 @@ from lora_jax.adapters import formats
 from lora_jax.analysis import factors, pair, single
 from lora_jax.models import presets
 from lora_jax.pretrained import huggingface
-from lora_jax.report import figures
+from lora_jax.report import analysis_figures as figures
 from lora_jax.train import job, paths, result, rundir, state, writers
 
 RUNS = flags.DEFINE_multi_string(

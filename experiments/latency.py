@@ -27,14 +27,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from configs import base as configs
-from configs import base_gpt2
+from configs import _base as configs
 from experiments import _cli
 from lora_jax import methods
 from lora_jax.cost import latency
 from lora_jax.models import presets
+from lora_jax.paper import entries, translation
 from lora_jax.pretrained import huggingface
-from lora_jax.report import latency as page
+from lora_jax.report.pages import latency as page
 from lora_jax.train import mesh, result, writers
 
 TRIALS = flags.DEFINE_integer('trials', 100, 'Timed passes of each variant.', lower_bound=2)
@@ -42,7 +42,7 @@ MINUTES = flags.DEFINE_float(
   'minutes', 0, 'Of timed passes at a setting, or fewer trials; 0: no limit.', lower_bound=0
 )
 WARM_UP = flags.DEFINE_integer('warm_up', 3, 'Passes before them that are not counted.')
-SETTINGS = flags.DEFINE_list('settings', list(base_gpt2.TABLE_1), 'Of table 1: batch x length.')
+SETTINGS = flags.DEFINE_list('settings', list(entries.TABLE_1), 'Of table 1: batch x length.')
 GRID = flags.DEFINE_boolean('grid', False, 'Also measure the grid of figure 5.')
 BATCHES = flags.DEFINE_list('batches', ['1', '2', '4', '8', '16', '32'], 'Of the grid.')
 LENGTHS = flags.DEFINE_list('lengths', ['128', '256', '512'], 'Of the grid, in tokens.')
@@ -57,14 +57,14 @@ def settings_of_table_1(
   base: latency.Base, settings: Sequence[str], passes: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
   """Each setting with the times of its variants."""
-  lora = methods.make('lora', rank=4, alpha=32.0, targets=configs.QUERY_VALUE)  # Table 11.
+  lora = methods.make('lora', **settings.GPT2_LORA, targets=translation.QUERY_VALUE)
   for setting in settings:
     batch, length = map(int, setting.split('x'))
     ids = tokens(base, batch, length)
-    printed = base_gpt2.TABLE_1[setting]
+    printed = entries.TABLE_1[setting]
     adapters = {
       name: methods.make(name, bottleneck=size)
-      for name, size in base_gpt2.ADAPTERS_OF_TABLE_1[printed].items()
+      for name, size in entries.ADAPTERS_OF_TABLE_1[printed].items()
     }
     variants = latency.compare(base, ids, lora, adapters)
     yield {
@@ -99,7 +99,7 @@ def tokens(base: latency.Base, batch: int, length: int) -> jax.Array:
 
 def main() -> None:
   for setting in SETTINGS.value:
-    configs.check('setting of table 1', setting, base_gpt2.TABLE_1)
+    configs.check('setting of table 1', setting, entries.TABLE_1)
   known = [name for name in presets.PRESETS if name.startswith('gpt2')]
   configs.check('model', MODEL.value, known)
   config = presets.PRESETS[MODEL.value].config

@@ -14,7 +14,7 @@ from ml_collections import config_dict
 
 # What lanes of one program may differ in: labels, and numbers that are arrays inside it.
 PER_LANE = (
-  'experiment', 'cell', 'preset', 'init_adapter', 'seed', 'train.epochs', 'optim.lr',
+  'experiment', 'paper_table', 'preset', 'init_adapter', 'seed', 'train.epochs', 'optim.lr',
   'optim.weight_decay', 'optim.warmup_ratio', 'optim.warmup_steps',
 )  # fmt: skip
 PER_LANE_OF_LORA = ('rank', 'alpha', 'targets', 'init', 'rslora')

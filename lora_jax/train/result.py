@@ -107,7 +107,7 @@ def make(
   best = history[scores.index(max(scores))]
   return {
     'experiment': config.experiment,
-    'cell': config.cell,
+    'paper_table': config.paper_table,
     'task': config.task,
     'model': config.model.name,
     'method': config.method.name,
@@ -125,7 +125,7 @@ def make(
     },
     'init_adapter_dropped': dropped,
     'steps': history[-1]['step'],
-    'lanes': lanes,
+    'members': lanes,
     'seconds': dict(seconds),
     'examples_per_second': progress['examples'] / seconds['training'],
     'tokens_per_second': progress['tokens'] / seconds['training'],

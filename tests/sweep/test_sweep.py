@@ -91,7 +91,7 @@ def test_a_lane_that_diverges_says_so_and_poisons_none(swept):
     losses = [record['train/loss'] for record in results[lane.name]['history']]
     assert np.isfinite(losses).all() and len(losses) == lane.config.train.epochs
   assert results[all_lanes[1].name]['steps'] == 5 * 6
-  assert {results[lane.name]['lanes'] for lane in all_lanes[:3]} == {4}
+  assert {results[lane.name]['members'] for lane in all_lanes[:3]} == {4}
 
 
 def test_a_lanes_directory_serves_as_that_of_any_run(swept, make_config):

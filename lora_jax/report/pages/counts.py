@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
-from typing import Any
 
-from lora_jax.report.page import Commands, Page, Table
+from lora_jax.report.document import Commands, Page, Table
+from lora_jax.result_schema import CountRow, Counts
 
 ABOUT = """What each row of tables 2, 3 and 15 trains, without the task head, counted at full size
 by the shapes of the model's parameters. *: quoted by the paper from earlier work. Sizes that the
@@ -14,9 +14,9 @@ paper does not give are those whose count is nearest to the print. A print agree
 count, rounded or cut to its digits; else the difference is print less count."""
 
 
-def pages(found: Mapping[str, Mapping[str, Any]]) -> list[Page]:
-  """The page, none where nothing was counted."""
-  counted = [row for run in found.values() for row in run.get('counts', ())]
+def pages(found: Mapping[str, Counts]) -> list[Page]:
+  """The page; none where nothing was counted."""
+  counted = [row for counts in found.values() for row in counts['counts']]
   if not counted:
     return []
   shown = rows(counted)
@@ -25,12 +25,12 @@ def pages(found: Mapping[str, Mapping[str, Any]]) -> list[Page]:
   return [Page('counts', 'Parameter counts', f'{same} of {len(shown)} agree', blocks)]
 
 
-def rows(counted: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-  """A row of the page for each of the JSON's `counts`."""
-  found = []
+def rows(counted: Sequence[CountRow]) -> list[dict[str, str]]:
+  """A row of the page for each row of the JSON."""
+  shown = []
   for row in counted:
     same = agrees(row['printed'], row['computed'])
-    found.append(
+    shown.append(
       {
         'table': row['table'],
         'model': row['model'],
@@ -42,7 +42,7 @@ def rows(counted: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         'note': '' if same else row['note'],
       }
     )
-  return found
+  return shown
 
 
 def agrees(printed: str, computed: int) -> bool:
@@ -58,11 +58,12 @@ def difference(printed: str, computed: int) -> int:
 
 
 def _millions(printed: str) -> Decimal:
+  """The printed count with its digits, for exact rounding."""
   if not printed.endswith('M'):
     raise ValueError(f'expected millions, as 4.7M, found {printed!r}')
   return Decimal(printed.removesuffix('M').replace(',', ''))
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
   patterns = value if isinstance(value, list | tuple) else [value]
   return ' '.join(str(item).rpartition('/')[2].strip('()').replace('|', ' ') for item in patterns)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
 
-from lora_jax.report.page import Block, Page, Table
+from lora_jax.paper import claims
+from lora_jax.report import runs
+from lora_jax.report.document import Block, Page, Table
+from lora_jax.result_schema import ClaimsPlan, MeasuredPlan, Slices
 
 GB, GIB = 1e9, 2**30
-ABOUT = """GPT-3 175B with Adam: what each method of table 12 trains, keeps and stores, by
+ABOUT = f"""GPT-3 175B with Adam: what each method of table 12 trains, keeps and stores, by
 `python -m experiments.plan --paper`; nothing was run. The paper's section 4.2: training memory from
-1.2 TB to 350 GB, a checkpoint from 350 GB to 35 MB, 0.01 % trained, 100 tasks in 354 GB and not in
-35 TB."""
+{claims.TRAINING_MEMORY['full']} to {claims.TRAINING_MEMORY['lora']}, a checkpoint from
+{claims.CHECKPOINT['full']} to {claims.CHECKPOINT['lora']}, {claims.TRAINED_SHARE} trained,
+{claims.TASKS} tasks in {claims.STORAGE['lora']} and not in {claims.STORAGE['full']}."""
 MEASURED = """Plans of this machine beside the peak of its memory while the steps were run, by
 `python -m experiments.plan --measure`. Of a CPU the peak is what the process's resident memory
 grew by after compiling."""
@@ -34,31 +37,21 @@ ACCOUNTING = """How the accounting differs from the paper's:
 """
 
 
-def pages(found: Mapping[str, Mapping[str, Any]]) -> list[Page]:
-  """The page of every file whose experiment is `plan`; none without."""
-  plans = {path: one for path, one in found.items() if 'claims' in one}
-  measured = [one for one in found.values() if one['experiment'] == 'plan' and 'measured' in one]
+def pages(planned: Mapping[str, ClaimsPlan], measured: Mapping[str, MeasuredPlan]) -> list[Page]:
+  """The page of every plan; none without one."""
+  if not planned and not measured:
+    return []
   blocks: list[Block] = []
-  for path, plan in plans.items():
-    about = f'{ABOUT} {slice_text(plan)} (`results/runs/{path}`, commit {plan["commit"][:10]})'
+  for path, plan in planned.items():
+    about = f'{ABOUT} {slices_text(plan)} (`results/runs/{path}`, commit {runs.commits([plan])})'
     blocks += [Table(claim_rows(plan), about), ACCOUNTING]
   if measured:
-    blocks.append(Table(measured_rows(measured), MEASURED))
-  return (
-    [
-      Page(
-        'plan',
-        'Practical claims',
-        'GPT-3 175B, planned' if plans else 'plans beside measured peaks',
-        blocks,
-      )
-    ]
-    if blocks
-    else []
-  )
+    blocks.append(Table(measured_rows(measured.values()), MEASURED))
+  state = 'GPT-3 175B, planned' if planned else 'plans beside measured peaks'
+  return [Page('plan', 'Practical claims', state, blocks)]
 
 
-def claim_rows(plan: Mapping[str, Any]) -> list[dict[str, str]]:
+def claim_rows(plan: ClaimsPlan) -> list[dict[str, str]]:
   """A row for each method."""
   rows = []
   for name, row in plan['claims'].items():
@@ -66,48 +59,44 @@ def claim_rows(plan: Mapping[str, Any]) -> list[dict[str, str]]:
       {
         'method': name,
         'trained': f'{row["trained"]:,}',
-        'paper': row['paper_trained'],
+        'paper': row.get('paper_trained', '-'),
         'share': f'{row["trained"] / row["total"]:.4%}',
         'state, GB': f'{row["state_bytes"] / GB:,.1f}',
         'gradient, GB': f'{row["gradient_bytes"] / GB:,.3f}',
         'checkpoint, MB': f'{row["checkpoint_bytes"] / 1e6:,.1f}',
         f'{plan["tasks"]} tasks, GB': f'{row["tasks_bytes"] / GB:,.1f}',
-        **{f'smallest {kind}': _slice(row.get(kind)) for kind in ('v5e', 'v5p')},
+        'smallest v5e': _slice(row.get('v5e')),
+        'smallest v5p': _slice(row.get('v5p')),
       }
     )
   return rows
 
 
-def measured_rows(plans: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def measured_rows(plans: Iterable[MeasuredPlan]) -> list[dict[str, str]]:
   """A row for each plan whose step was run."""
   rows = []
   for one in plans:
-    plan, found = one['plan'], one['measured']
+    plan, peak = one['plan'], one['measured']
     rows.append(
       {
         'model': plan['model'],
         'method': plan['method'],
         'batch': f'{plan["batch_size"]} x {plan["length"]}',
         'dtype': plan['dtype'],
-        'planned, GiB': f'{found["predicted"] / GIB:.3f}',
-        'measured, GiB': f'{found["measured"] / GIB:.3f}',
-        'planned / measured': f'{found["ratio"]:.3f}',
-        'device': f'{one["device"]} ({one["cpu"]})',
-        'commit': one['commit'][:10],
+        'planned, GiB': f'{peak["predicted"] / GIB:.3f}',
+        'measured, GiB': f'{peak["measured"] / GIB:.3f}',
+        'planned / measured': f'{peak["ratio"]:.3f}',
+        'device': runs.machine(one),
+        'commit': runs.commits([one]),
       }
     )
   return rows
 
 
-def slice_text(plan: Mapping[str, Any]) -> str:
+def slices_text(plan: ClaimsPlan) -> str:
   """What the slices were judged by."""
-  compilers = {
-    one['compiler']
-    for row in plan['claims'].values()
-    for kind in ('v5e', 'v5p')
-    for one in row.get(kind, {}).get('tried', ())
-    if 'compiler' in one
-  }
+  slices = [row[kind] for row in plan['claims'].values() for kind in ('v5e', 'v5p') if kind in row]
+  compilers = {one['compiler'] for each in slices for one in each['tried'] if 'compiler' in one}
   by = f', compiled by {", ".join(sorted(compilers))}' if compilers else ''
   return (
     f'Slices: batch {plan["batch_size"]} of {plan["length"]} tokens, layers scanned and '
@@ -115,10 +104,10 @@ def slice_text(plan: Mapping[str, Any]) -> str:
   )
 
 
-def _slice(found: Mapping[str, Any] | None) -> str:
-  if found is None:
+def _slice(slices: Slices | None) -> str:
+  if slices is None:
     return '-'
-  last = found['tried'][-1]
-  if not found['fits']:
+  last = slices['tried'][-1]
+  if not slices['fits']:
     return f'none up to {last["topology"]}'
   return f'{last["topology"]} ({last["bytes"]["spare"] / GIB:.2f})'

@@ -1,8 +1,9 @@
-"""The paper's tables as printed (arXiv 2106.09685 v2), which the pages set beside ours.
+"""The tables of results as the paper prints them (arXiv 2106.09685 v2): scores, counts, latencies.
 
-A table is text: a line of column names, then its rows, with | between cells. A value may carry its
-spread (`90.6±.2`). Of rows, * is quoted by the paper from earlier work, and † trained in the setup
-of the adapters' authors. Tables 9 to 12 and 17 are settings: they are in `configs/`.
+A table is text: a line of column names, then its rows, with | between the entries. An entry may
+carry its spread (`90.6±.2`). A method marked * is quoted by the paper from earlier work; one marked
+† was trained in the setup of the adapters' authors. Tables 9 to 12 and 17 hold settings and are in
+`settings.py`; table 8 (few-shot learning) has no counterpart in this code.
 """
 
 from __future__ import annotations
@@ -12,47 +13,48 @@ from typing import NamedTuple
 
 
 class Printed(NamedTuple):
-  """A table: its caption, cut to what its numbers are, and its rows by the names of the columns."""
+  """A table: a caption that says what its numbers are, and its rows by the names of the columns."""
 
   caption: str
   rows: tuple[dict[str, str], ...]
 
 
-def value(cell: str) -> float:
-  """The number of a cell: `90.6±.2` -> 90.6, `1482.0±1.0 (+2.2%)` -> 1482.0.
+def value(entry: str) -> float:
+  """The number that an entry begins with: `90.6±.2` -> 90.6, `1482.0±1.0 (+2.2%)` -> 1482.0.
 
   Raises:
-    ValueError: if it begins with none.
+    ValueError: if the entry does not begin with a number.
   """
-  found = re.match(r'-?\d*\.?\d+', cell)
+  found = re.match(r'-?\d*\.?\d+', entry)
   if not found:
-    raise ValueError(f'{cell!r} begins with no number')
+    raise ValueError(f'expected an entry that begins with a number, as 90.6±.2, found {entry!r}')
   return float(found[0])
 
 
-def places(cell: str) -> int:
-  """Digits after the point of a cell's number: `8.85±.02` -> 2."""
-  found = re.match(r'-?\d*\.(\d+)', cell)
+def places(entry: str) -> int:
+  """The digits after the point of an entry's number: `8.85±.02` -> 2."""
+  found = re.match(r'-?\d*\.(\d+)', entry)
   return len(found[1]) if found else 0
 
 
-def spread(cell: str) -> float:
-  """What follows the ± of a cell; 0 if nothing does."""
-  found = re.search(r'±(\d*\.?\d+)', cell)
+def spread(entry: str) -> float:
+  """The number after an entry's ±; 0 if it has none."""
+  found = re.search(r'±(\d*\.?\d+)', entry)
   return float(found[1]) if found else 0.0
 
 
-def millions(cell: str) -> float:
-  """`0.35M`, `175,255.8M`, `175B` -> millions of parameters."""
-  scale = {'M': 1.0, 'B': 1000.0}[cell[-1]]
-  return float(cell[:-1].replace(',', '')) * scale
+def millions(entry: str) -> float:
+  """A printed count in millions of parameters: `0.35M` -> 0.35, `175B` -> 175000."""
+  scale = {'M': 1.0, 'B': 1000.0}[entry[-1]]
+  return float(entry[:-1].replace(',', '')) * scale
 
 
 def _read(caption: str, text: str) -> Printed:
-  head, *rows = ([cell.strip() for cell in line.split('|')] for line in text.strip().splitlines())
+  head, *rows = ([entry.strip() for entry in line.split('|')] for line in text.strip().splitlines())
   return Printed(caption, tuple(dict(zip(head, row, strict=True)) for row in rows))
 
 
+# The rows by the number of the table.
 TABLES = {
   '1': _read(
     'Forward pass of GPT-2 medium in ms, mean of 100 trials, Quadro RTX8000',

@@ -18,7 +18,7 @@ TABLES = {
 QUOTED = 'quoted'
 MARKS = """Quoted: taken by the paper from earlier work, without settings. Where ours stands beside
 a value, the difference is in brackets, bold if larger than the paper's spread and ours together."""
-HOW = """What was not run (DIR holds the official archives; for SEED put 0, 1, ...):"""
+HOW = """What was not run (DIR holds the official archives; replace SEED by 0, 1, ...):"""
 
 
 def row_of(table: str, run: RunResult) -> entries.Entry | None:

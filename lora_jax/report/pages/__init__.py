@@ -18,11 +18,11 @@ from lora_jax.report.pages import (
 from lora_jax.report.runs import Recorded
 
 ABOUT = """One page for each table and figure of the paper (arXiv 2106.09685 v2) that holds a
-measurement, and for what else was measured here: ours with its spread, seeds, machine and commit,
-the paper's values beside it, and the commands of what was not run.
+measurement, and for what else was measured here: our scores with their spread, seeds, machine and
+commit, the paper's beside them, and the commands of what was not run.
 
-The paper's own models were not at hand where these runs were made, unless a page says so: what is
-ours is of small models on two cores of a CPU, and shows whether the paper's comparisons hold for
+The paper's own models were not available where these runs were trained, unless a page says so: ours
+are small models, trained on two cores of a CPU. They show whether the paper's comparisons hold for
 them, not whether its values do."""
 MORE = """`python -m experiments.report --add=runs/NAME` keeps a finished run, sweep or analysis in
 `runs` and writes the pages; `--latex=DIR` writes their tables as LaTeX."""
@@ -58,4 +58,4 @@ def index(pages: list[Page]) -> Page:
   rows = [
     {'page': f'[{page.title}]({page.name}.md)', 'ours': page.ours or NOT_RUN} for page in pages
   ]
-  return Page('README', 'Results', '', [ABOUT, Table(rows, 'What of it was run:'), MORE])
+  return Page('README', 'Results', '', [ABOUT, Table(rows, 'What was run of each:'), MORE])

@@ -13,10 +13,10 @@ from lora_jax.result_schema import RunResult
 
 Group = Sequence[RunResult]
 Groups = Mapping[str, Group] | Mapping[int, Group]  # By the place on the x axis.
-GPT3 = """GPT-3's weights are not published: these cells cannot be run. The nearest that can is
-GPT-2 XL at the paper's settings (DIR holds the data; for TASK put wikisql or mnli_text):"""
-SMALLER = """Another model and task than the paper's: what to compare is the shape, which cells are
-above which and by how many spreads, not the values. A run counts by its best epoch on the dev set;
+GPT3 = """GPT-3's weights are not published: these entries cannot be run. The nearest model that can
+is GPT-2 XL at the paper's settings (DIR holds the data; replace TASK by wikisql or mnli_text):"""
+SMALLER = """Another model and task than the paper's: compare the shape (which entries are above
+which, and by how many spreads), not the values. A run counts by its best epoch on the dev set;
 mean ± sample standard deviation over seeds, times 100 but for losses."""
 
 
@@ -113,7 +113,7 @@ def table_18(found: Sequence[RunResult]) -> Page:
   made = grids.grids(sweeps, grids.RANK_AND_TARGETS)
   table, ranks = printed.TABLES['18'], entries.RANKS_OF_TABLE_18
   blocks: list[Block] = [
-    'Query and value of GPT-2 at ranks up to 1024: past some rank nothing falls.'
+    'Query and value of GPT-2 at ranks up to 1024, where the loss stops falling in the paper.'
   ]
   panels = []
   for grid in made:

@@ -11,7 +11,7 @@ from lora_jax.report import analysis_figures, charts
 from lora_jax.report.document import Block, Commands, Page, Table
 from lora_jax.result_schema import Amplification, Analysis, Spectrum
 
-SPECTRA = """Of each layer's update ΔW, alpha / r in it: effective rank (exponential of the entropy
+SPECTRA = """Of each layer's update ΔW, with alpha / r: effective rank (exponential of the entropy
 of the singular values), stable rank (‖ΔW‖² over the largest singular value's), Frobenius norm."""
 PHI = """φ(i, j) is the squared Frobenius norm of the product of two sets of directions, over the
 smaller of i and j (equation 4): 1 where the smaller space lies in the larger, max(i, j) / d by
@@ -75,7 +75,7 @@ def figure_page(name: str, analyses: Mapping[str, Analysis]) -> Page:
       blocks.append(Table(rows, PHI))
     blocks += shown
   if not states:
-    blocks.append(Commands('Not run. Of run directories:', [figure.command]))
+    blocks.append(Commands('Not run. The command, on run directories:', [figure.command]))
   return Page(name, figure.title, '; '.join(states), blocks)
 
 
@@ -108,7 +108,9 @@ def table_7(analyses: Mapping[str, Analysis]) -> Page:
   ]
   if not states:
     line = FIGURES['figure-8'].command
-    blocks.append(Commands('Ours: not run. Of a run directory, its base at hand:', [line]))
+    blocks.append(
+      Commands('Ours: not run. The command, on a run directory with its base model:', [line])
+    )
   return Page('table-7', 'Table 7: what an update amplifies', '; '.join(states), blocks)
 
 

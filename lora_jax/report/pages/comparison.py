@@ -12,9 +12,9 @@ from lora_jax.result_schema import RunResult
 
 HEADER = """Best epoch, times 100, mean ± sample standard deviation over the seeds. All runs of a
 column differ in nothing but method, rate and seed. A method's rate on a task is the best of those
-tried there, on the seeds that all of them had; rates and seconds are by task. The average is of the
-tasks, where a method has them all; seconds are those of training, without compiling and evaluation,
-on a machine that may have had other work; of runs that were trained together, each one's share."""
+tried there, compared on the seeds that all rates have; rates and seconds are by task. The average
+is over the tasks, where a method has them all. Seconds are those of training, without compiling and
+evaluation, on a machine that may have had other work; for runs trained together, a run's share."""
 METHODS = (
   'full', 'bitfit', 'top_layers', 'adapter_h', 'adapter_l', 'adapter_p', 'adapter_d',
   'prefix_embed', 'prefix_layer', 'lora',

@@ -8,10 +8,10 @@ from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from lora_jax.report.document import Commands, Page, Table
 from lora_jax.result_schema import CountRow, Counts
 
-ABOUT = """What each row of tables 2, 3 and 15 trains, without the task head, counted at full size
-by the shapes of the model's parameters. *: quoted by the paper from earlier work. Sizes that the
-paper does not give are those whose count is nearest to the print. A print agrees if it is the
-count, rounded or cut to its digits; else the difference is print less count."""
+ABOUT = """What each row of tables 2, 3, 4 and 15 trains, without the task head, counted at full
+size by the shapes of the model's parameters. *: quoted by the paper from earlier work. A size that
+the paper does not give is the one whose count is nearest to the print. A print agrees if it is the
+count, rounded or truncated to its digits; otherwise the difference is the print less the count."""
 
 
 def pages(found: Mapping[str, Counts]) -> list[Page]:
@@ -21,7 +21,7 @@ def pages(found: Mapping[str, Counts]) -> list[Page]:
     return []
   shown = rows(counted)
   same = sum(row['difference'] == 'agrees' for row in shown)
-  blocks = [Table(shown, ABOUT), Commands('Made of:', ['python -m experiments.counts'])]
+  blocks = [Table(shown, ABOUT), Commands('Made by:', ['python -m experiments.counts'])]
   return [Page('counts', 'Parameter counts', f'{same} of {len(shown)} agree', blocks)]
 
 
@@ -46,7 +46,7 @@ def rows(counted: Sequence[CountRow]) -> list[dict[str, str]]:
 
 
 def agrees(printed: str, computed: int) -> bool:
-  """Whether `4.7M` is a count, rounded or cut to as many digits."""
+  """Whether a print, as `1.5M`, is a count, rounded or truncated to as many digits."""
   value = _millions(printed)
   exact = Decimal(computed) / 1_000_000
   return value in (exact.quantize(value, way) for way in (ROUND_HALF_UP, ROUND_DOWN))
@@ -60,7 +60,7 @@ def difference(printed: str, computed: int) -> int:
 def _millions(printed: str) -> Decimal:
   """The printed count with its digits, for exact rounding."""
   if not printed.endswith('M'):
-    raise ValueError(f'expected millions, as 4.7M, found {printed!r}')
+    raise ValueError(f'expected millions, as 1.5M, found {printed!r}')
   return Decimal(printed.removesuffix('M').replace(',', ''))
 
 

@@ -14,9 +14,9 @@ COLUMNS = translation.GLUE_TASKS
 ABOUT = """What each method reaches on the dev sets. A run counts by its best epoch, as in the
 paper; CoLA is Matthews, STS-B Pearson, the others accuracy, times 100; mean ± sample standard
 deviation over seeds."""
-OTHERS = """Runs of other models than the paper's are no reproduction of its rows: compare what a
-method makes of a model with what another makes of it, not one model with another."""
-WARM = """MRPC, RTE and STS-B start from the best MNLI run, but for preset=adapter_setup: add
+OTHERS = """Runs of other models than the paper's do not reproduce its rows: compare the methods on
+one model with each other, not one model with another."""
+WARM = """MRPC, RTE and STS-B start from the best MNLI run, except with preset=adapter_setup: add
 `--config.init_adapter=runs/...`:"""
 
 
@@ -43,7 +43,7 @@ def page(found: Sequence[RunResult]) -> Page:
   blocks += ["### The paper's", Table(shown, caption)]
   if of_paper:
     blocks.append(_details(of_paper))
-  how = f'{paper_rows.HOW[:-2]}, for TASK mnli, sst2, ...). {WARM}'
+  how = f'{paper_rows.HOW[:-2]}, and TASK by mnli, sst2, ...). {WARM}'
   blocks += paper_rows.missing('2', shown, how)
   done = dict.fromkeys(f'{runs.model_name(run)} {run["task"]}' for run in ours)
   return Page('table-2', 'Table 2: GLUE', ', '.join(done), blocks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from lora_jax.paper import claims
+from lora_jax.paper import claims, entries
 from lora_jax.report import runs
 from lora_jax.report.document import Block, Page, Table
 from lora_jax.result_schema import ClaimsPlan, MeasuredPlan, Slices
@@ -16,24 +16,26 @@ ABOUT = f"""GPT-3 175B with Adam: what each method of table 12 trains, keeps and
 {claims.CHECKPOINT['full']} to {claims.CHECKPOINT['lora']}, {claims.TRAINED_SHARE} trained,
 {claims.TASKS} tasks in {claims.STORAGE['lora']} and not in {claims.STORAGE['full']}."""
 MEASURED = """Plans of this machine beside the peak of its memory while the steps were run, by
-`python -m experiments.plan --measure`. Of a CPU the peak is what the process's resident memory
-grew by after compiling."""
-ACCOUNTING = """How the accounting differs from the paper's:
+`python -m experiments.plan --measure`. On a CPU, the peak is the growth of the process's resident
+memory after compiling."""
+ACCOUNTING = f"""How the accounting differs from the paper's:
 
-- State is what stays between steps, over all devices: the base in bfloat16 (full fine-tuning has
-  none: all of it is trained), what is trained and Adam's two moments in float32. The gradient, as
-  large as what is trained, comes on top within a step, and activations are in neither. The paper's
-  1.2 TB is 6.9 bytes a parameter, not 12, so it kept some of these in 16 bits or on other
-  machines; it does not say which.
-- Its 350 GB are the base alone in 16 bits; the base here is that, and the state adds the factors.
-- A checkpoint is counted at 2 bytes a parameter, as its 350 GB are; runs here save float32, twice
-  that. 35 MB is 18.9M parameters (r=4, query and value) at 2 bytes: 37.7 MB in decimal units, 36 in
-  binary ones.
-- Its 0.01 % is 18.9M of 175B rounded, and its 10,000 times is of the same two figures.
-- Of 100 tasks the base is stored once. Its 354 GB is 350 GB and 100 times 35 MB.
-- The model here is the 174.6B parameters of the published widths with GPT-2's vocabulary and dense
-  attention; the paper counts 175,255.8M. BitFit and the prefix at every layer are printed with up
-  to 1.6M more than their formulas give.
+- The state is what stays between steps, over all devices: the base in bfloat16 (full fine-tuning
+  has none, as it trains everything), the trainable parameters and Adam's two moments in float32.
+  Within a step the gradient comes on top, as large as the trainable parameters; activations are in
+  neither. The paper's {claims.TRAINING_MEMORY['full']} is 6.9 bytes a parameter, not 12, so it kept
+  some of these in 16 bits or on other machines; it does not say which.
+- Its {claims.TRAINING_MEMORY['lora']} are the base alone in 16 bits; the state has the factors too.
+- A checkpoint is counted at 2 bytes a parameter, as its {claims.CHECKPOINT['full']} is; runs here
+  save float32, twice that. {claims.CHECKPOINT['lora']} is 18.9M parameters (r=4, query and value)
+  at 2 bytes: 37.7 MB in decimal units, 36 in binary ones.
+- Its {claims.TRAINED_SHARE} is 18.9M of 175B, rounded; its {claims.CHECKPOINT_RATIO} times is of
+  the same two numbers.
+- The base of {claims.TASKS} tasks is stored once: {claims.STORAGE['lora']} is
+  {claims.CHECKPOINT['full']} and {claims.TASKS} times {claims.CHECKPOINT['lora']}.
+- The model here has the 174.6B parameters of the published widths with GPT-2's vocabulary and dense
+  attention; the paper counts {entries.TABLE_4[0].printed}. BitFit and the prefix at every layer are
+  printed with up to 1.6M more than their formulas give.
 """
 
 
@@ -100,7 +102,7 @@ def slices_text(plan: ClaimsPlan) -> str:
   by = f', compiled by {", ".join(sorted(compilers))}' if compilers else ''
   return (
     f'Slices: batch {plan["batch_size"]} of {plan["length"]} tokens, layers scanned and '
-    f'rematerialised{by}; in brackets the GiB to spare on a device. A dash: not looked for.'
+    f'rematerialized{by}; in brackets, the GiB to spare on a device. A dash: not searched for.'
   )
 
 

@@ -8,8 +8,8 @@ from lora_jax.report import commands, runs
 from lora_jax.report.document import Block, Commands, Page, Table
 from lora_jax.result_schema import Bench
 
-SWEEP = """Not run on an accelerator, for whose sake a sweep is one program: runs together against
-one after the other:"""
+SWEEP = """A sweep is one program for the sake of accelerators, and was not timed on one. The
+command compares runs that are trained together with runs one after the other:"""
 
 
 def pages(benches: Mapping[str, Bench]) -> list[Page]:

@@ -47,10 +47,10 @@ TABLES = {
   '13': Challenge('dart', 'DART', DART),
   '14': Challenge('webnlg', 'WebNLG', WEBNLG),
 }
-ABOUT = """The whole test set decoded with the best epoch of each run, scored as the paper's scorers
-do. Mean ± sample standard deviation over seeds."""
-OTHERS = """Other bases than GPT-2 medium and large, which were not at hand: what a method makes of
-a base is to be compared with what full fine-tuning makes of the same one, not with the paper."""
+ABOUT = """The whole test set is decoded with the best epoch of each run and scored as by the
+paper's scorers. Mean ± sample standard deviation over seeds."""
+OTHERS = """The base models are others than GPT-2 medium and large, which were not available:
+compare a method with full fine-tuning of the same base, not with the paper."""
 
 
 def page(number: str, found: Sequence[RunResult]) -> Page:

@@ -3,7 +3,8 @@
 import pytest
 
 from configs import compare
-from lora_jax.report import comparison, glue, page
+from lora_jax.report import document
+from lora_jax.report.pages import comparison, glue
 
 NAMES = {'cola': 'matthews', 'stsb': 'pearson'}
 
@@ -12,7 +13,7 @@ def run(method, task, lr, seed, score, **config):
   metric = f'dev/{NAMES[task]}'
   section = {'name': method, **({} if method == 'full' else {'bottleneck': 8})}
   return {
-    'experiment': 'glue', 'cell': '', 'task': task, 'model': 'mini', 'method': method,
+    'experiment': 'glue', 'paper_table': '', 'task': task, 'model': 'mini', 'method': method,
     'preset': 'compare', 'metric': metric, 'device': '1 x cpu', 'cpu': '2 x x86_64', 'seed': seed,
     'best': {metric: score}, 'last': {metric: score}, 'history': [],
     'parameters': {'trainable': 3000, 'trainable_without_head': 1000},
@@ -105,7 +106,7 @@ def test_what_a_method_lacks_is_one_command_a_task():
     'preset=compare,methods=full,rates=results/runs --workdir=runs/compare-cola '
     '--config.data.dir=DIR --config.train.epochs=9'
   )
-  assert f'    {line}' in page.markdown(glue.page(longer, {}))
+  assert f'    {line}' in document.markdown(glue.page(longer))
   prefix = run('prefix_embed', 'stsb', 1e-3, 0, 0.2)
   prefix['config']['method']['prefix'] = 24
   arguments = [x.split()[3].partition(':')[2] for x in comparison.missing([*RUNS, prefix])]
@@ -128,7 +129,7 @@ def test_the_picture_has_each_method_at_its_chosen_rate():
 
 
 def test_the_page_has_them_where_there_are_several_methods():
-  shown = lambda runs: page.markdown(glue.page(runs, {}))
+  shown = lambda runs: document.markdown(glue.page(runs))
   text = shown(RUNS)
   assert '### Methods side by side: mini, preset compare, 1 x cpu (2 x x86_64)' in text
   assert 'The rates that were tried' in text

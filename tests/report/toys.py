@@ -1,4 +1,6 @@
-"""Made-up runs, as `result.json` has them."""
+"""Made-up runs, as `result.json` has them, and the parts of pages."""
+
+from lora_jax.report import document
 
 PATTERNS = {
   'Wq': '.*/attention/query', 'Wk': '.*/attention/key', 'Wv': '.*/attention/value',
@@ -11,7 +13,7 @@ PATTERNS = {
 def run(seed, best, **more):
   """A run of GLUE; `more` replaces its fields."""
   return {
-    'experiment': 'glue', 'cell': '', 'task': 'mrpc', 'model': 'small', 'method': 'lora',
+    'experiment': 'glue', 'paper_table': '', 'task': 'mrpc', 'model': 'small', 'method': 'lora',
     'preset': 'small', 'metric': 'dev/accuracy', 'device': '1 x cpu', 'cpu': '2 x x86_64',
     'seed': seed, 'best': {'dev/accuracy': best}, 'last': {'dev/accuracy': best - 0.1},
     'history': [], 'parameters': {'trainable': 3000, 'trainable_without_head': 1000},
@@ -40,3 +42,19 @@ def generated(seed, bleu, nist, **more):
   found = dict(experiment='e2e', task='e2e', metric='dev/loss', best=loss, last=loss)
   config = {'seed': seed, 'method': {'targets': ['.*/(query|value)']}}
   return run(seed, 0.0, generated=texts, config=config) | found | more
+
+
+def tables_of(made):
+  """The tables of a page that are not folded."""
+  return [block for block in made.blocks if isinstance(block, document.Table) and not block.folded]
+
+
+def lines_of(made):
+  """The command lines of a page."""
+  return [x for block in made.blocks if isinstance(block, document.Commands) for x in block.lines]
+
+
+def numbers_of(made):
+  """The panels of a page's picture, by their titles."""
+  (picture,) = made.pictures
+  return {panel['title']: panel['series'] for panel in picture.numbers}

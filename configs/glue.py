@@ -56,8 +56,7 @@ from lora_jax.paper import entries, scripts, settings
 
 TASKS = ('cola', 'sst2', 'mrpc', 'stsb', 'qqp', 'mnli', 'qnli', 'rte', 'wnli')
 BASE, LARGE, XXLARGE = 'roberta-base', 'roberta-large', 'deberta-v2-xxlarge'
-MODELS = (BASE, LARGE, XXLARGE, *['deberta-v3-base', 'bert-base-uncased', 'bert-large-uncased'],
-          'fresh')  # fmt: skip
+OTHER_MODELS = ('deberta-v3-base', 'bert-base-uncased', 'bert-large-uncased', 'fresh')
 PAPER_TABLES = {'paper': 'table 2', 'script': 'table 2', 'adapter_setup': 'table 2 †'}
 SETTINGS = {
   'paper': {
@@ -166,7 +165,7 @@ def _parse(arg: str | None) -> Choice:
   _base.check('task', args['task'], TASKS)
   _base.check('method', args['method'], _base.METHODS)
   _base.check('preset', args['preset'], PRESETS)
-  _base.check_model(model, MODELS)
+  _base.check_model(model, (BASE, LARGE, XXLARGE, *OTHER_MODELS))
   own = _base.last_part(model)
   settings_of = args['settings_of'] or (own if own in SETTINGS['paper'] else BASE)
   _base.check('settings_of', settings_of, SETTINGS['paper'])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from lora_jax.paper.settings import by_task
 
-# fmt: off
 # examples/NLU/roberta_base_*.sh: eight devices, CoLA two.
 ROBERTA_BASE = by_task(
   lr=(5e-4, 5e-4, 4e-4, 4e-4, 4e-4, 5e-4, 5e-4, 4e-4),
@@ -37,7 +36,6 @@ DEBERTA_XXL = by_task(
   warmup_steps=(1000, 1000, 0, 100, 500, 10000, 50, 100),
   eval_steps=(500, 100, 10, 20, 500, 500, 20, 50),
 )
-# fmt: on
 
 ROBERTA_ALPHA = 16  # Of both sizes; the released adapters of the base need it (issue 37).
 # The counts of table 2 and the released files are those of this rank.

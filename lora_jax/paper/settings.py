@@ -46,12 +46,11 @@ def by_task(
   eval_steps: Sequence[int] = (0,) * 8,
 ) -> dict[str, GlueRow]:
   """The rows of a table whose columns are given, each with a value for every one of GLUE_TASKS."""
-  columns = (lr, batch_size, epochs, max_length, weight_decay, classifier_dropout, warmup_ratio,
-             warmup_steps, eval_steps)  # fmt: skip
-  return dict(zip(GLUE_TASKS, map(GlueRow, *columns), strict=True))
+  training = lr, batch_size, epochs, max_length
+  rest = weight_decay, classifier_dropout, warmup_ratio, warmup_steps, eval_steps
+  return dict(zip(GLUE_TASKS, map(GlueRow, *training, *rest), strict=True))
 
 
-# fmt: off
 # Table 9, RoBERTa-base LoRA; the order is that of GLUE_TASKS, as in all of these tables.
 ROBERTA_BASE = by_task(
   lr=(5e-4, 5e-4, 4e-4, 4e-4, 4e-4, 5e-4, 5e-4, 4e-4),
@@ -101,7 +100,6 @@ ADAPTERS_OF_ROBERTA_LARGE = {
     64: _adapters((3e-5, *(3e-4,) * 7), (10, 5, 10, 10, 5, 20, 20, 10)),
   },
 }
-# fmt: on
 
 # Rank and alpha of tables 9 and 10.
 RANK_OF_GLUE = 8

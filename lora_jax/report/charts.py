@@ -132,10 +132,11 @@ def _draw(axes: Axes, panel: Panel, looks: dict[str, tuple[str, str]]) -> None:
     # Beside each other, so that spreads can be told apart.
     shift = 0.08 * (number - (len(panel.series) - 1) / 2) if named and not series.joined else 0
     at = np.array([places[x] for x in series.x], float) + shift
-    axes.errorbar(
-      at, series.y, yerr=list(series.spread) or None, color=color, marker=marker, ms=5, lw=1.2,
-      capsize=2, elinewidth=0.8, ls='-' if series.joined else 'none', label=series.label,
-    )  # fmt: skip
+    style = dict(
+      color=color, marker=marker, ls='-' if series.joined else 'none', label=series.label
+    )
+    spread = list(series.spread) or None
+    axes.errorbar(at, series.y, spread, **style, ms=5, lw=1.2, capsize=2, elinewidth=0.8)
   if panel.log:
     axes.set_xscale('log', base=panel.log)
   if panel.log == 2:

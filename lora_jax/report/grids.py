@@ -13,8 +13,14 @@ from lora_jax.result_schema import RunResult
 
 # Labels, and where a run was trained.
 LABELS = (
-  'seed', 'experiment', 'paper_table', 'data.dir', 'data.tokenizer', 'model.name', 'sweep.width',
-)  # fmt: skip
+  'seed',
+  'experiment',
+  'paper_table',
+  'data.dir',
+  'data.tokenizer',
+  'model.name',
+  'sweep.width',
+)
 RANK_AND_TARGETS = ('method.rank', 'method.targets')
 
 

@@ -41,21 +41,21 @@ def entry(group: Sequence[RunResult]) -> str:
   return text if len(group) > 1 else f'{text} (n 1)'
 
 
-def beside(print_: str, values: Sequence[float]) -> str:
+def beside(paper: str, values: Sequence[float]) -> str:
   """The paper's value with ours of the same entry and the difference, to the digits of the print.
 
   The difference is bold where it is larger than the paper's spread and ours together. Without ours,
   the print stands alone.
   """
   if not values:
-    return print_
-  places = printed.places(print_)
-  difference = statistics.fmean(values) - printed.value(print_)
+    return paper
+  places = printed.places(paper)
+  difference = statistics.fmean(values) - printed.value(paper)
   own = statistics.stdev(values) if len(values) > 1 else 0.0
   text = f'{difference:+.{places}f}'
-  if round(abs(difference), places) > round(printed.spread(print_) + own, places):
+  if round(abs(difference), places) > round(printed.spread(paper) + own, places):
     text = f'**{text}**'
-  return f'{print_}, ours {spread(values, places)} ({text})'
+  return f'{paper}, ours {spread(values, places)} ({text})'
 
 
 def detail(label: Mapping[str, str], group: Sequence[RunResult]) -> dict[str, str]:

@@ -64,8 +64,8 @@ def test_a_comparison_is_methods_by_rates_then_the_best_rates_by_seeds(tmp_path)
     list(compare.sweep(f'{arg},rates={tmp_path},prefix=24'))  # Those have longer prefixes.
   (tmp_path / runs[0].name / 'result.json').unlink()
   list(compare.sweep(f'{arg},rates={tmp_path}'))
-  for lane in runs[1 : len(_base.RATES['full'])]:
-    (tmp_path / lane.name / 'result.json').unlink()
+  for member in runs[1 : len(_base.RATES['full'])]:
+    (tmp_path / member.name / 'result.json').unlink()
   with pytest.raises(ValueError, match=r"finished run of .*'full'"):
     list(compare.sweep(f'{arg},rates={tmp_path}'))
 

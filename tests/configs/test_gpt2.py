@@ -22,8 +22,8 @@ TABLE_11 = {
 @pytest.mark.parametrize('size', ['medium', 'large'])
 def test_settings_of_gpt2_are_those_of_table_11(module, size):
   c = module.get_config(f'model=gpt2-{size}')
-  weight_decay, dropout, smoothing, length_penalty, cell = TABLE_11[module]
-  assert (c.experiment, c.task, c.paper_table) == (*[module.__name__.rpartition('.')[2]] * 2, cell)
+  weight_decay, dropout, smoothing, length_penalty, table = TABLE_11[module]
+  assert (c.experiment, c.task, c.paper_table) == (*[module.__name__.rpartition('.')[2]] * 2, table)
   assert (c.method.rank, c.method.alpha, c.method.dropout) == (4, 32, dropout)
   assert c.method.targets == ('.*/(query|value)',)
   assert (c.optim.lr, c.optim.warmup_steps, c.optim.schedule) == (2e-4, 500, 'linear')
@@ -92,5 +92,5 @@ def test_the_papers_own_adapters_of_gpt2_take_table_11():
   large = e2e.get_config('model=gpt2-large,method=adapter_l,bottleneck=248')
   assert (large.method.bottleneck, large.optim.lr, large.optim.warmup_steps) == (248, 2e-4, 500)
   assert (large.train.batch_size, large.train.epochs, large.optim.weight_decay) == (8, 5, 0.01)
-  for module, cell in ((webnlg, 'table 14'), (dart, 'table 13')):
-    assert module.get_config('model=gpt2-large,method=adapter_l').paper_table == cell
+  for module, table in ((webnlg, 'table 14'), (dart, 'table 13')):
+    assert module.get_config('model=gpt2-large,method=adapter_l').paper_table == table

@@ -15,17 +15,32 @@ column differ in nothing but method, rate and seed. A method's rate on a task is
 tried there, compared on the seeds that all rates have; rates and seconds are by task. The average
 is over the tasks, where a method has them all. Seconds are those of training, without compiling and
 evaluation, on a machine that may have had other work; for runs trained together, a run's share."""
+# The order of the rows.
 METHODS = (
-  'full', 'bitfit', 'top_layers', 'adapter_h', 'adapter_l', 'adapter_p', 'adapter_d',
-  'prefix_embed', 'prefix_layer', 'lora',
-)  # fmt: skip
+  'full',
+  'bitfit',
+  'top_layers',
+  'adapter_h',
+  'adapter_l',
+  'adapter_p',
+  'adapter_d',
+  'prefix_embed',
+  'prefix_layer',
+  'lora',
+)
 SIZES = ('bottleneck', 'drop', 'layers', 'prefix', 'infix', 'rank')
 # Fields in which the runs of a column may differ: where a run was trained, what it is of, and what
 # is compared.
 APART = (
-  'seed', 'data.dir', 'data.tokenizer', 'model.name', 'task', 'optim.lr', 'init_adapter',
+  'seed',
+  'data.dir',
+  'data.tokenizer',
+  'model.name',
+  'task',
+  'optim.lr',
+  'init_adapter',
   'sweep.width',
-)  # fmt: skip
+)
 
 
 class Section(NamedTuple):

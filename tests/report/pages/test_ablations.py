@@ -52,8 +52,8 @@ def test_table_5_takes_the_budgets_runs_of_either_sweep_once():
   assert row['Wq'] == '60.0 ± 14.1' and row['Wq,Wk,Wv,Wo'] == '50.0 (n 1)'
   assert 'not run' not in row.values()
   table_15 = tables_of(gpt3.table_15([*runs, *again]))[0].rows
-  cells = {row['setting']: row['dev/accuracy'] for row in table_15}
-  assert (cells['rq=rv=4'], cells['rv=2']) == ('50.0 (n 1)', 'not run')
+  entry_of = {row['setting']: row['dev/accuracy'] for row in table_15}
+  assert (entry_of['rq=rv=4'], entry_of['rv=2']) == ('50.0 (n 1)', 'not run')
 
 
 def test_few_examples_and_the_ranks_of_a_language_model():

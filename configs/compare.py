@@ -1,8 +1,10 @@
 r"""Eight methods side by side on a task of GLUE, each at the best of its rates (table 2's form).
 
-First the rates, of all methods with one seed; then the seeds, each method at the rate that was the
-best in the first folder, whose runs are not repeated. Another task can take its rates from there,
-without its own; but what is best on one may fail on the next (results/table-2.md):
+Two sweeps: the first tries every rate of every method with one seed; the second trains the other
+seeds, each method at the rate that was best in the first one's folder. Runs that are there are not
+repeated. Another task can take its rates from the same folder without a first sweep of its own, but
+a rate that is best on one task may fail on the next (results/table-2.md, which has the scores of
+these sweeps):
 
   python -m experiments.sweep --workdir=runs/compare-rates --config.data.dir=DIR \
       --config=configs/compare.py:task=stsb,model=path/to/encoder,seeds=1
@@ -10,99 +12,132 @@ without its own; but what is best on one may fail on the next (results/table-2.m
       --config=configs/compare.py:task=stsb,model=path/to/encoder,rates=runs/compare-rates
   python -m experiments.report --add=runs/compare-rates --add=runs/compare-stsb
 
-Argument: `rates`, a folder of finished runs, or `results/runs`, what the report has kept of them
-(without it, all of base_glue.RATES); `methods`, some of them (`lora+full`); `prefix`, tokens that
-prefix_embed and prefix_layer put before the input (by default as many as make LoRA's number of
-parameters, for prefix_embed more than most sentences have); those of configs/base_ablation.py.
+Argument, beside that of configs/_base_ablation.py:
+
+  rates    a folder of finished runs, or results/runs, which holds what the report has kept of them;
+           without it, a sweep tries all of _base.RATES
+  methods  some of the methods (lora+full)
+  prefix   tokens that prefix_embed and prefix_layer put before the input; by default as many as
+           give LoRA's number of parameters, for prefix_embed more than most sentences have
 """
 
+import itertools
 import json
 import pathlib
 import statistics
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from ml_collections import config_dict
 
-from configs import base, base_ablation, base_glue
+from configs import _base, _base_ablation
 
 KIND = ('glue', 'compare')  # Experiment and preset of these runs.
 
 
+class Finished(NamedTuple):
+  """What a comparison needs of a finished run.
+
+  Attributes:
+    section: the `method` section of its config, as JSON has it.
+    score: of its best epoch, higher being better.
+  """
+
+  task: str
+  seed: int
+  lr: float
+  section: dict[str, object]
+  score: float
+
+
 def get_config(arg: str | None = None) -> config_dict.ConfigDict:
-  """The locked config of all runs of a comparison, but for what `sweep` yields.
+  """The locked config that all runs of a comparison share.
 
   Raises:
     ValueError: on an unknown key, task, model or method, with the nearest names.
   """
-  return base_ablation.get_config(_parse(arg), 'glue', cell='')
+  return _base_ablation.get_config(_parse(arg), 'glue')
 
 
-def sweep(arg: str | None = None) -> Iterator[Mapping[str, Any]]:
-  """Overrides of each run: methods by rates by seeds.
+def sweep(arg: str | None = None) -> Iterator[_base.Overrides]:
+  """The overrides of each run: methods by rates by seeds.
 
   Raises:
+    FileNotFoundError: if `rates` is not a folder.
     ValueError: if `rates` holds no finished run of one of the methods.
   """
   args = _parse(arg)
-  done = _finished(args['rates'], args['model']) if args['rates'] else []
+  finished = read_finished(args['rates'], args['model']) if args['rates'] else []
   for method in args['methods'].split('+'):
-    rates = base_glue.RATES[method]
-    section = base.method(method, base.lora(rank=8, alpha=16))
+    section = _base.method(method, _base.lora(rank=8, alpha=16))
     if args['prefix'] and 'prefix' in section:
       section['prefix'] = int(args['prefix'])
-    # Of equal sizes too: another prefix is another method.
-    own = [run for run in done if run['config']['method'] == json.loads(json.dumps(section))]
+    # The sizes have to be equal too: another prefix is another method.
+    own = [run for run in finished if run.section == json.loads(json.dumps(section))]
+    rates: Sequence[float] = _base.RATES[method]
     if args['rates']:
-      here = [run for run in own if run['task'] == args['task']]
-      rates = (_best(section, here or own, args['rates']),)
-    for run in base.runs(range(int(args['seeds'])), rates):
-      if (args['task'], run['seed'], run['optim.lr']) not in map(_key, own):
-        yield {'method': section, **run}
+      if not own:
+        raise ValueError(
+          f'rates={args["rates"]}: nothing there is a finished run of {section}. Run the same '
+          'command without rates= and with seeds=1 first, its --workdir that folder'
+        )
+      rates = (best_rate([run for run in own if run.task == args['task']] or own),)
+    done = {(run.task, run.seed, run.lr) for run in own}
+    for lr, seed in itertools.product(rates, range(int(args['seeds']))):
+      if (args['task'], seed, lr) not in done:
+        yield {'method': section, 'seed': seed, 'optim.lr': lr}
 
 
-def _parse(arg: str | None) -> dict[str, Any]:
-  every = '+'.join(base_glue.RATES)
-  args = base_ablation.parse(
-    arg, paths=('rates',), preset='compare', rates='', prefix='', methods=every
-  )
-  base.check('preset of a comparison', args['preset'], ('compare',))
-  for method in args['methods'].split('+'):
-    base.check('method of a comparison', method, base_glue.RATES)
-  if args['prefix'] and not args['prefix'].isdecimal():
-    raise ValueError(f'prefix={args["prefix"]!r}: how many tokens')
-  return args
+def read_finished(folder: str, model: str) -> list[Finished]:
+  """The finished runs of a comparison in a folder: run directories, or what the report has kept.
 
-
-def _finished(folder: str, model: str) -> list[dict[str, Any]]:
-  """The results of a model's run directories in a folder, or that the report has kept in it."""
-  paths = [path for kind in ('*/result.json', '*.json') for path in pathlib.Path(folder).glob(kind)]
-  found = [json.loads(path.read_text()) for path in paths]
-  # Beside them may lie runs of other experiments, and what is no run.
-  runs = [one for one in found if (one.get('experiment'), one.get('preset')) == KIND]
-  name = lambda model: pathlib.PurePath(model).name
-  return [run for run in runs if not model or name(run['model']) == name(model)]
-
-
-def _key(run: Mapping[str, Any]) -> tuple[str, int, float]:
-  return run['task'], run['seed'], run['config']['optim']['lr']
-
-
-def _best(section: Mapping[str, Any], runs: list[dict[str, Any]], folder: str) -> float:
-  """The rate with the best mean score, on what all rates were tried on.
+  Args:
+    folder: the folder; beside the runs may lie those of other experiments, and other JSON files.
+    model: the model of the runs, by the last part of its name or folder; '' is any model.
 
   Raises:
-    ValueError: if there is no run.
+    FileNotFoundError: if there is no such folder.
+    ValueError: naming a file that is not valid JSON.
   """
+  if not pathlib.Path(folder).is_dir():
+    raise FileNotFoundError(f'rates={folder}: expected a folder of finished runs')
+  found = []
+  for path in (*pathlib.Path(folder).glob('*/result.json'), *pathlib.Path(folder).glob('*.json')):
+    try:
+      run = json.loads(path.read_text())
+    except ValueError as error:
+      raise ValueError(f'{path} is not valid JSON: {error}. Remove it or run it again.') from error
+    if (run.get('experiment'), run.get('preset')) != KIND:
+      continue
+    if not model or _base.last_part(run['model']) == _base.last_part(model):
+      config, score = run['config'], run['best'][run['metric']]
+      found.append(
+        Finished(run['task'], run['seed'], config['optim']['lr'], config['method'], score)
+      )
+  return found
+
+
+def best_rate(runs: Sequence[Finished]) -> float:
+  """The rate with the best mean score, over the tasks and seeds that all rates were tried on."""
   scores: dict[float, dict[tuple[str, int], float]] = {}
   for run in runs:
-    task, seed, rate = _key(run)
-    scores.setdefault(rate, {})[task, seed] = run['best'][run['metric']]
-  if not scores:
-    raise ValueError(
-      f'rates={folder}: nothing there is a finished run of {section}. Run the same '
-      'command without rates= and with seeds=1 first, its --workdir that folder'
-    )
+    scores.setdefault(run.lr, {})[run.task, run.seed] = run.score
   shared = set.intersection(*map(set, scores.values()))
-  mean = lambda of: statistics.fmean(score for key, score in of.items() if key in (shared or of))
+
+  def mean(of: Mapping[tuple[str, int], float]) -> float:
+    return statistics.fmean(score for key, score in of.items() if key in (shared or of))
+
   return max(scores, key=lambda rate: mean(scores[rate]))
+
+
+def _parse(arg: str | None) -> dict[str, str]:
+  methods = '+'.join(_base.RATES)
+  args = _base_ablation.parse(
+    arg, paths=('rates',), preset='compare', rates='', prefix='', methods=methods
+  )
+  _base.check('preset of a comparison', args['preset'], ('compare',))
+  for method in args['methods'].split('+'):
+    _base.check('method of a comparison', method, _base.RATES)
+  if args['prefix'] and not args['prefix'].isdecimal():
+    raise ValueError(f'prefix={args["prefix"]!r}: expected a number of tokens')
+  return args

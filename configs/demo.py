@@ -1,30 +1,32 @@
-r"""The demo: a small GPT-2 pretrained on made-up text of several domains, adapted to another one.
+r"""The demo: a small GPT-2 pretrained on synthetic text of some domains, adapted to another one.
 
-  make demo      # All of it, in order. One run of it, once the tokenizer is there:
+  make demo
+
+runs all of it in order. One run of it, once the tokenizer and the base model are there; and the
+sweep of ranks by matrices:
+
   python -m experiments.train --workdir=runs/demo/lora-4 \
       --config=configs/demo.py:model=runs/demo/pretrain,method=lora,rank=4
-
-Its table of ranks by matrices is the sweep of this file:
-
   python -m experiments.sweep --workdir=runs/demo/lora \
       --config=configs/demo.py:model=runs/demo/pretrain,method=lora
 
 Argument: `model` (`fresh` to pretrain, or the run directory of that), `method` (lora, full),
-`rank`, `tokenizer` (the folder that the demo saves it to). Nothing of it is the paper's.
+`rank`, `tokenizer` (the folder that the demo saves it to). Nothing here is the paper's.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from ml_collections import config_dict
 
-from configs import base
+from configs import _base
+from lora_jax.paper import translation
 
 HELD_OUT = 'synthetic/recipes'
 RANKS = (1, 8)
 # So narrow a model has little room in query and value alone, where GPT-3 has enough.
 MATRICES = {
-  'query and value': base.QUERY_VALUE,
-  'all of attention': ('.*/attention/(query|key|value|output)',),
+  'query and value': translation.QUERY_VALUE,
+  'all of attention': translation.ALL_OF_ATTENTION,
   'all': ('.*/(query|key|value|output|up|down)',),
 }
 
@@ -36,40 +38,43 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
     ValueError: on an unknown key or method, with the nearest names.
   """
   defaults = dict(model='fresh', method='lora', rank='4', tokenizer='runs/demo/tokenizer')
-  args = base.parse_arg(arg, paths=('model', 'tokenizer'), **defaults)
-  base.check('method', args['method'], base.METHODS)
+  args = _base.parse_arg(arg, paths=('model', 'tokenizer'), **defaults)
+  _base.check('method', args['method'], ('lora', 'full'))
   pretraining = args['model'] == 'fresh'
-  config = base.base()
+  config = _base.base()
   config.experiment = 'demo'
   config.task = 'synthetic/pretrain' if pretraining else HELD_OUT
   config.preset = ''
   config.model.update(name=args['model'], hidden_dropout=0.0, attention_dropout=0.0)
-  # A compilation takes longer here than the padding that it would save.
+  # One shape: another compilation would take longer here than the padding that it saves.
   config.data.update(tokenizer=args['tokenizer'], max_length=128, max_shapes=1)
-  # Seconds go by examples times lanes: small batches make the most updates of them.
+  # The time of a sweep grows with examples times runs: small batches make the most updates of them.
   config.train.update(batch_size=16, eval_batch_size=128, epochs=1)
   config.optim.update(warmup_ratio=0.1, weight_decay=0.01, clip=1.0)
   # 64 tokens cut few sentences, and with a context (up to 44) they fit the positions. The demo
   # decodes at its end, all runs with one program.
   config.decode.update(beams=4, length_penalty=0.8, max_tokens=64, batch_size=50)
   if pretraining:
-    config.model.fresh = base.fresh('gpt2', 1024, 128, num_layers=4, num_heads=4, max_positions=128)
+    config.model.fresh = _base.fresh(
+      'gpt2', 1024, 128, num_layers=4, num_heads=4, max_positions=128
+    )
     config.method = dict(name='full')
-    config.data.limit = 5_000  # Of 14,000, for the time.
+    config.data.limit = 5_000  # Of 14,000, to save time.
     config.optim.lr = 3e-3
   elif args['method'] == 'full':
     config.method = dict(name='full')
     config.optim.lr = 1e-3
   else:
-    config.method = base.lora(rank=int(args['rank']), alpha=2 * int(args['rank']))
+    config.method = _base.lora(rank=int(args['rank']), alpha=2 * int(args['rank']))
     config.method.targets = MATRICES['all']
     config.optim.lr = 1e-2
     config.sweep.width = len(RANKS) * len(MATRICES)  # One program, one compilation.
   return config.lock()
 
 
-def sweep() -> Iterator[Mapping]:
-  """Overrides of the runs of the demo's table: every rank in every choice of matrices."""
+def sweep(arg: str | None = None) -> Iterator[_base.Overrides]:
+  """The overrides of each run of the demo's table: every rank in every choice of matrices."""
+  del arg
   for targets in MATRICES.values():
     for rank in RANKS:
       yield {'method.targets': targets, 'method.rank': rank, 'method.alpha': 2.0 * rank}

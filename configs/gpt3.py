@@ -1,127 +1,153 @@
-r"""The paper's GPT-3 experiments on WikiSQL, MNLI and SAMSum (tables 4, 15-17), on any GPT-2.
+r"""The paper's GPT-3 experiments on WikiSQL, MNLI and SAMSum (tables 4, 15 and 16), on any GPT-2.
 
-The settings are those of table 12 (table 17 for MNLI on n examples); the model is GPT-3 175B in the
-paper, and here whatever GPT-2 is named. LoRA on GPT-2 XL, its row of 4.7M parameters (at 175B):
+The settings are those of table 12 (table 17 for MNLI on n examples); the paper's model is GPT-3
+175B, and here it is whatever GPT-2 is named. LoRA on GPT-2 XL at the smaller size of table 4:
 
   python -m experiments.train --workdir=runs/wikisql --config.data.dir=DIR \
       --config=configs/gpt3.py:task=wikisql,model=gpt2-xl,method=lora,size=low
 
-Argument: `task` (wikisql: DIR holds what its data.tar.bz2 unpacks to; samsum: train.json, val.json,
-test.json; mnli_text: GLUE's MNLI.zip), `model` (a GPT-2 preset, fresh, or a folder or run
-directory, written with a slash; a size of GPT-3, gpt3-175b, to be planned, not trained), `method`
-(base.METHODS but top_layers and the adapters other than adapter_h), `size` (low or high, where
-table 4 has two rows), `examples` (mnli_text: 100, 1k, 10k, all: table 16), `tiny`.
+Argument:
+
+  task      wikisql (DIR holds what its data.tar.bz2 unpacks to), samsum (train.json, val.json,
+            test.json) or mnli_text (GLUE's MNLI.zip)
+  model     a GPT-2 preset, fresh (untrained), or a folder or run directory, written with a slash; a
+            size of GPT-3 (gpt3-175b) can be planned, not trained
+  method    one of _base.METHODS but top_layers and the adapters other than adapter_h
+  size      low or high, where the paper has two sizes of the method
+  examples  of mnli_text: 100, 1k, 10k or all (table 16)
+  tiny      true is a toy that trains in seconds
 
 The paper states neither alpha nor how GPT-3's answers are decoded: here alpha is r, and decoding is
-greedy. Its warm-up of 250,000 tokens is counted in tokens of full length.
+greedy. Its warm-up of 250,000 tokens is counted in tokens of full length. results/table-4.md has
+the paper's scores, and results/plan.md what each method takes at GPT-3's full size.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from ml_collections import config_dict
 
-from configs import base
+from configs import _base
+from lora_jax.paper import entries, settings
 
-SIZES = ('125m', '350m', '760m', '1.3b', '2.7b', '6.7b', '13b', '175b')
-GPT3 = tuple(f'gpt3-{size}' for size in SIZES)  # To be planned; their weights are not published.
+GPT3 = tuple(
+  f'gpt3-{size}' for size in ['125m', '350m', '760m', '1.3b', '2.7b', '6.7b', '13b', '175b']
+)
 MODELS = ('gpt2', 'gpt2-medium', 'gpt2-large', 'gpt2-xl', *GPT3, 'fresh')
-LENGTHS = {'wikisql': 384, 'mnli_text': 768, 'samsum': 2048}  # Table 12.
-POSITIONS = 1024  # GPT-2's: with it SAMSum's chats are cut at half of the paper's length.
-BATCH_SIZE, EPOCHS, WARMUP_TOKENS, WEIGHT_DECAY = 128, 2, 250_000, 0.1  # Table 12.
+POSITIONS = 1024  # GPT-2's: SAMSum's chats are cut at half of the paper's length.
 
-# Table 12: the learning rate. Table 15 (and the sizes in table 4): options of the low and high row.
-METHODS: dict[str, tuple[float, dict[str, dict[str, Any]]]] = {
-  'full': (5e-6, {'': {}}),
-  'bitfit': (1.6e-3, {'': {}}),
-  'prefix_embed': (5e-4, {'': dict(prefix=256, infix=8)}),
-  'prefix_layer': (1e-4, {'': dict(prefix=8, infix=8)}),
-  'adapter_h': (1e-4, {'low': dict(bottleneck=1), 'high': dict(bottleneck=8)}),
-  'lora': (2e-4, {'low': dict(rank=1), 'high': dict(rank=8)}),  # Query and value.
-  # Table 15 alone; their rates are in no table: LoRA's.
-  'lora+prefix_embed': (
-    2e-4, {'low': dict(rank=8, prefix=8, infix=4), 'high': dict(rank=64, prefix=8, infix=4)},
-  ),
-  'lora+prefix_layer': (2e-4, {'': dict(rank=8, prefix=8, infix=4)}),
-}  # fmt: skip
 
-# Table 17: examples -> their number, batch, epochs, then what differs from table 12.
-EXAMPLES = {
-  '100': (100, 20, 40),
-  '1k': (1_000, 20, 40),
-  '10k': (10_000, 100, 4),
-  'all': (0, 128, 2),
+class Decoding(NamedTuple):
+  """How many tokens an answer may have, and the split that is decoded at the end."""
+
+  max_tokens: int
+  split: str
+
+
+DECODING = {
+  'wikisql': Decoding(64, 'dev'),
+  'mnli_text': Decoding(4, 'dev_matched'),
+  'samsum': Decoding(128, 'dev'),
 }
-EMBED_RATES = {'100': 2e-4, '1k': 2e-4, '10k': 4e-4, 'all': 5e-4}
-EMBED_PREFIX = {'100': 16, '1k': 32, '10k': 64, 'all': 256}
-LAYER_RATES = {'100': 5e-5, '1k': 5e-5, '10k': 5e-5, 'all': 1e-4}
+# Their rates are in no table: they take LoRA's.
+RATES = settings.GPT3_RATES | {
+  name: settings.GPT3_RATES['lora'] for name in ('lora+prefix_embed', 'lora+prefix_layer')
+}
+
+
+def sizes_of(method: str) -> dict[str, Mapping[str, object]]:
+  """The options of a method that fix its size, by the name of the size; one alone is named ''.
+
+  They are those of table 4, and of table 15 (its first and last row) for what only that one has.
+  """
+  rows = [row for row in entries.TABLE_4 if row.method == method]
+  if not rows:
+    own = [row for row in entries.TABLE_15 if row.method == method]
+    rows = [own[0], own[-1]] if len(own) > 1 else own
+  names = ('low', 'high') if len(rows) > 1 else ('',)
+  drop = lambda options: {key: value for key, value in options.items() if key != 'targets'}
+  return {name: drop(row.options) for name, row in zip(names, rows, strict=True)}
 
 
 def get_config(arg: str | None = None) -> config_dict.ConfigDict:
-  """The locked config of one cell.
+  """The locked config of one entry.
 
   Raises:
     ValueError: on an unknown key, task, method, size, number of examples or model, with the nearest
       names.
   """
-  args = base.parse_arg(
-    arg, paths=('model',), task='wikisql', model='', method='lora', size='', examples='', tiny=False
-  )
-  name = args['model'] or ('fresh' if args['tiny'] else 'gpt2-xl')
-  base.check('task', args['task'], LENGTHS)
-  base.check('method', args['method'], METHODS)
-  base.check_model(name, MODELS)
-  rate, sizes = METHODS[args['method']]
-  size = args['size'] or next(iter(sizes))
-  if size not in sizes:
-    known = ', '.join(filter(None, sizes)) or 'one'
-    raise ValueError(f'size={size}: method={args["method"]} has {known} in tables 4 and 15')
-  few = args['examples'] or 'all'
-  base.check('number of examples', few, EXAMPLES)
-  if few != 'all' and args['task'] != 'mnli_text':
-    raise ValueError(f'examples={few}: table 16 is of task=mnli_text, found {args["task"]}')
-
-  config = base.base()
-  config.experiment, config.task, config.preset = 'gpt3', args['task'], 'paper'
-  limit, batch_size, epochs = EXAMPLES[few]
-  positions = LENGTHS['samsum'] if name in GPT3 else POSITIONS
-  config.data.update(max_length=min(LENGTHS[args['task']], positions), limit=limit)
-  config.train.update(batch_size=batch_size, epochs=epochs, eval_batch_size=32)
-  config.model.update(name=name, hidden_dropout=0.0, attention_dropout=0.0)
-  lora = base.lora(rank=1, alpha=1)
-  config.method = base.method(args['method'], lora)
-  config.method.update(sizes[size])
-  if 'lora' in args['method']:
+  args = _parse(arg)
+  task, method, model = args['task'], args['method'], args['model']
+  few = settings.TABLE_17[args['examples']]
+  config = _base.base()
+  config.experiment, config.task, config.preset = 'gpt3', task, 'paper'
+  longest = settings.GPT3_LENGTHS['samsum'] if model in GPT3 else POSITIONS
+  length = min(settings.GPT3_LENGTHS[task], longest)
+  config.data.update(max_length=length, limit=few.examples)
+  config.train.update(batch_size=few.batch_size, epochs=few.epochs, eval_batch_size=32)
+  config.model.update(name=model, hidden_dropout=0.0, attention_dropout=0.0)
+  config.method = _base.method(method, _base.lora(rank=1, alpha=1))
+  config.method.update(sizes_of(method)[args['size']])
+  if 'alpha' in config.method:
     config.method.alpha = float(config.method.rank)
-  if args['task'] == 'mnli_text' and args['method'] == 'prefix_embed':
-    rate, config.method.prefix = EMBED_RATES[few], EMBED_PREFIX[few]
-  if args['task'] == 'mnli_text' and args['method'] == 'prefix_layer':
-    rate = LAYER_RATES[few]
+  lr = RATES[method]
+  if task == 'mnli_text':
+    lr = few.rates.get(method, lr)
+    if method == 'prefix_embed':
+      config.method.prefix = few.embed_prefix
   config.optim.update(
-    lr=rate,
-    weight_decay=WEIGHT_DECAY,
-    warmup_steps=max(1, round(WARMUP_TOKENS / (batch_size * config.data.max_length))),
+    lr=lr,
+    weight_decay=settings.GPT3_WEIGHT_DECAY,
+    warmup_steps=max(1, round(settings.GPT3_WARMUP_TOKENS / (few.batch_size * length))),
   )
-  longest = {'wikisql': 64, 'mnli_text': 4, 'samsum': 128}[args['task']]
-  held_out = {'wikisql': 'dev', 'mnli_text': 'dev_matched', 'samsum': 'dev'}[args['task']]
+  decoding = DECODING[task]
   config.decode.update(
-    strategy='greedy', no_repeat_ngram=0, max_tokens=longest, contexts=64, final=held_out
+    strategy='greedy',
+    no_repeat_ngram=0,
+    max_tokens=decoding.max_tokens,
+    contexts=64,
+    final=decoding.split,
   )
-  if args['tiny']:
+  if _base.switch(args, 'tiny'):
     _shrink(config)
   return config.lock()
 
 
+def sweep(arg: str | None = None) -> Iterator[_base.Overrides]:
+  """The overrides of the runs behind one entry: three seeds."""
+  del arg
+  return _base.seeded(3)
+
+
+def _parse(arg: str | None) -> dict[str, str]:
+  """The argument's values, checked, with the defaults filled in."""
+  defaults = dict.fromkeys(('model', 'size', 'examples'), '')
+  args = _base.parse_arg(
+    arg, paths=('model',), task='wikisql', method='lora', tiny='false', **defaults
+  )
+  args['model'] = args['model'] or ('fresh' if _base.switch(args, 'tiny') else 'gpt2-xl')
+  args['examples'] = args['examples'] or 'all'
+  _base.check('task', args['task'], settings.GPT3_LENGTHS)
+  _base.check('method', args['method'], RATES)
+  _base.check_model(args['model'], MODELS)
+  sizes = sizes_of(args['method'])
+  args['size'] = args['size'] or next(iter(sizes))
+  if args['size'] not in sizes:
+    known = ', '.join(filter(None, sizes)) or 'one'
+    raise ValueError(f'size={args["size"]}: method={args["method"]} has {known} in tables 4 and 15')
+  _base.check('number of examples', args['examples'], settings.TABLE_17)
+  if args['examples'] != 'all' and args['task'] != 'mnli_text':
+    raise ValueError(
+      f'examples={args["examples"]}: table 16 is of task=mnli_text, found {args["task"]}'
+    )
+  return args
+
+
 def _shrink(config: config_dict.ConfigDict) -> None:
-  config.model.fresh = base.fresh('gpt2', 50257, 32, 2, 2, max_positions=512)
+  config.model.fresh = _base.fresh('gpt2', 50257, 32, 2, 2, max_positions=512)
   config.data.update(limit=64, max_length=min(config.data.max_length, 256))
   config.train.update(batch_size=8, epochs=1)
   config.optim.warmup_steps = 2
   config.decode.update(max_tokens=8, contexts=4, final='')
   if 'prefix' in config.method:
     config.method.update(prefix=8, infix=8)
-
-
-def sweep(seeds: Iterable[int] = range(3), rates: Iterable[float] = ()) -> Iterator[Mapping]:
-  """Overrides of the runs behind one cell: three seeds, at the config's own rate."""
-  return base.runs(seeds, rates)

@@ -3,40 +3,39 @@ r"""LoRA on few training examples (paper, table 16; its settings table 17).
   python -m experiments.sweep --workdir=runs/low-data --config.data.dir=DIR \
       --config=configs/low_data.py:task=sst2,model=path/to/encoder,preset=small
 
-Training examples: 100, 1,000, 10,000 and all, each seed with its own choice of them; the whole
-validation set throughout. GPT-3 on MultiNLI by LoRA: 63.8, 85.6, 89.2, 91.7; by full fine-tuning
-60.2, 85.8, 88.9, 89.5.
+Training examples: 100, 1,000, 10,000 and all of them, drawn anew for each seed; the whole
+validation set throughout. A limit that a task does not reach trains on all of its examples. The
+paper's model is GPT-3 on MultiNLI; results/table-16.md has its scores and those of a small encoder
+here.
 
-Table 17 trains GPT-3 with batches of 20, 20, 100, 128 for 40, 40, 4, 2 epochs, at the rate of the
-whole set. Batch and rate here are the task's own, and few examples get more epochs in the measure
-of the table: 20 times those of the whole set for 100 and 1,000, twice for 10,000. Argument:
-configs/base_ablation.py. Of a task with fewer examples, limits that it does not reach train it all.
+Batch and rate are the task's own for every number of examples, unlike in table 17; the epochs grow
+in the table's proportion: 20 times those of all examples for 100 and 1,000, twice for 10,000.
+Argument: configs/_base_ablation.py.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from ml_collections import config_dict
 
-from configs import base_ablation
-
-EPOCHS = {100: 20, 1_000: 20, 10_000: 2, 0: 1}  # Examples (0 is all): times the task's epochs.
+from configs import _base, _base_ablation
+from lora_jax.paper import settings
 
 
 def get_config(arg: str | None = None) -> config_dict.ConfigDict:
-  """The locked config of all runs of a sweep, but for what `sweep` yields.
+  """The locked config that all runs of a sweep share.
 
   Raises:
     ValueError: on an unknown key, task, preset or model, with the nearest names.
   """
-  return base_ablation.get_config(base_ablation.parse(arg), 'low_data', cell='')
+  return _base_ablation.get_config(_base_ablation.parse(arg), 'low_data')
 
 
-def sweep(arg: str | None = None) -> Iterator[Mapping]:
-  """Overrides of each run: every number of examples, with every seed."""
-  args = base_ablation.parse(arg)
+def sweep(arg: str | None = None) -> Iterator[_base.Overrides]:
+  """The overrides of each run: every number of examples, with every seed."""
+  args = _base_ablation.parse(arg)
   epochs = get_config(arg).train.epochs
-  limits = [8, 16] if args['tiny'] else list(EPOCHS)
-  yield from base_ablation.seeded(
-    args,
-    [{'data.limit': n, 'train.epochs': EPOCHS.get(n, 1) * epochs} for n in limits],
-  )
+  times = {row.examples: row.epochs // settings.GPT3_EPOCHS for row in settings.TABLE_17.values()}
+  if _base.switch(args, 'tiny'):
+    times = {8: 1, 16: 1}
+  runs = [{'data.limit': limit, 'train.epochs': n * epochs} for limit, n in times.items()]
+  return _base.seeded(int(args['seeds']), runs)

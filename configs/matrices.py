@@ -5,52 +5,48 @@ r"""Which attention matrices LoRA adapts, under one budget of parameters (paper,
   python -m experiments.sweep --workdir=runs/matrices-e2e --config.data.dir=DIR \
       --config=configs/matrices.py:task=e2e,model=runs/pretrain,rows=15
 
-`rows=5` is the form of table 5: one matrix of rank 8, two of rank 4, all four of rank 2. GPT-3 on
-MultiNLI: query 91.0, key 90.8, value 91.0, output 91.3, query and key 91.3, query and value 91.3,
-all four 91.7; on WikiSQL 70.4, 70.0, 73.0, 73.2, 71.4, 73.7, 73.7.
+`rows=5` has the form of table 5: one matrix of rank 8, two of rank 4, all four of rank 2. `rows=15`
+has the rows of LoRA in table 15, by growing number of parameters: the value alone, query and value,
+and all four matrices, of rank 1 to 64. The paper's model is GPT-3; results/table-5.md and
+results/table-15.md have its scores and those of small models here.
 
-`rows=15` are the rows of LoRA in table 15, by growing number of parameters: value of rank 2; query
-and value of rank 1, 2, 4, 8, 64; all four of rank 1, 2, 4, 64. GPT-3 has 91.2 to 91.7 on MultiNLI
-over all of them, 73.3 to 74.1 on WikiSQL.
-
-The matrices of one model are to be of one size for the budget to be one: they are, in BERT, RoBERTa
-and GPT-2. Argument: `rows`, and those of configs/base_ablation.py.
+The budget is one only if the matrices of the model have one size, as in BERT, RoBERTa and GPT-2.
+Argument: `rows`, and those of configs/_base_ablation.py.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from ml_collections import config_dict
 
-from configs import base, base_ablation
+from configs import _base, _base_ablation
+from lora_jax.paper import entries, translation
 
-TABLE_5 = (('q', 8), ('k', 8), ('v', 8), ('o', 8), ('qk', 4), ('qv', 4), ('qkvo', 2))
-TABLE_15 = (
-  ('v', 2), ('qv', 1), ('qv', 2), ('qkvo', 1), ('qv', 4), ('qkvo', 2), ('qv', 8), ('qkvo', 4),
-  ('qv', 64), ('qkvo', 64),
-)  # fmt: skip
-ROWS = {'5': TABLE_5, '15': TABLE_15}
+ROWS = {
+  '5': tuple(entries.TABLE_5.items()),
+  '15': tuple(entries.LORA_OF_TABLE_15.values()),
+}
 
 
 def get_config(arg: str | None = None) -> config_dict.ConfigDict:
-  """The locked config of all runs of a sweep, but for what `sweep` yields.
+  """The locked config that all runs of a sweep share.
 
   Raises:
     ValueError: on an unknown key, task, preset, model or table, with the nearest names.
   """
-  return base_ablation.get_config(_parse(arg), 'matrices', cell='')
+  return _base_ablation.get_config(_parse(arg), 'matrices')
 
 
-def sweep(arg: str | None = None) -> Iterator[Mapping]:
-  """Overrides of each run: every row of the table, with every seed."""
+def sweep(arg: str | None = None) -> Iterator[_base.Overrides]:
+  """The overrides of each run: every row of the table, with every seed."""
   args = _parse(arg)
-  rows = ROWS[args['rows']][: 2 if args['tiny'] else None]
-  yield from base_ablation.seeded(
-    args,
-    [{'method.rank': rank, **base_ablation.targets(matrices)} for matrices, rank in rows],
-  )
+  rows = ROWS[args['rows']][: 2 if _base.switch(args, 'tiny') else None]
+  runs = [
+    {'method.rank': rank, 'method.targets': translation.targets(weights)} for weights, rank in rows
+  ]
+  return _base.seeded(int(args['seeds']), runs)
 
 
-def _parse(arg: str | None) -> dict:
-  args = base_ablation.parse(arg, rows='5')
-  base.check('rows', args['rows'], ROWS)
+def _parse(arg: str | None) -> dict[str, str]:
+  args = _base_ablation.parse(arg, rows='5')
+  _base.check('rows', args['rows'], ROWS)
   return args

@@ -21,7 +21,7 @@ from absl import flags
 
 from experiments import _cli
 from lora_jax.analysis import pair, record, single, sources
-from lora_jax.report import figures
+from lora_jax.report import analysis_figures as figures
 from lora_jax.train import job, paths, result, writers
 
 RUNS = flags.DEFINE_multi_string(

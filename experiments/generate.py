@@ -9,7 +9,7 @@ import json
 
 from absl import flags
 
-from configs import base
+from configs import _base
 from experiments import _hosts
 from lora_jax.train import generate, rundir, writers
 
@@ -22,11 +22,11 @@ DECODE = flags.DEFINE_list('decode', [], 'Changes to config.decode: beams=4,leng
 
 
 def main() -> None:
-  decode = base.base().decode.lock()
+  decode = _base.base().decode.lock()
   decode.update(rundir.read_config(WORKDIR.value).get('decode', {}))
   for change in DECODE.value:
     name, _, value = change.partition('=')
-    base.check('setting of --decode', name, [key for key in decode if key not in NOT_HERE])
+    _base.check('setting of --decode', name, [key for key in decode if key not in NOT_HERE])
     try:
       decode[name] = type(decode[name])(value)
     except ValueError as error:

@@ -25,14 +25,14 @@ from typing import Any
 
 from absl import flags
 
-from configs import base as configs
-from configs import base_gpt2
+from configs import _base as configs
 from experiments import _cli
 from lora_jax import methods
 from lora_jax.cost import latency
 from lora_jax.models import presets
+from lora_jax.paper import entries, settings, translation
 from lora_jax.pretrained import huggingface
-from lora_jax.report import latency as page
+from lora_jax.report.pages import latency as page
 from lora_jax.train import mesh, result, writers
 
 TRIALS = flags.DEFINE_integer('trials', 100, 'Timed passes at each setting.', lower_bound=2)
@@ -41,7 +41,7 @@ MINUTES = flags.DEFINE_float(
 )
 WARM_UP = flags.DEFINE_integer('warm_up', 3, 'Passes at each setting before the timed ones.')
 SETTINGS = flags.DEFINE_list(
-  'settings', list(base_gpt2.TABLE_1), 'Settings of table 1 to measure, each batch x length.'
+  'settings', list(entries.TABLE_1), 'Settings of table 1 to measure, each batch x length.'
 )
 GRID = flags.DEFINE_boolean('grid', False, 'Also measure the grid of figure 5.')
 BATCHES = flags.DEFINE_list(
@@ -57,7 +57,7 @@ OUT = flags.DEFINE_string('out', 'results/runs/latency.json', 'JSON file to writ
 
 def main() -> None:
   for setting in SETTINGS.value:
-    configs.check('setting of table 1', setting, base_gpt2.TABLE_1)
+    configs.check('setting of table 1', setting, entries.TABLE_1)
   known = [name for name in presets.PRESETS if name.startswith('gpt2')]
   configs.check('model', MODEL.value, known)
   config = presets.PRESETS[MODEL.value].config
@@ -86,17 +86,17 @@ def measure(base: latency.LoadedModel) -> Iterator[tuple[str, dict[str, Any]]]:
   """`settings` with what is measured at one, for each; then the same for `grid`."""
   axes = [_numbers(flag) for flag in (BATCHES, LENGTHS, SIZES)]  # Checked before anything is timed.
   passes = latency.Passes(TRIALS.value, WARM_UP.value, 60 * MINUTES.value or math.inf)
-  lora = methods.make('lora', rank=4, alpha=32.0, targets=configs.QUERY_VALUE)  # Table 11.
+  lora = methods.make('lora', **settings.GPT2_LORA, targets=translation.QUERY_VALUE)
   adapters = {
     setting: {
       name: methods.make(name, bottleneck=size)
-      for name, size in base_gpt2.ADAPTERS_OF_TABLE_1[base_gpt2.TABLE_1[setting]].items()
+      for name, size in entries.ADAPTERS_OF_TABLE_1[entries.TABLE_1[setting]].items()
     }
     for setting in SETTINGS.value
   }
   for setting, rows in latency.measure_settings(base, adapters, lora, passes):
     batch, length = map(int, setting.split('x'))
-    printed = base_gpt2.TABLE_1[setting]
+    printed = entries.TABLE_1[setting]
     # The program of the merged model was compared: otherwise the command has failed.
     found = {'batch': batch, 'length': length, 'adapters': printed}
     yield 'settings', found | {'merged_runs_the_bare_program': True, 'rows': rows}

@@ -22,7 +22,7 @@ from ml_collections import config_dict, config_flags
 from configs import gpt3
 from experiments import _cli
 from lora_jax import cost
-from lora_jax.cost import measure, memory, practical_claims, text, topology
+from lora_jax.cost import measure, memory, practical_claims, search, text, topology
 from lora_jax.data import glue
 from lora_jax.train import mesh, result, writers
 
@@ -81,48 +81,64 @@ def of_paper(method: str, options: dict[str, object]) -> config_dict.ConfigDict:
   )
 
 
-def main() -> None:
-  if not (CONFIG.value or PAPER.value):
-    raise ValueError('give --config=FILE:CELL, or --paper')
-  name = TOPOLOGY.value
-  if MEASURE.value and (name != topology.THIS or PAPER.value or SMALLEST.value or REMAT.value):
-    raise ValueError('--measure runs one plan on this machine: give it with --topology=this, and '
-                     'without --paper, --smallest_slice or --remat')  # fmt: skip
-  kind = name.partition(':')[0]
-  if name != topology.THIS:
-    # Planning needs no accelerator, and must not take one that is in use.
-    jax.config.update('jax_platforms', 'cpu')
-    if topology.libtpu() is None:
-      largest = topology.slices(kind)[-1] if SMALLEST.value or ':' not in name else name
-      jax.config.update('jax_num_cpu_devices', min(topology.find(largest).count, 512))
+def prepare(name: str) -> None:
+  """Sets JAX up to plan for a topology.
+
+  Planning for a slice needs no accelerator, and must not take one that is in use.
+  """
+  if name == topology.THIS:
+    return
+  jax.config.update('jax_platforms', 'cpu')
+  if topology.libtpu() is None:
+    kind = name.partition(':')[0]
+    largest = topology.slices(kind)[-1] if SMALLEST.value or ':' not in name else name
+    jax.config.update('jax_num_cpu_devices', min(topology.find(largest).count, 512))
+
+
+def report(name: str) -> dict[str, object]:
+  """Makes and prints the plans that the flags ask for."""
   options = {'utilization': UTILIZATION.value}
   if PAPER.value:
     say = lambda line: print(line, flush=True)
-    report = practical_claims.measure(of_paper, say, tuple(SLICED.value), **options)
-  elif SMALLEST.value:
-    found = []
-    for one in cost.smallest_slice(configured(), kind, **options):
+    return dict(practical_claims.measure(of_paper, say, tuple(SLICED.value), **options))
+  config = configured()
+  if SMALLEST.value:
+    tried = []
+    for one in cost.smallest_slice(config, name.partition(':')[0], **options):
       print(text.row(one), flush=True)
-      found.append(one)
-    report = {'tried': found}
-    print(cost.describe(found[-1]) if found[-1]['fits'] else 'No slice fits.')
-  else:
-    where = cost.find(name)
-    if REMAT.value:
-      report = {'remat': cost.compare_remat(configured(), where, **options)}
-      print('\n'.join(text.row(one) for one in report['remat'].values()))
-    else:
-      make = cost.largest_batch if LARGEST.value else cost.plan
-      report = {'plan': make(configured(), where, **options)}
-      print(cost.describe(report['plan']))
-      if MEASURE.value:
-        made = report['plan']
-        config = memory.changed(configured(), **{'train.batch_size': made['batch_size']})
-        report['measured'] = measure.measure(config, where, made)
-        print(text.measured(report['measured']))
+      tried.append(one)
+    last = tried[-1]
+    print('No slice fits.' if isinstance(last, search.Skipped) else cost.describe(last))
+    return {'tried': [search.as_json(one) for one in tried]}
+  where = cost.find(name)
+  if REMAT.value:
+    plans = cost.compare_remat(config, where, **options)
+    print('\n'.join(text.row(one) for one in plans.values()))
+    return {'remat': plans}
+  plan = (cost.largest_batch if LARGEST.value else cost.plan)(config, where, **options)
+  print(cost.describe(plan))
+  if not MEASURE.value:
+    return {'plan': plan}
+  run = memory.changed(config, **{'train.batch_size': plan['batch_size']})
+  measured = measure.measure(run, where, plan)
+  print(text.measured(measured))
+  return {'plan': plan, 'measured': measured}
+
+
+def main() -> None:
+  if not (CONFIG.value or PAPER.value):
+    raise ValueError('give --config=FILE:ARGUMENT, or --paper')
+  name = TOPOLOGY.value
+  if MEASURE.value and (name != topology.THIS or PAPER.value or SMALLEST.value or REMAT.value):
+    raise ValueError(
+      '--measure runs one plan on this machine: give it with --topology=this, and without --paper, '
+      '--smallest_slice or --remat'
+    )
+  prepare(name)
+  found = report(name)
   if OUT.value:
     about = result.about(mesh.make_mesh() if name == topology.THIS else None)
-    writers.write_json(OUT.value, {'experiment': 'plan', **about, **report})
+    writers.write_json(OUT.value, {'experiment': 'plan', **about, **found})
 
 
 if __name__ == '__main__':

@@ -10,7 +10,6 @@ after ten minutes.
 """
 
 import pathlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,18 +27,6 @@ SHARD = flags.DEFINE_string(
 )
 
 
-def shard_of(text: str) -> tuple[int, int]:
-  """(i, n) of `i/n`.
-
-  Raises:
-    ValueError: for another form, or if i is not in [0, n).
-  """
-  found = re.fullmatch(r'(\d+)/(\d+)', text)
-  if not found or int(found[1]) >= int(found[2]):
-    raise ValueError(f'--shard={text}: expected i/n with i from 0 to n - 1, as 0/2 and 1/2')
-  return int(found[1]), int(found[2])
-
-
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
   """A line for each run: its name and its best score, or its error."""
   width = max(map(len, results), default=0)
@@ -52,7 +39,7 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def main() -> None:
-  shard = shard_of(SHARD.value)
+  shard = overrides.parse_shard(SHARD.value)
   path, _, arg = config_flags.get_config_filename(flags.FLAGS['config']).partition(':')
   runs = overrides.read_overrides(path, arg)
   results = sweep.train(CONFIG.value, runs, WORKDIR.value, shard)

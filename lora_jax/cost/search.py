@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ml_collections import config_dict
@@ -21,6 +21,11 @@ class Skipped(NamedTuple):
   topology: str
   message: str
   fits: bool = False
+
+
+def as_json(one: Plan | Skipped) -> Mapping[str, Any]:
+  """What a report holds of a slice that was tried."""
+  return one._asdict() if isinstance(one, Skipped) else one
 
 
 def compare_remat(

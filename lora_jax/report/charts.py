@@ -5,66 +5,66 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-matplotlib.use('Agg')
+KEY = 'lora_jax numbers'  # The key of the digest in the PNG's metadata.
 
-KEY = 'lora_jax numbers'  # Of the PNG's text that has the digest.
+
+Numbers = Sequence[Mapping[str, object]] | Mapping[str, object]
 
 
 class Picture(NamedTuple):
   """A PNG of some numbers.
 
   Attributes:
-    name: of its file, without .png.
-    alt: what it shows.
-    numbers: JSON of all that is drawn.
-    figure: draws them.
+    name: the file's, without .png.
+    alt: what the picture shows.
+    numbers: all that is drawn, as JSON.
+    figure: draws the numbers.
   """
 
   name: str
   alt: str
-  numbers: Any
+  numbers: Numbers
   figure: Callable[[], Figure]
 
   @property
   def digest(self) -> str:
-    """Of the numbers."""
+    """A digest of the numbers."""
     text = json.dumps(self.numbers, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
   def draw(self, folder: Path) -> Path:
-    """Writes the file, the digest in it."""
+    """Writes the file, with the digest in it."""
     path = folder / f'{self.name}.png'
     metadata = {KEY: self.digest, 'Software': None}
     self.figure().savefig(path, dpi=120, metadata=metadata)
     return path
 
   def is_drawn(self, folder: Path) -> bool:
-    """Whether the folder has it, of these numbers."""
+    """Whether the folder has the file, drawn from these numbers."""
     path = folder / f'{self.name}.png'
     return path.exists() and digest_of(path) == self.digest
 
 
 def digest_of(path: Path) -> str:
-  """That of the numbers that a PNG was drawn of, '' of one that was not drawn here."""
+  """The digest of the numbers that a PNG was drawn from; '' of a PNG that was not drawn here."""
   with Image.open(path) as image:
-    return image.info.get(KEY, '')
+    return str(image.info.get(KEY, ''))
 
 
 class Series(NamedTuple):
   """A line or, without `joined`, points; x are numbers or names, `spread` is ± y or empty."""
 
   label: str
-  x: Sequence[Any]
+  x: Sequence[float | str]
   y: Sequence[float]
   spread: Sequence[float] = ()
   joined: bool = True
@@ -117,33 +117,35 @@ def _figure(panels: Sequence[Panel]) -> Figure:
 
 
 def _looks(panels: Sequence[Panel]) -> dict[str, tuple[str, str]]:
-  """A colour and a marker for each label, the same in every panel."""
+  """A color and a marker for each label, the same in every panel."""
   labels = dict.fromkeys(series.label for panel in panels for series in panel.series)
   return {label: (f'C{i % 10}', MARKERS[i % len(MARKERS)]) for i, label in enumerate(labels)}
 
 
 def _draw(axes: Axes, panel: Panel, looks: dict[str, tuple[str, str]]) -> None:
   names = list(dict.fromkeys(x for series in panel.series for x in series.x))
+  labels = [name if isinstance(name, str) else f'{name:g}' for name in names]
   named = any(isinstance(x, str) for x in names)
   places = {name: place for place, name in enumerate(names)} if named else {x: x for x in names}
   for number, series in enumerate(panel.series):
-    colour, marker = looks[series.label]
+    color, marker = looks[series.label]
     # Beside each other, so that spreads can be told apart.
     shift = 0.08 * (number - (len(panel.series) - 1) / 2) if named and not series.joined else 0
     at = np.array([places[x] for x in series.x], float) + shift
-    axes.errorbar(
-      at, series.y, yerr=list(series.spread) or None, color=colour, marker=marker, ms=5, lw=1.2,
-      capsize=2, elinewidth=0.8, ls='-' if series.joined else 'none', label=series.label,
-    )  # fmt: skip
+    style = dict(
+      color=color, marker=marker, ls='-' if series.joined else 'none', label=series.label
+    )
+    spread = list(series.spread) or None
+    axes.errorbar(at, series.y, spread, **style, ms=5, lw=1.2, capsize=2, elinewidth=0.8)
   if panel.log:
     axes.set_xscale('log', base=panel.log)
   if panel.log == 2:
-    axes.set_xticks(names, [f'{name:g}' for name in names], fontsize=8)
+    axes.set_xticks([places[name] for name in names], labels, fontsize=8)
     axes.minorticks_off()
   if named:
-    lean = 30 if sum(map(len, names)) > 24 else 0
+    lean = 30 if sum(map(len, labels)) > 24 else 0
     axes.set_xticks(
-      range(len(names)), names, fontsize=8, rotation=lean, ha='right' if lean else 'center'
+      range(len(names)), labels, fontsize=8, rotation=lean, ha='right' if lean else 'center'
     )
   if panel.log_y:
     axes.set_yscale('log')
@@ -156,7 +158,7 @@ def _draw(axes: Axes, panel: Panel, looks: dict[str, tuple[str, str]]) -> None:
   axes.grid(alpha=0.25, lw=0.5)
 
 
-def mean_and_spread(cells: Sequence[Sequence[float]]) -> tuple[list[float], list[float]]:
-  """Means of cells, and their sample standard deviations, 0 of one value."""
-  means = [statistics.fmean(values) for values in cells]
-  return means, [statistics.stdev(values) if len(values) > 1 else 0.0 for values in cells]
+def mean_and_spread(groups: Sequence[Sequence[float]]) -> tuple[list[float], list[float]]:
+  """The mean of each group, and its sample standard deviation, which is 0 for one value."""
+  means = [statistics.fmean(values) for values in groups]
+  return means, [statistics.stdev(values) if len(values) > 1 else 0.0 for values in groups]

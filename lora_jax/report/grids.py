@@ -1,19 +1,27 @@
-"""Runs of ablations in grids: they differ in what the table varies and the seed alone."""
+"""Runs of ablations in grids: they differ only in what the table varies and in the seed."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from lora_jax.report import measured, published, tables
+from lora_jax.paper import translation
+from lora_jax.report import runs, scores
+from lora_jax.result_schema import RunResult
 
-Run = Mapping[str, Any]
-# Labels, and where a run was made.
-APART = ('seed', 'experiment', 'cell', 'data.dir', 'data.tokenizer', 'model.name', 'sweep.width')
+# Labels, and where a run was trained.
+LABELS = (
+  'seed',
+  'experiment',
+  'paper_table',
+  'data.dir',
+  'data.tokenizer',
+  'model.name',
+  'sweep.width',
+)
 RANK_AND_TARGETS = ('method.rank', 'method.targets')
-LETTERS = {'query': 'Wq', 'key': 'Wk', 'value': 'Wv', 'output': 'Wo'}
 
 
 class Grid(NamedTuple):
@@ -21,102 +29,88 @@ class Grid(NamedTuple):
 
   Attributes:
     title: `cola (matthews), all-MiniLM-L6-v2`, and what tells it from another grid.
-    runs: of all its cells.
+    runs: of all its entries.
   """
 
   title: str
-  runs: tuple[Run, ...]
+  runs: tuple[RunResult, ...]
 
   @property
   def metric(self) -> str:
-    """Of the dev set, by which the best epoch is chosen."""
+    """The metric of the dev set by which the best epoch is selected."""
     return self.runs[0]['metric']
 
-  def cell(self, **wanted: Any) -> list[Run]:
-    """Its runs with this `rank`, these `weights` or this `limit`, one of each seed."""
-    found = {}
+  def select(self, **wanted: object) -> list[RunResult]:
+    """The runs with this `rank`, these `weights` or this `limit`, one of each seed."""
+    found: dict[int, RunResult] = {}
     for run in self.runs:
       if all(FIELDS[name](run) == value for name, value in wanted.items()):
         found.setdefault(run['seed'], run)
     return [found[seed] for seed in sorted(found)]
 
 
-def weights(run: Run) -> str:
-  """`Wq,Wv`, as the paper has it; a module that it does not name by its own name."""
-  patterns = run['config']['method'].get('targets', ())
-  names = [name for pattern in patterns for name in re.findall(r'\w+', pattern.split('/')[-1])]
-  order = [*LETTERS, *names]
-  return ','.join(LETTERS.get(name, name) for name in sorted(set(names), key=order.index))
+def weights(run: RunResult) -> str:
+  """The adapted matrices as the paper names them, `Wq,Wv`; others by their modules' names."""
+  letters = {name: letter for letter, name in translation.MATRICES.items()}
+  names = [
+    name for pattern in runs.targets(run) for name in re.findall(r'\w+', pattern.rpartition('/')[2])
+  ]
+  order = [*letters, *names]
+  return ','.join(letters.get(name, name) for name in sorted(set(names), key=order.index))
 
 
-FIELDS: dict[str, Callable[[Run], Any]] = {
-  'rank': lambda run: run['config']['method']['rank'],
+def limit(run: RunResult) -> int:
+  """The number of training examples; 0 for all of them."""
+  return int(str(runs.section(run['config'], 'data')['limit']))
+
+
+FIELDS: dict[str, Callable[[RunResult], object]] = {
+  'rank': lambda run: runs.section(run['config'], 'method')['rank'],
   'weights': weights,
-  'limit': lambda run: run['config']['data']['limit'],
-  'method': lambda run: run['method'],
+  'limit': limit,
 }
 
 
-def grids(runs: Sequence[Run], varied: Collection[str]) -> list[Grid]:
-  """The grids of runs, by what else than `varied` (names of config fields) differs in them."""
-  groups: dict[str, list[Run]] = {}
-  for run in runs:
+def grids(found: Sequence[RunResult], varied: Collection[str]) -> list[Grid]:
+  """The grids of runs, by what differs in them other than `varied` (names of config fields)."""
+  groups: dict[str, list[RunResult]] = {}
+  for run in found:
     key = [run['model'], run['task'], run['metric'], _rest(run, varied)]
     groups.setdefault(json.dumps(key, sort_keys=True), []).append(run)
-  found = []
+  made = []
   for group in groups.values():
     first = group[0]
     alike = [other[0] for other in groups.values() if _name(other[0]) == _name(first)]
-    rest = _rest(first, varied)
     differing = [
       f'{name}={value}'
-      for name, value in rest.items()
+      for name, value in _rest(first, varied).items()
       if any(_rest(other, varied).get(name) != value for other in alike)
     ]
-    found.append(Grid(', '.join([_name(first), *differing]), tuple(group)))
-  return found
+    made.append(Grid(', '.join([_name(first), *differing]), tuple(group)))
+  return made
 
 
-def seeds(cells: Sequence[Sequence[Run]]) -> str:
-  """`3 seeds`, or `1 to 3 seeds`, of the cells that were run."""
-  counts = sorted({len(cell) for cell in cells if cell})
+def seeds(entries: Sequence[Sequence[RunResult]]) -> str:
+  """`3 seeds`, or `1 to 3 seeds`, of the entries that were run."""
+  counts = sorted({len(group) for group in entries if group})
   if counts == [1]:
     return '1 seed'
   return f'{counts[0]} seeds' if len(counts) == 1 else f'{counts[0]} to {counts[-1]} seeds'
 
 
-def argument(run: Run, **more: str) -> str:
-  """The argument of a config file by which a run's sweep was named; a folder is `path/to/NAME`."""
-  name = measured.short(run['model'])
-  model = name if name in published.MODELS.values() else f'path/to/{name}'
-  values = {'task': run['task'], 'model': model, 'preset': run['preset'], **more}
-  return ','.join(f'{key}={value}' for key, value in values.items() if value)
+Label = tuple[tuple[str, str], ...]  # The columns that name an entry, with their values.
 
 
-def sweep(run: Run, config: str, **more: str) -> str:
-  """The command that trains what is missing beside a run: runs that are there are not repeated.
-
-  Args:
-    run: of the grid, with the `overrides` by which it differs from what the config file says.
-    config: the file's name.
-    more: further keys of its argument.
-  """
-  return (
-    f'python -m experiments.sweep --config=configs/{config}.py:{argument(run, **more)} '
-    f'--workdir=runs/{config}-{run["task"]} --config.data.dir=DIR{run.get("overrides", "")}'
-  )
+def details(entries: Mapping[Label, Sequence[RunResult]]) -> list[dict[str, str]]:
+  """A row about each entry that was run, by its label."""
+  return [scores.detail(dict(label), group) for label, group in entries.items() if group]
 
 
-def details(cells: Mapping[tuple[tuple[str, str], ...], Sequence[Run]]) -> list[dict[str, str]]:
-  """A row for each cell that was run, by its labels."""
-  return [measured.detail(dict(label), runs) for label, runs in cells.items() if runs]
-
-
-def _name(run: Run) -> str:
+def _name(run: RunResult) -> str:
   metric = run['metric'].rpartition('/')[2]
-  return f'{run["task"]} ({metric}), {measured.short(run["model"])}'
+  return f'{run["task"]} ({metric}), {runs.model_name(run)}'
 
 
-def _rest(run: Run, varied: Collection[str]) -> dict[str, Any]:
-  leaves = tables.leaves(run['config'])
-  return {key: value for key, value in leaves.items() if key not in (*APART, *varied)}
+def _rest(run: RunResult, varied: Collection[str]) -> dict[str, object]:
+  leaves = runs.leaves(run['config'])
+  return {key: value for key, value in leaves.items() if key not in (*LABELS, *varied)}

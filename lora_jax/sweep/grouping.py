@@ -13,7 +13,7 @@ import jax
 from ml_collections import config_dict
 
 # Fields in which members of one program may differ: labels, and numbers that are arrays in it.
-LABELS = ('experiment', 'cell', 'preset')
+LABELS = ('experiment', 'paper_table', 'preset')
 NUMBERS = ('seed', 'train.epochs', 'optim.lr', 'optim.weight_decay', 'optim.warmup_ratio')
 PER_MEMBER = (*LABELS, *NUMBERS, 'optim.warmup_steps', 'init_adapter')
 PER_MEMBER_OF_LORA = ('rank', 'alpha', 'targets', 'init', 'rslora')

@@ -39,7 +39,7 @@ def make(
   scores = [record.score(entry) for entry in history]
   return {
     'experiment': config.experiment,
-    'cell': config.cell,
+    'paper_table': config.paper_table,
     'task': config.task,
     'model': config.model.name,
     'method': config.method.name,

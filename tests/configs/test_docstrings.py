@@ -1,4 +1,4 @@
-"""The commands in the docstrings of the configs name cells that exist."""
+"""The docstrings of the configs name entries and pages of results that exist."""
 
 import importlib
 import pathlib
@@ -7,7 +7,7 @@ import re
 import pytest
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
-NAMES = [path.stem for path in sorted(CONFIGS.glob('*.py')) if not re.match('base|__', path.name)]
+NAMES = [path.stem for path in sorted(CONFIGS.glob('*.py')) if not path.name.startswith('_')]
 
 
 @pytest.mark.parametrize('own', NAMES)
@@ -17,3 +17,5 @@ def test_the_commands_of_a_docstring_name_configs_that_exist(own):
   assert own in [name for name, _ in found]
   for name, arg in found:
     importlib.import_module(f'configs.{name}').get_config(arg)
+  for page in re.findall(r'results/[\w-]+\.md', doc):
+    assert (CONFIGS.parent / page).is_file(), page

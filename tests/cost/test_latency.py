@@ -8,13 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import base_gpt2, e2e
-from experiments import counts
 from lora_jax import methods
-from lora_jax.cost import latency
+from lora_jax.cost import counts, latency
 from lora_jax.models import presets
+from lora_jax.paper import entries
 from lora_jax.pretrained import fresh_model
-from lora_jax.report import latency as page
+from lora_jax.report.pages import latency as page
 
 TOY = presets.architecture(
   'gpt2', vocab_size=50, hidden_size=16, num_layers=2, num_heads=2, max_positions=32
@@ -84,13 +83,15 @@ def test_a_limit_ends_between_rounds_but_not_before_two(limit, trials):
   assert [row['trials'] for row in rows.values()] == [trials, trials]
 
 
-@pytest.mark.parametrize('printed', base_gpt2.ADAPTERS_OF_TABLE_1)
+@pytest.mark.parametrize('printed', entries.ADAPTERS_OF_TABLE_1)
 def test_the_adapters_have_the_counts_of_table_1(printed):
-  for method, size in base_gpt2.ADAPTERS_OF_TABLE_1[printed].items():
-    found = counts.trained('gpt2-medium', method, dict(bottleneck=size), scan=True).trainable
+  for method, size in entries.ADAPTERS_OF_TABLE_1[printed].items():
+    found = counts.summarize_preset(
+      'gpt2-medium', method, dict(bottleneck=size), scan=True
+    ).trainable
     assert f'{found / 1e6:.{"1f" if "." in printed else "0f"}}M' == printed
-  sizes = {cell.options['bottleneck'] for cell in e2e.TABLE_3 if cell.printed == '11.09M'}
-  assert set(base_gpt2.ADAPTERS_OF_TABLE_1['11M'].values()) == sizes
+  sizes = {row.options['bottleneck'] for row in entries.TABLE_3 if row.printed == '11.09M'}
+  assert set(entries.ADAPTERS_OF_TABLE_1['11M'].values()) == sizes
 
 
 def test_the_picture_and_the_table(tmp_path):

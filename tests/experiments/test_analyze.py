@@ -11,7 +11,7 @@ import pytest
 
 from configs import demo
 from lora_jax.data import synthetic
-from lora_jax.report import figures
+from lora_jax.report import analysis_figures as figures
 from lora_jax.train import checkpoints
 from lora_jax.train.step import init_state
 

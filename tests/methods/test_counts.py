@@ -4,11 +4,13 @@ import collections
 
 import pytest
 
-from configs import base
-from experiments import counts
-from lora_jax.report.counts import agrees
+from lora_jax.cost import counts
+from lora_jax.paper import entries, translation
+from lora_jax.report.pages.counts import agrees
 
-QV = dict(targets=base.QUERY_VALUE)
+QV = dict(targets=translation.QUERY_VALUE)
+GPT3 = translation.GPT3
+QV_OF_GPT3 = dict(targets=translation.targets('Wq,Wv'))
 
 # Against paper.md's table of counts: what is printed there as a match comes out to the unit. Where
 # the paper prints another number, it stands beside.
@@ -40,43 +42,43 @@ CASES = [
   ('deberta-v2-xxlarge', 'full', {}, 1_564_549_632),  # 1500.0M.
   ('gpt2-medium', 'full', {}, 354_823_168),  # 354.92M.
   ('gpt2-large', 'full', {}, 774_030_080),
-  ('gpt3', 'full', {}, 174_604_259_328),  # 175,255.8M.
+  (GPT3, 'full', {}, 174_604_259_328),  # 175,255.8M.
   *[
-    ('gpt3', 'adapter_h', dict(bottleneck=r), expected)
+    (GPT3, 'adapter_h', dict(bottleneck=r), expected)
     for r, expected in (
       (1, 7_078_080), (4, 21_234_432), (8, 40_109_568), (16, 77_859_840), (64, 304_361_472),
     )
   ],
   *[
-    ('gpt3', 'prefix_embed', dict(prefix=prefix, infix=8), expected)
+    (GPT3, 'prefix_embed', dict(prefix=prefix, infix=8), expected)
     for prefix, expected in (
       (32, 491_520), (64, 884_736), (128, 1_671_168), (256, 3_244_032), (512, 6_389_760),
     )
   ],
   # Of every count of PreLayer the paper prints 0.4M to 1.6M more than L d (lp + li).
   *[
-    ('gpt3', 'prefix_layer', dict(prefix=prefix, infix=infix), 96 * 12288 * (prefix + infix))
+    (GPT3, 'prefix_layer', dict(prefix=prefix, infix=infix), 96 * 12288 * (prefix + infix))
     for prefix, infix in ((2, 2), (8, 0), (8, 8), (32, 4), (64, 0))
   ],
-  ('gpt3', 'lora', dict(targets=('.*/value',), rank=2), 4_718_592),
+  (GPT3, 'lora', dict(targets=translation.targets('Wv'), rank=2), 4_718_592),
   *[
-    ('gpt3', 'lora', dict(rank=rank, **QV), expected)
+    (GPT3, 'lora', dict(rank=rank, **QV_OF_GPT3), expected)
     for rank, expected in (
       (1, 4_718_592), (2, 9_437_184), (4, 18_874_368), (8, 37_748_736), (64, 301_989_888),
     )
   ],
   *[
-    ('gpt3', 'lora', dict(targets=counts.ALL, rank=rank), expected)
+    (GPT3, 'lora', dict(targets=translation.ALL_OF_ATTENTION, rank=rank), expected)
     for rank, expected in (
       (1, 9_437_184), (2, 18_874_368), (4, 37_748_736), (64, 603_979_776),
     )
   ],
   *[
-    ('gpt3', 'lora+prefix_embed', dict(rank=rank, prefix=8, infix=4, **QV), expected)
+    (GPT3, 'lora+prefix_embed', dict(rank=rank, prefix=8, infix=4, **QV_OF_GPT3), expected)
     for rank, expected in ((8, 37_896_192), (32, 151_142_400), (64, 302_137_344))
   ],
-  ('gpt3', 'lora+prefix_layer', dict(rank=8, prefix=8, infix=4, **QV), 51_904_512),  # 52.8M.
-  ('gpt3', 'bitfit', {}, 12_976_128 + 12_288),  # 14.2M; the last norm's bias is the 12,288.
+  (GPT3, 'lora+prefix_layer', dict(rank=8, prefix=8, infix=4, **QV_OF_GPT3), 51_904_512),  # 52.8M.
+  (GPT3, 'bitfit', {}, 12_976_128 + 12_288),  # 14.2M; the last norm's bias is the 12,288.
 ]  # fmt: skip
 
 
@@ -93,23 +95,23 @@ def test_trained_parameters(model, method, options, expected):
   both = (False, True) if model == 'roberta-base' else (True,)
   layouts = (False,) if method == 'top_layers' else both
   for scan in layouts:
-    summary = counts.trained(model, method, options, scan)
+    summary = counts.summarize_preset(model, method, options, scan)
     assert summary.trainable - summary.head == expected
     assert (summary.frozen == 0) == (method == 'full')
 
 
 def test_every_row_of_the_tables_is_counted_and_its_mismatch_named():
-  rows = [(table, cell) for table, cells in counts.TABLES.items() for cell in cells]
-  assert {key(*cell[:3]) for _, cell in rows} == set(EXPECTED)
+  rows = [(table, entry) for table, rows in counts.TABLES.items() for entry in rows]
+  assert {key(e.model, e.method, e.options) for _, e in rows} == set(EXPECTED)
   assert collections.Counter(table for table, _ in rows) == {
-    'table 2': 14, 'table 10': 1, 'table 3': 12, 'table 15': 31,
+    'table 2': 14, 'table 10': 1, 'table 3': 12, 'table 4': 2, 'table 15': 29,
   }  # fmt: skip
   mismatched = {
-    (cell.model, cell.method)
-    for _, cell in rows
-    if not agrees(cell.printed, EXPECTED[key(*cell[:3])])
+    (e.model, e.method)
+    for _, e in rows
+    if not agrees(e.printed, EXPECTED[key(e.model, e.method, e.options)])
   }
-  assert mismatched == set(counts.NOTES)
+  assert mismatched == set(entries.NOTES)
 
 
 @pytest.mark.parametrize(

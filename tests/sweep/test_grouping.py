@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from configs import glue, low_data, matrices, rank
-from experiments import sweep as command
-from lora_jax.sweep import grouping, locks, members
+from lora_jax.sweep import grouping, locks, members, overrides
 
 SMALL = glue.get_config('model=/m/encoder,preset=small')
 
@@ -58,8 +57,8 @@ def test_what_is_no_sweep_is_refused(runs, words):
 @pytest.mark.parametrize('text', ['2/2', '1', 'a/b', '-1/2', '1/0'])
 def test_a_shard_is_one_of_n(text):
   with pytest.raises(ValueError, match='expected i/n'):
-    command.shard_of(text)
-  assert command.shard_of('1/2') == (1, 2)
+    overrides.parse_shard(text)
+  assert overrides.parse_shard('1/2') == (1, 2)
 
 
 def test_padding_is_undone_and_fills_with_zeros():

@@ -1,0 +1,49 @@
+"""What the ablations share: the config of a task with LoRA, of which a sweep changes some fields.
+
+Their argument: `task` (one of glue.TASKS, or e2e), `model` and `preset` as the task's own config
+takes them (the default model is that config's), `seeds` (how many, from 0 up), `tiny`.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from ml_collections import config_dict
+
+from configs import _base, e2e, glue
+
+TASKS = (*glue.TASKS, 'e2e')
+
+
+def parse(arg: str | None, paths: Sequence[str] = (), **defaults: str) -> dict[str, str]:
+  """The argument's values over the defaults, which may add keys (`paths`: those of folders).
+
+  Raises:
+    ValueError: on an unknown key or task, with the nearest names, or a number of seeds that is not
+      a positive integer.
+  """
+  common = dict(task='mrpc', model='', preset='', seeds='3', tiny='false')
+  args = _base.parse_arg(arg, paths=('model', *paths), **common | defaults)
+  _base.check('task', args['task'], TASKS)
+  if not args['seeds'].isdecimal() or args['seeds'] == '0':
+    raise ValueError(f'seeds={args["seeds"]!r}: expected the number of seeds, from 1 up')
+  return args
+
+
+def get_config(
+  args: Mapping[str, str], experiment: str, paper_table: str = ''
+) -> config_dict.ConfigDict:
+  """The locked config of a task with LoRA, named after the ablation.
+
+  Args:
+    args: the result of `parse`.
+    experiment: the config file's name.
+    paper_table: the paper's table if these runs are of its model, which GPT-2 on E2E may be; of
+      GPT-3, whose weights are not published, the tables have only the form.
+  """
+  module = e2e if args['task'] == 'e2e' else glue
+  keys = ('task', *(key for key in ('model', 'preset') if args[key]), 'tiny')
+  text = ','.join(f'{key}={args[key]}' for key in keys)
+  config = module.get_config(f'{text},method=lora')
+  with config.unlocked():
+    config.experiment = experiment
+    config.paper_table = paper_table
+  return config.lock()

@@ -1,0 +1,46 @@
+"""What the results keep of finished runs, sweeps and analyses: their JSON without local folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+
+def collect(directory: Path) -> Iterator[tuple[str, dict[str, object]]]:
+  """What a directory holds to be kept, by the name of the file that it is kept in.
+
+  A run directory's `result.json` is named by task, model and directory; a sweep's folder holds one
+  for each run; an analysis is kept as it is.
+
+  Raises:
+    ValueError: if there is nothing, or nothing finished.
+  """
+  name = directory.resolve().name
+  if (directory / 'analysis.json').exists():
+    analysis = json.loads((directory / 'analysis.json').read_text())
+    yield f'{name}/analysis', {key: without_folders(value) for key, value in analysis.items()}
+    return
+  sweep = (directory / 'sweep.json').exists()
+  sources = sorted(directory.glob('*/result.json')) if sweep else [directory / 'result.json']
+  if not sources or not all(source.exists() for source in sources):
+    raise ValueError(
+      f'{directory}: expected result.json, or in a sweep */result.json, or analysis.json, found '
+      'none. What was started there has not finished: start it again.'
+    )
+  for source in sources:
+    run = json.loads(source.read_text())
+    own = source.parent.resolve().name
+    # Two sweeps may have runs of the same name.
+    parts = [run['task'], Path(run['model']).name, *([run['experiment']] if sweep else []), own]
+    run |= {key: without_folders(run[key]) for key in ('model', 'config')}
+    yield '-'.join(parts).replace('/', '_'), run
+
+
+def without_folders(value: object) -> object:
+  """JSON in which every text that is an absolute path is cut to its last part."""
+  if isinstance(value, Mapping):
+    return {key: without_folders(item) for key, item in value.items()}
+  if isinstance(value, list):
+    return [without_folders(item) for item in value]
+  return Path(value).name if isinstance(value, str) and value.startswith('/') else value

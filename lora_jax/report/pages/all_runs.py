@@ -1,0 +1,52 @@
+"""The page of all runs, also those of no table of the paper."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from lora_jax.report import runs, scores
+from lora_jax.report.document import Page, Table
+from lora_jax.result_schema import RunResult
+
+ABOUT = """Each row is the runs that differ in nothing but the seed, selected by their best epoch,
+as the paper does; the last one stands beside it. Means and sample standard deviations are over
+seeds. Minutes and tokens/s are wall time of a machine that may have had other work; speed is
+compared by `experiments.bench` ([speed](speed.md))."""
+
+
+def page(found: Sequence[RunResult]) -> Page:
+  """The page."""
+  blocks = [Table(rows(found), ABOUT)] if found else ['None yet.']
+  return Page('runs', 'All runs', f'{len(found)} runs', blocks)
+
+
+def rows(found: Sequence[RunResult]) -> list[dict[str, str]]:
+  """A row for each group of seeds."""
+  shown = []
+  groups = runs.by_seed(found)
+  for group in groups:
+    first = group[0]
+    metric = first['metric']
+    best = [run['best'][metric] for run in group]
+    minutes = statistics.fmean(sum(run['seconds'].values()) for run in group) / 60
+    shown.append(
+      {
+        'task': first['task'],
+        'model': first['model'],
+        'method': runs.method_name(first),
+        'settings': runs.settings(first, [other[0] for other in groups]),
+        'metric': metric,
+        'best': scores.spread(best),
+        'median': f'{statistics.median(best):.4f}',
+        'last': scores.spread([run['last'][metric] for run in group]),
+        'seeds': ', '.join(str(run['seed']) for run in group),
+        'trained (without head)': runs.parameters(first['parameters']),
+        'minutes': f'{minutes:.1f}',
+        'tokens/s': f'{statistics.fmean(run["tokens_per_second"] for run in group):,.0f}',
+        'padding': f'{statistics.fmean(run["padding"] for run in group):.1%}',
+        'device': runs.machine(first),
+        'commit': runs.commits(group),
+      }
+    )
+  return shown

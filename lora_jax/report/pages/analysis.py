@@ -1,0 +1,209 @@
+"""The pages on what LoRA learned, from the JSON of `experiments.analyze`: figures 3, 4, 6 to 8."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from lora_jax.paper import printed
+from lora_jax.report import analysis_figures, charts
+from lora_jax.report.document import Block, Commands, Page, Table
+from lora_jax.result_schema import Amplification, Analysis, Spectrum
+
+SPECTRA = """Of each layer's update ΔW, with alpha / r: effective rank (exponential of the entropy
+of the singular values), stable rank (‖ΔW‖² over the largest singular value's), Frobenius norm."""
+PHI = """φ(i, j) is the squared Frobenius norm of the product of two sets of directions, over the
+smaller of i and j (equation 4): 1 where the smaller space lies in the larger, max(i, j) / d by
+chance in dimension d. Below: of the top direction of each; of the first's top one in all of the
+second's; of all; and what chance gives for all."""
+
+
+class Figure(NamedTuple):
+  """A page of figures: its title, what the paper finds with GPT-3, the pictures, the command."""
+
+  title: str
+  finding: str
+  pictures: tuple[str, ...]
+  command: str
+
+
+FIGURES = {
+  'figure-3': Figure(
+    'Figures 3 and 6: directions shared by two ranks',
+    'GPT-3, r=8 and r=64: the top direction of one lies in the other by more than 0.5.',
+    ('figure3', 'figure6'),
+    'python -m experiments.analyze --runs=runs/r8 --runs=runs/r64 --out=out/ranks',
+  ),
+  'figure-4': Figure(
+    'Figures 4 and 7: directions shared by two seeds',
+    'GPT-3, two seeds of r=64: ΔWq shares more directions than ΔWv; random Gaussians share none.',
+    ('figure4', 'figure7'),
+    'python -m experiments.analyze --runs=runs/seed0 --runs=runs/seed1 --out=out/seeds',
+  ),
+  'figure-8': Figure(
+    'Figure 8: the update beside the weights',
+    'GPT-3: the top 4 directions of ΔW and the top tenth of those of W barely pass 0.2.',
+    ('figure8',),
+    'python -m experiments.analyze --runs=runs/r8 --out=out/r8',
+  ),
+}
+ABOUT_TABLE_7 = """How large the weights are in the directions that an update works in: ‖UᵀWVᵀ‖ by
+the top r directions of ΔW, of W itself and of a random matrix, and the amplification ‖ΔW‖ over the
+first."""
+
+
+def pages(analyses: Mapping[str, Analysis]) -> list[Page]:
+  """Table 7, the figures and, where an update was measured alone, the spectra."""
+  figures = [figure_page(name, analyses) for name in FIGURES]
+  return [table_7(analyses), *figures, *spectra_pages(analyses)]
+
+
+def figure_page(name: str, analyses: Mapping[str, Analysis]) -> Page:
+  """A page of FIGURES with the pictures of every analysis that has them."""
+  figure = FIGURES[name]
+  blocks: list[Block] = [figure.finding]
+  states = []
+  for path, analysis in analyses.items():
+    shown = [pic for key, pic in pictures(path, analysis) if key in figure.pictures]
+    if not shown:
+      continue
+    about = ', '.join(analysis_figures.about(run) for run in analysis['runs'])
+    states.append(analysis_figures.caption(analysis))
+    blocks += [f'### {states[-1]}', f'{about} (`results/runs/{path}`).']
+    if rows := map_rows(analysis):
+      blocks.append(Table(rows, PHI))
+    blocks += shown
+  if not states:
+    blocks.append(Commands('Not run. The command, on run directories:', [figure.command]))
+  return Page(name, figure.title, '; '.join(states), blocks)
+
+
+def table_7(analyses: Mapping[str, Analysis]) -> Page:
+  """The amplification factor."""
+  table = printed.TABLES['7']
+  blocks: list[Block] = [ABOUT_TABLE_7]
+  states, panels = [], []
+  for path, analysis in analyses.items():
+    if found := analysis['measured'].get('table7'):
+      states.append(analysis_figures.caption(analysis))
+      caption = (
+        f'ΔW carries alpha / r ({found[0]["scale"]:g}); layers from 0 (`results/runs/{path}`).'
+      )
+      rows = list(map(_amplification_row, found))
+      blocks += [f'### Ours: {states[-1]}', Table(rows, caption)]
+      for matrix in dict.fromkeys(row['matrix'] for row in found):
+        title = f'ours: {states[-1].partition(", ")[2]}, {matrix}'  # Without the model: too long.
+        panels.append(_amplification_panel(title, [r for r in found if r['matrix'] == matrix]))
+  ranks = [int(row['r']) for row in table.rows]
+  series = [
+    charts.Series(title, ranks, [printed.value(row[title]) for row in table.rows])
+    for title in ('ΔW', 'W', 'random')
+  ]
+  panels.append(charts.Panel('GPT-3 (paper), query, layer 48', 'r', '‖UᵀWVᵀ‖', series, 2, True))
+  blocks += [
+    charts.chart('table-7', 'the norm of the weights in three sets of directions', panels),
+    "### The paper's",
+    Table(table.rows, f'{table.caption}. Ours: not run, the weights are not published.'),
+  ]
+  if not states:
+    line = FIGURES['figure-8'].command
+    blocks.append(
+      Commands('Ours: not run. The command, on a run directory with its base model:', [line])
+    )
+  return Page('table-7', 'Table 7: what an update amplifies', '; '.join(states), blocks)
+
+
+def spectra_pages(analyses: Mapping[str, Analysis]) -> list[Page]:
+  """One page for all analyses of single runs; none without one."""
+  blocks: list[Block] = []
+  states = []
+  for path, analysis in analyses.items():
+    if rows := spectrum_rows(analysis):
+      states.append(analysis_figures.caption(analysis))
+      about = analysis_figures.about(analysis['runs'][0])
+      blocks += [f'### {states[-1]}', f'{about}.', Table(rows, SPECTRA)]
+      blocks += [pic for key, pic in pictures(path, analysis) if key in ('spectra', 'layers')]
+  if not blocks:
+    return []
+  return [Page('spectra', 'Spectra of the updates', '; '.join(states), blocks)]
+
+
+def pictures(path: str, analysis: Analysis) -> list[tuple[str, charts.Picture]]:
+  """The figures that an analysis holds, by name (`figure3`), as pictures of the pages."""
+  folder = Path(path)
+  stem = folder.parent.name if folder.stem == 'analysis' else folder.stem
+  numbers = {key: analysis[key] for key in ('kind', 'of', 'runs', 'measured')}
+  return [
+    (
+      name,
+      charts.Picture(
+        name=f'{name.replace("figure", "figure-")}-{stem.removeprefix("analysis-")}',
+        alt=f'{name} of {analysis_figures.caption(analysis)}',
+        numbers={'figure': name, **numbers},
+        figure=lambda name=name: dict(analysis_figures.figures(analysis))[name],
+      ),
+    )
+    for name in analysis_figures.names(analysis)
+  ]
+
+
+def map_rows(analysis: Analysis) -> list[dict[str, str]]:
+  """A row for each compared pair of updates; none for a single run."""
+  return [
+    {
+      'layer': str(entry['layer']),
+      'matrix': entry['matrix'],
+      'top and top': f'{float(entry["top"]):.3f}',
+      'top in all': f'{float(entry["top_of_first_in_second"]):.3f}',
+      'all': f'{float(entry["whole"]):.3f}',
+      'all, by chance': f'{float(entry["whole_by_chance"]):.3f}',
+    }
+    for entry in analysis['measured'].get('maps', ())
+  ]
+
+
+def spectrum_rows(analysis: Analysis) -> list[dict[str, str]]:
+  """A row for each layer of a single run; none for two runs."""
+  spectra = analysis['measured'].get('spectra', ())
+  matrices = dict.fromkeys(entry['matrix'] for entry in spectra)
+  by_place = {(entry['layer'], entry['matrix']): entry for entry in spectra}
+  rows = []
+  for layer in dict.fromkeys(entry['layer'] for entry in spectra):
+    row = {'layer': str(layer)}
+    for matrix in matrices:
+      row |= _spectrum_entries(matrix, by_place.get((layer, matrix)))
+    rows.append(row)
+  return rows
+
+
+def _spectrum_entries(matrix: str, spectrum: Spectrum | None) -> dict[str, str]:
+  titles = [f'{matrix}: {title}' for title in ('effective rank', 'stable rank', '‖ΔW‖')]
+  if spectrum is None:
+    return dict.fromkeys(titles, '-')
+  values = spectrum['effective_rank'], spectrum['stable_rank'], spectrum['norm']
+  return {title: f'{float(value):.2f}' for title, value in zip(titles, values, strict=True)}
+
+
+def _amplification_row(row: Amplification) -> dict[str, str]:
+  return {
+    'layer': str(row['layer']),
+    'matrix': row['matrix'],
+    'r': str(row['rank']),
+    '‖W‖': f'{float(row["weight"]):.4g}',
+    'ΔW': f'{float(row["on_update"]):.3g}',
+    'W': f'{float(row["on_weight"]):.3g}',
+    'random': f'{float(row["on_random"]):.3g}',
+    '‖ΔW‖': f'{float(row["update"]):.3g}',
+    'amplification': f'{float(row["amplification"]):.3g}',
+  }
+
+
+def _amplification_panel(title: str, rows: list[Amplification]) -> charts.Panel:
+  layers = [row['layer'] for row in rows]
+  series = [
+    charts.Series('ΔW', layers, [float(row['on_update']) for row in rows]),
+    charts.Series('W', layers, [float(row['on_weight']) for row in rows]),
+    charts.Series('random', layers, [float(row['on_random']) for row in rows]),
+  ]
+  return charts.Panel(title, 'layer', '‖UᵀWVᵀ‖', series, log_y=True)

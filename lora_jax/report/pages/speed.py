@@ -1,0 +1,40 @@
+"""The page of benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lora_jax.report import commands, runs
+from lora_jax.report.document import Block, Commands, Page, Table
+from lora_jax.result_schema import Bench
+
+SWEEP = """A sweep is one program for the sake of accelerators, and was not timed on one. The
+command compares runs that are trained together with runs one after the other:"""
+
+
+def pages(benches: Mapping[str, Bench]) -> list[Page]:
+  """The page of every benchmark; none without one."""
+  if not benches:
+    return []
+  blocks: list[Block] = []
+  swept = False
+  for path, bench in benches.items():
+    blocks += [
+      f'## {runs.machine(bench)} ({path})',
+      f'Commit {bench["commit"][:10]}, median of {bench["rounds"]} rounds; ratios are to the row '
+      'that has 1, in one run.',
+    ]
+    for title, rows in bench['measured'].items():
+      swept |= title.startswith('sweep') and not bench['device'].endswith('cpu')
+      shown = [{'': name, **_texts(row)} for name, row in rows.items()]
+      blocks.append(Table(shown, f'**{title}**'))
+  if not swept:
+    blocks.append(Commands(SWEEP, [commands.SWEEP_ON_ACCELERATOR]))
+  state = ', '.join(dict.fromkeys(map(runs.machine, benches.values())))
+  return [Page('speed', 'Speed, size and serving', state, blocks)]
+
+
+def _texts(row: Mapping[str, float]) -> dict[str, str]:
+  return {
+    name: f'{value:,}' if isinstance(value, int) else f'{value:.4g}' for name, value in row.items()
+  }

@@ -1,0 +1,157 @@
+"""The JSON files of `results/runs`, and what pages say of a run: its name, settings and machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lora_jax.result_schema import (
+  Analysis,
+  Bench,
+  ClaimsPlan,
+  ConfigJson,
+  Counts,
+  Latency,
+  Machine,
+  MeasuredPlan,
+  Origin,
+  Parameters,
+  RunResult,
+)
+
+LIMIT = 'data.limit'
+# What runs of one row of a table agree in, beside their config.
+SHARED = ('task', 'model', 'method', 'preset', 'metric', 'device', 'cpu')
+
+
+@dataclass(frozen=True)
+class Recorded:
+  """The files of a folder by what they hold, and by their paths in the folder."""
+
+  runs: dict[str, RunResult] = field(default_factory=dict)
+  analyses: dict[str, Analysis] = field(default_factory=dict)
+  latency: dict[str, Latency] = field(default_factory=dict)
+  benches: dict[str, Bench] = field(default_factory=dict)
+  counts: dict[str, Counts] = field(default_factory=dict)
+  claims: dict[str, ClaimsPlan] = field(default_factory=dict)
+  measured_plans: dict[str, MeasuredPlan] = field(default_factory=dict)
+
+
+def read(folder: str | Path) -> Recorded:
+  """Reads the JSON files below a folder.
+
+  Raises:
+    ValueError: naming a file that is not valid JSON or has no `experiment`.
+  """
+  recorded = Recorded()
+  for path in sorted(Path(folder).rglob('*.json')):
+    try:
+      value = json.loads(path.read_text())
+      of_kind = _of_kind(recorded, value)
+    except (ValueError, KeyError, TypeError) as error:
+      raise ValueError(f'{path}: expected the JSON of a run or benchmark: {error!r}') from error
+    if of_kind is not None:
+      of_kind[str(path.relative_to(folder))] = value
+  return recorded
+
+
+def _of_kind(recorded: Recorded, value: Mapping[str, object]) -> dict[str, object] | None:
+  """The files of the kind of a value; None for one that is on no page."""
+  experiment, kinds = value['experiment'], vars(recorded)
+  if experiment == 'plan':
+    return kinds['claims'] if 'claims' in value else kinds['measured_plans']
+  if experiment in ('analysis', 'bench', 'counts', 'latency'):
+    return kinds[{'analysis': 'analyses', 'bench': 'benches'}.get(str(experiment), experiment)]
+  return kinds['runs'] if 'history' in value else None
+
+
+def leaves(config: ConfigJson, prefix: str = '') -> dict[str, object]:
+  """The nested fields of a config by their dotted names."""
+  found: dict[str, object] = {}
+  for key, value in config.items():
+    if isinstance(value, Mapping):
+      found |= leaves(value, f'{prefix}{key}.')
+    else:
+      found[f'{prefix}{key}'] = value
+  return found
+
+
+def section(config: ConfigJson, name: str) -> ConfigJson:
+  """A section of a config; empty if the config does not have it."""
+  value = config.get(name, {})
+  if not isinstance(value, Mapping):
+    raise ValueError(f'config.{name}: expected a section, found {value!r}')
+  return value
+
+
+def targets(run: RunResult) -> list[str]:
+  """The patterns of the modules that LoRA adapts."""
+  patterns = section(run['config'], 'method').get('targets', ())
+  return [str(pattern) for pattern in patterns] if isinstance(patterns, list | tuple) else []
+
+
+def by_seed(runs: Iterable[RunResult]) -> list[list[RunResult]]:
+  """Runs in groups that differ in nothing but the seed."""
+  groups: dict[str, list[RunResult]] = {}
+  for run in runs:
+    config = {key: value for key, value in run['config'].items() if key != 'seed'}
+    key = json.dumps([_shared(run), config], sort_keys=True)
+    groups.setdefault(key, []).append(run)
+  return list(groups.values())
+
+
+def settings(run: RunResult, others: Sequence[RunResult]) -> str:
+  """What of the config tells the run from other rows of the same task, model and method.
+
+  It also says how many examples the run was trained on, if not on all.
+  """
+  alike = [
+    leaves(other['config'])
+    for other in others
+    if _shared(other) == _shared(run) and method_name(other) == method_name(run)
+  ]
+  return ', '.join(
+    f'{key}={value}'
+    for key, value in leaves(run['config']).items()
+    if key != 'seed'
+    and (any(other.get(key) != value for other in alike) or (key == LIMIT and value))
+  )
+
+
+def method_name(run: RunResult) -> str:
+  """The method's name, and for LoRA the modules that it adapts: `lora (query, value)`."""
+  # A | would end an entry of a Markdown table.
+  names = [pattern.rpartition('/')[2].replace('|', ', ') for pattern in targets(run)]
+  return ' '.join([run['method'], *names])
+
+
+def model_name(run: RunResult) -> str:
+  """The last part of the model's name or folder."""
+  return run['model'].rstrip('/').rpartition('/')[2]
+
+
+def seeds(runs: Iterable[RunResult]) -> str:
+  """`0, 1, 2`."""
+  return ', '.join(map(str, sorted({run['seed'] for run in runs})))
+
+
+def commits(found: Iterable[Origin]) -> str:
+  """The commits of runs, ten digits each."""
+  return ', '.join(dict.fromkeys(one['commit'][:10] for one in found))
+
+
+def parameters(counted: Parameters) -> str:
+  """The trained parameters, without the task head in brackets: `222,338 (73,728)`."""
+  return f'{counted["trainable"]:,} ({counted["trainable_without_head"]:,})'
+
+
+def machine(found: Machine) -> str:
+  """`1 x cpu (2 x x86_64)`."""
+  return f'{found["device"]} ({found["cpu"]})'
+
+
+def _shared(run: RunResult) -> list[object]:
+  values: Mapping[str, object] = dict(run)
+  return [values[name] for name in SHARED]

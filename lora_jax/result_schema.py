@@ -1,0 +1,317 @@
+"""What the JSON files of `results/runs` hold, by the command that writes them; free of JAX.
+
+`experiment` tells them apart: `analysis`, `bench`, `counts`, `latency` and `plan` are those of the
+commands of these names; a run of a config has the config's. Absent keys are `NotRequired`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NotRequired, TypedDict
+
+# A config as JSON: nested sections of plain values.
+ConfigJson = Mapping[str, object]
+# An evaluation: `step`, `epoch`, and numbers such as `train/loss` and `dev/accuracy`.
+Record = Mapping[str, float]
+
+
+class Parameters(TypedDict):
+  """Numbers of parameters."""
+
+  trainable: int
+  trainable_without_head: int
+  frozen: NotRequired[int]
+
+
+class Decoding(TypedDict):
+  """How texts were generated: the `decode` section of the config, as far as pages show it."""
+
+  strategy: str
+  beams: int
+  length_penalty: float
+
+
+class Generated(TypedDict):
+  """The texts that a run decoded at its end, by their scores; `parts` are parts of the split."""
+
+  split: str
+  contexts: int
+  seconds: float
+  decode: Decoding
+  scores: Mapping[str, float]
+  parts: NotRequired[Mapping[str, Mapping[str, float]]]
+
+
+class Origin(TypedDict):
+  """What every file says of the code behind its numbers."""
+
+  experiment: str
+  commit: str
+  versions: NotRequired[Mapping[str, str]]
+
+
+class Machine(Origin):
+  """An origin whose numbers depend on a machine: its devices, hosts and processor."""
+
+  device: str
+  cpu: str
+  hosts: NotRequired[int]
+
+
+class RunResult(Machine):
+  """`result.json` of a finished run.
+
+  `paper_table` is the table of the paper that has this run's row (`table 2 †`), '' if none.
+  `members` is the number of runs that one program trained together; of more than one, `seconds` are
+  this run's equal part of those that passed. `best` and `last` are entries of `history`, whose
+  scores have the names of `metric`. `overrides` is not in the file: `experiments.report` adds the
+  flags by which the run differs from its config file.
+  """
+
+  paper_table: str
+  task: str
+  model: str
+  method: str
+  preset: str
+  seed: int
+  metric: str
+  best: Record
+  last: Record
+  history: Sequence[Record]
+  generated: NotRequired[Generated]
+  parameters: Parameters
+  init_adapter_dropped: NotRequired[Sequence[str]]
+  steps: NotRequired[int]
+  members: NotRequired[int]
+  seconds: Mapping[str, float]
+  examples_per_second: NotRequired[float]
+  tokens_per_second: float
+  padding: float
+  shapes: NotRequired[Sequence[Sequence[int]]]
+  config: ConfigJson
+  overrides: NotRequired[str]
+
+
+class AnalyzedRun(TypedDict):
+  """A run that was analyzed."""
+
+  run: str
+  model: str
+  task: str
+  ranks: Sequence[int]
+  scales: Sequence[float]
+  seed: NotRequired[int]
+
+
+class Spectrum(TypedDict):
+  """The singular values of one layer's update."""
+
+  path: NotRequired[str]
+  layer: int
+  matrix: str
+  rank: NotRequired[int]
+  norm: float
+  effective_rank: float
+  stable_rank: float
+  singular_values: Sequence[float]
+
+
+class LayerSimilarity(TypedDict):
+  """The similarity of the updates of all layers to one another."""
+
+  matrix: str
+  side: str
+  layers: Sequence[int]
+  top: Sequence[Sequence[float]]
+  top_by_chance: float
+  whole: Sequence[Sequence[float]]
+  whole_by_chance: float
+
+
+class PairMap(TypedDict):
+  """The similarity of two runs' updates of one layer, `phi[i][j]`, and what it comes to."""
+
+  layer: int
+  matrix: str
+  path: str
+  phi: Sequence[Sequence[float]]
+  top: float
+  top_of_first_in_second: float
+  whole: float
+  whole_by_chance: float
+
+
+class WeightMap(TypedDict):
+  """The similarity of a weight and its update, and of the weight and a random matrix."""
+
+  layer: int
+  matrix: str
+  phi: Sequence[Sequence[float]]
+  control: Sequence[Sequence[float]]
+
+
+class Amplification(TypedDict):
+  """A row of table 7: norms of a weight in the directions of its update, its own, random ones."""
+
+  layer: int
+  matrix: str
+  rank: int
+  scale: float
+  weight: float
+  on_update: float
+  on_weight: float
+  on_random: float
+  update: float
+  amplification: float
+
+
+class RandomMap(TypedDict):
+  """The similarity of two random matrices."""
+
+  phi: Sequence[Sequence[float]]
+
+
+class Measured(TypedDict, total=False):
+  """What an analysis measured: the first four of one run, the others of two."""
+
+  spectra: Sequence[Spectrum]
+  layers: Sequence[LayerSimilarity]
+  figure8: Sequence[WeightMap]
+  table7: Sequence[Amplification]
+  maps: Sequence[PairMap]
+  control: Sequence[RandomMap]
+  middle: int
+  spread: Sequence[int]
+
+
+class Analysis(TypedDict):
+  """`analysis.json` of one run (`single`) or two (`pair`), by their factors or their updates."""
+
+  experiment: str
+  kind: Literal['single', 'pair']
+  of: str
+  runs: Sequence[AnalyzedRun]
+  measured: Measured
+
+
+class Timing(TypedDict):
+  """Forward passes of one variant: milliseconds, and per cent of slow-down to the bare model."""
+
+  mean: float
+  sd: float
+  slowdown: float
+  trials: int
+
+
+class LatencySetting(TypedDict):
+  """The variants at one batch and length; `adapters` is how many parameters table 1's have."""
+
+  batch: int
+  length: int
+  adapters: NotRequired[str]
+  rows: Mapping[str, Timing]
+
+
+class Latency(Machine):
+  """What `experiments.latency` writes: the settings of table 1, and the grid of figure 5."""
+
+  model: str
+  layers: int
+  dtype: str
+  settings: Sequence[LatencySetting]
+  grid: Sequence[LatencySetting]
+
+
+class Bench(Machine):
+  """What `experiments.bench` writes: for each title, rows of named numbers."""
+
+  rounds: int
+  measured: Mapping[str, Mapping[str, Mapping[str, float]]]
+
+
+class CountRow(TypedDict):
+  """A row of the paper's tables: the number of parameters that is printed and that is computed."""
+
+  table: str
+  model: str
+  method: str
+  options: Mapping[str, object]
+  quoted: bool
+  printed: str
+  computed: int
+  note: str
+
+
+class Counts(Origin):
+  """What `experiments.counts` writes."""
+
+  counts: Sequence[CountRow]
+
+
+class Slice(TypedDict):
+  """A TPU slice that was tried: what it would hold in bytes, and by which compiler."""
+
+  topology: str
+  fits: NotRequired[bool]
+  bytes: Mapping[str, float]
+  compiler: NotRequired[str]
+
+
+class Slices(TypedDict):
+  """The slices that were tried, in growing order, and whether the last one fits."""
+
+  fits: bool
+  tried: Sequence[Slice]
+
+
+class ClaimRow(TypedDict):
+  """What a method trains, keeps and stores of GPT-3 175B: parameters, and bytes."""
+
+  trained: int
+  total: int
+  state_bytes: int
+  gradient_bytes: int
+  checkpoint_bytes: int
+  checkpoint_bytes_float32: int
+  tasks_bytes: int
+  paper_trained: NotRequired[str]
+  v5e: NotRequired[Slices]
+  v5p: NotRequired[Slices]
+
+
+class Claims(TypedDict):
+  """The practical claims of section 4.2, worked out."""
+
+  claims: Mapping[str, ClaimRow]
+  batch_size: int
+  length: int
+  tasks: int
+
+
+class PlannedJob(TypedDict):
+  """A planned job, as far as pages show it."""
+
+  model: str
+  method: str
+  batch_size: int
+  length: int
+  dtype: str
+
+
+class PlannedPeak(TypedDict):
+  """The peak of memory that was planned and that was measured, in bytes."""
+
+  predicted: float
+  measured: float
+  ratio: float
+
+
+class ClaimsPlan(Origin, Claims):
+  """What `experiments.plan --paper` writes."""
+
+
+class MeasuredPlan(Machine):
+  """What `experiments.plan --measure` writes."""
+
+  plan: PlannedJob
+  measured: PlannedPeak

@@ -1,0 +1,44 @@
+"""The ablations sweep the grids of the paper's tables over a task's config."""
+
+import pytest
+
+from configs import glue, low_data, matrices, rank
+
+SMALL = 'task=cola,model=path/to/small,preset=small'
+
+
+def test_the_config_is_the_tasks_but_for_its_name():
+  expected = glue.get_config(f'{SMALL},method=lora').to_dict() | {'experiment': 'rank'}
+  assert rank.get_config(SMALL).to_dict() == expected
+  assert rank.get_config('task=e2e').paper_table == 'table 18'
+  for arg in ('task=e2e,tiny=true', 'task=e2e,model=runs/pretrain', SMALL):
+    assert rank.get_config(arg).paper_table == ''
+
+
+def test_ranks_and_matrices_are_those_of_tables_5_6_15_and_18():
+  runs = list(rank.sweep(f'{SMALL},seeds=1'))
+  assert [run['method.rank'] for run in runs] == 3 * [1, 2, 4, 8, 64]
+  assert runs[0]['method.targets'] == ('.*/attention/query',)
+  assert {run['method.targets'] for run in rank.sweep('task=e2e')} == {
+    ('.*/attention/(query|value)',)
+  }
+  assert len(list(rank.sweep('task=e2e'))) == 3 * 11
+  assert [run['method.rank'] for run in matrices.sweep(f'{SMALL},seeds=1')] == [8] * 4 + [4, 4, 2]
+  assert len(list(matrices.sweep(f'{SMALL},rows=15,seeds=2'))) == 20
+  with pytest.raises(ValueError, match=r"unknown rows '6'. .*Known: 5, 15"):
+    matrices.get_config('rows=6')
+
+
+def test_few_examples_get_more_epochs_in_the_proportion_of_table_17():
+  epochs = low_data.get_config(SMALL).train.epochs
+  runs = list(low_data.sweep(f'{SMALL},seeds=1'))
+  assert [(run['data.limit'], run['train.epochs'] // epochs) for run in runs] == [
+    (100, 20), (1_000, 20), (10_000, 2), (0, 1),
+  ]  # fmt: skip
+
+
+def test_a_number_of_seeds_is_positive():
+  assert [run['seed'] for run in low_data.sweep('tiny=1,seeds=2')] == [0, 0, 1, 1]
+  for seeds in ('0', 'x'):
+    with pytest.raises(ValueError, match='expected the number of seeds'):
+      rank.get_config(f'seeds={seeds}')

@@ -1,0 +1,140 @@
+"""Methods side by side: the rate is chosen on each task, the rest is what the runs say."""
+
+import pytest
+
+from configs import compare
+from lora_jax.report import document
+from lora_jax.report.pages import comparison, glue
+
+NAMES = {'cola': 'matthews', 'stsb': 'pearson'}
+
+
+def run(method, task, lr, seed, score, **config):
+  metric = f'dev/{NAMES[task]}'
+  section = {'name': method, **({} if method == 'full' else {'bottleneck': 8})}
+  return {
+    'experiment': 'glue', 'paper_table': '', 'task': task, 'model': 'mini', 'method': method,
+    'preset': 'compare', 'metric': metric, 'device': '1 x cpu', 'cpu': '2 x x86_64', 'seed': seed,
+    'best': {metric: score}, 'last': {metric: score}, 'history': [],
+    'parameters': {'trainable': 3000, 'trainable_without_head': 1000},
+    'seconds': {'training': 60.0 + seed, 'compiling': 30.0, 'evaluation': 30.0},
+    'tokens_per_second': 1.0, 'padding': 0.0, 'commit': 'a' * 40,
+    'config': {
+      'seed': seed, 'task': task, 'method': section, 'optim': {'lr': lr}, 'data': {'dir': method},
+      'sweep': {'width': seed},
+      'train': {'epochs': 2, 'batch_size': 32}, **config,
+    },
+  }  # fmt: skip
+
+
+# Of the adapter three rates were tried on one seed, and the best of them has the others.
+TRIED = [run('adapter_h', 'stsb', lr, 0, score) for lr, score in ((3e-4, 0.80), (1e-3, 0.85))]
+RUNS = [
+  *TRIED,
+  run('adapter_h', 'stsb', 3e-3, 0, 0.84),
+  run('adapter_h', 'stsb', 3e-3, 1, 0.99),  # A seed that the others do not have: not compared.
+  run('adapter_h', 'stsb', 1e-3, 1, 0.83),
+  *(run('adapter_h', 'cola', 1e-3, seed, 0.30 + seed / 100) for seed in (0, 1)),
+  run('full', 'stsb', 6e-5, 0, 0.86),
+]
+
+
+def test_a_row_is_a_method_at_the_rate_that_was_best_on_each_task():
+  full, adapter = comparison.rows(RUNS)
+  assert adapter == {
+    'method': 'adapter_h (bottleneck 8)',
+    'trained (without head)': '1,000',
+    'lr': '0.001 / 0.001',
+    'cola matthews': '30.5 ± 0.7',
+    'stsb pearson': '84.0 ± 1.4',
+    'average': '57.2',
+    'seeds': '0, 1',
+    'training seconds': '60 / 60',
+  }
+  assert (full['method'], full['lr'], full['seeds']) == ('full', '- / 6e-05', '0')
+  assert (full['cola matthews'], full['stsb pearson']) == ('not run', '86.0 (n 1)')
+  assert (full['average'], full['training seconds']) == ('-', '- / 60')
+
+
+def test_a_rate_that_was_best_on_one_task_is_not_kept_where_another_is_better():
+  lower = [run('adapter_h', 'cola', 3e-4, seed, 0.50) for seed in (0, 1)]
+  _, adapter = comparison.rows([*RUNS, *lower])
+  assert (adapter['lr'], adapter['cola matthews']) == ('0.0003 / 0.001', '50.0 ± 0.0')
+  cola, stsb = comparison.rates([*RUNS, *lower])
+  assert (cola['task'], cola['seeds'], cola['chosen']) == (
+    'cola matthews', '0, 1', '0.0003, the smallest tried',
+  )  # fmt: skip
+  assert stsb['task'] == 'stsb pearson'
+
+
+def test_one_task_has_no_average():
+  assert 'average' not in comparison.rows(RUNS[:3])[0]
+
+
+def test_the_rates_that_were_tried_are_named():
+  (row,) = comparison.rates(RUNS)
+  assert row == {
+    'method': 'adapter_h (bottleneck 8)',
+    'task': 'stsb pearson',
+    'seeds': '0',
+    'rates': '0.0003: 80.0, 0.001: 85.0, 0.003: 84.0',
+    'chosen': '0.001',
+  }
+  (row,) = comparison.rates(RUNS[:2])
+  assert row['chosen'] == '0.001, the largest tried'
+
+
+def test_runs_of_a_task_that_differ_in_more_are_other_columns():
+  longer = run('lora', 'stsb', 1e-3, 0, 0.9, train={'epochs': 9, 'batch_size': 8})
+  short = run('full', 'stsb', 1e-3, 0, 0.8, train={'epochs': 1, 'batch_size': 8})
+  full, lora = comparison.rows([longer, short])
+  assert lora['stsb pearson, train.epochs=9'] == '90.0 (n 1)' and lora['average'] == '-'
+  assert full['stsb pearson, train.epochs=1'] == '80.0 (n 1)'
+
+  assert comparison.settings([longer, short]) == (
+    'stsb pearson, train.epochs=9: 9 epochs with batches of 8; '
+    'stsb pearson, train.epochs=1: 1 epoch with batches of 8.'
+  )
+
+
+def test_what_a_method_lacks_is_one_command_a_task():
+  other = run('full', 'stsb', 6e-5, 1, 0.86)
+  longer = [{**one, 'overrides': ' --config.train.epochs=9'} for one in (*RUNS, other)]
+  (line,) = comparison.missing(longer)
+  assert line == (
+    'python -m experiments.sweep --config=configs/compare.py:task=cola,model=path/to/mini,'
+    'preset=compare,methods=full,rates=results/runs --workdir=runs/compare-cola '
+    '--config.data.dir=DIR --config.train.epochs=9'
+  )
+  assert f'    {line}' in document.markdown(glue.page(longer))
+  prefix = run('prefix_embed', 'stsb', 1e-3, 0, 0.2)
+  prefix['config']['method']['prefix'] = 24
+  arguments = [x.split()[3].partition(':')[2] for x in comparison.missing([*RUNS, prefix])]
+  assert [x.partition('compare,')[2] for x in arguments] == 2 * [
+    'methods=full,rates=results/runs', 'methods=prefix_embed,rates=results/runs,prefix=24',
+  ]  # fmt: skip
+  # On STS-B they have one seed, the adapter two.
+  assert [compare.get_config(x).task for x in arguments] == ['cola', 'cola', 'stsb', 'stsb']
+  assert comparison.missing([run(m, 'cola', 1e-3, 0, 0.5) for m in ('full', 'lora')]) == []
+
+
+def test_the_picture_has_each_method_at_its_chosen_rate():
+  cola, stsb = comparison.picture(RUNS).numbers
+  assert [panel['title'] for panel in (cola, stsb)] == ['cola matthews', 'stsb pearson']
+  full, adapter = stsb['series']
+  assert (full['label'], full['x'], full['y']) == ('full', [1000], [86.0])
+  assert adapter['label'] == 'adapter_h (bottleneck 8)'
+  assert adapter['y'] == pytest.approx([84.0]) and adapter['spread'] == pytest.approx([2**0.5])
+  assert [series['label'] for series in cola['series']] == ['adapter_h (bottleneck 8)']
+
+
+def test_the_page_has_them_where_there_are_several_methods():
+  shown = lambda runs: document.markdown(glue.page(runs))
+  text = shown(RUNS)
+  assert '### Methods side by side: mini, preset compare, 1 x cpu (2 x x86_64)' in text
+  assert 'The rates that were tried' in text
+  elsewhere = shown([*RUNS, run('full', 'stsb', 6e-5, 1, 0.86) | {'cpu': '8 x other'}])
+  assert 'preset compare, 1 x cpu (2 x x86_64), 1 x cpu (8 x other)\n' in elsewhere
+  alone = [found for found in RUNS if found['method'] == 'full']
+  assert '### Methods' not in shown(alone)
+  assert '### Methods' not in shown([found | {'experiment': 'e2e'} for found in RUNS])

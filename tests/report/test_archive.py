@@ -1,0 +1,38 @@
+"""What is kept of runs, sweeps and analyses: their JSON, without the folders of the machine."""
+
+import json
+
+import pytest
+
+from lora_jax.report import archive
+from tests.report.toys import run
+
+
+def write(path, value):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(json.dumps(value))
+
+
+def test_a_run_is_kept_without_the_folders_of_its_machine():
+  config = {'data': {'dir': '/home/me/data', 'limit': 3}, 'targets': ['/a/b', '.*/query', 'c/d']}
+  assert archive.without_folders(config) == {
+    'data': {'dir': 'data', 'limit': 3},
+    'targets': ['b', '.*/query', 'c/d'],
+  }
+
+
+def test_what_is_kept_of_a_run_a_sweep_and_an_analysis(tmp_path):
+  write(tmp_path / 'one/result.json', run(0, 0.8, model='/m/mini'))
+  ((name, found),) = archive.collect(tmp_path / 'one')
+  assert (name, found['model']) == ('mrpc-mini-one', 'mini')
+  write(tmp_path / 'sweep/sweep.json', {})
+  for member in ('rank=1', 'rank=2'):
+    write(tmp_path / 'sweep' / member / 'result.json', run(0, 0.8, experiment='rank'))
+  names = [name for name, _ in archive.collect(tmp_path / 'sweep')]
+  assert names == ['mrpc-small-rank-rank=1', 'mrpc-small-rank-rank=2']
+  write(tmp_path / 'pair/analysis.json', {'experiment': 'analysis', 'runs': ['/a/b']})
+  assert list(archive.collect(tmp_path / 'pair')) == [
+    ('pair/analysis', {'experiment': 'analysis', 'runs': ['b']})
+  ]
+  with pytest.raises(ValueError, match=r'expected result\.json.*start it again'):
+    list(archive.collect(tmp_path / 'none'))

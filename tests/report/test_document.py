@@ -1,0 +1,52 @@
+"""A page is Markdown; files that are not what the pages are, are stale."""
+
+from lora_jax.report import charts, document
+
+ROWS = [{'a': '1', 'b': 'x'}, {'a': '2', 'b': 'longer'}]
+
+
+def make(number):
+  series = charts.Series('s', [1, 2], [number, 2])
+  picture = charts.chart('p', 'a picture', [charts.Panel('t', 'x', 'y', [series])])
+  blocks = [
+    'A text.',
+    document.Table(ROWS, 'A caption'),
+    document.Commands('How:', ['run']),
+    picture,
+  ]
+  return [document.Page('one', 'One', 'some', blocks)]
+
+
+def test_blocks_are_markdown():
+  (page,) = make(1)
+  text = document.markdown(page)
+  assert text.startswith(
+    f'# One\n\n{document.MADE}\n\nA text.\n\nA caption\n\n| a | b |\n|---|---|'
+  )
+  assert '| 2 | longer |' in text and '\n\nHow:\n\n    run\n\n![a picture](p.png)\n' in text
+  folded = page._replace(blocks=[document.Table(ROWS, 'Provenance', folded=True)])
+  assert '<details><summary>Provenance</summary>' in document.markdown(folded)
+  many = page._replace(blocks=[document.Commands('How:', ['run'] * 4)])
+  assert '<summary>4 commands</summary>' in document.markdown(many)
+
+
+def test_aligned_tables_have_the_first_column_to_the_left():
+  assert document.aligned_table(ROWS) == 'a       b\n1       x\n2  longer'
+
+
+def test_what_changed_is_stale_until_it_is_written(tmp_path):
+  pages = make(1)
+  assert document.stale(pages, tmp_path) == ['one.md', 'p.png']
+  assert [path.name for path in document.write(pages, tmp_path)] == ['one.md', 'p.png']
+  assert document.stale(pages, tmp_path) == []
+  assert [path.name for path in document.write(pages, tmp_path)] == ['one.md']
+  assert [path.name for path in document.write(pages, tmp_path, redraw=True)] == ['one.md', 'p.png']
+  assert document.stale(make(3), tmp_path) == ['p.png']
+
+
+def test_left_over_pages_are_removed_and_other_files_are_not(tmp_path):
+  document.write(make(1), tmp_path)
+  (tmp_path / 'notes.md').write_text('by hand')
+  assert document.stale([], tmp_path) == ['one.md', 'p.png']
+  assert document.write([], tmp_path) == []
+  assert [path.name for path in tmp_path.iterdir()] == ['notes.md']

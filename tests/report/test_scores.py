@@ -1,0 +1,34 @@
+"""An entry is the mean of the best epochs, and a difference from the paper's is marked."""
+
+from lora_jax.report import scores
+from tests.report.toys import run
+
+
+def test_an_entry_says_how_many_runs_it_is_of():
+  assert scores.entry([]) == 'not run'
+  assert scores.entry([run(0, 0.861)]) == '86.1 (n 1)'
+  assert scores.entry([run(0, 0.8), run(1, 0.9)]) == '85.0 ± 7.1'
+  loss = {'metric': 'dev/loss', 'best': {'dev/loss': 1.5}}
+  assert scores.entry([run(0, 0) | loss]) == '1.500 (n 1)'
+
+
+def test_a_difference_beyond_the_spreads_is_bold():
+  assert scores.beside('89.7±.7', []) == '89.7±.7'
+  assert scores.beside('89.7±.7', [89.5, 90.5]) == '89.7±.7, ours 90.0 ± 0.7 (+0.3)'
+  assert scores.beside('89.7±.7', [88.0, 88.2]) == '89.7±.7, ours 88.1 ± 0.1 (**-1.6**)'
+  assert scores.beside('8.85±.02', [8.9]) == '8.85±.02, ours 8.90 (**+0.05**)'
+
+
+def test_the_detail_of_an_entry():
+  row = scores.detail({'task': 'mrpc'}, [run(0, 0.8), run(1, 0.9)])
+  assert row == {
+    'task': 'mrpc',
+    'mean': '85.0 ± 7.1',
+    'median': '85.0',
+    'last epoch': '75.0 ± 7.1',
+    'seeds': '0, 1',
+    'trained (without head)': '3,000 (1,000)',
+    'minutes': '2.0',
+    'device': '1 x cpu (2 x x86_64)',
+    'commit': 'a' * 10,
+  }

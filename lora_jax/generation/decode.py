@@ -1,47 +1,58 @@
 """Decoding of many contexts: `make_decoder`.
 
-A language model is two functions, `prefill` and `step`; nothing here knows its cache. Contexts are
-decoded in slots, B at a time: a slot whose context is decided is given the next one, so no slot
-waits for the slowest of a batch. What a context becomes does not depend on the others.
+A language model is two functions, `prefill` and `step`; this module does not know their cache.
+Contexts are decoded in slots, B at a time: a slot whose text is decided is given the next context,
+so no slot waits for the slowest of a batch. The text of a context does not depend on the others.
 """
 
 from __future__ import annotations
 
 import collections
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int, UInt32
 
 from lora_jax.generation import search
 from lora_jax.generation.search import Settings
 
-FOUND = ('done', 'best_score', 'best_tokens', 'best_length')  # Fields of `search.State`.
+OUTCOME = ('done', 'best_score', 'best_tokens', 'best_length')  # Fields of `search.State`.
 SHORTEST_BUCKET = 64  # Columns of padding cost little, a compilation costs seconds.
+Params = TypeVar('Params')  # A model's parameters, any tree of arrays.
+Cache = TypeVar('Cache')  # A model's cache, a tree whose leaves have B in front.
+Slots = tuple[search.State, Cache]
+Running = list[int | None]  # The context in each slot.
 
 
-class LanguageModel(NamedTuple):
-  """What is decoded.
+@dataclasses.dataclass(frozen=True)
+class LanguageModel(Generic[Params, Cache]):
+  """A model to decode.
 
   Attributes:
-    prefill: `prefill(params, ids [B, L], lengths [B]) -> (logits [B, V], cache)`: of the token that
-      follows each prompt. Every leaf of a cache has B in front.
+    prefill: `prefill(params, ids [B, L], lengths [B]) -> (logits [B, V], cache)`; the logits are of
+      the token that follows each prompt.
     step: `step(params, tokens [B, K], parents [B, K], cache) -> (logits [B, K, V], cache)`, where
-      `parents` are the beams of the step before that the tokens were appended to.
+      `parents` are the beams of the previous step that the tokens were appended to.
   """
 
-  prefill: Callable[[Any, jax.Array, jax.Array], tuple[jax.Array, Any]]
-  step: Callable[[Any, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
+  prefill: Callable[
+    [Params, Int[Array, 'B L'], Int[Array, ' B']], tuple[Float[Array, 'B V'], Cache]
+  ]
+  step: Callable[
+    [Params, Int[Array, 'B K'], Int[Array, 'B K'], Cache], tuple[Float[Array, 'B K V'], Cache]
+  ]
 
 
 class Generated(NamedTuple):
-  """What a context became.
+  """The text of a context.
 
   Attributes:
-    tokens: int32 [length], the end token included if there is one.
+    tokens: int32 [length], with the end token if there is one.
     score: log-probability / length^length_penalty.
   """
 
@@ -50,34 +61,34 @@ class Generated(NamedTuple):
 
 
 def make_decoder(
-  model: LanguageModel,
+  model: LanguageModel[Params, Cache],
   settings: Settings,
   *,
   batch_size: int = 32,
   sharding: NamedSharding | None = None,
-) -> Callable[[Any, Sequence[np.ndarray]], list[Generated]]:
-  """A function `decode(params, prompts)`: the text that each prompt becomes, in their order.
+) -> Callable[[Params, Sequence[np.ndarray]], list[Generated]]:
+  """A function `decode(params, prompts)` that generates the text of each prompt, in their order.
 
-  Prompts are int32 [length], of any lengths; it is compiled once for each bucket of these. It
-  raises a ValueError for an empty prompt, and a FloatingPointError where the model's logits are not
-  finite.
+  Prompts are int32 [length], of any lengths; the function is compiled once for each bucket of
+  lengths. It raises a ValueError for an empty prompt, and a FloatingPointError if the model's
+  logits are not finite.
 
   Args:
     model: the functions of the model.
     settings: how a text is chosen.
-    batch_size: B, contexts in progress at a time.
-    sharding: of the contexts, over the devices of a mesh, which may be those of several processes:
+    batch_size: B, the number of contexts in progress.
+    sharding: of the contexts, over the devices of a mesh, which may belong to several processes:
       each calls with the same arguments and is given all texts. None for one device.
 
   Raises:
-    ValueError: if B is no multiple of the devices.
+    ValueError: if B is not a multiple of the number of devices.
   """
   devices = 1 if sharding is None else len(sharding.device_set)
   if batch_size % devices:
-    raise ValueError(f'batch_size={batch_size} is no multiple of the {devices} devices')
+    raise ValueError(f'batch_size={batch_size} is not a multiple of the {devices} devices')
   admit, run = functions(model, settings, sharding)
 
-  def decode(params: Any, prompts: Sequence[np.ndarray]) -> list[Generated]:
+  def decode(params: Params, prompts: Sequence[np.ndarray]) -> list[Generated]:
     for i, prompt in enumerate(prompts):
       if not len(prompt):
         raise ValueError(
@@ -87,23 +98,22 @@ def make_decoder(
     for length, indices in buckets([len(prompt) for prompt in prompts]).items():
       slots = min(batch_size, -(-len(indices) // devices) * devices)
       together = max(slots // 4 // devices, 1) * devices  # Contexts that enter at the same time.
-      waiting = collections.deque(indices)
-      running: list[int | None] = [None] * slots
+      waiting, running = collections.deque(indices), Running([None] * slots)
       state = empty_slots(model, params, settings, slots, length, sharding)
       while waiting or any(i is not None for i in running):
-        for entering in _entering(waiting, running, together):
-          state = admit(params, state, *_entrants(entering, prompts, settings, together, length))
+        for group in _fill(waiting, running, together):
+          state = admit(params, state, *_arrays(group, prompts, settings, together, length))
         active = sum(i is not None for i in running)
-        # Until a group of slots is free, or, with nothing left to put there, to the end.
-        state, found = run(params, state, max(active - together, 0) if waiting else 0)
-        results |= _harvest(found, running)
+        # Until a group of slots is free or, if no context waits for them, to the end.
+        state, outcome = run(params, state, max(active - together, 0) if waiting else 0)
+        results |= _harvest(outcome, running)
     return [results[i] for i in range(len(prompts))]
 
   return decode
 
 
 def buckets(lengths: Sequence[int]) -> dict[int, list[int]]:
-  """Indices of prompts by the length that they are padded to, 64, 128, ..., the last one cut."""
+  """Indices of prompts by the length that they are padded to: 64, 128, ..., the last one cut."""
   longest = max(lengths, default=0)
   found: dict[int, list[int]] = {}
   for i, length in enumerate(lengths):
@@ -120,37 +130,46 @@ def bucket(length: int, shortest: int = SHORTEST_BUCKET) -> int:
 
 
 def functions(
-  model: LanguageModel, settings: Settings, sharding: NamedSharding | None = None
+  model: LanguageModel[Params, Cache], settings: Settings, sharding: NamedSharding | None = None
 ) -> tuple[jax.stages.Wrapped, jax.stages.Wrapped]:
-  """The two compiled functions of decoding; both are given their state away.
+  """The two compiled functions of decoding; both donate their state.
 
-  `admit(params, state, slots, ids, lengths, keys) -> state` puts contexts into slots;
-  `run(params, state, until) -> (state, found)` goes on until no more than `until` slots are
-  undecided; `found` is what of the state a host reads, whole on each device.
+  `admit(params, state, slots, ids, lengths, keys) -> state` puts contexts into slots.
+  `run(params, state, until) -> (state, outcome)` decodes until no more than `until` slots are
+  undecided; `outcome` is the part of the state that a host reads, replicated on all devices.
   """
 
   def admit(
-    params: Any, state: Any, slots: jax.Array, ids: jax.Array, lengths: jax.Array, keys: jax.Array
-  ) -> Any:
+    params: Params,
+    state: Slots[Cache],
+    slots: Int[Array, ' rows'],
+    ids: Int[Array, 'rows L'],
+    lengths: Int[Array, ' rows'],
+    keys: UInt32[Array, 'rows 2'],
+  ) -> Slots[Cache]:
     logits, cache = model.prefill(params, ids, lengths)
     if settings.width > logits.shape[-1]:
-      raise ValueError(f'{settings.width} beams of a vocabulary of {logits.shape[-1]}')
+      raise ValueError(
+        f'beams={settings.width}: expected at most the size of the vocabulary, {logits.shape[-1]}'
+      )
     new = (
       search.advance(settings, search.start(settings, keys), logits[:, None].astype(jnp.float32)),
       cache,
     )
     return jax.tree.map(lambda old, new: old.at[slots].set(new, mode='drop'), state, new)
 
-  def run(params: Any, state: Any, until: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
-    def step(state: Any) -> Any:
-      state, cache = state
+  def run(
+    params: Params, slots: Slots[Cache], until: Int[Array, '']
+  ) -> tuple[Slots[Cache], dict[str, jax.Array]]:
+    def step(slots: Slots[Cache]) -> Slots[Cache]:
+      state, cache = slots
       last = jnp.maximum(state.steps - 1, 0)[:, None, None]
       tokens = jnp.take_along_axis(state.tokens, last, axis=2)[:, :, 0]
       logits, cache = model.step(params, tokens, state.parents, cache)
       return search.advance(settings, state, logits.astype(jnp.float32)), cache
 
-    state = jax.lax.while_loop(lambda state: jnp.sum(~state[0].done) > until, step, state)
-    return state, {name: getattr(state[0], name) for name in FOUND}
+    slots = jax.lax.while_loop(lambda slots: jnp.sum(~slots[0].done) > until, step, slots)
+    return slots, {name: getattr(slots[0], name) for name in OUTCOME}
 
   whole = sharding and NamedSharding(sharding.mesh, PartitionSpec())
   jit = lambda f, out: jax.jit(f, donate_argnums=1, out_shardings=out)
@@ -158,14 +177,14 @@ def functions(
 
 
 def empty_slots(
-  model: LanguageModel,
-  params: Any,
+  model: LanguageModel[Params, Cache],
+  params: Params,
   settings: Settings,
   slots: int,
   length: int,
   sharding: NamedSharding | None = None,
-) -> Any:
-  """The state of slots without contexts, for prompts of up to `length` tokens: all done."""
+) -> Slots[Cache]:
+  """The state of slots without contexts, all done, for prompts of up to `length` tokens."""
   tokens = jax.ShapeDtypeStruct((slots, length), np.int32)
   lengths = jax.ShapeDtypeStruct((slots,), np.int32)
   _, cache = jax.eval_shape(model.prefill, params, tokens, lengths)
@@ -175,19 +194,19 @@ def empty_slots(
     done=jnp.ones(slots, bool), log_probs=jnp.zeros((slots, settings.width), jnp.float32)
   )
   if sharding is not None:
-    state = jax.tree.map(lambda leaf: _placed(np.asarray(leaf), sharding), state)
+    state = jax.tree.map(lambda leaf: _put(np.asarray(leaf), sharding), state)
   return state, cache
 
 
-def _placed(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
-  """An array that every process has, without comparing theirs as `jax.device_put` does."""
+def _put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
+  """Puts an array that every process has, without the comparison that `jax.device_put` makes."""
   return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
-def _entering(
-  waiting: collections.deque[int], running: list[int | None], together: int
+def _fill(
+  waiting: collections.deque[int], running: Running, together: int
 ) -> Iterator[dict[int, int]]:
-  """Takes contexts from `waiting` into free slots of `running`: slot -> context, in groups."""
+  """Takes contexts from `waiting` into free slots of `running`, in groups: slot -> context."""
   free = [slot for slot, i in enumerate(running) if i is None]
   while waiting and free:
     group = {}
@@ -198,33 +217,36 @@ def _entering(
     yield group
 
 
-def _entrants(
-  entering: dict[int, int],
+def _arrays(
+  group: dict[int, int],
   prompts: Sequence[np.ndarray],
   settings: Settings,
   rows: int,
   length: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-  """Slots, ids [rows, length], lengths and keys of a group; rows without a context have no slot."""
+  """Slots [rows], ids [rows, length], lengths [rows] and keys [rows, 2] of a group.
+
+  Rows without a context have a slot that does not exist.
+  """
   slots = np.full(rows, np.iinfo(np.int32).max, np.int32)
   ids, lengths = np.zeros((rows, length), np.int32), np.ones(rows, np.int32)
   indices = np.zeros(rows, np.int32)
-  for row, (slot, i) in enumerate(entering.items()):
+  for row, (slot, i) in enumerate(group.items()):
     slots[row], indices[row], lengths[row] = slot, i, len(prompts[i])
     ids[row, : len(prompts[i])] = prompts[i]
   keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(settings.seed), indices)
   return slots, ids, lengths, np.asarray(jax.random.key_data(keys))
 
 
-def _harvest(state: dict[str, jax.Array], running: list[int | None]) -> dict[int, Generated]:
-  """The results of the contexts that are done; their slots are free."""
-  done, scores, tokens, lengths = (np.asarray(state[name]) for name in FOUND)
+def _harvest(outcome: dict[str, jax.Array], running: Running) -> dict[int, Generated]:
+  """The results of the contexts that are done, whose slots become free."""
+  done, scores, tokens, lengths = (np.asarray(outcome[name]) for name in OUTCOME)
   found = {}
   for slot, i in enumerate(running):
     if i is None or not done[slot]:
       continue
     if not np.isfinite(scores[slot]):
-      raise FloatingPointError(f'prompt {i}: the model gives logits that are not finite')
+      raise FloatingPointError(f"prompt {i}: the model's logits are not finite")
     found[i] = Generated(tokens[slot, : lengths[slot]], float(scores[slot]))
     running[slot] = None
   return found

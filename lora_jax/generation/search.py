@@ -1,6 +1,6 @@
-"""One step of decoding: from the logits of each history to the histories that are followed.
+"""One step of decoding: from the logits of each history to the histories that are continued.
 
-Beam search as the paper's code does it (examples/NLG, gpt2_beam.py), greedy search and sampling.
+Beam search as in the paper's code (examples/NLG, gpt2_beam.py), greedy search and sampling.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 BLOCK = 128
 STRATEGIES = ('beam', 'greedy', 'sample')
@@ -18,18 +19,18 @@ STRATEGIES = ('beam', 'greedy', 'sample')
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-  """How a text is chosen; the defaults are the paper's for E2E (table 11, paper.md section 2).
+  """How a text is chosen; the defaults are the paper's for E2E (table 11).
 
   Attributes:
     strategy: `beam`; `greedy`, which is a beam of one; `sample`, one text for each context.
-    beams: width of the beam search, K.
+    beams: K, the width of the beam search.
     length_penalty: p of score = log-probability / length^p; the length counts the end token.
-    no_repeat_ngram: no n-gram is generated twice, by its last token being masked before the
-      softmax. The prompt does not count. 0: no such rule.
-    max_tokens: T, at most so many are generated.
+    no_repeat_ngram: n of the n-grams that are not generated twice: a token that would repeat one is
+      masked before the softmax. The prompt does not count. 0 for no such rule.
+    max_tokens: T, the most tokens that are generated.
     end_ids: tokens that end a text.
-    temperature, top_k, top_p: of sampling. 0 and 1.0: all tokens are candidates.
-    seed: of sampling; a context's text depends on it and on the context's index.
+    temperature, top_k, top_p: of sampling. With 0 and 1.0 all tokens are candidates.
+    seed: of sampling. The text of a context depends on the seed and on the context's index.
   """
 
   strategy: str = 'beam'
@@ -45,39 +46,49 @@ class Settings:
 
   def __post_init__(self) -> None:
     if self.strategy not in STRATEGIES:
-      raise ValueError(f'strategy={self.strategy!r}: choose one of {", ".join(STRATEGIES)}')
+      raise ValueError(f'strategy={self.strategy!r}: expected one of {", ".join(STRATEGIES)}')
     least = dict(beams=1, max_tokens=1, no_repeat_ngram=0, top_k=0)
     for name, value in least.items():
       if getattr(self, name) < value:
-        raise ValueError(f'{name}={getattr(self, name)!r}: at least {value}')
+        raise ValueError(f'{name}={getattr(self, name)!r}: expected at least {value}')
     if not self.temperature > 0 or not 0 < self.top_p <= 1:
       raise ValueError(
         f'temperature={self.temperature!r}, top_p={self.top_p!r}: expected a temperature above 0 '
-        "and a top_p in (0, 1]. strategy='greedy' takes the likeliest token."
+        "and a top_p in (0, 1]. For the likeliest token use strategy='greedy'."
       )
 
   @property
   def width(self) -> int:
-    """K: histories of a context that are followed."""
+    """K, the number of histories that are continued for each context."""
     return self.beams if self.strategy == 'beam' else 1
 
 
 class State(NamedTuple):
-  """B contexts in progress; every leaf has B in front. J is K, or 1 before the first token."""
+  """B contexts in progress; every leaf has B in front. J is K, or 1 before the first token.
 
-  done: jax.Array  # bool [B]: decided, or a slot without a context
-  steps: jax.Array  # int32 [B]: tokens generated
-  tokens: jax.Array  # int32 [B, K, T]
-  parents: jax.Array  # int32 [B, K]: where each beam came from in the last step
-  log_probs: jax.Array  # float32 [B, J], of each beam; -inf once it has ended
-  best_score: jax.Array  # float32 [B], -inf before any beam has ended
-  best_tokens: jax.Array  # int32 [B, T]
-  best_length: jax.Array  # int32 [B]
-  keys: jax.Array  # uint32 [B, 2]
+  Attributes:
+    done: whether the text is decided; also true of a slot without a context.
+    steps: the number of generated tokens.
+    tokens: of each beam.
+    parents: the beam of the previous step that each beam continues.
+    log_probs: of each beam; -inf once it has ended.
+    best_score, best_tokens, best_length: the best beam that has ended; a score of -inf if none has.
+    keys: random numbers of sampling.
+  """
+
+  done: Bool[Array, ' B']
+  steps: Int[Array, ' B']
+  tokens: Int[Array, 'B K T']
+  parents: Int[Array, 'B K']
+  log_probs: Float[Array, 'B J']
+  best_score: Float[Array, ' B']
+  best_tokens: Int[Array, 'B T']
+  best_length: Int[Array, ' B']
+  keys: UInt32[Array, 'B 2']
 
 
-def start(settings: Settings, keys: jax.Array) -> State:
-  """Contexts of which nothing is generated."""
+def start(settings: Settings, keys: UInt32[Array, 'B 2']) -> State:
+  """The state of contexts for which nothing is generated yet."""
   rows, beams, length = len(keys), settings.width, settings.max_tokens
   return State(
     done=jnp.zeros(rows, bool),
@@ -92,18 +103,18 @@ def start(settings: Settings, keys: jax.Array) -> State:
   )
 
 
-def mask_repeats(logits: jax.Array, tokens: jax.Array, steps: jax.Array, size: int) -> jax.Array:
-  """-inf for each token that would end an n-gram of `size` that its history already has.
+def mask_repeats(
+  logits: Float[Array, 'B J V'], tokens: Int[Array, 'B J T'], steps: Int[Array, ' B'], size: int
+) -> Float[Array, 'B J V']:
+  """The logits with -inf for each token that would repeat an n-gram of `size` of its history.
 
-  Args:
-    logits: [B, J, V].
-    tokens: int32 [B, J, T], of which the first `steps` [B] are the history.
+  The history is the first `steps` of the tokens.
   """
   rows, beams, length = tokens.shape
   starts = length - size + 1
   if size == 0 or starts < 1:
     return logits
-  # The last size - 1 tokens against those of each window; a window ends before the history does.
+  # Compare the last size - 1 tokens with each window that ends before the history does.
   last = jnp.clip(steps[:, None] - size + 1 + jnp.arange(size - 1)[None, :], 0)
   last = jnp.take_along_axis(tokens, jnp.broadcast_to(last[:, None], (rows, beams, size - 1)), 2)
   same = (jnp.arange(starts)[None, :] + size <= steps[:, None])[:, None, :]
@@ -116,11 +127,11 @@ def mask_repeats(logits: jax.Array, tokens: jax.Array, steps: jax.Array, size: i
 
 
 def best_beams(
-  logits: jax.Array, log_probs: jax.Array, beams: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """The `beams` likeliest continuations of J histories: parents, tokens, log-probabilities [B, K].
+  logits: Float[Array, 'B J V'], log_probs: Float[Array, 'B J'], beams: int
+) -> tuple[Int[Array, 'B K'], Int[Array, 'B K'], Float[Array, 'B K']]:
+  """The `beams` likeliest continuations of J histories: parents, tokens, log-probabilities.
 
-  Sorted; of equals the one of the lower beam comes first, then the one of the lower token.
+  They are sorted; among equals the lower beam comes first, then the lower token.
   """
   values, tokens, norm = largest(logits, beams)
   total = (log_probs - norm)[:, :, None] + values
@@ -129,12 +140,14 @@ def best_beams(
   return chosen // beams, tokens, total
 
 
-def largest(logits: jax.Array, k: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """The k largest of [..., V] with their indices, and logsumexp; of equals the lower index first.
+def largest(
+  logits: Float[Array, '*rows V'], k: int
+) -> tuple[Float[Array, '*rows K'], Int[Array, '*rows K'], Float[Array, '*rows']]:
+  """The k largest logits, their indices, and logsumexp; among equals the lower index comes first.
 
-  By blocks: the k largest lie in the k blocks with the largest maxima. XLA's CPU compiler makes of
-  windows what it does not make of a whole row, vectors and threads: for 320 rows of 50257 this
-  takes 6 ms where `top_k` and `logsumexp` take 42.
+  The search is by blocks: the k largest lie in the k blocks with the largest maxima. XLA's CPU
+  compiler vectorizes and parallelizes windows, but not a whole row: for 320 rows of 50257 this
+  takes 6 ms, `top_k` and `logsumexp` take 42 ms.
   """
   size = logits.shape[-1]
   window = (*[1] * (logits.ndim - 1), BLOCK)
@@ -145,7 +158,7 @@ def largest(logits: jax.Array, k: int) -> tuple[jax.Array, jax.Array, jax.Array]
   norm = top[..., 0] + jnp.log(jnp.sum(reduce(jnp.exp(logits - top), 0.0, jax.lax.add), axis=-1))
   if maxima.shape[-1] <= k:
     return *jax.lax.top_k(logits, k), norm
-  # In the order of the vocabulary, so that among equals `top_k` finds the lower index first.
+  # Blocks in the order of the vocabulary, so that `top_k` finds the lower of equal indices first.
   blocks = jnp.sort(jax.lax.top_k(maxima, k)[1], axis=-1)
   within = jnp.arange(k * BLOCK, dtype=jnp.int32) % BLOCK
   indices = jnp.repeat(blocks * BLOCK, BLOCK, axis=-1)
@@ -156,9 +169,15 @@ def largest(logits: jax.Array, k: int) -> tuple[jax.Array, jax.Array, jax.Array]
 
 
 def draw(
-  logits: jax.Array, log_probs: jax.Array, keys: jax.Array, settings: Settings
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """As `best_beams` for one history each ([B, 1, V]), drawn; log-probabilities are the model's."""
+  logits: Float[Array, 'B 1 V'],
+  log_probs: Float[Array, 'B 1'],
+  keys: UInt32[Array, 'B 2'],
+  settings: Settings,
+) -> tuple[Int[Array, 'B 1'], Int[Array, 'B 1'], Float[Array, 'B 1']]:
+  """What `best_beams` returns, for one sampled continuation of one history.
+
+  The log-probabilities are the model's, without temperature, top_k and top_p.
+  """
   norm = jax.nn.logsumexp(logits, axis=-1)
   scaled = logits / settings.temperature
   floor = jnp.full(scaled.shape[:-1], -jnp.inf)
@@ -166,7 +185,7 @@ def draw(
     floor = jax.lax.top_k(scaled, min(settings.top_k, scaled.shape[-1]))[0][..., -1]
     scaled = jnp.where(scaled < floor[..., None], -jnp.inf, scaled)
   if settings.top_p < 1:
-    # The fewest tokens whose probabilities reach top_p: those before which less than it is summed.
+    # Keep the fewest tokens whose probabilities reach top_p: those with a smaller sum before them.
     ordered = jnp.sort(scaled, axis=-1, descending=True)
     probabilities = jax.nn.softmax(ordered, axis=-1)
     before = jnp.cumsum(probabilities, axis=-1) - probabilities
@@ -177,8 +196,8 @@ def draw(
   return jnp.zeros_like(tokens), tokens.astype(jnp.int32), log_probs + chosen - norm
 
 
-def advance(settings: Settings, state: State, logits: jax.Array) -> State:
-  """One more token for each context that is not done; `logits` are [B, J, V]."""
+def advance(settings: Settings, state: State, logits: Float[Array, 'B J V']) -> State:
+  """The state after one more token for each context that is not done."""
   before, steps, beams = state, state.steps, logits.shape[1]
   logits = mask_repeats(logits, state.tokens[:, :beams], steps, settings.no_repeat_ngram)
   if settings.strategy == 'sample':
@@ -193,7 +212,7 @@ def advance(settings: Settings, state: State, logits: jax.Array) -> State:
   state = state._replace(steps=steps + 1, tokens=history, parents=parents, log_probs=log_probs)
   ended = jnp.isin(tokens, jnp.asarray(settings.end_ids, jnp.int32))
   state = _record(settings, state, ended)
-  # At the end the beams that have not ended compete as they are.
+  # After the last token, beams that have not ended compete too.
   full = state.steps == settings.max_tokens
   state = _record(settings, state, jnp.broadcast_to(full[:, None], ended.shape))
   state = state._replace(done=full | (state.best_score >= _bound(settings, state)))
@@ -202,8 +221,8 @@ def advance(settings: Settings, state: State, logits: jax.Array) -> State:
   return jax.tree.map(lambda old, new: jnp.where(done(new), old, new), before, state)
 
 
-def _record(settings: Settings, state: State, ended: jax.Array) -> State:
-  """Keeps the best of the beams that `ended` [B, K] if it beats the best so far, and ends them."""
+def _record(settings: Settings, state: State, ended: Bool[Array, 'B K']) -> State:
+  """Keeps the best of the beams that `ended` if it beats the best so far, and ends them."""
   scores = jnp.where(ended, state.log_probs / _penalty(settings, state.steps)[:, None], -jnp.inf)
   first = jnp.argmax(scores, axis=1)
   score = jnp.take_along_axis(scores, first[:, None], axis=1)[:, 0]
@@ -217,11 +236,11 @@ def _record(settings: Settings, state: State, ended: jax.Array) -> State:
   )
 
 
-def _bound(settings: Settings, state: State) -> jax.Array:
-  """What no beam can exceed any more: a log-probability only falls, its length is at most T.
+def _bound(settings: Settings, state: State) -> Float[Array, ' B']:
+  """An upper bound of the scores that beams in progress can reach.
 
-  The search that the paper's code runs to its last step can stop where the best is at the bound:
-  what it would return is known.
+  It holds because a log-probability only falls and the length is at most T. The paper's code
+  searches to the last step; once the best score is at the bound, the result is known.
   """
   likeliest = jnp.max(state.log_probs, axis=1)
   longest = jnp.full_like(state.steps, settings.max_tokens)
@@ -230,8 +249,8 @@ def _bound(settings: Settings, state: State) -> jax.Array:
   )
 
 
-def _penalty(settings: Settings, lengths: jax.Array) -> jax.Array:
-  """length^p, the same float32 numbers wherever it is needed."""
+def _penalty(settings: Settings, lengths: Int[Array, ' B']) -> Float[Array, ' B']:
+  """length^p, from one table, so that all uses have the same float32 numbers."""
   table = np.arange(settings.max_tokens + 2, dtype=np.float64)
   table[1:] **= settings.length_penalty
   return jnp.asarray(table, jnp.float32)[lengths]

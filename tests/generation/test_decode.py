@@ -192,7 +192,7 @@ def test_over_devices_as_on_one():
   spread = decode(values, contexts, settings, batch_size=16, sharding=sharding)
   for one, other in zip(spread, alone, strict=True):
     assert one.tokens.tolist() == other.tokens.tolist()
-  with pytest.raises(ValueError, match='batch_size=12 is no multiple of the 8 devices'):
+  with pytest.raises(ValueError, match='batch_size=12 is not a multiple of the 8 devices'):
     decode(values, contexts, settings, batch_size=12, sharding=sharding)
 
 
@@ -259,8 +259,8 @@ def test_one_compilation_for_each_bucket():
 
 MISTAKES = {
   "strategy='beams'": dict(strategy='beams'),
-  'beams=0: at least 1': dict(beams=0),
-  'top_k=-1: at least 0': dict(top_k=-1),
+  'beams=0: expected at least 1': dict(beams=0),
+  'top_k=-1: expected at least 0': dict(top_k=-1),
   'temperature=0.0': dict(temperature=0.0),
   'top_p=1.5': dict(top_p=1.5),
 }
@@ -277,5 +277,5 @@ def test_an_empty_prompt_and_logits_that_are_not_finite():
     decode(table(0), [np.ones(1, np.int32), np.ones(0, np.int32)], Settings(max_tokens=2))
   with pytest.raises(FloatingPointError, match='prompt 0'):
     decode(table(0) * np.nan, [np.ones(1, np.int32)], Settings(max_tokens=2))
-  with pytest.raises(ValueError, match='14 beams of a vocabulary of 13'):
+  with pytest.raises(ValueError, match='beams=14: expected at most the size of the vocabulary, 13'):
     decode(table(0), [np.ones(1, np.int32)], Settings(max_tokens=2, beams=14))

@@ -36,7 +36,7 @@ def test_the_sizes_are_on_both_sides_of_the_blocks():
 
 
 def test_masked_are_the_tokens_that_would_repeat():
-  history = np.array([[[7, 8, 9, 7, 8, 0, 0]]], np.int32)
+  history = jnp.array([[[7, 8, 9, 7, 8, 0, 0]]], jnp.int32)
 
   def masked(size, steps):
     zeros = np.zeros((1, 1, 12), np.float32)

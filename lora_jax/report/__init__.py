@@ -1,1 +1,1 @@
-"""Runs to tables: reads the JSON of runs and benchmarks, writes Markdown. Imports no JAX."""
+"""Pages of results from the JSON in `results/runs`: the kit here, a file for each subject in `pages`."""

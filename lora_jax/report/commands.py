@@ -16,8 +16,8 @@ PLAN = (
   '--topology=v5e:8x8'
 )
 SWEEP_ON_ACCELERATOR = (
-  'python -m experiments.bench --parts=sweep --model=roberta-base --rows=16 --length=64 --members=16 '
-  '--dtype=bfloat16 --out=results/runs/bench-sweep.json'
+  'python -m experiments.bench --parts=sweep --model=roberta-base --rows=16 --length=64 '
+  '--members=16 --dtype=bfloat16 --out=results/runs/bench-sweep.json'
 )
 
 

@@ -1,1 +1,1 @@
-"""Pages of results from the JSON in `results/runs`: the kit here, a file for each subject in `pages`."""
+"""Pages of results: the kit to read runs and write pages, and in `pages` a file by subject; no JAX."""

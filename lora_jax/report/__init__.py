@@ -1,1 +1,1 @@
-"""Pages of results: the kit to read runs and write pages, and in `pages` a file by subject; no JAX."""
+"""Pages of results: the kit that reads runs and writes pages; in `pages` a file for each subject."""

@@ -1,1 +1,1 @@
-"""One file per family of experiments: `get_config(arg)`, `sweep()`."""
+"""One file for each family of runs: `get_config(arg)` and `sweep(arg)`; `_base*` is shared."""

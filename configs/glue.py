@@ -81,6 +81,7 @@ def _own(epochs: tuple[int, ...]) -> dict[str, settings.GlueRow]:
 # Settings of our own, in the order of settings.GLUE_TASKS.
 SMALL = _own((3, 3, 10, 10, 3, 3, 10, 8))
 COMPARE = _own((1, 1, 5, 5, 1, 1, 5, 5))  # What one machine can run of every method and rate.
+POSITIONS = 128  # Of an untrained model.
 FULL_SMALL_LR = 5e-5  # Of full fine-tuning with preset=small; the rest is as in SMALL.
 PRESETS = (*SETTINGS, 'small', 'compare')
 
@@ -117,8 +118,8 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   config.model.classifier_dropout = row.classifier_dropout
   config.data.max_length = row.max_length
   if choice.model == 'fresh':
-    config.model.fresh = _base.fresh('bert', 30522, 32, 2, 2, max_positions=128)
-    config.data.max_length = config.model.fresh.max_positions
+    config.model.fresh = _base.fresh('bert', 30522, 32, 2, 2, max_positions=POSITIONS)
+    config.data.max_length = POSITIONS
   config.method = _base.method(choice.method, _lora(choice))
   if choice.bottleneck:
     config.method.bottleneck = int(choice.bottleneck)

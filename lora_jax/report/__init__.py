@@ -1,1 +1,1 @@
-"""Runs to tables: reads the JSON of runs and benchmarks, writes Markdown. Imports no JAX."""
+"""Pages of results: the kit that reads runs and writes pages; in `pages` a file for each subject."""

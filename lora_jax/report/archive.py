@@ -1,4 +1,4 @@
-"""What the results keep of finished runs, sweeps and analyses: their JSON without local folders."""
+"""What the results keep of a finished run, sweep or analysis: its JSON without local folders."""
 
 from __future__ import annotations
 

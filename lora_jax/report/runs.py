@@ -31,9 +31,9 @@ class Recorded:
   """The files of a folder by what they hold, and by their paths in the folder."""
 
   runs: dict[str, RunResult] = field(default_factory=dict)
-  analyses: dict[str, Analysis] = field(default_factory=dict)
+  analysis: dict[str, Analysis] = field(default_factory=dict)
   latency: dict[str, Latency] = field(default_factory=dict)
-  benches: dict[str, Bench] = field(default_factory=dict)
+  bench: dict[str, Bench] = field(default_factory=dict)
   counts: dict[str, Counts] = field(default_factory=dict)
   claims: dict[str, ClaimsPlan] = field(default_factory=dict)
   measured_plans: dict[str, MeasuredPlan] = field(default_factory=dict)
@@ -63,7 +63,7 @@ def _of_kind(recorded: Recorded, value: Mapping[str, object]) -> dict[str, objec
   if experiment == 'plan':
     return kinds['claims'] if 'claims' in value else kinds['measured_plans']
   if experiment in ('analysis', 'bench', 'counts', 'latency'):
-    return kinds[{'analysis': 'analyses', 'bench': 'benches'}.get(str(experiment), experiment)]
+    return kinds[experiment]
   return kinds['runs'] if 'history' in value else None
 
 

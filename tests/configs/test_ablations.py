@@ -25,8 +25,46 @@ def test_ranks_and_matrices_are_those_of_tables_5_6_15_and_18():
   assert len(list(rank.sweep('task=e2e'))) == 3 * 11
   assert [run['method.rank'] for run in matrices.sweep(f'{SMALL},seeds=1')] == [8] * 4 + [4, 4, 2]
   assert len(list(matrices.sweep(f'{SMALL},rows=15,seeds=2'))) == 20
-  with pytest.raises(ValueError, match=r"unknown rows '6'. .*Known: 5, 15"):
-    matrices.get_config('rows=6')
+
+
+@pytest.mark.parametrize(
+  'module, arg, count',
+  [
+    (rank, SMALL, 45),
+    (rank, 'task=e2e,model=gpt2-medium,seeds=1', 11),
+    (matrices, SMALL, 21),
+    (matrices, 'task=e2e,model=runs/x,rows=15', 30),
+  ],
+)
+def test_every_run_of_a_sweep_is_another(module, arg, count):
+  runs = list(module.sweep(arg))
+  assert len(runs) == len(set(map(str, runs))) == count
+  assert list(runs[0]) == ['method.rank', 'method.targets', 'seed']
+  config = module.get_config(arg)
+  config.update_from_flattened_dict(dict(runs[-1]))
+  assert config.method.rank == runs[-1]['method.rank']
+
+
+def test_the_budget_of_table_5_is_one():
+  runs = list(matrices.sweep(f'{SMALL},seeds=1'))
+  adapted = [run['method.targets'][0].count('|') + 1 for run in runs]
+  assert {run['method.rank'] * count for run, count in zip(runs, adapted)} == {8}
+
+
+@pytest.mark.parametrize(
+  'module, arg, message',
+  [
+    (rank, 'tsk=rte', "unknown key 'tsk'.*Did you mean 'task'"),
+    (rank, 'task=mprc', "Did you mean 'mrpc'"),
+    (rank, 'preset=smal', "Did you mean 'small'"),
+    (rank, 'seeds=many', "seeds='many': expected the number of seeds"),
+    (matrices, 'rows=6', "unknown rows '6'.*Known: 5, 15"),
+    (low_data, 'rows=5', "unknown key 'rows'"),
+  ],
+)
+def test_a_mistake_in_an_argument_is_answered_with_near_names(module, arg, message):
+  with pytest.raises(ValueError, match=message):
+    module.get_config(arg)
 
 
 def test_few_examples_get_more_epochs_in_the_proportion_of_table_17():
@@ -39,6 +77,5 @@ def test_few_examples_get_more_epochs_in_the_proportion_of_table_17():
 
 def test_a_number_of_seeds_is_positive():
   assert [run['seed'] for run in low_data.sweep('tiny=1,seeds=2')] == [0, 0, 1, 1]
-  for seeds in ('0', 'x'):
-    with pytest.raises(ValueError, match='expected the number of seeds'):
-      rank.get_config(f'seeds={seeds}')
+  with pytest.raises(ValueError, match='expected the number of seeds'):
+    rank.get_config('seeds=0')

@@ -110,7 +110,7 @@ def test_a_folder_may_hold_commas_and_equals_signs(arg, model, task):
     (dart, 'task=drt', "unknown task 'drt'. Did you mean 'dart'"),
     (dart, 'targets=qkvo', "unknown targets 'qkvo'.*Known: qv, all"),
     (e2e, 'targets=all,method=full', 'targets=all is for method=lora, found method=full'),
-    (pretrain, 'tokeniser=x', "unknown key 'tokeniser'.*Did you mean 'tokenizer'"),
+    (pretrain, 'tokeniezr=x', "unknown key 'tokeniezr'.*Did you mean 'tokenizer'"),
     (pretrain, 'tiny=maybe', "tiny is true or false, found 'maybe'"),
     (demo, 'rnak=4', "unknown key 'rnak'.*Did you mean 'rank'"),
   ],

@@ -14,7 +14,7 @@ from lora_jax.sweep import grouping
 def test_a_comparison_is_methods_by_rates_then_the_best_rates_by_seeds(tmp_path):
   arg = 'task=stsb,model=/m/encoder'
   config = compare.get_config(arg)
-  runs = grouping.lanes(config, compare.sweep(f'{arg},seeds=1'))
+  runs = grouping.members(config, compare.sweep(f'{arg},seeds=1'))
   assert len(runs) == sum(map(len, _base.RATES.values()))
   assert set(_base.RATES) == {
     'full', 'bitfit', 'adapter_h', 'adapter_l', 'adapter_p', 'prefix_embed', 'prefix_layer', 'lora',

@@ -1,4 +1,4 @@
-"""What is kept of runs, sweeps and analyses: their JSON, without the folders of the machine."""
+"""What is kept of a run, sweep or analysis: its JSON, without the folders of the machine."""
 
 import json
 

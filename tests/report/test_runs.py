@@ -22,9 +22,9 @@ def test_files_are_told_apart_by_what_they_hold(tmp_path):
   found = runs.read(tmp_path)
   assert {kind: list(files) for kind, files in vars(found).items()} == {
     'runs': ['a.json'],
-    'analyses': ['more/analysis.json'],
+    'analysis': ['more/analysis.json'],
     'latency': ['more/latency.json'],
-    'benches': ['more/bench.json'],
+    'bench': ['more/bench.json'],
     'counts': ['more/counts.json'],
     'claims': ['claims.json'],
     'measured_plans': ['plan.json'],

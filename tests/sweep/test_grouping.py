@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import glue, low_data, matrices, rank
+from configs import glue
 from lora_jax.sweep import grouping, locks, members, overrides
 
 SMALL = glue.get_config('model=/m/encoder,preset=small')
@@ -94,50 +94,3 @@ def test_a_lock_is_for_one_and_of_a_lost_owner_for_the_next(tmp_path, monkeypatc
   with other:
     (tmp_path / 'b.2.json').write_text('{}')  # Somebody took us for lost.
     assert other.lost.wait(5)
-
-
-@pytest.mark.parametrize(
-  'module, arg, count, first',
-  [
-    (rank, 'task=cola,model=/m/x,preset=small', 45, (1, 'query')),
-    (rank, 'task=e2e,model=gpt2-medium,seeds=1', 11, (1, '(query|value)')),
-    (matrices, 'model=/m/x,preset=small', 21, (8, 'query')),
-    (matrices, 'task=e2e,model=runs/x,rows=15', 30, (2, 'value')),
-  ],
-)
-def test_ablations_are_the_papers_cells(module, arg, count, first):
-  config, runs = module.get_config(arg), list(module.sweep(arg))
-  names = {member.name for member in grouping.members(config, runs)}
-  assert len(runs) == len(names) == count
-  assert runs[0] == {
-    'method.rank': first[0], 'method.targets': (f'.*/attention/{first[1]}',), 'seed': 0
-  }  # fmt: skip
-
-
-def test_the_budget_of_table_5_is_one():
-  per_matrix = {len(m) * r for m, r in matrices.TABLE_5}
-  assert per_matrix == {8}
-  assert [(m, r) for m, r in matrices.TABLE_5 if len(m) > 1] == [('qk', 4), ('qv', 4), ('qkvo', 2)]
-
-
-def test_few_examples_get_more_epochs():
-  runs = list(low_data.sweep('task=sst2,model=/m/x,preset=small,seeds=1'))
-  assert [(r['data.limit'], r['train.epochs']) for r in runs] == [
-    (100, 60), (1000, 60), (10_000, 6), (0, 3)
-  ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-  'module, arg, message',
-  [
-    (rank, 'tsk=rte', "Unknown key 'tsk'.*Did you mean task"),
-    (rank, 'task=mprc', 'Did you mean mrpc'),
-    (rank, 'preset=smal', 'Did you mean small'),
-    (rank, 'seeds=many', "seeds='many': how many"),
-    (matrices, 'rows=6', "Unknown rows '6'.*Known: 5, 15"),
-    (low_data, 'rows=5', "Unknown key 'rows'"),
-  ],
-)
-def test_a_mistake_in_an_argument_is_answered_with_near_names(module, arg, message):
-  with pytest.raises(ValueError, match=message):
-    module.get_config(arg)

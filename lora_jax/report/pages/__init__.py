@@ -31,7 +31,7 @@ MORE = """`python -m experiments.report --add=runs/NAME` keeps a finished run, s
 def make(recorded: Recorded) -> list[Page]:
   """The pages in the order of the index, which is the first."""
   runs = list(recorded.runs.values())
-  table_7, *figures = analysis.pages(recorded.analyses)
+  table_7, *figures = analysis.pages(recorded.analysis)
   of_paper = [
     latency.page(recorded.latency),
     glue.page(runs),
@@ -49,7 +49,7 @@ def make(recorded: Recorded) -> list[Page]:
     *practical_claims.pages(recorded.claims, recorded.measured_plans),
     *counts.pages(recorded.counts),
   ]
-  others = [*speed.pages(recorded.benches), all_runs.page(runs)]
+  others = [*speed.pages(recorded.bench), all_runs.page(runs)]
   return [index([*of_paper, *others]), *of_paper, *others]
 
 

@@ -53,18 +53,18 @@ the top r directions of ΔW, of W itself and of a random matrix, and the amplifi
 first."""
 
 
-def pages(analyses: Mapping[str, Analysis]) -> list[Page]:
+def pages(found: Mapping[str, Analysis]) -> list[Page]:
   """Table 7, the figures and, where an update was measured alone, the spectra."""
-  figures = [figure_page(name, analyses) for name in FIGURES]
-  return [table_7(analyses), *figures, *spectra_pages(analyses)]
+  figures = [figure_page(name, found) for name in FIGURES]
+  return [table_7(found), *figures, *spectra_pages(found)]
 
 
-def figure_page(name: str, analyses: Mapping[str, Analysis]) -> Page:
+def figure_page(name: str, found: Mapping[str, Analysis]) -> Page:
   """A page of FIGURES with the pictures of every analysis that has them."""
   figure = FIGURES[name]
   blocks: list[Block] = [figure.finding]
   states = []
-  for path, analysis in analyses.items():
+  for path, analysis in found.items():
     shown = [pic for key, pic in pictures(path, analysis) if key in figure.pictures]
     if not shown:
       continue
@@ -79,22 +79,22 @@ def figure_page(name: str, analyses: Mapping[str, Analysis]) -> Page:
   return Page(name, figure.title, '; '.join(states), blocks)
 
 
-def table_7(analyses: Mapping[str, Analysis]) -> Page:
+def table_7(found: Mapping[str, Analysis]) -> Page:
   """The amplification factor."""
   table = printed.TABLES['7']
   blocks: list[Block] = [ABOUT_TABLE_7]
   states, panels = [], []
-  for path, analysis in analyses.items():
-    if found := analysis['measured'].get('table7'):
+  for path, analysis in found.items():
+    if measured := analysis['measured'].get('table7'):
       states.append(analysis_figures.caption(analysis))
       caption = (
-        f'ΔW carries alpha / r ({found[0]["scale"]:g}); layers from 0 (`results/runs/{path}`).'
+        f'ΔW carries alpha / r ({measured[0]["scale"]:g}); layers from 0 (`results/runs/{path}`).'
       )
-      rows = list(map(_amplification_row, found))
+      rows = list(map(_amplification_row, measured))
       blocks += [f'### Ours: {states[-1]}', Table(rows, caption)]
-      for matrix in dict.fromkeys(row['matrix'] for row in found):
+      for matrix in dict.fromkeys(row['matrix'] for row in measured):
         title = f'ours: {states[-1].partition(", ")[2]}, {matrix}'  # Without the model: too long.
-        panels.append(_amplification_panel(title, [r for r in found if r['matrix'] == matrix]))
+        panels.append(_amplification_panel(title, [r for r in measured if r['matrix'] == matrix]))
   ranks = [int(row['r']) for row in table.rows]
   series = [
     charts.Series(title, ranks, [printed.value(row[title]) for row in table.rows])
@@ -114,11 +114,11 @@ def table_7(analyses: Mapping[str, Analysis]) -> Page:
   return Page('table-7', 'Table 7: what an update amplifies', '; '.join(states), blocks)
 
 
-def spectra_pages(analyses: Mapping[str, Analysis]) -> list[Page]:
-  """One page for all analyses of single runs; none without one."""
+def spectra_pages(found: Mapping[str, Analysis]) -> list[Page]:
+  """One page for every analysis of a single run; none without one."""
   blocks: list[Block] = []
   states = []
-  for path, analysis in analyses.items():
+  for path, analysis in found.items():
     if rows := spectrum_rows(analysis):
       states.append(analysis_figures.caption(analysis))
       about = analysis_figures.about(analysis['runs'][0])

@@ -1,4 +1,4 @@
-"""Analyses are on the pages of what they measured."""
+"""An analysis is on the pages of what it measured."""
 
 from lora_jax.report import document
 from lora_jax.report.pages import analysis
@@ -36,7 +36,7 @@ PAIR = {
 }  # fmt: skip
 
 
-def test_analyses_are_on_the_pages_of_what_they_measured(tmp_path):
+def test_an_analysis_is_on_the_pages_of_what_it_measured(tmp_path):
   made = {p.name: p for p in analysis.pages({'one/analysis.json': SINGLE, 'p.json': PAIR})}
   assert list(made) == ['table-7', 'figure-3', 'figure-4', 'figure-8', 'spectra']
   assert made['figure-3'].ours == made['figure-8'].ours == ''

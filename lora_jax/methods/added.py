@@ -44,7 +44,7 @@ def init_shapes(
   leaves, structure = jax.tree.flatten((inputs, dict(kwargs)))
   is_array = [hasattr(x, 'shape') and hasattr(x, 'dtype') for x in leaves]
 
-  def run(arrays: list[Any]) -> dict[str, Any]:
+  def run(arrays: list[Any]) -> Mapping[str, Any]:
     rest = iter(arrays)
     args, kwargs = structure.unflatten(
       [next(rest) if array else x for x, array in zip(leaves, is_array)]

@@ -42,7 +42,7 @@ class InitFn(Protocol):
 
 
 class MergeFn(Protocol):
-  def __call__(self, frozen: Params, trainable: Params) -> Tree:
+  def __call__(self, frozen: Params, trainable: Params, /) -> Tree:
     """Folds the two parts into the model's own parameters.
 
     Raises:
@@ -103,6 +103,11 @@ class Method(NamedTuple):
   program: tuple[object, ...] = ()
   follows: FollowsFn = lambda path: None
   scales: ScalesFn = lambda model, *inputs, **kwargs: {}
+
+  @property
+  def freezes(self) -> bool:
+    """Whether the method leaves any of the model's parameters frozen."""
+    return '.*' not in self.patterns
 
 
 def bind(apply: Callable[..., Any], method: Method) -> Callable[..., Any]:

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import math
 import string
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -43,50 +44,24 @@ class Factors(NamedTuple):
   fan_in: int
 
 
-class FactorsFn(Protocol):
-  def __call__(self, module: nn.Module, weight: Shape, rank: int, *args: jax.Array) -> Factors:
-    """The factors of one layer.
-
-    Args:
-      module: the layer.
-      weight: shape of its weight.
-      rank: r.
-      *args: what the layer is called with; an einsum's equation can be among them.
-    """
-    ...
-
-
-class UpdateFn(Protocol):
-  def __call__(
-    self, module: nn.Module, method: str, a: Factor, b: Factor, *args: jax.Array
-  ) -> jax.Array:
-    """What the factors add to a layer's output, before the scale: B A x.
-
-    Args:
-      module: the layer.
-      method: the name of the method that was called.
-      a, b: the factors.
-      *args: what the method was called with.
-    """
-    ...
-
-
 class Layer(NamedTuple):
   """What to know of a kind of layer in order to adapt it.
 
   Attributes:
     weight: name of the adapted parameter.
     methods: names of the module's methods that use the weight.
-    factors: gives the shapes of the factors, see `FactorsFn`.
-    update: applies the factors, see `UpdateFn`.
+    factors: `factors(module, weight shape, rank, *args) -> Factors` of one layer, `args` being what
+      the method is called with.
+    update: `update(module, method name, a, b, *args)`: what the factors add to the method's output,
+      before the scale.
     transposed: the factors change roles at initialization, as in loralib's embedding: `a` is zero
       and `b` random.
   """
 
   weight: str
   methods: tuple[str, ...]
-  factors: FactorsFn
-  update: UpdateFn
+  factors: Callable[..., Factors]
+  update: Callable[..., jax.Array]
   transposed: bool = False
 
 
@@ -137,9 +112,7 @@ def _ordered_factors(module: nn.Module, weight: Shape, rank: int, *args: object)
   return Factors((*batch, *inputs, rank), (*batch, rank, *outputs), math.prod(inputs))
 
 
-def _down(
-  module: nn.Module, a: Factor, x: jax.Array, features: int, **product: object
-) -> jax.Array:
+def _down(module: nn.Module, a: Factor, x: jax.Array, features: int, **product: Any) -> Any:
   """The layer itself with `a` as its kernel: same axes, strides, padding, precision."""
   narrow = module.clone(features=features, use_bias=False, parent=None, name=None, **product)
   return narrow.apply({'params': {'kernel': a}}, x)
@@ -218,9 +191,9 @@ def _einsum_update(
   # Input letters that the equation sums out by itself, without the kernel, are summed here.
   kept = ''.join(letter for letter in inputs if letter in output)
   options = {'precision': module.precision, 'preferred_element_type': module.preferred_element_type}
-  x, a, b = module.promote_dtype(x, a, b, dtype=module.dtype)
-  h = ops.einsum(f'{inputs},{in_a}{rank}->{kept}{rank}', x, a, **options)
-  return ops.einsum(f'{kept}{rank},{in_b}{rank}->{output}', h, b, **options)
+  *down, up = module.promote_dtype(x, a, b, dtype=module.dtype)
+  h = ops.einsum(f'{inputs},{in_a}{rank}->{kept}{rank}', *down, **options)
+  return ops.einsum(f'{kept}{rank},{in_b}{rank}->{output}', h, up, **options)
 
 
 def _n_batch(module: nn.Module) -> int:

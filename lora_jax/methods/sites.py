@@ -72,7 +72,7 @@ def find(
   _check_targets(targets, adaptable, others)
   for name, value in (('rank', rank), ('alpha', alpha)):
     if isinstance(value, Mapping):
-      tree.match(value, found, f'adapted module (in {name})')
+      tree.match(list(value), found, f'adapted module (in {name})')
   return {path: _site(path, *entry, shapes) for path, entry in found.items()}
 
 

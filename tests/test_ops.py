@@ -1,4 +1,4 @@
-"""Dropout: how much is dropped, and that nothing is biased by it."""
+"""Products that accumulate in float32, dropout, activations."""
 
 import jax
 import jax.numpy as jnp

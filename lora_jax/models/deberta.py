@@ -236,5 +236,5 @@ class Deberta(Encoder):
     table = layers.embed(
       2 * c.position_buckets, c.hidden_size, exact, c.initializer_range, 'relative'
     )
-    x = table(jnp.arange(rows.min(), rows.max() + 1))
+    x = table(jnp.asarray(np.arange(rows.min(), rows.max() + 1)))
     return layers.LayerNorm(c.norm_epsilon, options.dtype, name='relative_norm')(x)

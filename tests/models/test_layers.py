@@ -143,13 +143,11 @@ def test_attention_is_that_of_each_segment_alone(monkeypatch, path, causal):
     attention_lib.attention,
     causal=causal,
     implementation='cudnn' if path == 'cudnn' else 'xla',
-    # A rate that rounds to none takes the path of dropout and drops nothing.
-    dropout_rate=1e-9 if path == 'dropout' else 0.0,
-    deterministic=False,
+    dropout=(lambda weights: weights) if path == 'dropout' else None,
   )
   asked = query if columns is None else jnp.stack([q[c] for q, c in zip(query, columns)])
   inputs = (x.astype(dtype) for x in (asked, key, value))
-  found = jax.jit(call)(*inputs, SEGMENTS, columns=columns, dropout_rng=jax.random.key(0))
+  found = jax.jit(call)(*inputs, SEGMENTS, columns=columns)
   expected = np.zeros((2, 8, 3, 4))
   for row, segments in enumerate(SEGMENTS):
     for segment in np.unique(segments):
@@ -170,9 +168,8 @@ def test_attention_is_that_of_each_segment_alone(monkeypatch, path, causal):
 def test_attention_dropout_drops_weights():
   query, key = normal(0, (1, 64, 2, 4)), normal(1, (1, 64, 2, 4))
   value = jnp.ones((1, 64, 2, 4))
-  y = attention_lib.attention(
-    query, key, value, dropout_rate=0.5, dropout_rng=jax.random.key(0), deterministic=False
-  )
+  drop = functools.partial(ops.drop, jax.random.key(0), 0.5)
+  y = attention_lib.attention(query, key, value, dropout=drop)
   assert abs(float(y.mean()) - 1) < 0.1  # Without dropout all are 1.
   assert float(y.std()) > 0.05
 
@@ -185,8 +182,8 @@ def test_activations(name):
     'gelu_new': 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
     'relu': np.maximum(x, 0),
   }[name]
-  np.testing.assert_allclose(ops.activation(name, jnp.asarray(x)), expected, atol=1e-6)
-  low = ops.activation(name, jnp.asarray(x, jnp.bfloat16))
+  np.testing.assert_allclose(ops.activate(ops.ACTIVATIONS[name], jnp.asarray(x)), expected, atol=1e-6)
+  low = ops.activate(ops.ACTIVATIONS[name], jnp.asarray(x, jnp.bfloat16))
   assert low.dtype == jnp.bfloat16
 
 

@@ -149,8 +149,9 @@ def _adapter(
     parts = module.get_variable('params', NAME)
     h = kwargs['added'](y) if reads_sum and kwargs.get('added') else y
     if norm:
-      h = ops.normalize(h, parts['norm']['scale'], parts['norm']['bias'], 1e-5, h.dtype)
-    h = ops.activate(ACTIVATIONS[activation], _dense(h, parts['down']))
+      h = _layer_norm(h, parts['norm'])
+    h = _dense(h, parts['down'])
+    h = ACTIVATIONS[activation](h.astype(jnp.float32)).astype(h.dtype)
     return y + _dense(h, parts['up'])
 
   def merge(frozen: Params, trainable: Params) -> Tree:
@@ -200,3 +201,13 @@ def _initial(path: str, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
 def _dense(x: Float[Array, '... n'], parts: Mapping[str, jax.Array]) -> Float[Array, '... k']:
   kernel, bias = (parts[name].astype(x.dtype) for name in ('kernel', 'bias'))
   return ops.matmul(x, kernel) + jnp.expand_dims(bias, range(x.ndim - 1))
+
+
+def _layer_norm(x: Float[Array, '... n'], parts: Mapping[str, jax.Array]) -> Float[Array, '... n']:
+  """Layer normalization in float32, with torch's epsilon.
+
+  The variance is computed in one pass, unlike that of `ops.normalize`: the committed results are.
+  """
+  y = jax.nn.standardize(x.astype(jnp.float32), axis=-1, epsilon=1e-5)
+  scale, bias = (jnp.expand_dims(parts[name], range(x.ndim - 1)) for name in ('scale', 'bias'))
+  return (y * scale + bias).astype(x.dtype)

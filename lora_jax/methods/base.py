@@ -51,29 +51,18 @@ class MergeFn(Protocol):
     ...
 
 
-class ScalesFn(Protocol):
-  def __call__(self, model: nn.Module, *inputs: Any, **kwargs: Any) -> Tree:
-    """The factors that the interceptor takes from the method's options, as leaves.
-
-    Joined with the parameters they take precedence, so that one program can run members of a sweep
-    which differ in them: `apply(join(frozen, scales), trainable, ...)`.
-
-    Args:
-      model, *inputs, **kwargs: as for `InitFn`.
+class FollowsFn(Protocol):
+  def __call__(self, path: str) -> tuple[str, tuple[int | None, ...]] | None:
+    """The weight that a leaf of the method is sharded like, or None: `.../query/lora_a` gives
+    `('.../query/kernel', (0, None))`, the axis of the kernel that each of its dimensions follows.
     """
     ...
 
 
-class FollowsFn(Protocol):
-  def __call__(self, path: str) -> tuple[str, tuple[int | None, ...]] | None:
-    """How a leaf that the method added lies on a mesh: as axes of the weight that it adapts.
-
-    Args:
-      path: of a leaf, `.../query/lora_a`.
-
-    Returns:
-      the path of the weight, and for each dimension of the leaf the axis of the weight that it
-      follows, or None: `('.../query/kernel', (0, None))`. None for a leaf that follows no weight.
+class ScalesFn(Protocol):
+  def __call__(self, model: nn.Module, *inputs: Any, **kwargs: Any) -> Tree:
+    """Leaves that the interceptor prefers to the method's options, if they are joined with the
+    parameters. So one program runs members of a sweep that differ in them.
     """
     ...
 
@@ -82,17 +71,16 @@ class Method(NamedTuple):
   """A way to adapt a model.
 
   Attributes:
-    init: splits the parameters, see `InitFn`.
-    merge: folds the two parts into one model, see `MergeFn`.
+    init, merge: split a model's parameters in two, and fold the two parts into one model again.
     interceptor: how the method enters the forward pass; None if its parameters alone do.
     patterns: the regular expressions of module and leaf paths that the method adapts or trains, in
       the order in which `summarize` lists them.
     virtual: how many tokens the data must put before and after each input. Their ids start at the
-      vocabulary's size, and the method supplies their embeddings (`methods/prefix.py`).
-    program: all options that the compiled program depends on, as JSON values: runs of one model
-      whose programs are equal can be members of one sweep.
-    follows: how the method's own leaves are sharded, see `FollowsFn`.
-    scales: what the members of one program may differ in, see `ScalesFn`.
+      vocabulary's size, and the method supplies their vectors (`methods/prefix.py`).
+    program: all options that the compiled program depends on, as JSON values. Runs of one model
+      with equal programs can be members of one group of a sweep; `scales` holds the rest.
+    follows: how the leaves that the method adds lie on a mesh of devices.
+    scales: numbers in which the members of a group may differ.
   """
 
   init: InitFn

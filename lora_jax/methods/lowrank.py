@@ -24,16 +24,17 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import opt_einsum
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from lora_jax import ops
 from lora_jax.methods.base import Args, Kwargs
 
 FACTORS = ('lora_a', 'lora_b')  # Names of the leaves.
 Shape = tuple[int, ...]
-Factor = Float[Array, '...']  # Its axes are those that the docstring above gives for its layer.
+Factor = Float[jax.Array | np.ndarray, '...']  # The docstring above says which axes it has.
 
 
 class Factors(NamedTuple):

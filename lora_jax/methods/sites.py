@@ -80,7 +80,7 @@ def rule(name: str, value: Any, path: str) -> Any:
   """The value of an option for a module: if it is a mapping, that of the first matching pattern.
 
   Raises:
-    ValueError: if the option `name` is a mapping and none of its patterns matches the path.
+    ValueError: if the option `name` is a mapping and no pattern of it matches the path.
   """
   if not isinstance(value, Mapping):
     return value

@@ -77,7 +77,7 @@ def make_mesh(
       f'mesh.data={data} x {named} takes {data * inner} of the {len(devices)} devices of '
       f'{jax.process_count()} processes, which have to take all. Leave mesh.data at -1.'
     )
-  # Axes may share a side of a TPU's torus: 8 x 8 of 4x4x4 chips is no product of whole sides.
+  # Axes may share a side of a TPU's torus: 8 x 8 of 4x4x4 chips cannot be made of whole sides.
   chosen = mesh_utils.create_device_mesh(
     (data, fsdp, tensor), devices[: data * inner], allow_split_physical_axes=True
   )

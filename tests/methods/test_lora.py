@@ -12,7 +12,7 @@ from tests.methods.toys import CASES, KEY, METHOD, Stack, X, adapted, disturbed
 
 
 @pytest.mark.parametrize('name', CASES)
-def test_identity_at_initialisation(name):
+def test_identity_at_initialization(name):
   model, params, frozen, trainable, x = adapted(name)
   np.testing.assert_array_equal(
     bind(model.apply, METHOD)(frozen, trainable, x), model.apply({'params': params}, x)
@@ -48,7 +48,7 @@ def test_vmap_over_adapters_equals_a_loop():
 
 
 @pytest.mark.parametrize('name', ['loop', 'scan'])
-def test_initialisation_is_loralibs(name):
+def test_initialization_is_loralibs(name):
   model, params, x = CASES[name][0], CASES[name][0].init(KEY, X)['params'], X
   method = lora(rank=500, alpha=1.0, targets=r'.*/query')
   _, trainable = method.init(KEY, model, params, x)

@@ -83,9 +83,7 @@ def test_dropout_is_the_same_on_any_number_of_devices(make_config):
   seen = []
   for count in (1, 8):
     devices = mesh.make_mesh(count)
-    init, _ = setup.make_init(
-      work.trainable, tx, 0, devices, work.family, work.method.follows
-    )
+    init, _ = setup.make_init(work.trainable, tx, 0, devices, work.family, work.method.follows)
     now = init(work.trainable)
     frozen = mesh.place(work.frozen, devices)
     seen.append(train_step(now, frozen, jax.device_put(batch, mesh.rows(devices)))[1]['loss'])

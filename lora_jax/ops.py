@@ -7,24 +7,29 @@ between layers has the compute dtype.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any
+import operator
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
+from jax.typing import DTypeLike
 
+Axes = tuple[int, ...]
+# The contracted axes of the two operands, and their batch axes, as `lax.dot_general` takes them.
+Dims = tuple[tuple[Axes, Axes], tuple[Axes, Axes]]
+Operand = jax.Array | np.ndarray
 LOW = (jnp.bfloat16, jnp.float16)  # Dtypes whose products have to be told to accumulate in float32.
 
 
 def dot_general(
   lhs: jax.Array,
-  rhs: jax.Array,
-  dimension_numbers: Any,
-  precision: Any = None,
-  preferred_element_type: Any = None,
+  rhs: Operand,
+  dimension_numbers: lax.DotDimensionNumbers,
+  precision: lax.PrecisionLike = None,
+  preferred_element_type: DTypeLike | None = None,
 ) -> jax.Array:
   """`lax.dot_general` that accumulates in float32 and never multiplies float32 for a low dtype.
 
@@ -32,9 +37,8 @@ def dot_general(
   backward products take the cotangent in the operands' dtype. Other operands go to `lax` as is.
   """
   if lhs.dtype == rhs.dtype and lhs.dtype in LOW:
-    dims = jax.tree.map(int, _tuples(dimension_numbers))
     dtype = jnp.dtype(preferred_element_type or lhs.dtype)
-    y = _low_dot(lhs, rhs, dims, precision, dtype)
+    y = _low_dot(lhs, rhs, _static(dimension_numbers), precision, dtype)
   else:
     y = lax.dot_general(
       lhs, rhs, dimension_numbers, precision, preferred_element_type=preferred_element_type
@@ -43,17 +47,36 @@ def dot_general(
   return y if batch else checkpoint_name(y, 'dense')
 
 
+def matmul(x: jax.Array, kernel: Operand, precision: lax.PrecisionLike = None) -> jax.Array:
+  """x [..., n] times a kernel [n, ...] by `dot_general`."""
+  return dot_general(x, kernel, (((x.ndim - 1,), (0,)), ((), ())), precision)
+
+
+# As Flax's own attention hands its product to `jnp.einsum`.
+einsum = functools.partial(jnp.einsum, _dot_general=dot_general)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _low_dot(lhs: jax.Array, rhs: jax.Array, dims: Any, precision: Any, dtype: Any) -> jax.Array:
+def _low_dot(
+  lhs: jax.Array, rhs: jax.Array, dims: Dims, precision: lax.PrecisionLike, dtype: np.dtype
+) -> jax.Array:
   return _accumulate(lhs, rhs, dims, precision).astype(dtype)
 
 
-def _low_dot_fwd(lhs: jax.Array, rhs: jax.Array, dims: Any, precision: Any, dtype: Any) -> Any:
+def _low_dot_fwd(
+  lhs: jax.Array, rhs: jax.Array, dims: Dims, precision: lax.PrecisionLike, dtype: np.dtype
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
   return _low_dot(lhs, rhs, dims, precision, dtype), (lhs, rhs)
 
 
-def _low_dot_bwd(dims: Any, precision: Any, dtype: Any, saved: Any, g: jax.Array) -> Any:
-  # Of the two, jit drops the one that nobody asks for: a frozen kernel costs no gradient.
+def _low_dot_bwd(
+  dims: Dims,
+  precision: lax.PrecisionLike,
+  dtype: np.dtype,
+  saved: tuple[jax.Array, jax.Array],
+  g: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  # jit drops the product that no gradient asks for: a frozen kernel costs nothing here.
   lhs, rhs = saved
   g = g.astype(lhs.dtype)
   (lhs_contract, rhs_contract), (lhs_batch, rhs_batch) = dims
@@ -78,25 +101,59 @@ def _low_dot_bwd(dims: Any, precision: Any, dtype: Any, saved: Any, g: jax.Array
 _low_dot.defvjp(_low_dot_fwd, _low_dot_bwd)
 
 
-def _accumulate(lhs: jax.Array, rhs: jax.Array, dims: Any, precision: Any) -> jax.Array:
+def _accumulate(
+  lhs: jax.Array, rhs: jax.Array, dims: Dims, precision: lax.PrecisionLike
+) -> jax.Array:
   return lax.dot_general(lhs, rhs, dims, precision, preferred_element_type=jnp.float32)
 
 
-def _kept(x: jax.Array, contracted: tuple[int, ...], batch: tuple[int, ...]) -> tuple[int, ...]:
+def _kept(x: jax.Array, contracted: Axes, batch: Axes) -> Axes:
   return tuple(i for i in range(x.ndim) if i not in (*contracted, *batch))
 
 
-def _restore(x: jax.Array, axes: tuple[int, ...], dtype: Any) -> jax.Array:
+def _restore(x: jax.Array, axes: Axes, dtype: DTypeLike) -> jax.Array:
   """`x`, whose i-th axis is to be axis `axes[i]`."""
   return lax.transpose(x.astype(dtype), tuple(int(i) for i in np.argsort(axes)))
 
 
-def _tuples(nested: Any) -> Any:
-  return tuple(_tuples(x) for x in nested) if hasattr(nested, '__iter__') else nested
+def _static(dims: lax.DotDimensionNumbers) -> Dims:
+  """Dimension numbers as hashable tuples of Python integers."""
+  axes = lambda numbers: tuple(operator.index(i) for i in numbers)
+  (lhs_contract, rhs_contract), (lhs_batch, rhs_batch) = dims
+  return (axes(lhs_contract), axes(rhs_contract)), (axes(lhs_batch), axes(rhs_batch))
+
+
+def conv_general_dilated(
+  lhs: jax.Array,
+  rhs: jax.Array,
+  window_strides: Sequence[int],
+  padding: str | Sequence[tuple[int, int]],
+  **options: object,
+) -> jax.Array:
+  """`lax.conv_general_dilated` that accumulates in float32, as `dot_general` does.
+
+  JAX cannot differentiate one with a wider `preferred_element_type`: it would convolve the float32
+  cotangent with a kernel of the low dtype. So the backward pass is that of the plain convolution.
+  """
+  plain = functools.partial(
+    lax.conv_general_dilated, window_strides=window_strides, padding=padding, **options
+  )
+  if lhs.dtype != rhs.dtype or lhs.dtype not in LOW:
+    return plain(lhs, rhs)
+
+  @jax.custom_vjp
+  def convolve(lhs: jax.Array, rhs: jax.Array) -> jax.Array:
+    return plain(lhs, rhs, preferred_element_type=jnp.float32).astype(lhs.dtype)
+
+  convolve.defvjp(
+    lambda lhs, rhs: (convolve(lhs, rhs), (lhs, rhs)),
+    lambda saved, g: jax.vjp(plain, *saved)[1](g),
+  )
+  return convolve(lhs, rhs)
 
 
 def normalize(
-  x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, dtype: Any
+  x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, dtype: DTypeLike
 ) -> jax.Array:
   """Layer normalization over the last axis in float32, returned as `dtype`."""
   # The fast variance, E[x^2] - E[x]^2, loses digits where a residual stream has outliers.
@@ -120,12 +177,12 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {  # By Hugging Face'
 }
 
 
-def activation(name: str, x: jax.Array) -> jax.Array:
-  """The activation in float32, returned in the dtype of `x`.
+def activate(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+  """`function(x)` computed in float32, returned in the dtype of `x`.
 
   Only `x` is kept for the gradient: less memory than its float32 factors, and no slower.
   """
-  compute = lambda x: ACTIVATIONS[name](x.astype(jnp.float32)).astype(x.dtype)
+  compute = lambda x: function(x.astype(jnp.float32)).astype(x.dtype)
   return jax.checkpoint(compute)(x)
 
 
@@ -135,9 +192,9 @@ def drop(key: jax.Array, rate: float, x: jax.Array) -> jax.Array:
   Two elements share one random word: on CPU the bits are most of what dropout costs.
 
   Args:
-    key: of the draw.
-    rate: in [0, 1).
-    x: of any shape [..., n].
+    key: the random key of this draw.
+    rate: the probability, in [0, 1).
+    x: an array of any shape [..., n].
   """
   kept = max(1, round((1 - rate) * 65536))
   if kept == 65536:
@@ -145,5 +202,5 @@ def drop(key: jax.Array, rate: float, x: jax.Array) -> jax.Array:
   words = (*x.shape[:-1], -(-x.shape[-1] // 2))
   bits = lax.bitcast_convert_type(jax.random.bits(key, words, jnp.uint32), jnp.uint16)
   bits = bits.reshape(*x.shape[:-1], -1)[..., : x.shape[-1]]
-  scale = jnp.asarray(65536 / kept, x.dtype)  # Of the probability as rounded: no bias.
+  scale = jnp.asarray(65536 / kept, x.dtype)  # By the rounded probability: no bias.
   return jnp.where(bits < np.uint16(kept), x * scale, jnp.zeros((), x.dtype))

@@ -45,7 +45,7 @@ class Pair(NamedTuple):
 
   @property
   def scale(self) -> float:
-    return scale(self.alpha, '', self.rank, self.rslora)
+    return scale(self.alpha, self.rank, self.rslora)
 
 
 class Parts(NamedTuple):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from typing import Any
 
+from lora_jax import errors
 from lora_jax.methods.base import Method as Method
 from lora_jax.methods.base import bind as bind
 from lora_jax.methods.bottleneck import adapter_d as adapter_d
@@ -23,18 +23,24 @@ from lora_jax.methods.summary import Summary as Summary
 from lora_jax.methods.summary import summarize as summarize
 
 METHODS = {
-  method.__name__: method
-  for method in (
-    full, lora, bitfit, top_layers, adapter_h, adapter_l, adapter_p, adapter_d, prefix_embed,
-    prefix_layer,
-  )
-}  # fmt: skip
+  'full': full,
+  'lora': lora,
+  'bitfit': bitfit,
+  'top_layers': top_layers,
+  'adapter_h': adapter_h,
+  'adapter_l': adapter_l,
+  'adapter_p': adapter_p,
+  'adapter_d': adapter_d,
+  'prefix_embed': prefix_embed,
+  'prefix_layer': prefix_layer,
+}
 
 
 def make(name: str, **options: Any) -> Method:
   """The method of that name with its options, as a config gives them.
 
-  `lora+prefix_embed` is a composition: an option goes to the first that has it, `train` to all.
+  `lora+prefix_embed` is a composition of two methods: an option goes to the first method that has
+  it, `train` to all of them.
 
   Raises:
     ValueError: for an unknown method or option, with the nearest names.
@@ -42,15 +48,15 @@ def make(name: str, **options: Any) -> Method:
   names = name.split('+')
   for part in names:
     if part not in METHODS:
-      near = difflib.get_close_matches(part, METHODS, n=3, cutoff=0) or list(METHODS)
-      raise ValueError(f'unknown method {part!r}; nearest: {", ".join(near)}')
+      raise ValueError(f'unknown method {part!r}. {errors.nearest(part, METHODS)}')
   known = {part: list(inspect.signature(METHODS[part]).parameters) for part in names}
-  if unknown := [option for option in options if not any(option in k for k in known.values())]:
-    takes = '; '.join(f'{part} takes {", ".join(k) or "none"}' for part, k in known.items())
-    raise ValueError(f'method {name!r} has no option {unknown}; {takes}')
-  made = []
+  every = dict.fromkeys(option for own in known.values() for option in own)
+  if unknown := [option for option in options if option not in every]:
+    problems = (f'no option {option!r}. {errors.nearest(option, every)}' for option in unknown)
+    raise ValueError(f'method {name!r} has {" It has ".join(problems)}')
+  parts = []
   for part in names:
-    mine = {option: value for option, value in options.items() if option in known[part]}
-    made.append(METHODS[part](**mine))
-    options = {k: value for k, value in options.items() if k == 'train' or k not in mine}
-  return made[0] if len(made) == 1 else compose(*made)
+    own = {option: value for option, value in options.items() if option in known[part]}
+    parts.append(METHODS[part](**own))
+    options = {k: value for k, value in options.items() if k == 'train' or k not in own}
+  return parts[0] if len(parts) == 1 else compose(*parts)

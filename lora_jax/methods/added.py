@@ -1,7 +1,7 @@
 """Parameters that a method adds inside a model's modules, found by one abstract run of its `init`.
 
 They go where the model's own transformations put parameters: inside a scanned layer they are
-stacked, as the layer's are, and no method has to know it.
+stacked as the layer's own are, and no method has to know it.
 """
 
 from __future__ import annotations
@@ -9,17 +9,29 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from lora_jax import tree
+from lora_jax.methods.base import Args, Context, Interceptor, Kwargs, Next
 
-Interceptor = Callable[[Any, Any, Any, nn.module.InterceptorContext], Any]
-# The shapes [of one layer] that a module gets by their names, given its output; {} for none.
-Shapes = Callable[[nn.module.InterceptorContext, str, Any, Any, Any], Mapping[str, Any]]
+Shape = tuple[int, ...]
+
+
+class Call(NamedTuple):
+  """A call of a targeted module: the module, its path, keyword arguments and output."""
+
+  module: nn.Module
+  path: str
+  kwargs: Mapping[str, Any]
+  output: Any
+
+
+# The shapes, of one layer, of the leaves that a module gets by their paths; {} for none.
+ShapesFn = Callable[[Call], Mapping[str, Shape]]
 
 
 def init_shapes(
@@ -27,12 +39,12 @@ def init_shapes(
 ) -> dict[str, jax.ShapeDtypeStruct]:
   """Shapes of the parameters of `model.init` under an interceptor, by path.
 
-  Arguments that are no arrays are passed as they are.
+  Arguments that are not arrays are passed as they are.
   """
   leaves, structure = jax.tree.flatten((inputs, dict(kwargs)))
   is_array = [hasattr(x, 'shape') and hasattr(x, 'dtype') for x in leaves]
 
-  def run(arrays: list[Any]) -> dict[str, Any]:
+  def run(arrays: list[Any]) -> Mapping[str, Any]:
     rest = iter(arrays)
     args, kwargs = structure.unflatten(
       [next(rest) if array else x for x, array in zip(leaves, is_array)]
@@ -47,29 +59,29 @@ def init_shapes(
 def find(
   method: str,
   name: str,
-  shapes: Shapes,
+  shapes: ShapesFn,
   model: nn.Module,
   inputs: tuple[Any, ...],
   kwargs: Mapping[str, Any],
   targets: tuple[str, ...],
-) -> dict[str, tuple[int, ...]]:
-  """Shapes of what is added under `name` in each module that a target matches, stacked, by path.
+) -> dict[str, Shape]:
+  """Shapes, with stacked layers, of the leaves added under `name` in all targeted modules, by path.
 
   Raises:
     ValueError: naming the method and each pattern that matches no module, with the candidates.
   """
   modules: dict[str, None] = {}
 
-  def record(next_fun: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+  def record(next_fun: Next, args: Args, kwargs: Kwargs, context: Context) -> Any:
     y = next_fun(*args, **kwargs)
-    path = '/'.join(context.module.path)
+    module, path = context.module, '/'.join(context.module.path)
     if context.method_name == '__call__' and path:
       modules[path] = None
       if any(re.fullmatch(pattern, path) for pattern in targets):
-        wanted = shapes(context, path, y, args, kwargs)
-        if wanted and not context.module.has_variable('params', name):
+        wanted = shapes(Call(module, path, kwargs, y))
+        if wanted and not module.has_variable('params', name):
           zeros = {path: jnp.zeros(shape) for path, shape in wanted.items()}
-          context.module.put_variable('params', name, tree.unflatten(zeros))
+          module.put_variable('params', name, tree.unflatten(zeros))
     return y
 
   found = init_shapes(model, record, inputs, kwargs)
@@ -79,8 +91,8 @@ def find(
 
 def draw(
   key: jax.Array,
-  shapes: Mapping[str, tuple[int, ...]],
-  initial: Callable[[str, tuple[int, ...], jax.Array], jax.Array],
+  shapes: Mapping[str, Shape],
+  initial: Callable[[str, Shape, jax.Array], jax.Array],
 ) -> dict[str, jax.Array]:
   """Initial values by path; each depends on the key and its own path alone."""
   return {

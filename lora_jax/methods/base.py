@@ -1,8 +1,8 @@
 """What a method is, and how one enters a model: `Method` and `bind`.
 
-A method of adaptation is a value of pure functions, as an optax transformation is. Nothing outside
-this package knows which one runs: the gradient, the optimizer state, a checkpoint and a sweep are
-all trees of the shape of `trainable`.
+A method of adaptation is a value of pure functions, as an optax transformation is. The gradient,
+the optimizer state, a checkpoint and a sweep are all trees of the shape of `trainable`, so nothing
+outside this package knows which method runs.
 """
 
 from __future__ import annotations
@@ -10,39 +10,92 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
+import jax
 
 from lora_jax import tree
 
-Params = tree.Params
+Params, Tree = tree.Params, dict[str, Any]
+# An interceptor runs in place of each method of each module: `next_fun(*args, **kwargs)` calls the
+# method, `context` names it and its module. See `flax.linen.intercept_methods`.
+Next, Args, Kwargs = Callable[..., Any], tuple[Any, ...], dict[str, Any]
+Context = nn.module.InterceptorContext
+Interceptor = Callable[[Next, Args, Kwargs, Context], Any]
+
+
+class InitFn(Protocol):
+  def __call__(
+    self, key: jax.Array, model: nn.Module, params: Params, *inputs: Any, **kwargs: Any
+  ) -> tuple[Tree, Tree]:
+    """Splits a model's parameters into (frozen, trainable), adding the method's own to the latter.
+
+    Args:
+      key: random key of the parameters that the method adds.
+      model: the model.
+      params: its parameters, `variables['params']`. They are passed on, not copied.
+      *inputs, **kwargs: what the model is called with, arrays or `jax.ShapeDtypeStruct`s. Only
+        their shapes are used; nothing is computed.
+    """
+    ...
+
+
+class MergeFn(Protocol):
+  def __call__(self, frozen: Params, trainable: Params, /) -> Tree:
+    """Folds the two parts into the model's own parameters.
+
+    Raises:
+      ValueError: that says why the method cannot be folded into them.
+    """
+    ...
+
+
+class FollowsFn(Protocol):
+  def __call__(self, path: str) -> tuple[str, tuple[int | None, ...]] | None:
+    """The weight that a leaf of the method is sharded like, or None: `.../query/lora_a` gives
+    `('.../query/kernel', (0, None))`, the axis of the kernel that each of its dimensions follows.
+    """
+    ...
+
+
+class ScalesFn(Protocol):
+  def __call__(self, model: nn.Module, *inputs: Any, **kwargs: Any) -> Tree:
+    """Leaves that the interceptor prefers to the method's options, if they are joined with the
+    parameters. So one program runs members of a sweep that differ in them.
+    """
+    ...
 
 
 class Method(NamedTuple):
   """A way to adapt a model.
 
   Attributes:
-    init: `init(key, model, params, *inputs, **kwargs) -> (frozen, trainable)`. `inputs` and
-      `kwargs` are what `model` is called with (arrays or `jax.ShapeDtypeStruct`s); only their
-      shapes are used, nothing is computed. The pretrained arrays are passed on, not copied.
-    merge: `merge(frozen, trainable) -> params`, the model's own tree again, or a ValueError that
-      says why the method cannot be folded into it.
-    interceptor: a `flax.linen` method interceptor, or None where the parameters alone do it.
-    patterns: what the method was told to adapt and train, for `summarize`.
-    virtual: numbers of tokens that the data has to put before and after each input, with ids from
-      the vocabulary's size up (`methods/prefix.py`).
-    scales: `scales(model, *inputs, **kwargs)`, or None: the numbers that the interceptor computes
-      from the method's options, as a tree of leaves that it prefers to its own where they are among
-      the parameters. So one program runs adapters that differ in them (`lora_jax/sweep`).
+    init, merge: split a model's parameters in two, and fold the two parts into one model again.
+    interceptor: how the method enters the forward pass; None if its parameters alone do.
+    patterns: the regular expressions of module and leaf paths that the method adapts or trains, in
+      the order in which `summarize` lists them.
+    virtual: how many tokens the data must put before and after each input. Their ids start at the
+      vocabulary's size, and the method supplies their vectors (`methods/prefix.py`).
+    program: all options that the compiled program depends on, as JSON values. Runs of one model
+      with equal programs can be members of one group of a sweep; `scales` holds the rest.
+    follows: how the leaves that the method adds lie on a mesh of devices.
+    scales: numbers in which the members of a group may differ.
   """
 
-  init: Callable[..., tuple[dict[str, Any], dict[str, Any]]]
-  merge: Callable[[Params, Params], dict[str, Any]]
-  interceptor: Callable[..., Any] | None = None
+  init: InitFn
+  merge: MergeFn
+  interceptor: Interceptor | None = None
   patterns: tuple[str, ...] = ()
   virtual: tuple[int, int] = (0, 0)
-  scales: Callable[..., dict[str, Any]] | None = None
+  program: tuple[object, ...] = ()
+  follows: FollowsFn = lambda path: None
+  scales: ScalesFn = lambda model, *inputs, **kwargs: {}
+
+  @property
+  def freezes(self) -> bool:
+    """Whether the method leaves any of the model's parameters frozen."""
+    return '.*' not in self.patterns
 
 
 def bind(apply: Callable[..., Any], method: Method) -> Callable[..., Any]:
@@ -51,9 +104,9 @@ def bind(apply: Callable[..., Any], method: Method) -> Callable[..., Any]:
   Besides the model's own arguments the result takes `collections`, a mapping of further variable
   collections (`{'batch_stats': ...}`).
 
-  Dropout that a method adds draws from the `dropout` stream, and a deterministic call is given
-  none: where the call says `deterministic=True` (or `train=False`; the model's default counts), the
-  stream is withheld. A model without such an argument has dropout exactly when it is given a key.
+  Dropout that a method adds draws from the `dropout` stream. A deterministic call is not given that
+  stream: one with `deterministic=True` or `train=False`, by the model's default if not by argument.
+  A model without such an argument has dropout exactly when it is given a key.
 
   Args:
     apply: `model.apply`, or any function with `{'params': ...}` first.
@@ -83,18 +136,16 @@ def bind(apply: Callable[..., Any], method: Method) -> Callable[..., Any]:
 def _is_deterministic(
   apply: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> bool:
-  """Whether the call asks for no dropout, by the argument's usual names."""
+  """Whether a call asks for no dropout, by an argument or by the model's default for it."""
   arguments = dict(kwargs)
   module = getattr(apply, '__self__', None)
   if isinstance(module, nn.Module):
-    called = kwargs.get('method') or type(module).__call__
-    called = getattr(type(module), called) if isinstance(called, str) else called
-    signature = inspect.signature(called)
-    own = {name: value for name, value in kwargs.items() if name in signature.parameters}
-    with contextlib.suppress(TypeError):  # The model itself says better what is missing.
-      call = signature.bind_partial(module, *args, **own)
-      call.apply_defaults()
-      arguments = dict(call.arguments)
+    name = kwargs.get('method') or '__call__'
+    function = getattr(type(module), name) if isinstance(name, str) else name
+    parameters = list(inspect.signature(function).parameters.values())
+    positional = dict(zip([parameter.name for parameter in parameters[1:]], args))
+    arguments = {parameter.name: parameter.default for parameter in parameters}
+    arguments |= positional | dict(kwargs)
   if isinstance(arguments.get('deterministic'), bool):
     return arguments['deterministic']
   return any(arguments.get(name) is False for name in ('train', 'training', 'is_training'))

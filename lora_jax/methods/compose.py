@@ -10,15 +10,15 @@ import flax.linen as nn
 import jax
 
 from lora_jax import tree
-from lora_jax.methods.base import Method
+from lora_jax.methods.base import Args, Context, Interceptor, Kwargs, Method, Next, Params, Tree
 
 
 def compose(*methods: Method) -> Method:
-  """All of the methods: what any of them trains is trained, what any adds to a module is added.
+  """Applies all of the methods: their trained leaves and their additions to modules are combined.
 
-  The first one is the innermost around a module, but a prefix is around all others: the ids of its
-  tokens are beyond the vocabulary, and no other method knows them. Merging folds each into the
-  model, so it raises the error of the first that cannot be folded.
+  The first method is the innermost around a module, except that a prefix is around all others: the
+  ids of its tokens are beyond the vocabulary, and no other method knows them. Merging folds each
+  method into the model, so it raises the error of the first one that cannot be folded.
 
   Raises:
     ValueError: from `init`, for two methods of one kind: each would apply the other's parameters as
@@ -26,18 +26,18 @@ def compose(*methods: Method) -> Method:
   """
 
   def init(
-    key: jax.Array, model: nn.Module, params: tree.Params, *inputs: Any, **kwargs: Any
-  ) -> tuple[dict[str, Any], dict[str, Any]]:
+    key: jax.Array, model: nn.Module, params: Params, *inputs: Any, **kwargs: Any
+  ) -> tuple[Tree, Tree]:
     leaves = tree.flatten(nn.unbox(params))
-    trained: dict[str, Any] = {}
+    trained: Tree = {}
     for method, own in zip(methods, jax.random.split(key, len(methods)), strict=True):
       _, found = method.init(own, model, params, *inputs, **kwargs)
       found = tree.flatten(found)
       if both := _added(trained, leaves) & _added(found, leaves):
         raise ValueError(
           f'two of the composed methods are of one kind: both add leaves named {sorted(both)}, and '
-          'each would apply those of the other as well. Make it one method; `lora` takes several '
-          'targets, and a mapping from pattern to number as rank and alpha.'
+          'each would apply those of the other as well. Use one method instead: `lora` takes '
+          'several targets, and a mapping from pattern to number as rank and alpha.'
         )
       trained |= found  # A task head is the same leaf in each.
     frozen = {path: leaf for path, leaf in leaves.items() if path not in trained}
@@ -46,35 +46,41 @@ def compose(*methods: Method) -> Method:
   inside_out = sorted(methods, key=lambda method: any(method.virtual))
   interceptors = [method.interceptor for method in inside_out if method.interceptor]
 
-  def interceptor(next_fun: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext):
+  def interceptor(next_fun: Next, args: Args, kwargs: Kwargs, context: Context) -> Any:
     for inner in interceptors:
       next_fun = functools.partial(_call, inner, next_fun, context)
     return next_fun(*args, **kwargs)
 
-  def merge(frozen: tree.Params, trainable: tree.Params) -> dict[str, Any]:
+  def merge(frozen: Params, trainable: Params) -> Tree:
     params = tree.join(frozen, trainable)
     for method in methods:
       params = method.merge(params, {})
     return params
 
-  def scales(model: nn.Module, *inputs: Any, **kwargs: Any) -> dict[str, Any]:
-    found = (method.scales(model, *inputs, **kwargs) for method in methods if method.scales)
-    return tree.join(*found)
+  def follows(path: str) -> tuple[str, tuple[int | None, ...]] | None:
+    return next((found for method in methods if (found := method.follows(path))), None)
+
+  def scales(model: nn.Module, *inputs: Any, **kwargs: Any) -> Tree:
+    return tree.join(*(method.scales(model, *inputs, **kwargs) for method in methods))
+
+  prefixes, infixes = zip(*(method.virtual for method in methods))
 
   return Method(
     init=init,
     merge=merge,
     interceptor=interceptor if interceptors else None,
-    scales=scales,
     patterns=tuple(dict.fromkeys(p for method in methods for p in method.patterns)),
-    virtual=tuple(max(counts) for counts in zip(*(method.virtual for method in methods))),
+    virtual=(max(prefixes), max(infixes)),
+    program=tuple(method.program for method in methods),
+    follows=follows,
+    scales=scales,
   )
 
 
 def _added(trained: Mapping[str, Any], leaves: Mapping[str, Any]) -> set[str]:
-  """Names, without the modules, of what is trained and is not the model's own."""
+  """Names, without the modules, of the trained leaves that are not the model's own."""
   return {path.rpartition('/')[2] for path in trained if path not in leaves}
 
 
-def _call(inner: Any, next_fun: Any, context: Any, *args: Any, **kwargs: Any) -> Any:
+def _call(inner: Interceptor, next_fun: Next, context: Context, *args: Any, **kwargs: Any) -> Any:
   return inner(next_fun, args, kwargs, context)

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 
 from lora_jax import tree
-from lora_jax.methods.base import Method
+from lora_jax.methods.base import Method, Params, Tree
 
 
-def full() -> Method:
-  """Full fine-tuning, the baseline of every table of the paper (FT)."""
+def full(*, train: str | Sequence[str] = ()) -> Method:
+  """Full fine-tuning, the baseline of every table of the paper (FT).
+
+  Args:
+    train: patterns of further leaves to train, as other methods take them; here all are trained.
+  """
 
   def init(
-    key: jax.Array, model: nn.Module, params: tree.Params, *inputs: Any, **kwargs: Any
-  ) -> tuple[dict[str, Any], dict[str, Any]]:
+    key: jax.Array, model: nn.Module, params: Params, *inputs: Any, **kwargs: Any
+  ) -> tuple[Tree, Tree]:
     del key, model, inputs, kwargs
     return {}, tree.join(nn.unbox(params))
 
-  return Method(init=init, merge=tree.join, patterns=('.*',))
+  del train
+  return Method(init=init, merge=tree.join, patterns=('.*',), program=('full',))

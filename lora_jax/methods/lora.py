@@ -1,76 +1,57 @@
-"""Low-rank adaptation (LoRA), arXiv 2106.09685: h = W x + (alpha / r) b a x, W frozen.
+"""Low-rank adaptation (LoRA), arXiv 2106.09685: h = W x + (alpha / r) B A x, with W frozen.
 
-The factors lie beside the weight they adapt, in the model's own parameter tree,
+The factors lie beside the weight that they adapt, in the model's own parameter tree,
 
     {'query': {'kernel': [d, k], 'bias': [k], 'lora_a': [d, r], 'lora_b': [r, k]}}
 
-and enter the forward pass by an interceptor around the adapted module, which the model does not
-notice. So they go wherever parameters go: through `nn.scan`, `nn.remat`, `nn.vmap` and shardings.
-A leaf `lora_scale` beside them takes the place of alpha / r (`Method.scales`).
+and an interceptor around the adapted module adds their product to its output. The model does not
+notice, and the factors go wherever parameters go: through `nn.scan`, `nn.remat`, `nn.vmap` and
+shardings. Flax multiplies from the left, so `lora_a` is the paper's A transposed, `lora_b` its B.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import math
-import re
-import zlib
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lora_jax import tree
-from lora_jax.methods import added, lowrank
-from lora_jax.methods.base import Method
-from lora_jax.ops import drop
+from lora_jax import ops, tree
+from lora_jax.methods import added, lowrank, sites
+from lora_jax.methods.base import Args, Context, Interceptor, Kwargs, Method, Next, Params, Tree
+from lora_jax.methods.lowrank import FACTORS
+from lora_jax.methods.sites import rule
 
 QUERY_VALUE = r'(.*/)?(query|value)'  # The paper's choice (section 4.2), by the names used here.
-FACTORS = ('lora_a', 'lora_b')  # The leaves beside an adapted weight.
+# Ranks up to this one share a program of a sweep, padded to it: 2 r / d of the products with a
+# matrix of width d. A larger rank is padded to less than twice itself.
+SMALL_RANK = 64
+
+Scale = Callable[[str, int], float]  # Alpha / r of a module, given its path and rank.
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Spec:
-  """What `lora` was asked for; see there."""
+def _interceptor(scale: Scale, dropout: float) -> Interceptor:
+  def intercept(next_fun: Next, args: Args, kwargs: Kwargs, context: Context) -> Any:
+    wx = next_fun(*args, **kwargs)
+    module, layer = context.module, lowrank.layer_of(context.module)
+    if layer is None or context.method_name not in layer.methods:
+      return wx
+    if not module.has_variable('params', 'lora_a'):
+      return wx
+    a, b = (module.get_variable('params', name) for name in FACTORS)
+    x, *rest = lowrank.arguments(args, kwargs)
+    if dropout and not layer.transposed and module.has_rng('dropout'):
+      x = ops.drop(module.make_rng('dropout'), dropout, x)
+    bax = layer.update(module, context.method_name, a, b, x, *rest).astype(wx.dtype)
+    if module.has_variable('params', 'lora_scale'):  # That of a sweep's member.
+      return wx + module.get_variable('params', 'lora_scale').astype(wx.dtype) * bax
+    return wx + scale('/'.join(module.path), a.shape[-1]) * bax
 
-  rank: int | Mapping[str, int]
-  alpha: float | Mapping[str, float]
-  targets: tuple[str, ...]
-  train: tuple[str, ...]
-  bias: str
-  init: str
-  dropout: float
-  rslora: bool
-
-  def __post_init__(self) -> None:
-    for name, allowed in (('bias', ('none', 'adapted', 'all')), ('init', ('uniform', 'normal'))):
-      if getattr(self, name) not in allowed:
-        raise ValueError(f'lora: {name}={getattr(self, name)!r}: choose one of {allowed}')
-    for rank in self.rank.values() if isinstance(self.rank, Mapping) else (self.rank,):
-      if not isinstance(rank, int) or rank < 1:
-        raise ValueError(f'lora: rank={rank!r}: a rank is a whole number from 1 up')
-    for alpha in self.alpha.values() if isinstance(self.alpha, Mapping) else (self.alpha,):
-      if not math.isfinite(alpha) or alpha <= 0:
-        raise ValueError(f'lora: alpha={alpha!r}: alpha is a positive number; the scale is alpha/r')
-    if not 0 <= self.dropout < 1:
-      raise ValueError(f'lora: dropout={self.dropout!r}: a rate lies in [0, 1)')
-    if not self.targets:
-      raise ValueError('lora: targets is empty: name the modules to adapt')
-
-  def scale(self, path: str, rank: int) -> float:
-    """The factor before b a x; see `scale`."""
-    return scale(self.alpha, path, rank, self.rslora)
-
-
-class Site(NamedTuple):
-  """An adapted module: its kind, one layer's factors, and the shapes with its layers stacked."""
-
-  layer: lowrank.Layer
-  factors: lowrank.Factors
-  weight: lowrank.Shape
-  stacked: Mapping[str, lowrank.Shape]
+  return intercept
 
 
 def lora(
@@ -86,19 +67,19 @@ def lora(
 ) -> Method:
   """LoRA on chosen layers of any Flax model.
 
-  At initialisation the adapted model is the base model, to the last bit.
+  At initialization the adapted model is the base model, to the last bit.
 
   Args:
     rank: r, or a mapping from pattern to r; a module takes the first pattern that it matches.
     alpha: the update is scaled by alpha / r (section 4.1); or a mapping, as for `rank`.
     targets: regular expressions matched in full against module paths
-      (`encoder/layers_0/attention/query`). Adaptable are `nn.Dense`, `nn.DenseGeneral`,
-      `nn.Einsum`, `nn.Conv` and `nn.Embed`.
+      (`encoder/layers_0/attention/query`). Modules of the types `nn.Dense`, `nn.DenseGeneral`,
+      `nn.Einsum`, `nn.Conv` and `nn.Embed` can be adapted.
     train: regular expressions of leaf paths that are trained as they are (`classifier/.*`).
-    bias: which biases are trained besides: `none`, `adapted` (of the adapted modules) or `all`.
-    init: of the random factor: `uniform` in +-1/sqrt(fan_in), as loralib draws it, or `normal` with
-      standard deviation 0.02. The other factor is zero. In an embedding the zero one is a, and b is
-      standard normal, as in loralib.
+    bias: which biases are trained as well: `none`, `adapted` (of the adapted modules) or `all`.
+    init: distribution of the random factor: `uniform` in +-1/sqrt(fan_in), as loralib draws it, or
+      `normal` with standard deviation 0.02. The other factor is zero. In an embedding the zero
+      factor is a, and b is standard normal, as in loralib.
     dropout: rate on the input of the factors (none on embeddings, as in loralib); off in
       deterministic calls (see `bind`).
     rslora: scale by alpha / sqrt(r).
@@ -108,209 +89,134 @@ def lora(
       nothing (with the candidates) or a module that cannot be adapted, and for parameters that are
       not this model's.
   """
-  spec = Spec(
-    rank=rank, alpha=alpha, targets=tree.as_patterns(targets), train=tree.as_patterns(train),
-    bias=bias, init=init, dropout=dropout, rslora=rslora,
-  )  # fmt: skip
+  targets, train = tree.as_patterns(targets), tree.as_patterns(train)
+  _check_options(rank, alpha, targets, bias, init, dropout)
+  scale_of: Scale = lambda path, rank: scale(rule('alpha', alpha, path), rank, rslora)
+  find = functools.partial(sites.find, rank, alpha, targets)
 
-  def init_fn(
-    key: jax.Array, model: nn.Module, params: tree.Params, *inputs: Any, **kwargs: Any
-  ) -> tuple[dict[str, Any], dict[str, Any]]:
-    sites = find_sites(spec, model, *inputs, **kwargs)
+  def split(
+    key: jax.Array, model: nn.Module, params: Params, *inputs: Any, **kwargs: Any
+  ) -> tuple[Tree, Tree]:
+    found = find(model, *inputs, **kwargs)
     leaves = tree.flatten(nn.unbox(params))
-    _check_params(sites, leaves)
-    factors = {}
-    for path, site in sites.items():
-      for name, shape in site.stacked.items():
-        # The key depends on the path alone: adding a target changes no other factor.
-        leaf_key = jax.random.fold_in(key, zlib.crc32(_inside(path, name).encode()))
-        factors[_inside(path, name)] = _initial(spec, site, name, shape, leaf_key)
-    trained = {path for found in tree.match(spec.train, leaves).values() for path in found}
-    trained |= {path for path in leaves if _trains_bias(spec, sites, path)}
+    sites.check_params(found, leaves)
+    trained = {path for paths in tree.match(train, leaves).values() for path in paths}
+    trained |= {path for path in leaves if _trains_bias(bias, found, path)}
     frozen = {path: leaf for path, leaf in leaves.items() if path not in trained}
     chosen = {path: leaf for path, leaf in leaves.items() if path in trained}
-    return tree.unflatten(frozen), tree.unflatten(chosen | factors)
-
-  def interceptor(next_fun: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext):
-    y = next_fun(*args, **kwargs)
-    module, layer = context.module, lowrank.layer_of(context.module)
-    if layer is None or context.method_name not in layer.methods:
-      return y
-    if not module.has_variable('params', 'lora_a'):
-      return y
-    a, b = (module.get_variable('params', name) for name in ('lora_a', 'lora_b'))
-    x, *rest = _arguments(args, kwargs)
-    if spec.dropout and not layer.swap and module.has_rng('dropout'):
-      x = drop(module.make_rng('dropout'), spec.dropout, x)
-    update = layer.update(module, context.method_name, a, b, x, *rest).astype(y.dtype)
-    if module.has_variable('params', 'lora_scale'):
-      return y + module.get_variable('params', 'lora_scale').astype(y.dtype) * update
-    return y + spec.scale('/'.join(module.path), a.shape[-1]) * update
-
-  def merge(frozen: tree.Params, trainable: tree.Params) -> dict[str, Any]:
-    leaves = tree.flatten(tree.join(frozen, trainable))
-    for path in [path.removesuffix('lora_a') for path in leaves if _name(path) == 'lora_a']:
-      a, b = leaves.pop(f'{path}lora_a'), leaves.pop(f'{path}lora_b')
-      weight = f'{path}kernel' if f'{path}kernel' in leaves else f'{path}embedding'
-      update = lowrank.product(a, b, leaves[weight].shape)
-      own = jnp.asarray(spec.scale(path.removesuffix('/'), a.shape[-1]))
-      scale = leaves.pop(f'{path}lora_scale', own)
-      update = scale.reshape(scale.shape + (1,) * (update.ndim - scale.ndim)) * update
-      # Added in float32 and cast once: rounding twice in bfloat16 changes the model's outputs.
-      merged = leaves[weight].astype(jnp.float32) + update
-      leaves[weight] = merged.astype(leaves[weight].dtype)
-    return tree.unflatten(leaves)
-
-  def scales(model: nn.Module, *inputs: Any, **kwargs: Any) -> dict[str, Any]:
-    found = {}
-    for path, site in find_sites(spec, model, *inputs, **kwargs).items():
-      a = site.stacked['lora_a']
-      stack = a[: len(a) - len(site.factors.a)]
-      found[_inside(path, 'lora_scale')] = jnp.full(stack, spec.scale(path, a[-1]), jnp.float32)
-    return tree.unflatten(found)
+    return tree.unflatten(frozen), tree.unflatten(chosen | _draw_factors(key, found, init))
 
   return Method(
-    init=init_fn,
-    merge=merge,
-    interceptor=interceptor,
-    patterns=(*spec.targets, *spec.train),
-    scales=scales,
+    init=split,
+    merge=functools.partial(_merge, scale_of),
+    interceptor=_interceptor(scale_of, dropout),
+    patterns=(*targets, *train),
+    # The members of a sweep may differ in everything else: zero-padded factors, and their scales.
+    program=('lora', _padded_rank(rank), train, bias, dropout),
+    follows=_follows,
+    scales=functools.partial(_scales, find, scale_of),
   )
 
 
-def rule(name: str, value: Any, path: str) -> Any:
-  """The number of an option for a module: itself, or that of the first pattern matching the path.
+def scale(alpha: float, rank: int, rslora: bool = False) -> float:
+  """The factor before B A x: alpha / r, or alpha / sqrt(r) (rsLoRA, arXiv 2312.03732)."""
+  return alpha / (math.sqrt(rank) if rslora else rank)
 
-  Raises:
-    ValueError: if the option `name` is a mapping and none of its patterns matches.
+
+def _draw_factors(
+  key: jax.Array, found: Mapping[str, sites.Site], distribution: str
+) -> dict[str, jax.Array]:
+  """Factors by path, float32, one of each pair random and the other zero, so the update is zero.
+
+  Each depends on the key and its own path alone: a further target changes no other factor.
   """
-  if not isinstance(value, Mapping):
-    return value
-  for pattern, number in value.items():
-    if _fullmatch(pattern, path):
-      return number
-  raise ValueError(
-    f'lora: {name} has no pattern for {path!r}: {list(value)}. Add ".*" as the last.'
+
+  def initial(path: str, shape: lowrank.Shape, key: jax.Array) -> jax.Array:
+    module, _, name = path.rpartition('/')
+    site = found[module]
+    if name == ('lora_a' if site.layer.transposed else 'lora_b'):
+      return jnp.zeros(shape, jnp.float32)
+    if site.layer.transposed:
+      return jax.random.normal(key, shape, jnp.float32)
+    if distribution == 'normal':
+      return 0.02 * jax.random.normal(key, shape, jnp.float32)
+    # Kaiming-uniform with a = sqrt(5), as in torch.nn.Linear: the bound is 1 / sqrt(fan_in).
+    bound = 1 / math.sqrt(site.fan_in)
+    return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
+
+  shapes = {path: shape for site in found.values() for path, shape in site.factors.items()}
+  return added.draw(key, shapes, initial)
+
+
+def _merge(scale: Scale, frozen: Params, trainable: Params) -> Tree:
+  """W + (alpha / r) B A for every adapted weight W."""
+  leaves = tree.flatten(tree.join(frozen, trainable))
+  for module in [path.removesuffix('lora_a') for path in leaves if path.endswith('lora_a')]:
+    a, b = (leaves.pop(module + name) for name in FACTORS)
+    path = next(module + name for name in ('kernel', 'embedding') if module + name in leaves)
+    weight = leaves[path]
+    update = lowrank.product(a, b, weight.shape)
+    factor = jnp.asarray(scale(module.removesuffix('/'), a.shape[-1]))
+    factor = leaves.pop(f'{module}lora_scale', factor)  # One for each of the stacked layers.
+    update = jnp.expand_dims(factor, range(factor.ndim, update.ndim)) * update
+    # Added in float32 and cast once: rounding twice in bfloat16 changes the model's outputs.
+    leaves[path] = (weight.astype(jnp.float32) + update).astype(weight.dtype)
+  return tree.unflatten(leaves)
+
+
+def _scales(
+  find: Callable[..., dict[str, sites.Site]],
+  scale: Scale,
+  model: nn.Module,
+  *inputs: Any,
+  **kwargs: Any,
+) -> Tree:
+  return tree.unflatten(
+    {
+      sites.inside(path, 'lora_scale'): jnp.full(site.stack, scale(path, site.rank), jnp.float32)
+      for path, site in find(model, *inputs, **kwargs).items()
+    }
   )
 
 
-def scale(alpha: float | Mapping[str, float], path: str, rank: int, rslora: bool = False) -> float:
-  """The factor before b a x: alpha / r, or alpha / sqrt(r) (rsLoRA, arXiv 2312.03732).
-
-  Args:
-    alpha: as for `lora`.
-    path: of the module.
-    rank: of its factors.
-    rslora: as for `lora`.
-
-  Raises:
-    ValueError: if `alpha` is a mapping with no pattern for the path.
-  """
-  return rule('alpha', alpha, path) / (math.sqrt(rank) if rslora else rank)
+def _follows(path: str) -> tuple[str, tuple[int | None, ...]] | None:
+  """`lora_a` lies as its kernel's input, `lora_b` as its output."""
+  module, _, name = path.rpartition('/')
+  axes = {'lora_a': (0, None), 'lora_b': (None, 1)}.get(name)
+  return None if axes is None else (f'{module}/kernel', axes)
 
 
-def find_sites(spec: Spec, model: nn.Module, *inputs: Any, **kwargs: Any) -> dict[str, Site]:
-  """Adapted modules by path, from one abstract run of `model.init`; see `lora` for the errors.
-
-  The run puts placeholders where the factors go, and so learns their stacked shapes from the
-  model's own transformations, whatever they are.
-  """
-  found: dict[str, tuple[lowrank.Layer, lowrank.Factors]] = {}
-  adaptable: list[str] = []
-  others: dict[str, str] = {}
-
-  def record(next_fun: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext):
-    y = next_fun(*args, **kwargs)
-    module, layer = context.module, lowrank.layer_of(context.module)
-    path = '/'.join(module.path)
-    if layer is None or getattr(module, 'mask', None) is not None:
-      masked = '' if layer is None else ' with a mask'
-      others[path] = type(module).__name__ + masked
-    elif context.method_name in layer.methods:
-      adaptable.append(path)
-      if any(_fullmatch(pattern, path) for pattern in spec.targets):
-        weight = nn.unbox(module.get_variable('params', layer.weight)).shape
-        rank = rule('rank', spec.rank, path)
-        factors = layer.factors(module, weight, rank, *_arguments(args, kwargs))
-        found[path] = layer, factors
-        for name, shape in (('lora_a', factors.a), ('lora_b', factors.b)):
-          if not module.has_variable('params', name):
-            module.put_variable('params', name, jnp.zeros(shape))
-    return y
-
-  shapes = added.init_shapes(model, record, inputs, kwargs)
-  for pattern in spec.targets:
-    wrong = [path for path in others if _fullmatch(pattern, path)]
-    if wrong and not any(_fullmatch(pattern, path) for path in adaptable):
-      raise ValueError(
-        f'target {pattern!r} matches {wrong[0]!r}, which is a {others[wrong[0]]}. Factors go on '
-        f'{", ".join(kind.__name__ for kind in lowrank.LAYERS)}.'
-      )
-  tree.match(spec.targets, dict.fromkeys(adaptable), 'module that lora can adapt')
-  for name in ('rank', 'alpha'):
-    if isinstance(getattr(spec, name), Mapping):
-      tree.match(getattr(spec, name), found, f'adapted module (in {name})')
-  return {
-    path: Site(
-      layer, factors, shapes[_inside(path, layer.weight)].shape,
-      {name: shapes[_inside(path, name)].shape for name in ('lora_a', 'lora_b')},
-    )
-    for path, (layer, factors) in found.items()
-  }  # fmt: skip
+def _padded_rank(rank: int | Mapping[str, int]) -> int:
+  largest = max(rank.values()) if isinstance(rank, Mapping) else rank
+  return max(SMALL_RANK, 1 << (largest - 1).bit_length())
 
 
-def _check_params(sites: Mapping[str, Site], leaves: Mapping[str, Any]) -> None:
-  problems = []
-  for path, site in sites.items():
-    weight = _inside(path, site.layer.weight)
-    if weight not in leaves:
-      problems.append(f'{weight}: missing, expected {site.weight}')
-    elif leaves[weight].shape != site.weight:
-      problems.append(f'{weight}: {leaves[weight].shape}, expected {site.weight}')
-    elif _inside(path, 'lora_a') in leaves:
-      problems.append(f'{path}: has factors already; merge them first')
-  if problems:
-    raise ValueError(
-      'params are not the parameters of this model (pass `variables["params"]`):\n  '
-      + '\n  '.join(problems)
-    )
+def _trains_bias(bias: str, found: Mapping[str, sites.Site], path: str) -> bool:
+  module, _, name = path.rpartition('/')
+  return name == 'bias' and (bias == 'all' or (bias == 'adapted' and module in found))
 
 
-def _initial(spec: Spec, site: Site, name: str, shape: lowrank.Shape, key: jax.Array) -> jax.Array:
-  """One factor at the start, float32: zero or random, so that the update is zero."""
-  if (name == 'lora_a') == site.layer.swap:
-    return jnp.zeros(shape, jnp.float32)
-  if site.layer.swap:
-    return jax.random.normal(key, shape, jnp.float32)
-  if spec.init == 'normal':
-    return 0.02 * jax.random.normal(key, shape, jnp.float32)
-  # Kaiming-uniform with a = sqrt(5), as in torch.nn.Linear: the bound is 1 / sqrt(fan_in).
-  bound = 1 / math.sqrt(site.factors.fan_in)
-  return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
-
-
-def _trains_bias(spec: Spec, sites: Mapping[str, Site], path: str) -> bool:
-  if spec.bias == 'none' or _name(path) != 'bias':
-    return False
-  return spec.bias == 'all' or path.removesuffix('bias').removesuffix('/') in sites
-
-
-def _arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
-  """A layer's arguments in order: its input first, then (an einsum's) equation."""
-  named = [kwargs[name] for name in ('inputs', 'query', 'einsum_str') if name in kwargs]
-  return (*args, *named)
-
-
-def _fullmatch(pattern: str, path: str) -> bool:
-  try:
-    return re.fullmatch(pattern, path) is not None
-  except re.error as error:
-    raise ValueError(f'{pattern!r} is not a regular expression: {error}') from error
-
-
-def _inside(path: str, name: str) -> str:
-  return f'{path}/{name}' if path else name
-
-
-def _name(path: str) -> str:
-  return path.rpartition('/')[2]
+def _check_options(
+  rank: int | Mapping[str, int],
+  alpha: float | Mapping[str, float],
+  targets: tuple[str, ...],
+  bias: str,
+  init: str,
+  dropout: float,
+) -> None:
+  for name, value, allowed in (
+    ('bias', bias, ('none', 'adapted', 'all')),
+    ('init', init, ('uniform', 'normal')),
+  ):
+    if value not in allowed:
+      raise ValueError(f'lora: {name}={value!r}: choose one of {", ".join(allowed)}')
+  for number in rank.values() if isinstance(rank, Mapping) else (rank,):
+    if not isinstance(number, int) or number < 1:
+      raise ValueError(f'lora: rank={number!r}: a rank is a whole number from 1 up')
+  for number in alpha.values() if isinstance(alpha, Mapping) else (alpha,):
+    if not math.isfinite(number) or number <= 0:
+      raise ValueError(f'lora: alpha={number!r}: alpha is a positive number; the scale is alpha/r')
+  if not 0 <= dropout < 1:
+    raise ValueError(f'lora: dropout={dropout!r}: a rate lies in [0, 1)')
+  if not targets:
+    raise ValueError('lora: targets is empty: name the modules to adapt')

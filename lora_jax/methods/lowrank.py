@@ -16,7 +16,6 @@ Layers stacked by `nn.scan` or `nn.vmap` on axis 0 put the stack's axes in front
 
 from __future__ import annotations
 
-import functools
 import math
 import string
 from collections.abc import Callable
@@ -25,10 +24,17 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import opt_einsum
 from jax import lax
+from jaxtyping import Float
 
+from lora_jax import ops
+from lora_jax.methods.base import Args, Kwargs
+
+FACTORS = ('lora_a', 'lora_b')  # Names of the leaves.
 Shape = tuple[int, ...]
+Factor = Float[jax.Array | np.ndarray, '...']  # The docstring above says which axes it has.
 
 
 class Factors(NamedTuple):
@@ -44,27 +50,33 @@ class Layer(NamedTuple):
 
   Attributes:
     weight: name of the adapted parameter.
-    methods: the module's methods that use it.
-    factors: `factors(module, weight shape, rank, *args) -> Factors` of one layer, `args` being
-      what the method is called with.
-    update: `update(module, method name, a, b, *args)`: what the factors add to the output, before
-      the scale.
-    swap: a is zero at first and b random (loralib's embedding), not the other way round.
+    methods: names of the module's methods that use the weight.
+    factors: `factors(module, weight shape, rank, *args) -> Factors` of one layer, `args` being what
+      the method is called with.
+    update: `update(module, method name, a, b, *args)`: what the factors add to the method's output,
+      before the scale.
+    transposed: the factors change roles at initialization, as in loralib's embedding: `a` is zero
+      and `b` random.
   """
 
   weight: str
   methods: tuple[str, ...]
   factors: Callable[..., Factors]
   update: Callable[..., jax.Array]
-  swap: bool = False
+  transposed: bool = False
 
 
 def layer_of(module: nn.Module) -> Layer | None:
-  """The entry for a module's kind, or None where factors cannot be added to it."""
+  """The entry for a module's kind, or None if factors cannot be added to it."""
   return next((layer for kind, layer in LAYERS.items() if isinstance(module, kind)), None)
 
 
-def product(a: jax.Array, b: jax.Array, weight: Shape) -> jax.Array:
+def arguments(args: Args, kwargs: Kwargs) -> Args:
+  """A layer's arguments in order: its input first, then an einsum's equation."""
+  return (*args, *(kwargs[name] for name in ('inputs', 'query', 'einsum_str') if name in kwargs))
+
+
+def product(a: Factor, b: Factor, weight: Shape) -> jax.Array:
   """The update of a weight, `a` times `b`, in the weight's shape and float32; stacked or not.
 
   Raises:
@@ -72,96 +84,84 @@ def product(a: jax.Array, b: jax.Array, weight: Shape) -> jax.Array:
       than the first.
   """
   weight = tuple(weight)
+  axes, rank = list(range(len(weight))), len(weight)  # The label of each axis of an einsum.
   if a.ndim == len(weight) + 1:  # An einsum's factors: an axis of size 1 is one that they lack.
-    axes_a, axes_b = ([i for i in range(len(weight)) if x.shape[i] != 1] for x in (a, b))
     fits = jnp.broadcast_shapes(a.shape[:-1], b.shape[:-1]) == weight
+    a_axes, b_axes = ([i for i in axes if x.shape[i] != 1] for x in (a, b))
     a, b = (x.reshape([s for s in x.shape[:-1] if s != 1] + [x.shape[-1]]) for x in (a, b))
-    rank = len(weight)
-    operands = a, [*axes_a, rank], b, [*axes_b, rank], [i for i, s in enumerate(weight) if s != 1]
+    a_axes, b_axes, axes = [*a_axes, rank], [*b_axes, rank], [i for i in axes if weight[i] != 1]
   else:
     batch = a.ndim + b.ndim - len(weight) - 2  # These axes are in both factors, the others in one.
+    outputs = axes[a.ndim - 1 :]
     fits = (*a.shape[:-1], *b.shape[batch + 1 :]) == weight and b.shape[:batch] == weight[:batch]
-    rank, after = len(weight), a.ndim - 1
-    axes = list(range(len(weight)))
-    operands = a, [*axes[:after], rank], b, [*axes[:batch], rank, *axes[after:]], axes
+    a_axes, b_axes = [*axes[: a.ndim - 1], rank], [*axes[:batch], rank, *outputs]
   if not fits:
     raise ValueError(
-      f'factors {a.shape} and {b.shape} do not make an update of a weight {weight}. Stacked layers '
-      'are to be stacked on axis 0 (`variable_axes={"params": 0}`).'
+      f'factors {a.shape} and {b.shape} do not make an update of a weight {weight}. Layers that '
+      'are stacked must be stacked on axis 0 (`variable_axes={"params": 0}`).'
     )
-  a, a_axes, b, b_axes, out = operands
-  update = jnp.einsum(
-    a.astype(jnp.float32), a_axes, b.astype(jnp.float32), b_axes, out,
-    precision=lax.Precision.HIGHEST,
-  )  # fmt: skip
+  a, b = a.astype(jnp.float32), b.astype(jnp.float32)
+  update = jnp.einsum(a, a_axes, b, b_axes, axes, precision=lax.Precision.HIGHEST)
   return update.reshape(weight)
 
 
-def _ordered(n_batch: Callable[[nn.Module], int], n_out: Callable[[nn.Module], int]) -> Callable:
-  """`Layer.factors` of a kernel whose axes are ordered [batch..., in..., out...]."""
-
-  def factors(module: nn.Module, weight: Shape, rank: int, *args: Any) -> Factors:
-    del args
-    first, last = n_batch(module), len(weight) - n_out(module)
-    batch, inputs, outputs = weight[:first], weight[first:last], weight[last:]
-    return Factors((*batch, *inputs, rank), (*batch, rank, *outputs), math.prod(inputs))
-
-  return factors
+def _ordered_factors(module: nn.Module, weight: Shape, rank: int, *args: object) -> Factors:
+  """The factors of a kernel whose axes are ordered [batch..., in..., out...]."""
+  del args
+  first, last = _n_batch(module), len(weight) - _n_out(module)
+  batch, inputs, outputs = weight[:first], weight[first:last], weight[last:]
+  return Factors((*batch, *inputs, rank), (*batch, rank, *outputs), math.prod(inputs))
 
 
-def _down(module: nn.Module, a: jax.Array, x: jax.Array, features: int) -> jax.Array:
+def _down(module: nn.Module, a: Factor, x: jax.Array, features: int, **product: Any) -> Any:
   """The layer itself with `a` as its kernel: same axes, strides, padding, precision."""
-  narrow = module.clone(features=features, use_bias=False, parent=None, name=None)
+  narrow = module.clone(features=features, use_bias=False, parent=None, name=None, **product)
   return narrow.apply({'params': {'kernel': a}}, x)
 
 
-def _dot_general(module: nn.Module) -> Callable[..., jax.Array]:
-  """The product that the layer was given, so that its precision holds for the factors as well."""
-  if module.dot_general_cls is not None:
-    return module.dot_general_cls()
-  return module.dot_general or lax.dot_general
-
-
 def _dense_update(
-  module: nn.Dense | nn.DenseGeneral, method: str, a: jax.Array, b: jax.Array, x: jax.Array
+  module: nn.Dense | nn.DenseGeneral, method: str, a: Factor, b: Factor, x: jax.Array
 ) -> jax.Array:
   del method
-  h = _down(module, a, x, a.shape[-1])
+  # A product that the layer was given has its own precision, which holds for the factors as well.
+  given = module.dot_general_cls() if module.dot_general_cls else module.dot_general
+  dot_general = given or ops.dot_general
+  h = _down(module, a, x, a.shape[-1], dot_general=dot_general, dot_general_cls=None)
   batch = tuple(range(_n_batch(module)))
   contract = ((h.ndim - 1,), (len(batch),))
-  return _dot_general(module)(
-    h, b.astype(h.dtype), (contract, (batch, batch)), precision=module.precision
-  )
+  return dot_general(h, b.astype(h.dtype), (contract, (batch, batch)), precision=module.precision)
 
 
-def _conv_update(
-  module: nn.Conv, method: str, a: jax.Array, b: jax.Array, x: jax.Array
-) -> jax.Array:
+def _conv_update(module: nn.Conv, method: str, a: Factor, b: Factor, x: jax.Array) -> jax.Array:
   del method
   groups, rank = module.feature_group_count, a.shape[-1]
-  h = _down(module, jnp.tile(a, groups), x, groups * rank)
+  product = {}
+  if not (module.conv_general_dilated or module.conv_general_dilated_cls):
+    product['conv_general_dilated'] = ops.conv_general_dilated
+  h = _down(module, jnp.tile(a, groups), x, groups * rank, **product)
   b = b.astype(h.dtype)
   if groups == 1:
-    return jnp.matmul(h, b, precision=module.precision)
+    return ops.matmul(h, b, module.precision)
   h = h.reshape(*h.shape[:-1], groups, rank)
   b = b.reshape(rank, groups, -1)
-  y = jnp.einsum('...gr,rgk->...gk', h, b, precision=module.precision)
+  y = ops.einsum('...gr,rgk->...gk', h, b, precision=module.precision)
   return y.reshape(*y.shape[:-2], -1)
 
 
-def _embed_update(
-  module: nn.Embed, method: str, a: jax.Array, b: jax.Array, x: jax.Array
-) -> jax.Array:
+def _embed_update(module: nn.Embed, method: str, a: Factor, b: Factor, x: jax.Array) -> jax.Array:
   dtype = module.dtype or jnp.result_type(a, *(() if method == '__call__' else (x,)))
   a, b = a.astype(dtype), b.astype(dtype)
   if method == '__call__':
-    return jnp.matmul(jnp.take(a, x, axis=0), b)
-  return jnp.matmul(jnp.matmul(x.astype(dtype), b.T), a.T)  # Logits of the tied embedding.
+    return ops.matmul(jnp.take(a, x, axis=0), b)
+  # The logits of a tied embedding; they may be float32 where the layers compute in a lower dtype.
+  h = ops.matmul(x.astype(dtype), b.T)
+  dims = (((h.ndim - 1,), (1,)), ((), ()))
+  return ops.dot_general(h, a, dims, preferred_element_type=jnp.float32)
 
 
 def _einsum_letters(module: nn.Einsum, x: jax.Array, equation: str | None) -> tuple[str, str, str]:
   """Letters of the input, of the kernel and of the output, with none hidden in an ellipsis."""
-  equation = (module.einsum_str or equation).replace(' ', '')
+  equation = (module.einsum_str or equation or '').replace(' ', '')
   operands, output, _ = opt_einsum.parser.parse_einsum_input(
     (equation, x, jax.ShapeDtypeStruct(module.shape, x.dtype))
   )
@@ -180,12 +180,7 @@ def _einsum_factors(
 
 
 def _einsum_update(
-  module: nn.Einsum,
-  method: str,
-  a: jax.Array,
-  b: jax.Array,
-  x: jax.Array,
-  einsum_str: str | None = None,
+  module: nn.Einsum, method: str, a: Factor, b: Factor, x: jax.Array, einsum_str: str | None = None
 ) -> jax.Array:
   del method
   inputs, kernel, output = _einsum_letters(module, x, einsum_str)
@@ -196,14 +191,10 @@ def _einsum_update(
   b = b.reshape([s for s, letter in zip(b.shape, kernel) if letter in output] + [b.shape[-1]])
   # Input letters that the equation sums out by itself, without the kernel, are summed here.
   kept = ''.join(letter for letter in inputs if letter in output)
-  einsum = functools.partial(
-    jnp.einsum,
-    precision=module.precision,
-    preferred_element_type=module.preferred_element_type,
-  )
-  x, a, b = module.promote_dtype(x, a, b, dtype=module.dtype)
-  h = einsum(f'{inputs},{in_a}{rank}->{kept}{rank}', x, a)
-  return einsum(f'{kept}{rank},{in_b}{rank}->{output}', h, b)
+  options = {'precision': module.precision, 'preferred_element_type': module.preferred_element_type}
+  *down, up = module.promote_dtype(x, jnp.asarray(a), jnp.asarray(b), dtype=module.dtype)
+  h = ops.einsum(f'{inputs},{in_a}{rank}->{kept}{rank}', *down, **options)
+  return ops.einsum(f'{kept}{rank},{in_b}{rank}->{output}', h, up, **options)
 
 
 def _n_batch(module: nn.Module) -> int:
@@ -212,15 +203,15 @@ def _n_batch(module: nn.Module) -> int:
 
 
 def _n_out(module: nn.Module) -> int:
-  return 1 if isinstance(module.features, int) else len(module.features)
+  features = module.features
+  return 1 if isinstance(features, int) else len(features)
 
 
+CALL = ('__call__',)
 LAYERS: dict[type[nn.Module], Layer] = {
-  nn.Dense: Layer('kernel', ('__call__',), _ordered(_n_batch, _n_out), _dense_update),
-  nn.DenseGeneral: Layer('kernel', ('__call__',), _ordered(_n_batch, _n_out), _dense_update),
-  nn.Conv: Layer('kernel', ('__call__',), _ordered(_n_batch, _n_out), _conv_update),
-  nn.Einsum: Layer('kernel', ('__call__',), _einsum_factors, _einsum_update),
-  nn.Embed: Layer(
-    'embedding', ('__call__', 'attend'), _ordered(_n_batch, _n_out), _embed_update, swap=True
-  ),
+  nn.Dense: Layer('kernel', CALL, _ordered_factors, _dense_update),
+  nn.DenseGeneral: Layer('kernel', CALL, _ordered_factors, _dense_update),
+  nn.Conv: Layer('kernel', CALL, _ordered_factors, _conv_update),
+  nn.Einsum: Layer('kernel', CALL, _einsum_factors, _einsum_update),
+  nn.Embed: Layer('embedding', (*CALL, 'attend'), _ordered_factors, _embed_update, transposed=True),
 }

@@ -1,9 +1,10 @@
-"""Prefixes: trained vectors in the place of tokens, before the input (lp of them) and after (li).
+"""Prefixes: trained vectors in the place of tokens, lp of them before the input and li after it.
 
-The tokens are there like any others: their ids lie beyond the vocabulary, V, V + 1, ..., and
-`Method.virtual` says how many, so that whoever makes the data puts them in (data/dataset.py:
-`with_virtual`). Positions, masks, packing, losses and the cache of decoding need know nothing of
-it. What a token with such an id is, the method says: by its embedding, or at every layer.
+These virtual tokens are part of the input like any others. Their ids lie beyond the vocabulary: V,
+V + 1, ... `Method.virtual` says how many of them the data has to contain (`with_virtual` in
+data/dataset.py adds them). Positions, masks, packing, losses and the cache of decoding need no
+special case. The method supplies the vectors of these ids: their embeddings, or their states at the
+input of every layer.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
 from lora_jax import stacking, tree
 from lora_jax.methods import added
-from lora_jax.methods.base import Method
+from lora_jax.methods.base import Args, Context, Kwargs, Method, Next, Params, Tree
 
 NAME = 'virtual'
 EMBEDDING = r'(.*/)?embeddings/word'
@@ -33,17 +35,17 @@ def prefix_embed(
 ) -> Method:
   """Prefix-embedding tuning (section 5.1): trained embeddings of lp + li tokens.
 
-  They begin as the embeddings of words drawn from the vocabulary.
+  They are initialized with the embeddings of words drawn from the vocabulary.
 
   Args:
-    prefix: lp, tokens before the input.
-    infix: li, tokens after it; a language model's target follows them.
+    prefix: lp, the number of tokens before the input.
+    infix: li, the number of tokens after it; a language model's target follows them.
     targets: pattern of the `nn.Embed` that looks words up.
     train: patterns of further leaves that are trained, the task head for instance.
 
   Raises:
-    ValueError: for an option out of range; from `init`, for a pattern that matches nothing, or
-      other than an embedding.
+    ValueError: for an option out of range; from `init`, for a pattern that matches nothing, or a
+      module that is not an embedding.
   """
   return _prefix('prefix_embed', prefix, infix, tree.as_patterns(targets), (), train)
 
@@ -55,15 +57,16 @@ def prefix_layer(
   targets: str | Sequence[str] = stacking.LAYER,
   train: str | Sequence[str] = (),
 ) -> Method:
-  """Prefix-layer tuning (section 5.1): what those tokens are at the input of every block.
+  """Prefix-layer tuning (section 5.1): trained states of lp + li tokens at every block.
 
-  L d (lp + li) parameters, as the paper counts. It speaks of the activations after every block; of
-  the two readings with L sets this is the one in which the last block's own output counts: replaced
-  as well, what follows the infix would be predicted from a constant.
+  It has L d (lp + li) parameters, as the paper counts. The paper speaks of the activations after
+  every block. Two readings have L sets of vectors; in this one the output of the last block is not
+  replaced, for then what follows the infix would be predicted from a constant.
 
   Args:
     prefix, infix, train: as for `prefix_embed`.
-    targets: pattern of the blocks, which take `virtual`: ids [R, L] less the vocabulary's size.
+    targets: pattern of the blocks, which are called with `virtual`: ids [R, L] less the
+      vocabulary's size.
 
   Raises:
     ValueError: as `prefix_embed`; from `init`, for blocks that do not take `virtual`.
@@ -82,31 +85,30 @@ def _prefix(
   train, size = tree.as_patterns(train), prefix + infix
   for option, value in (('prefix', prefix), ('infix', infix)):
     if not isinstance(value, int) or value < 0:
-      raise ValueError(f'{name}: {option}={value!r}: a number of tokens, from 0 up')
+      raise ValueError(f'{name}: {option}={value!r}: expected a number of tokens from 0 up')
   if not size:
-    raise ValueError(f'{name}: prefix and infix are both 0: nothing would be trained')
+    raise ValueError(f'{name}: prefix and infix are both 0, so nothing would be trained')
   targets = blocks or embeddings
 
-  def shapes(context: Any, path: str, y: Any, args: Any, kwargs: Any) -> Mapping[str, Any]:
-    del args
-    if not blocks and not isinstance(context.module, nn.Embed):
-      kind = type(context.module).__name__
-      raise ValueError(f'{name}: {path!r} is a {kind}, expected an nn.Embed')
-    if blocks and 'virtual' not in kwargs:
+  def shapes(call: added.Call) -> Mapping[str, added.Shape]:
+    if not blocks and not isinstance(call.module, nn.Embed):
+      kind = type(call.module).__name__
+      raise ValueError(f'{name}: {call.path!r} is a {kind}, expected an nn.Embed')
+    if blocks and 'virtual' not in call.kwargs:
       raise ValueError(
-        f'{name}: {path!r} is not called with virtual=, so it cannot be known which columns are '
-        'of the prefix (lora_jax/models/gpt2.py does it)'
+        f'{name}: {call.path!r} is not called with virtual=, which says what columns hold the '
+        'prefix. Pass it to each block, as lora_jax/models/gpt2.py does.'
       )
-    return {'tokens': (size, y.shape[-1])}
+    return {'tokens': (size, call.output.shape[-1])}
 
   def init(
-    key: jax.Array, model: nn.Module, params: tree.Params, *inputs: Any, **kwargs: Any
-  ) -> tuple[dict[str, Any], dict[str, Any]]:
+    key: jax.Array, model: nn.Module, params: Params, *inputs: Any, **kwargs: Any
+  ) -> tuple[Tree, Tree]:
     found = added.find(name, NAME, shapes, model, inputs, kwargs, targets)
     params = nn.unbox(params)
     leaves = tree.flatten(params)
 
-    def initial(path: str, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
+    def initial(path: str, shape: added.Shape, key: jax.Array) -> jax.Array:
       if blocks:
         return 0.02 * jax.random.normal(key, shape, jnp.float32)
       table = leaves[path.removesuffix(f'{NAME}/tokens') + 'embedding']
@@ -116,23 +118,23 @@ def _prefix(
     frozen, chosen = tree.split(params, train)
     return frozen, tree.join(chosen, tree.unflatten(added.draw(key, found, initial)))
 
-  def interceptor(next_fun: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext):
+  def interceptor(next_fun: Next, args: Args, kwargs: Kwargs, context: Context) -> Any:
     module = context.module
     if context.method_name != '__call__':
       return next_fun(*args, **kwargs)
     if isinstance(module, nn.Embed) and any(_matches(pattern, module) for pattern in embeddings):
       ids, *rest = args
       y = next_fun(jnp.minimum(ids, module.num_embeddings - 1), *rest, **kwargs)
-      return y if blocks else _replaced(module, y, ids - module.num_embeddings)
+      return y if blocks else _replace(module, y, ids - module.num_embeddings)
     if blocks and module.has_variable('params', NAME):
       x, *rest = args
-      return next_fun(_replaced(module, x, kwargs['virtual']), *rest, **kwargs)
+      return next_fun(_replace(module, x, kwargs['virtual']), *rest, **kwargs)
     return next_fun(*args, **kwargs)
 
-  def merge(frozen: tree.Params, trainable: tree.Params) -> dict[str, Any]:
+  def merge(frozen: Params, trainable: Params) -> Tree:
     raise ValueError(
       f'{name} adds tokens to the input: no weights of the base model compute it without them. '
-      'Serve it as it is, with `bind`.'
+      'Serve the adapted model with `bind`.'
     )
 
   return Method(
@@ -141,6 +143,7 @@ def _prefix(
     interceptor=interceptor,
     patterns=(*targets, *train),
     virtual=(prefix, infix),
+    program=(name, prefix, infix, targets, train),
   )
 
 
@@ -148,8 +151,10 @@ def _matches(pattern: str, module: nn.Module) -> bool:
   return re.fullmatch(pattern, '/'.join(module.path)) is not None
 
 
-def _replaced(module: nn.Module, x: jax.Array, virtual: jax.Array) -> jax.Array:
-  """x [R, L, d] with the trained vectors where `virtual` [R, L] is their number, not negative."""
+def _replace(
+  module: nn.Module, x: Float[Array, 'rows length d'], virtual: Int[Array, 'rows length']
+) -> Float[Array, 'rows length d']:
+  """x with the trained vectors in virtual tokens' columns; elsewhere `virtual` is negative."""
   tokens = module.get_variable('params', NAME)['tokens'].astype(x.dtype)
   chosen = jnp.take(tokens, jnp.maximum(virtual, 0), axis=0, mode='clip')
   return jnp.where(virtual[..., None] >= 0, chosen, x)

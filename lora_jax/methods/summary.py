@@ -1,4 +1,4 @@
-"""What a method matched and what it trains, as numbers and as a table."""
+"""What a method matched and how many parameters it trains, as numbers and as a table."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Row(NamedTuple):
 
 
 class Summary(NamedTuple):
-  """What is trained. `str(summary)` is a table.
+  """Counts of the trained and the frozen parameters. `str(summary)` is a table.
 
   Attributes:
-    rows: one a pattern, in the method's order, and one for what is trained besides; a parameter
-      counts for the first pattern that matches it.
+    rows: one for each pattern, in the method's order, and one for trained parameters that no
+      pattern matches; a parameter counts for the first pattern that matches it.
     trainable: number of trained parameters, the task head's included.
-    head: how many of them are the task head's, which the paper's tables leave out.
+    head: number of trained parameters of the task head, which the paper's tables leave out.
     frozen: number of frozen parameters.
-    frozen_bytes: bytes of the frozen ones.
+    frozen_bytes: bytes of the frozen parameters.
   """
 
   rows: tuple[Row, ...]
@@ -54,7 +54,7 @@ class Summary(NamedTuple):
 def summarize(
   method: Method, frozen: tree.Params, trainable: tree.Params, head: str | Sequence[str] = ()
 ) -> Summary:
-  """Counts what `method.init` made, per pattern and in all.
+  """Counts the parameters that `method.init` returned, per pattern and in all.
 
   Args:
     method: the method.
@@ -75,7 +75,7 @@ def summarize(
         matched[name] = None
         parameters += tree.count({path: left.pop(path)})
     rows.append(Row(pattern, tuple(matched), parameters))
-  if left:  # Trained by an option of the method, not by a pattern: its biases.
+  if left:  # Leaves that an option trains, not a pattern: the biases of LoRA.
     rows.append(Row('(others)', tuple(left), tree.count(left)))
   in_head = {
     p: x for p, x in leaves.items() if any(re.fullmatch(q, p) for q in tree.as_patterns(head))

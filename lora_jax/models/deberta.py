@@ -1,4 +1,4 @@
-"""DeBERTa-v2 (He et al. 2021) and v3: attention to contents and to relative positions, apart.
+"""DeBERTa-v2 (He et al. 2021) and v3: attention to contents and relative positions, disentangled.
 
 A score is the sum of three products: of query and key, of query and the key of the distance, and of
 key and the query of the distance. There are no absolute positions.
@@ -18,7 +18,7 @@ import numpy as np
 
 from lora_jax import ops
 from lora_jax.models import layers
-from lora_jax.models.attention import attention
+from lora_jax.models.attention import attention, weight_dropout
 from lora_jax.models.encoder import Embeddings, Encoder, EncoderLayer
 
 
@@ -26,9 +26,9 @@ from lora_jax.models.encoder import Embeddings, Encoder, EncoderLayer
 class DebertaConfig:
   """Architecture; the defaults are DeBERTa-v3-base's.
 
-  Distances below half of `position_buckets` have a row each in the table of relative positions,
-  longer ones share rows in logarithmic steps up to `max_positions`, and what is longer still has
-  the last. `convolution` is the width of the kernel beside the first layer, 0: none.
+  Each distance below half of `position_buckets` has its own row in the table of relative positions,
+  longer ones share rows in logarithmic steps up to `max_positions`, and all beyond have the last
+  row. `convolution` is the width of the kernel beside the first layer; 0 is no convolution.
   """
 
   family: str = 'deberta-v2'
@@ -50,7 +50,7 @@ class DebertaConfig:
   classifier_dropout: float | None = None
   num_labels: int = 2
 
-  position_rows: ClassVar[int] = 0  # As an encoder's tables: it has neither.
+  position_rows: ClassVar[int] = 0  # An encoder has these two tables; this model has neither.
   type_vocab_size: ClassVar[int] = 0
 
 
@@ -58,7 +58,8 @@ class DebertaConfig:
 def relative_rows(length: int, size: int, limit: int) -> np.ndarray:
   """Rows of the table [2 size] of relative positions for distances 1 - length, ..., length.
 
-  Of query and key at columns i and j the distance is i - j. In float32, as transformers computes.
+  The distance of a query at column i and a key at column j is i - j. The rows are computed in
+  float32, as transformers does.
   """
   distances = np.arange(1 - length, length + 1)
   middle = size // 2
@@ -81,7 +82,7 @@ def _at_columns(x: jax.Array) -> jax.Array:
 
 
 class DisentangledAttention(nn.Module):
-  """As `SelfAttention`; queries and keys of relative positions come of the same projections."""
+  """`SelfAttention` with relative positions, whose queries and keys have the same projections."""
 
   config: DebertaConfig
   options: layers.Options
@@ -116,13 +117,11 @@ class DisentangledAttention(nn.Module):
       dims = (((3,), (2,)), ((2,), (1,)))
       return _at_columns(ops.dot_general(x, table, dims, preferred_element_type=jnp.float32))
 
-    # Seen from a query the columns run against the distance, seen from a key along with it. The
-    # last of the 2L is read by none.
+    # From a query's view the columns run against the distance, from a key's view along with it. No
+    # score reads the last of the 2L rows.
     to_position = product(query, heads('key', relative)[np.roll(at[::-1], -1)])
     of_position = product(key, heads('query', relative)[at]).swapaxes(2, 3)
-    scale = (3 * width // c.num_heads) ** -0.5  # Of three products.
-    rate = self.options.attention_dropout
-    active = rate > 0 and not deterministic
+    scale = (3 * width // c.num_heads) ** -0.5  # A score is the sum of three products.
     y = attention(
       query,
       key,
@@ -130,9 +129,7 @@ class DisentangledAttention(nn.Module):
       segment_ids,
       bias=((to_position + of_position) * np.float32(scale)).swapaxes(0, 1),
       scale=scale,
-      dropout_rate=rate,
-      dropout_rng=self.make_rng('dropout') if active else None,
-      deterministic=deterministic,
+      dropout=weight_dropout(self, self.options.attention_dropout, deterministic),
     )
     return project['output'](layers.take_columns(y.reshape(x.shape), columns))
 
@@ -146,17 +143,6 @@ class DebertaLayer(EncoderLayer):
     return DisentangledAttention(self.config, self.options, name=name)
 
 
-class Norm(nn.Module):
-  """The scale and the bias of a norm that is computed elsewhere."""
-
-  width: int
-
-  @nn.compact
-  def __call__(self) -> tuple[jax.Array, jax.Array]:
-    scale = self.param('scale', nn.initializers.ones, (self.width,), jnp.float32)
-    return scale, self.param('bias', nn.initializers.zeros, (self.width,), jnp.float32)
-
-
 class Convolution(nn.Module):
   """A convolution over the embedded tokens of a segment, beside the first layer."""
 
@@ -167,7 +153,7 @@ class Convolution(nn.Module):
   def __call__(
     self, x: jax.Array, segment_ids: jax.Array | None, *, deterministic: bool
   ) -> Callable[[jax.Array], jax.Array]:
-    """The function that adds what was convolved to the first layer's output, and normalises."""
+    """A function that adds the convolution to the first layer's output, and normalizes the sum."""
     c, options = self.config, self.options
     rows, length, width = x.shape
     shape = (c.convolution, width, width)
@@ -177,21 +163,21 @@ class Convolution(nn.Module):
     reach = c.convolution // 2
 
     def window(x: jax.Array) -> jax.Array:
-      """x [R, L, ...] to [R, L, kernel, ...]: what lies around each column, zero off the row."""
+      """x [R, L, ...] to [R, L, kernel, ...]: the columns around each one, zero beyond the row."""
       padded = jnp.pad(x, ((0, 0), (reach, reach), *((0, 0),) * (x.ndim - 2)))
       return jnp.stack([padded[:, i : i + length] for i in range(c.convolution)], axis=2)
 
     seen = window(x)
     if segment_ids is not None:
-      # Padding, segment 0, is as what lies off the row; for its own sums nobody asks.
+      # Padding, segment 0, counts as beyond the row; its own sums are not used.
       own = window(segment_ids) == segment_ids[:, :, None]
       seen = jnp.where(own[..., None], seen, jnp.zeros((), x.dtype))
     dims = (((2,), (0,)), ((), ()))
     flat = seen.reshape(rows, length, -1), kernel.reshape(-1, width)
     y = ops.dot_general(*flat, dims) + bias.astype(options.dtype)[None, None]
     y = layers.Dropout(options.hidden_dropout)(y, deterministic=deterministic)
-    y = ops.activation(c.convolution_activation, y)
-    norm = Norm(width, name='norm')()
+    y = ops.activate(ops.ACTIVATIONS[c.convolution_activation], y)
+    norm = layers.Norm(width, name='norm')()
     return lambda x: ops.normalize(x + y, *norm, c.norm_epsilon, options.dtype)
 
 
@@ -220,12 +206,14 @@ class Deberta(Encoder):
     *,
     deterministic: bool = True,
   ) -> jax.Array:
-    """As `Encoder`; distances are those of columns, so `position_ids` and types are not read."""
+    """Logits as `Encoder` gives them. `position_ids` and types are not read: distances are those of
+    columns.
+    """
     c, options = self.config, self.options
     columns = (
       jnp.zeros_like(input_ids[:, :1]) if prediction_positions is None else prediction_positions
     )
-    x = Embeddings(c, options, name='embeddings')(input_ids, position_ids, token_type_ids)
+    x = Embeddings(c, options, name='embeddings')(input_ids, None, token_type_ids)
     x = layers.Dropout(options.embedding_dropout)(x, deterministic=deterministic)
     inputs: dict[str, Any] = dict(
       segment_ids=segment_ids, virtual=input_ids - c.vocab_size, deterministic=deterministic
@@ -241,12 +229,12 @@ class Deberta(Encoder):
     return logits[:, 0] if prediction_positions is None else logits
 
   def _relative(self, length: int) -> jax.Array:
-    """The normalised rows of the table of relative positions that rows of a length need."""
+    """The normalized rows of the table of relative positions that rows of a length need."""
     c, options = self.config, self.options
     rows = relative_rows(length, c.position_buckets, c.max_positions)
     exact = dataclasses.replace(options, dtype=jnp.float32)
     table = layers.embed(
       2 * c.position_buckets, c.hidden_size, exact, c.initializer_range, 'relative'
     )
-    x = table(np.arange(rows.min(), rows.max() + 1))
+    x = table(jnp.asarray(np.arange(rows.min(), rows.max() + 1)))
     return layers.LayerNorm(c.norm_epsilon, options.dtype, name='relative_norm')(x)

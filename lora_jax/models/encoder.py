@@ -17,8 +17,8 @@ from lora_jax.models.attention import SelfAttention
 class EncoderConfig:
   """Architecture of an encoder; the defaults are BERT-base's.
 
-  `max_positions` is the number of usable positions; RoBERTa's table has two rows more, the first of
-  its positions being `position_offset`. `classifier_dropout` None: that of the hidden states.
+  `max_positions` is the number of usable positions; RoBERTa's table has two more rows, and its
+  first position is `position_offset`. `classifier_dropout` None is the rate of the hidden states.
   """
 
   family: str = 'bert'
@@ -46,17 +46,17 @@ class EncoderConfig:
 
 
 class Embeddings(nn.Module):
-  """Sum of word, position and token type embeddings, normalised."""
+  """Sum of word, position and token type embeddings, normalized."""
 
-  config: EncoderConfig
+  config: Any  # An encoder's configuration; `models/deberta.py` has its own.
   options: layers.Options
 
   @nn.compact
   def __call__(
-    self, input_ids: jax.Array, position_ids: jax.Array, token_type_ids: jax.Array | None
+    self, input_ids: jax.Array, position_ids: jax.Array | None, token_type_ids: jax.Array | None
   ) -> jax.Array:
     c = self.config
-    # Summed in float32 for the norm: a lookup is too small to gain by a lower dtype.
+    # Summed in float32 for the norm: a lookup is too small to gain from a lower dtype.
     options = dataclasses.replace(self.options, dtype=jnp.float32)
 
     def table(rows: int, name: str) -> layers.Embed:
@@ -64,7 +64,7 @@ class Embeddings(nn.Module):
 
     types = jnp.zeros_like(input_ids) if token_type_ids is None else token_type_ids
     x = table(c.vocab_size, 'word')(input_ids)
-    if c.position_rows:
+    if position_ids is not None:
       x += table(c.position_rows, 'position')(position_ids + c.position_offset)
     if c.type_vocab_size:
       x += table(c.type_vocab_size, 'token_type')(types)
@@ -74,7 +74,7 @@ class Embeddings(nn.Module):
 class EncoderLayer(nn.Module):
   """Attention and MLP, each followed by dropout, the residual and the norm (post-LN)."""
 
-  config: EncoderConfig
+  config: Any  # As for `Embeddings`.
   options: layers.Options
 
   @nn.compact
@@ -88,7 +88,7 @@ class EncoderLayer(nn.Module):
     deterministic: bool,
     **inputs: Any,
   ) -> jax.Array:
-    del virtual  # For methods.
+    del virtual  # Methods that replace the input of a layer read it (`models/__init__.py`).
     c, std = self.config, self.config.initializer_range
 
     def add(x: jax.Array, y: jax.Array, name: str) -> jax.Array:
@@ -105,46 +105,24 @@ class EncoderLayer(nn.Module):
     return add(x, mlp(x), 'mlp')
 
   def self_attention(self, name: str) -> nn.Module:
-    """What gets the `inputs` of a layer beyond those that every family has."""
+    """The attention; it gets those inputs of the layer that not every family has."""
     c, std = self.config, self.config.initializer_range
     return SelfAttention(c.num_heads, self.options, std=std, output_std=std, name=name)
 
 
-class Encoder(nn.Module):
+class Encoder(layers.Transformer):
   """An encoder with a head for classification, or for regression (`num_labels=1`).
 
-  Dropout rates that are None are the configuration's own.
+  `classifier_dropout` None is the configuration's own rate.
   """
 
-  config: EncoderConfig
   num_labels: int = 2
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
-  scan: bool = False
-  remat: str = 'none'
-  attention: str = 'xla'
-  hidden_dropout: float | None = None
-  attention_dropout: float | None = None
   classifier_dropout: float | None = None
 
   @property
   def head(self) -> tuple[str, ...]:
     """Patterns of the parameter paths of the task head."""
     return heads.PATHS[self.config.family]
-
-  @property
-  def options(self) -> layers.Options:
-    hidden = _first(self.hidden_dropout, self.config.hidden_dropout)
-    return layers.Options(
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      scan=self.scan,
-      remat=self.remat,
-      attention=self.attention,
-      embedding_dropout=hidden,
-      hidden_dropout=hidden,
-      attention_dropout=_first(self.attention_dropout, self.config.attention_dropout),
-    )
 
   @nn.compact
   def __call__(
@@ -159,13 +137,13 @@ class Encoder(nn.Module):
   ) -> jax.Array:
     """Float32 logits [R, E, num_labels] at `prediction_positions` [R, E].
 
-    Without `prediction_positions` those of the first tokens, [R, num_labels].
+    Without `prediction_positions` the logits are those of the first tokens, [R, num_labels].
 
     Args:
       input_ids, segment_ids, position_ids, token_type_ids: int32 [R, L]. Tokens see their own
         segment only. Without segments a row is one sequence with no padding.
       prediction_positions: columns of the examples' first tokens.
-      deterministic: no dropout; otherwise the rng stream `dropout` is needed.
+      deterministic: turns dropout off; with dropout the rng stream `dropout` is needed.
     """
     c, options = self.config, self.options
     columns = (
@@ -191,15 +169,10 @@ class Encoder(nn.Module):
   def classify(self, x: jax.Array, *, deterministic: bool) -> jax.Array:
     """Float32 logits [..., num_labels] of the first tokens' states."""
     c = self.config
-    rate = _first(self.classifier_dropout, c.classifier_dropout, self.options.hidden_dropout)
+    rate = layers.first(self.classifier_dropout, c.classifier_dropout, self.options.hidden_dropout)
     return heads.HEADS[c.family](
       x,
       self.num_labels,
       std=c.initializer_range,
       dropout=lambda x: layers.Dropout(rate)(x, deterministic=deterministic),
     )
-
-
-def _first(*values: Any) -> Any:
-  """The first value that is not None."""
-  return next(value for value in values if value is not None)

@@ -7,7 +7,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from lora_jax.models import layers
 from lora_jax.models.attention import Cached, SelfAttention
@@ -33,15 +32,15 @@ class GPT2Config:
 
 
 class Embeddings(nn.Module):
-  """Word and position embeddings; the words' are also the output layer."""
+  """Word and position embeddings; the word embeddings are also the output layer."""
 
   config: GPT2Config
   options: layers.Options
 
   def setup(self) -> None:
     c, std = self.config, self.config.initializer_range
-    self.word = layers.embed(c.vocab_size, c.hidden_size, self.options, std, None)
-    self.position = layers.embed(c.max_positions, c.hidden_size, self.options, std, None)
+    self.word = layers.embed(c.vocab_size, c.hidden_size, self.options, std)
+    self.position = layers.embed(c.max_positions, c.hidden_size, self.options, std)
 
   def __call__(self, input_ids: jax.Array, position_ids: jax.Array) -> jax.Array:
     return self.word(input_ids) + self.position(position_ids)
@@ -67,9 +66,9 @@ class DecoderLayer(nn.Module):
     deterministic: bool,
     **inputs: Any,
   ) -> jax.Array:
-    del virtual  # For methods.
+    del virtual  # Methods that replace the input of a layer read it (`models/__init__.py`).
     c, std = self.config, self.config.initializer_range
-    output_std = std * (2 * c.num_layers) ** -0.5  # Of what is added to the residual stream.
+    output_std = std * (2 * c.num_layers) ** -0.5  # Of the layers that add to the residual stream.
 
     def norm(x: jax.Array, name: str) -> jax.Array:
       return layers.LayerNorm(c.norm_epsilon, self.options.dtype, name=name)(x)
@@ -89,39 +88,13 @@ class DecoderLayer(nn.Module):
     return add(x, mlp(norm(x, 'mlp_norm')), 'mlp')
 
 
-class GPT2(nn.Module):
-  """A GPT-2 language model. Dropout rates that are None are the configuration's own.
-
-  `hidden_dropout` stands for the rates of the embeddings and of the residual branches.
-  """
-
-  config: GPT2Config
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
-  scan: bool = False
-  remat: str = 'none'
-  attention: str = 'xla'
-  hidden_dropout: float | None = None
-  attention_dropout: float | None = None
+class GPT2(layers.Transformer):
+  """A GPT-2 language model."""
 
   @property
   def head(self) -> tuple[str, ...]:
     """A language model has no task head: its output is the word embeddings."""
     return ()
-
-  @property
-  def options(self) -> layers.Options:
-    c, hidden, attention = self.config, self.hidden_dropout, self.attention_dropout
-    return layers.Options(
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      scan=self.scan,
-      remat=self.remat,
-      attention=self.attention,
-      embedding_dropout=c.embedding_dropout if hidden is None else hidden,
-      hidden_dropout=c.hidden_dropout if hidden is None else hidden,
-      attention_dropout=c.attention_dropout if attention is None else attention,
-    )
 
   @nn.compact
   def __call__(
@@ -136,17 +109,17 @@ class GPT2(nn.Module):
   ) -> jax.Array:
     """Float32 logits [R, E, vocab_size] at the columns `prediction_positions` [R, E].
 
-    Without `prediction_positions` those of all columns, [R, L, vocab_size].
+    Without `prediction_positions` the logits are those of all columns, [R, L, vocab_size].
 
     Args:
       input_ids, segment_ids, position_ids: int32 [R, L]. Tokens see the earlier tokens of their own
         segment. Without segments a row is one sequence (padding after it changes nothing).
       prediction_positions: the columns that predict a wanted token; no other column pays for the
         product with the vocabulary.
-      cached: the keys and values of the collection `cache` are attended to instead of the row's
-        own, which are added to it (models/incremental.py). If that collection is mutable and this
-        is None, it becomes those of the row.
-      deterministic: no dropout; otherwise the rng stream `dropout` is needed.
+      cached: where the row's keys and values go in the collection `cache`, all of which is then
+        attended to (models/incremental.py). If that collection is mutable and this is None, the
+        row's keys and values become the collection.
+      deterministic: turns dropout off; with dropout the rng stream `dropout` is needed.
     """
     c, options = self.config, self.options
     position_ids = layers.positions(input_ids, segment_ids, position_ids, c.max_positions)

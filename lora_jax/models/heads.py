@@ -1,7 +1,8 @@
-"""Classification heads as Hugging Face has them for each family.
+"""Classification heads, the same as Hugging Face's for each family.
 
 Few positions reach a head, so it runs in float32 whatever the compute dtype. A head is a function
-that makes its modules in the model that calls it, for their paths to lie at the top of the tree.
+that makes its modules inside the model that calls it, so that their paths are at the top of the
+tree.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A decoder token by token, over a cache of keys and values: what `generation.py` decodes with.
+"""A decoder run token by token over a cache of keys and values, for `lora_jax/generation`.
 
 A row of the cache is laid out as a packed row of training is: first the L columns of the prompt,
 which all beams see, then K columns for each step, one of each beam. What a beam sees is a mask, and
@@ -8,7 +8,7 @@ a prompt is held once for all beams, and the attention of K beams is one product
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -18,17 +18,17 @@ from lora_jax.models.attention import Cached
 
 
 class Cache(NamedTuple):
-  """What is kept of B prompts and of K beams that go on from each; every leaf has B in front.
+  """Keys and values of B prompts and of the K beams that continue each; all leaves start with B.
 
   Attributes:
     layers: the collection `cache` of the model, C = L + T K columns.
-    prompt: bool [B, L], the columns that hold the prompt; what follows it is padding.
-    steps: int32 [B], tokens generated.
+    prompt: bool [B, L], the columns that hold the prompt; padding follows it.
+    steps: int32 [B], number of generated tokens.
     beams: int32 [B, K, T], the beam in whose column each token of a beam's history lies; -1 where
       there is no token yet.
   """
 
-  layers: Any
+  layers: Mapping[str, Any]
   prompt: jax.Array
   steps: jax.Array
   beams: jax.Array
@@ -41,7 +41,7 @@ def prefill(
 
   Args:
     apply: the model's, its parameters bound: `apply(ids, collections=, mutable=, ...)`.
-    ids: int32 [B, L]; what is beyond a prompt's length is not looked at.
+    ids: int32 [B, L]; tokens beyond a prompt's length are not read.
     lengths: int32 [B], at least 1.
     beams, max_tokens: K and T.
   """
@@ -70,8 +70,8 @@ def step(
   Args:
     apply: as for `prefill`.
     tokens: int32 [B, K], the last token of each beam.
-    parents: int32 [B, K], the beam of the step before that each beam goes on from.
-    cache: of the step before.
+    parents: int32 [B, K], the beam of the previous step that each beam continues.
+    cache: the cache that the previous step returned.
   """
   rows, beams, max_tokens = cache.beams.shape
   history = jnp.take_along_axis(cache.beams, parents[:, :, None], axis=1)

@@ -1,45 +1,47 @@
-"""What every model here is built of: products, norms, dropout, embeddings and the layer stack.
+"""What every model here is built of: options, embeddings, norms, dropout, the MLP, the layer stack.
 
-Numbers: parameters of LayerNorm and heads are float32; LayerNorm, softmax and the accumulation of
-every product run in float32; what passes between layers has the compute dtype.
+Parameters of norms and heads are float32; `ops` says what is computed in float32. What passes
+between layers has the compute dtype.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 
-from lora_jax import stacking
-from lora_jax.ops import LOW, activation, dot_general, drop, normalize
+from lora_jax import ops, stacking
 
+Implementation = Literal['xla', 'cudnn']
 IMPLEMENTATIONS = ('xla', 'cudnn')
 REMAT = {
   'none': None,
   'full': jax.checkpoint_policies.nothing_saveable,
-  # Keeps what the dense layers gave, computes attention and activations again. JAX's own policies
-  # do not see into the custom VJP of low-precision products, so the results carry a name.
+  # Keeps the outputs of dense layers, and computes attention and activations again. JAX's own
+  # policies do not see into the custom VJP of low-precision products, so those outputs have a name.
   'dots': jax.checkpoint_policies.save_only_these_names('dense'),
 }
+T = TypeVar('T')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-  """How a model runs, as opposed to what it is; the same parameters serve every choice.
+  """How a model runs, as opposed to its architecture; the same parameters serve every choice.
 
-  `dtype` is that of computation, `param_dtype` that of the embeddings and kernels.
+  `dtype` is the dtype of computation, `param_dtype` that of the embeddings and kernels.
   """
 
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
+  dtype: DTypeLike = jnp.float32
+  param_dtype: DTypeLike = jnp.float32
   scan: bool = False
   remat: str = 'none'
-  attention: str = 'xla'
+  attention: Implementation = 'xla'
   embedding_dropout: float = 0.0
   hidden_dropout: float = 0.0
   attention_dropout: float = 0.0
@@ -50,7 +52,7 @@ class Options:
     for name, allowed in (('remat', tuple(REMAT)), ('attention', IMPLEMENTATIONS)):
       if getattr(self, name) not in allowed:
         raise ValueError(f'{name}={getattr(self, name)!r}: choose one of {", ".join(allowed)}')
-    if self.attention == 'cudnn' and self.dtype not in LOW:
+    if self.attention == 'cudnn' and self.dtype not in ops.LOW:
       raise ValueError(
         f"attention='cudnn' computes in bfloat16 or float16, but dtype is {self.dtype}"
       )
@@ -59,18 +61,55 @@ class Options:
         raise ValueError(f'{name}={getattr(self, name)!r}: a dropout rate lies in [0, 1)')
 
 
-def _float_dtype(name: str, value: Any) -> Any:
+def _float_dtype(name: str, value: DTypeLike) -> jnp.dtype:
   try:
     dtype = jnp.dtype(value)
   except TypeError:
     dtype = None
-  if dtype not in (jnp.float32, *LOW):
+  if dtype is None or dtype not in (jnp.float32, *ops.LOW):
     raise ValueError(f'{name}={value!r}: choose one of float32, bfloat16, float16')
   return dtype
 
 
+class Transformer(nn.Module):
+  """The attributes that all models share: an architecture, and how it runs (see `Options`).
+
+  Dropout rates that are None are the configuration's own. `hidden_dropout` stands for the rates of
+  the embeddings and of the residual branches.
+  """
+
+  config: Any
+  dtype: DTypeLike = jnp.float32
+  param_dtype: DTypeLike = jnp.float32
+  scan: bool = False
+  remat: str = 'none'
+  attention: Implementation = 'xla'
+  hidden_dropout: float | None = None
+  attention_dropout: float | None = None
+
+  @property
+  def options(self) -> Options:
+    """The options of all layers."""
+    c, hidden = self.config, self.hidden_dropout
+    return Options(
+      dtype=self.dtype,
+      param_dtype=self.param_dtype,
+      scan=self.scan,
+      remat=self.remat,
+      attention=self.attention,
+      embedding_dropout=first(hidden, getattr(c, 'embedding_dropout', c.hidden_dropout)),
+      hidden_dropout=first(hidden, c.hidden_dropout),
+      attention_dropout=first(self.attention_dropout, c.attention_dropout),
+    )
+
+
+def first(*values: T | None) -> T:
+  """The first value that is not None; one has to be."""
+  return next(value for value in values if value is not None)
+
+
 class Embed(nn.Embed):
-  """`nn.Embed` that casts what it looked up, not the whole table, and attends in float32."""
+  """`nn.Embed` that casts the looked-up rows, not the whole table, and attends in float32."""
 
   def __call__(self, inputs: jax.Array) -> jax.Array:
     if self.num_embeddings == 1:
@@ -81,7 +120,7 @@ class Embed(nn.Embed):
     """Float32 logits [..., num_embeddings] of `query` [..., features]."""
     table = self.embedding.astype(self.dtype)
     dims = (((query.ndim - 1,), (1,)), ((), ()))
-    return dot_general(query, table, dims, preferred_element_type=jnp.float32)
+    return ops.dot_general(query, table, dims, preferred_element_type=jnp.float32)
 
 
 def dense(features: int, options: Options, std: float, name: str) -> nn.Dense:
@@ -91,13 +130,13 @@ def dense(features: int, options: Options, std: float, name: str) -> nn.Dense:
     dtype=options.dtype,
     param_dtype=options.param_dtype,
     kernel_init=nn.initializers.normal(std),
-    dot_general=dot_general,
+    dot_general=ops.dot_general,
     name=name,
   )
 
 
-def embed(rows: int, features: int, options: Options, std: float, name: str) -> Embed:
-  """An embedding table drawn from N(0, std^2)."""
+def embed(rows: int, features: int, options: Options, std: float, name: str | None = None) -> Embed:
+  """An embedding table drawn from N(0, std^2). In `setup` the attribute gives it its name."""
   return Embed(
     rows,
     features,
@@ -108,37 +147,45 @@ def embed(rows: int, features: int, options: Options, std: float, name: str) -> 
   )
 
 
+class Norm(nn.Module):
+  """The scale and the bias of a layer normalization that is computed elsewhere."""
+
+  width: int
+
+  @nn.compact
+  def __call__(self) -> tuple[jax.Array, jax.Array]:
+    scale = self.param('scale', nn.initializers.ones, (self.width,), jnp.float32)
+    return scale, self.param('bias', nn.initializers.zeros, (self.width,), jnp.float32)
+
+
 class LayerNorm(nn.Module):
-  """`normalize` with a scale and a bias of its own."""
+  """`ops.normalize` with a scale and a bias of its own."""
 
   epsilon: float
-  dtype: Any
+  dtype: DTypeLike
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     scale = self.param('scale', nn.initializers.ones, (x.shape[-1],), jnp.float32)
     bias = self.param('bias', nn.initializers.zeros, (x.shape[-1],), jnp.float32)
-    return normalize(x, scale, bias, self.epsilon, self.dtype)
-
-
-# --- dropout --------------------------------------------------------------------------------------
+    return ops.normalize(x, scale, bias, self.epsilon, self.dtype)
 
 
 class Dropout(nn.Module):
-  """Dropout from the rng stream `dropout`; needs none where it is off."""
+  """Dropout with keys from the rng stream `dropout`; without a rate it needs no key."""
 
   rate: float
 
   def __call__(self, x: jax.Array, *, deterministic: bool) -> jax.Array:
     if deterministic or self.rate == 0:
       return x
-    return drop(self.make_rng('dropout'), self.rate, x)
+    return ops.drop(self.make_rng('dropout'), self.rate, x)
 
 
 class Branch(nn.Module):
-  """What a sub-layer gives, before it is added to the residual stream: dropout.
+  """The output of a sub-layer before it is added to the residual stream: dropout.
 
-  It stands by itself as the place where methods put an adapter (`methods/adapter.py`).
+  It is a module of its own so that methods can put an adapter there (`methods/bottleneck.py`).
   """
 
   rate: float
@@ -150,15 +197,18 @@ class Branch(nn.Module):
     deterministic: bool,
     added: Callable[[jax.Array], jax.Array] | None = None,
   ) -> jax.Array:
-    """Dropout of `x`. `added(x)` is what the layer would make of x: the sum, with its norm."""
-    del added  # For methods.
+    """Dropout of `x`. `added(x)` is the layer's output for x: the sum with the stream, normalized.
+
+    The branch does not use `added`: adapters that read this sum do.
+    """
+    del added
     if deterministic or self.rate == 0:
       return x
-    return drop(self.make_rng('dropout'), self.rate, x)
+    return ops.drop(self.make_rng('dropout'), self.rate, x)
 
 
 class MLP(nn.Module):
-  """Two dense layers with an activation between."""
+  """Two dense layers with an activation between them."""
 
   width: int
   activation: str
@@ -168,11 +218,9 @@ class MLP(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    h = activation(self.activation, dense(self.width, self.options, self.std, 'up')(x))
+    h = dense(self.width, self.options, self.std, 'up')(x)
+    h = ops.activate(ops.ACTIVATIONS[self.activation], h)
     return dense(x.shape[-1], self.options, self.output_std, 'down')(h)
-
-
-# --- the layer stack ------------------------------------------------------------------------------
 
 
 def take_columns(x: jax.Array, columns: jax.Array | None) -> jax.Array:
@@ -183,7 +231,7 @@ def take_columns(x: jax.Array, columns: jax.Array | None) -> jax.Array:
 def positions(
   input_ids: jax.Array, segment_ids: jax.Array | None, position_ids: jax.Array | None, limit: int
 ) -> jax.Array:
-  """Position ids [R, L]; where none are given they start at 0 with each row and each segment.
+  """Position ids [R, L]. If none are given they start at 0 with each row and each segment.
 
   Raises:
     ValueError: if rows that hold one sequence each are longer than the model's positions. (Ids are
@@ -209,13 +257,13 @@ def positions(
 class Stack(nn.Module):
   """`num_layers` equal layers: `layers_0`, `layers_1`, ..., or one `layers` stacked on axis 0.
 
-  `layer(name)` makes a layer, called with (x, columns, **inputs); `virtual` is among them for the
-  methods that replace what enters a layer. Looped, the last layer gets `columns` and computes no
-  others. Stacked, they are taken from its output; by `cudnn` too, which
-  takes no odd number of queries beside a mask. The collection `cache` is stacked on axis 1: its
-  axis 0 are the rows.
+  `layer(name)` makes a layer, which is called with (x, columns, **inputs). Methods that replace the
+  input of a layer read `virtual` among these inputs. If layers are looped, the last one gets
+  `columns` and computes no others. If they are stacked, the columns are taken from the output of
+  the last; so they are with `cudnn`, which takes no odd number of queries beside a mask. The
+  collection `cache` is stacked on axis 1: its axis 0 are the rows.
 
-  `after_first`, a function without parameters, is applied to what the first layer gave.
+  `after_first`, a function without parameters, is applied to the output of the first layer.
   """
 
   layer: Callable[[str], nn.Module]
@@ -231,17 +279,18 @@ class Stack(nn.Module):
     after_first: Callable[[jax.Array], jax.Array] | None = None,
     **inputs: Any,
   ) -> jax.Array:
-    policy = REMAT[self.options.remat]
+    after = after_first or (lambda x: x)
 
     def call(
-      layer: nn.Module,
+      layer: Callable[..., jax.Array],
       x: jax.Array,
       columns: jax.Array | None = None,
       index: jax.Array | None = None,
     ) -> jax.Array:
       x = layer(x, columns, **inputs)
-      return x if index is None else lax.cond(index == 0, after_first, lambda x: x, x)
+      return x if index is None else lax.cond(index == 0, after, lambda x: x, x)
 
+    policy = REMAT[self.options.remat]
     if policy is not None:
       # Inside a scan nothing can be merged with the forward pass, so no barrier is needed.
       call = nn.remat(call, policy=policy, prevent_cse=not self.options.scan)
@@ -249,11 +298,10 @@ class Stack(nn.Module):
       whole = self.options.attention != 'xla' or (after_first and self.num_layers == 1)
       early = None if whole else columns
       for i in range(self.num_layers):
-        x = call(
-          self.layer(stacking.looped_name(i)), x, early if i == self.num_layers - 1 else None
-        )
-        if i == 0 and after_first is not None:
-          x = after_first(x)
+        layer = self.layer(stacking.looped_name(i))
+        x = call(layer, x, early if i == self.num_layers - 1 else None)
+        if i == 0:
+          x = after(x)
       return x if early is not None else take_columns(x, columns)
     scanned = nn.scan(
       lambda layer, x, index: (call(layer, x, None, index), None),

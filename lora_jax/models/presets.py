@@ -39,8 +39,8 @@ TOKENS = jax.ShapeDtypeStruct((1, 1), np.int32)  # Ids [rows, length], for `init
 class Preset(NamedTuple):
   """An architecture and the Hugging Face repository that holds its pretrained weights.
 
-  No repository: nobody has published the weights, and only its size can be reckoned with
-  (`experiments.plan`). `files` are those that are needed beside what most repositories have.
+  An empty repository means that the weights are not published, so that only plans can use the
+  preset (`experiments.plan`). `files` are the files that this one needs beyond the usual ones.
   """
 
   config: Config
@@ -54,16 +54,26 @@ def _bert(**sizes: Any) -> EncoderConfig:
 
 def _roberta(**sizes: Any) -> EncoderConfig:
   return EncoderConfig(
-    family='roberta', vocab_size=50265, position_offset=2, type_vocab_size=1, norm_epsilon=1e-5,
-    pad_token_id=1, **sizes,
-  )  # fmt: skip
+    family='roberta',
+    vocab_size=50265,
+    position_offset=2,
+    type_vocab_size=1,
+    norm_epsilon=1e-5,
+    pad_token_id=1,
+    **sizes,
+  )
 
 
-def _gpt2(hidden_size: int, num_layers: int, num_heads: int, **sizes: int) -> GPT2Config:
+def _gpt2(
+  hidden_size: int, num_layers: int, num_heads: int, max_positions: int = 1024
+) -> GPT2Config:
   return GPT2Config(
-    hidden_size=hidden_size, num_layers=num_layers, num_heads=num_heads,
-    intermediate_size=4 * hidden_size, **sizes,
-  )  # fmt: skip
+    hidden_size=hidden_size,
+    num_layers=num_layers,
+    num_heads=num_heads,
+    intermediate_size=4 * hidden_size,
+    max_positions=max_positions,
+  )
 
 
 def _gpt3(hidden_size: int, num_layers: int, num_heads: int) -> Preset:
@@ -141,7 +151,9 @@ def build(config: Config, *, task: str, num_labels: int | None = None, **options
     num_labels = config.num_labels
   if num_labels < 1:
     raise ValueError(f'num_labels={num_labels}: a head has at least 1 output')
-  return MODELS[config.family](config, num_labels=num_labels, **options)
+  if isinstance(config, DebertaConfig):
+    return Deberta(config, num_labels=num_labels, **options)
+  return Encoder(config, num_labels=num_labels, **options)
 
 
 def abstract_params(model: nn.Module) -> Mapping[str, Any]:

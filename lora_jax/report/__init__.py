@@ -1,1 +1,1 @@
-"""Pages of results: the kit that reads runs and writes pages; in `pages` a file for each subject."""
+"""Pages of results: the kit that reads runs and writes pages, and `pages`, one file a subject."""

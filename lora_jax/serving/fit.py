@@ -13,7 +13,7 @@ import numpy as np
 
 from lora_jax import stacking, tree
 from lora_jax.adapters.adapter import Adapter, Options
-from lora_jax.methods.lora import FACTORS, QUERY_VALUE, scale
+from lora_jax.methods.lora import FACTORS, QUERY_VALUE, rule, scale
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -91,7 +91,8 @@ def values(
       own = np.shape(given.get(f'{module}/{FACTORS[0]}'.lstrip('/'), value))[-1]
       sizes = own, rank
       if kind == FACTORS[1]:
-        factor = scale(options['alpha'], module, own, options.get('rslora', False))
+        alpha = rule('alpha', options['alpha'], module)
+        factor = scale(alpha, own, options.get('rslora', False))
         value = value * np.float32(factor)
     inside = _inside(value.shape, slot.shape, *sizes)
     if inside is None:

@@ -12,14 +12,12 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import config_dict
 
+from lora_jax import methods
+
 # Fields in which members of one program may differ: labels, and numbers that are arrays in it.
 LABELS = ('experiment', 'paper_table', 'preset')
 NUMBERS = ('seed', 'train.epochs', 'optim.lr', 'optim.weight_decay', 'optim.warmup_ratio')
 PER_MEMBER = (*LABELS, *NUMBERS, 'optim.warmup_steps', 'init_adapter')
-PER_MEMBER_OF_LORA = ('rank', 'alpha', 'targets', 'init', 'rslora')
-# Ranks up to here share a program, and are padded to the largest: 2 r / d of the products with a
-# matrix of width d. Beyond it a rank is padded to less than twice itself.
-SMALL_RANK = 64
 # Members of a program where the config leaves their number open. On a CPU they gain little.
 WIDTHS = {'cpu': 4}
 WIDTH = 16  # On anything else.
@@ -98,20 +96,16 @@ def identity(group: Sequence[Member]) -> str:
 def _program(config: config_dict.ConfigDict) -> str:
   """What has to be equal for two runs to share a program."""
   fields = _fields(config)
+  method = methods.make(**fields['method'])
   per_member = set(PER_MEMBER)
-  if config.model.name == 'fresh' and config.method.name != 'full':
+  if config.model.name == 'fresh' and method.freezes:
     per_member.discard('seed')  # The frozen base is drawn by it.
   if config.decode.strategy == 'sample' and (config.decode.contexts or config.decode.final):
     per_member.discard('seed')  # The decoder has it built in.
   for key in [*per_member, 'sweep']:
     section, _, name = key.rpartition('.')
     (fields[section] if section else fields).pop(name, None)
-  if 'lora' in config.method.name:
-    rank = fields['method']['rank']
-    largest = max(rank.values()) if isinstance(rank, dict) else rank
-    fields['method'] = {k: v for k, v in fields['method'].items() if k not in PER_MEMBER_OF_LORA}
-    fields['padded to'] = max(SMALL_RANK, 1 << (int(largest) - 1).bit_length())
-  return json.dumps(fields, sort_keys=True)
+  return json.dumps(fields | {'method': method.program}, sort_keys=True)
 
 
 def _fields(config: config_dict.ConfigDict) -> dict[str, Any]:

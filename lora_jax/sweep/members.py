@@ -76,7 +76,7 @@ def per_member(works: Sequence[job.Job], totals: Sequence[int]) -> PerMember:
 
 def scales(work: job.Job) -> Params:
   """The scales of one member's factors, {} for a method that has none."""
-  return work.method.scales(work.model, TOKENS) if work.method.scales else {}
+  return work.method.scales(work.model, TOKENS)
 
 
 def union(trees: Sequence[Params]) -> Params:

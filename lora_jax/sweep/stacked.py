@@ -249,7 +249,7 @@ class Stacked:
     state = members.take_state(self._state, places, one_key=self._shared)
     best = members.take(self._best, places)
     every = members.take(self._every, [self._records.index(record) for record in self.members])
-    split, whole = mesh.lanes(self.devices, len(places)), mesh.replicated(self.devices)
+    split, whole = mesh.members(self.devices, len(places)), mesh.replicated(self.devices)
     where = members.shardings(state, split, whole, one_key=self._shared)
     self._state = jax.device_put(state, where)
     self._best = jax.device_put(best, split)
@@ -261,7 +261,7 @@ class Stacked:
       upcoming = setup.upcoming(self.members[0].training, self.done, until)
       return prefetch(upcoming, self._unless_split(mesh.rows(self.devices)))
     upcoming = own_batches(self.members, self.done, until)
-    return prefetch(upcoming, mesh.lanes(self.devices, len(self.members), axis=1))
+    return prefetch(upcoming, mesh.members(self.devices, len(self.members), axis=1))
 
   def _unless_split(self, rows: NamedSharding) -> NamedSharding:
     """Where a common batch lies: by rows, but whole where the members are split over devices."""

@@ -124,7 +124,8 @@ def build(
   method = make_method(config, model)
   frozen, trainable = divide(config, method, model, params)
   if devices is not None:
-    trainable = mesh.place(trainable, devices, model.config.family, trained=True)
+    family, follows = model.config.family, method.follows
+    trainable = mesh.place(trainable, devices, family, trained=True, follows=follows)
   return assemble(config, task, model, method, frozen, trainable)
 
 
@@ -184,8 +185,7 @@ def method_options(config: config_dict.ConfigDict, model: nn.Module) -> dict[str
   """The name and options of the config's method, the task head's paths among them."""
   plain = lambda x: x.to_dict() if isinstance(x, config_dict.ConfigDict) else x
   options = {option: plain(value) for option, value in config.method.items()}
-  if options['name'] != 'full':
-    options['train'] = (*options.get('train', ()), *model.head)
+  options['train'] = (*options.get('train', ()), *model.head)
   return options
 
 

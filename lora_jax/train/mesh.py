@@ -2,35 +2,39 @@
 
 One program is jitted over the mesh. Rows of a batch are split over `data` and `fsdp`. A matrix is
 split over `fsdp`, to be gathered when its layer needs it, and over `tensor`, by columns or by rows,
-so that each device computes its part of a layer. What is trained, and the optimizer's state of it,
-is split as the model's own leaves are.
+so that each device computes its part of a layer. Trainable parameters and their optimizer state are
+split as the model's own leaves are.
 
-The devices may be those of several processes; each holds what lies on its own.
+The devices may belong to several processes; each process holds the parts on its own devices.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
+from ml_collections import config_dict
 
 from lora_jax import tree
 from lora_jax.data.layout import HostShard
+from lora_jax.methods.base import Args, Context, FollowsFn, Interceptor, Kwargs, Next
 
 AXES = ('data', 'fsdp', 'tensor')
 ROWS = ('data', 'fsdp')  # A batch is split over both.
 SMALL = 2**20  # Elements of a trained leaf below which gathering it costs more than keeping it.
 
 Axes = tuple[str | None, ...]
-# Leaf paths -> the mesh axis of each dimension; the first match counts. Where layers are stacked,
-# their axis comes before and is not split: the loop over layers takes one at a time.
-TRANSFORMER: tuple[tuple[str, Axes], ...] = (
+Rules = Sequence[tuple[str, Axes]]
+# Leaf paths -> the mesh axis of each dimension; the first match counts. The axis of stacked layers
+# comes before these and is not split: the loop over layers takes one layer at a time.
+TRANSFORMER: Rules = (
   (r'.*/(attention/(query|key|value)|mlp/up)/kernel', ('fsdp', 'tensor')),
   (r'.*/(attention/(query|key|value)|mlp/up)/bias', ('tensor',)),
   (r'.*/(attention/output|mlp/down)/kernel', ('tensor', 'fsdp')),
@@ -40,19 +44,20 @@ TRANSFORMER: tuple[tuple[str, Axes], ...] = (
   (r'.*(scale|bias|embedding)', ()),
 )
 RULES = {family: TRANSFORMER for family in ('bert', 'roberta', 'deberta-v2', 'gpt2')}
-FACTORS = ('lora_a', 'lora_b')
 
 
-def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Any = None) -> Mesh:
-  """Mesh of the axes `AXES`; -1 for `data` is all devices that are left.
+def make_mesh(
+  data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+  """A mesh with the axes `AXES`; -1 for `data` takes all remaining devices.
 
   Args:
     data, fsdp, tensor: number of devices along each axis.
-    devices: those to take from; None is all that JAX sees.
+    devices: the devices to take from; None is all that JAX sees.
 
   Raises:
-    ValueError: if there are too few devices, or their number is no multiple of `fsdp` x `tensor`;
-      with several processes, if there are too many: one would have nothing to do.
+    ValueError: if there are too few devices, or their number is not a multiple of `fsdp` x
+      `tensor`; with several processes, if there are too many: one would have nothing to do.
   """
   devices = jax.devices() if devices is None else list(devices)
   inner = fsdp * tensor
@@ -72,43 +77,44 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Any = Non
       f'mesh.data={data} x {named} takes {data * inner} of the {len(devices)} devices of '
       f'{jax.process_count()} processes, which have to take all. Leave mesh.data at -1.'
     )
-  # Axes may share a side of a TPU's torus: 8 x 8 of 4x4x4 chips is no product of whole sides.
+  # Axes may share a side of a TPU's torus: 8 x 8 of 4x4x4 chips cannot be made of whole sides.
   chosen = mesh_utils.create_device_mesh(
     (data, fsdp, tensor), devices[: data * inner], allow_split_physical_axes=True
   )
   return Mesh(chosen, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
-def for_run(config: Any) -> Mesh:
-  """All devices at hand, by the axes that a run was trained on where they allow it.
+def for_run(config: config_dict.ConfigDict) -> Mesh:
+  """All available devices, along the axes that a run was trained on if their number allows it.
 
   Args:
-    config: the `mesh` section of a run's config.
+    config: the `mesh` section of the run's config.
   """
-  fsdp, tensor = config.fsdp, config.get('tensor', 1)
+  fsdp, tensor = config.fsdp, config.tensor if 'tensor' in config else 1
   fits = len(jax.devices()) % (fsdp * tensor) == 0
   return make_mesh(-1, fsdp, tensor) if fits else make_mesh()
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-  """The whole array on each device."""
+  """The sharding of an array that lies on each device as a whole."""
   return NamedSharding(mesh, PartitionSpec())
 
 
 def rows(mesh: Mesh) -> NamedSharding:
-  """Batches [steps, rows, ...] with their rows split."""
+  """The sharding of batches [steps, rows, ...]: their rows are split."""
   return NamedSharding(mesh, PartitionSpec(None, ROWS))
 
 
 def evaluation_rows(mesh: Mesh) -> NamedSharding:
-  """Batches [rows, ...] with their rows split."""
+  """The sharding of batches [rows, ...]: their rows are split."""
   return NamedSharding(mesh, PartitionSpec(ROWS))
 
 
-def lanes(mesh: Mesh, count: int, axis: int = 0) -> NamedSharding:
-  """Arrays of which `axis` has one entry a lane, split over all devices if they divide `count`.
+def members(mesh: Mesh, count: int, axis: int = 0) -> NamedSharding:
+  """The sharding of arrays whose `axis` has one entry for each of `count` members of a sweep.
 
-  Else they are whole on each device, and the rows of the batch may be split as ever.
+  The members are split over all devices if their number is a multiple of that of the devices.
+  Otherwise each device holds all members, and the rows of the batch can be split.
   """
   if count % mesh.size:
     return replicated(mesh)
@@ -116,7 +122,7 @@ def lanes(mesh: Mesh, count: int, axis: int = 0) -> NamedSharding:
 
 
 def row_shares(mesh: Mesh) -> int:
-  """Number of parts that the rows of a batch are split into."""
+  """The number of parts that the rows of a batch are split into."""
   return math.prod(mesh.shape[axis] for axis in ROWS)
 
 
@@ -124,8 +130,8 @@ def host_shard(mesh: Mesh) -> HostShard:
   """The parts of a batch's rows that this process's devices hold."""
   by_part = mesh.devices.reshape(row_shares(mesh), -1)
   here = jax.process_index()
-  held = [i for i, part in enumerate(by_part) if any(d.process_index == here for d in part)]
-  return HostShard(len(by_part), tuple(held))
+  own = [i for i, part in enumerate(by_part) if any(d.process_index == here for d in part)]
+  return HostShard(len(by_part), tuple(own))
 
 
 def check_batch(mesh: Mesh, batch_size: int, accumulate: int) -> int:
@@ -145,69 +151,84 @@ def check_batch(mesh: Mesh, batch_size: int, accumulate: int) -> int:
 
 
 def shardings(
-  params: tree.Params, mesh: Mesh, family: str = '', trained: bool = False
+  params: tree.Params,
+  mesh: Mesh,
+  family: str = '',
+  trained: bool = False,
+  follows: FollowsFn = lambda path: None,
 ) -> dict[str, Any]:
-  """Where each leaf lies, as a tree of the shape of `params`.
+  """The sharding of each leaf, as a tree of the shape of `params`.
 
-  A leaf that the family's rules name lies as they say, a factor as its kernel: `lora_a` by rows as
-  the kernel's input, `lora_b` by columns as its output. Any other matrix, and all of a model that
-  no rule knows, is split over `fsdp` along its largest axis that divides; vectors are replicated.
-  So are factors and other trained leaves of fewer than `SMALL` elements that no rule names.
+  A leaf that the family's rules name is split as they say, a leaf of a method as the axes of the
+  weight that it follows. Any other matrix is split over `fsdp` along its largest axis that divides,
+  and so are all matrices of a model without rules; vectors are replicated. Replicated are also
+  trained leaves of fewer than `SMALL` elements, unless a rule names them.
 
   Args:
     params: arrays or shapes.
-    mesh: of the axes `AXES`.
+    mesh: a mesh with the axes `AXES`.
     family: the model's, a key of `RULES`; any other name has no rules.
-    trained: `params` are trained, or are the optimizer's state of such.
+    trained: whether `params` are trained, or are the optimizer's state of trained parameters.
+    follows: of the method that added leaves to `params`, see `Method.follows`.
 
   Raises:
     ValueError: naming each leaf with a dimension that its mesh axis does not divide.
   """
   rules = RULES.get(family, ())
-  found, problems = {}, []
+  specs, problems = {}, []
   for path, leaf in tree.flatten(params).items():
+    shape = tuple(leaf.shape)
+    small = trained and math.prod(shape) < SMALL
     try:
-      found[path] = NamedSharding(mesh, _spec(path, tuple(leaf.shape), mesh, rules, trained))
+      specs[path] = NamedSharding(mesh, _spec(path, shape, mesh, rules, small, follows))
     except ValueError as error:
       problems.append(str(error))
   if problems:
     raise ValueError('\n'.join(problems))
-  return tree.unflatten(found)
+  return tree.unflatten(specs)
 
 
-def place(params: tree.Params, mesh: Mesh, family: str = '', trained: bool = False) -> Any:
-  """The arrays where `shardings` says, each device being sent its part alone."""
-  return put(params, shardings(params, mesh, family, trained))
+def place(
+  params: tree.Params,
+  mesh: Mesh,
+  family: str = '',
+  trained: bool = False,
+  follows: FollowsFn = lambda path: None,
+) -> dict[str, Any]:
+  """Puts arrays where `shardings` says; each device is sent its own part alone."""
+  return put(params, shardings(params, mesh, family, trained, follows))
 
 
 def put(arrays: Any, where: Any) -> Any:
   """Sends each device its part of arrays that every process has whole, or that lie on the mesh.
 
-  As `jax.device_put`, which with several processes would compare the arrays of all.
+  It does what `jax.device_put` does, which with several processes would compare all their arrays.
 
   Args:
     arrays: a tree of arrays.
-    where: a sharding for all, or a tree of them.
+    where: a sharding for all arrays, or a tree of shardings.
   """
 
-  def one(array: Any, where: NamedSharding) -> jax.Array:
+  def one(array: Any, where: Sharding) -> jax.Array:
     if where.is_fully_addressable or not getattr(array, 'is_fully_addressable', True):
       return jax.device_put(array, where)
     whole = np.asarray(array)
     return jax.make_array_from_callback(whole.shape, where, lambda index: whole[index])
 
-  if isinstance(where, jax.sharding.Sharding):
+  if isinstance(where, Sharding):
     return jax.tree.map(lambda array: one(array, where), arrays)
   return jax.tree.map(one, arrays, where)
 
 
 def put_rows(own: np.ndarray, where: NamedSharding, host_shard: HostShard) -> jax.Array:
-  """Batches [K, rows, ...] of all processes, of which this one has the rows of its share."""
+  """Puts batches [K, rows, ...] on the mesh; `own` are the rows of this process's host shard."""
   if where.is_fully_addressable:
     return jax.device_put(own, where)
-  size = own.shape[1] // len(host_shard.held)  # Of a part.
+  size = own.shape[1] // len(host_shard.held)  # Rows of a part.
 
-  def part(index: tuple[slice, ...]) -> np.ndarray:
+  def part(index: tuple[slice, ...] | None) -> np.ndarray:
+    if index is None:
+      return own
     first, last, _ = index[1].indices(shape[1])
     place = host_shard.held.index(first // size) * size + first % size
     return own[:, place : place + last - first]
@@ -216,12 +237,12 @@ def put_rows(own: np.ndarray, where: NamedSharding, host_shard: HostShard) -> ja
   return jax.make_array_from_callback(shape, where, part)
 
 
-def state_shardings(now: Any, mesh: Mesh, family: str = '') -> Any:
-  """As `shardings`, for a `TrainState` of arrays or shapes.
+def state_shardings(now: Any, mesh: Mesh, family: str, follows: FollowsFn) -> Any:
+  """The shardings of a `TrainState` of arrays or shapes, as a `TrainState`; see `shardings`.
 
-  Each tree in the optimizer's state that has the shape of `trainable` lies as that does.
+  Each tree in the optimizer's state that has the structure of `trainable` is split as that is.
   """
-  leaves = shardings(now.trainable, mesh, family, trained=True)
+  leaves = shardings(now.trainable, mesh, family, trained=True, follows=follows)
   structure = jax.tree.structure(now.trainable)
   alike = lambda node: jax.tree.structure(node) == structure
   whole = replicated(mesh)
@@ -231,19 +252,19 @@ def state_shardings(now: Any, mesh: Mesh, family: str = '') -> Any:
   return now._replace(step=whole, trainable=leaves, opt_state=opt_state, key=whole)
 
 
-def hold_rows(mesh: Mesh) -> Any:
-  """A `flax.linen` interceptor that keeps what dense layers and embeddings give split by rows.
+def hold_rows(mesh: Mesh) -> Interceptor:
+  """A `flax.linen` interceptor that keeps the outputs of dense layers and embeddings split by rows.
 
   Without it the compiler may leave the weights where they are, gather the rows of all devices on
-  each, and add up partial products.
+  each device, and add up partial products.
   """
   free = PartitionSpec.UNCONSTRAINED
   shares = row_shares(mesh)
 
-  def interceptor(next_fun: Any, args: Any, kwargs: Any, context: Any) -> Any:
+  def interceptor(next_fun: Next, args: Args, kwargs: Kwargs, context: Context) -> Any:
     y = next_fun(*args, **kwargs)
-    held = isinstance(context.module, nn.Dense | nn.Embed) and context.method_name == '__call__'
-    if not held or y.ndim < 3 or y.shape[0] % shares:
+    is_layer = isinstance(context.module, nn.Dense | nn.Embed) and context.method_name == '__call__'
+    if not is_layer or y.ndim < 3 or y.shape[0] % shares:
       return y
     spec = PartitionSpec(ROWS, *[free] * (y.ndim - 1))
     return jax.lax.with_sharding_constraint(y, NamedSharding(mesh, spec))
@@ -252,22 +273,15 @@ def hold_rows(mesh: Mesh) -> Any:
 
 
 def device_names(mesh: Mesh) -> str:
-  """Kind and number of the devices of all hosts, for a result: `8 x NVIDIA H200`."""
+  """The number and kind of the devices of all hosts, for a result: `8 x NVIDIA H200`."""
   kinds = sorted({device.device_kind for device in mesh.devices.flat})
   return f'{math.prod(mesh.devices.shape)} x {", ".join(kinds)}'
 
 
 def _spec(
-  path: str, shape: tuple[int, ...], mesh: Mesh, rules: Any, trained: bool
+  path: str, shape: tuple[int, ...], mesh: Mesh, rules: Rules, small: bool, follows: FollowsFn
 ) -> PartitionSpec:
-  small = trained and math.prod(shape) < SMALL
-  stem, _, name = path.rpartition('/')
-  if name in FACTORS:
-    weight = _first(rules, f'{stem}/kernel')
-    follows = {'lora_a': lambda: (weight[0], None), 'lora_b': lambda: (None, weight[1])}
-    axes = follows[name]() if weight and not small else None
-  else:
-    axes = _first(rules, path)
+  axes = _axes(path, rules, small, follows)
   if axes is not None:
     return _checked(path, shape, axes, mesh)
   fsdp = mesh.shape['fsdp']
@@ -280,16 +294,28 @@ def _spec(
   return PartitionSpec(*[None] * largest, 'fsdp')
 
 
-def _first(rules: Any, path: str) -> Axes | None:
+def _axes(path: str, rules: Rules, small: bool, follows: FollowsFn) -> Axes | None:
+  """The mesh axis of each dimension by the rules; None if they say nothing of a leaf."""
+  followed = follows(path)
+  if followed is None:
+    return _first(rules, path)
+  weight, dimensions = followed
+  axes = _first(rules, weight)
+  if axes is None or small:
+    return None
+  return tuple(None if axis is None else axes[axis] for axis in dimensions)
+
+
+def _first(rules: Rules, path: str) -> Axes | None:
   return next((axes for pattern, axes in rules if re.fullmatch(pattern, path)), None)
 
 
 def _checked(path: str, shape: tuple[int, ...], axes: Axes, mesh: Mesh) -> PartitionSpec:
-  axes = (None,) * (len(shape) - len(axes)) + axes  # Stacked layers, and what is not split.
+  axes = (None,) * (len(shape) - len(axes)) + axes  # The axes of stacked layers are not split.
   for dimension, (size, axis) in enumerate(zip(shape, axes)):
     if axis and size % mesh.shape[axis]:
       raise ValueError(
-        f'{path}: axis {dimension} of {shape} is {size}, no multiple of '
+        f'{path}: axis {dimension} of {shape} is {size}, not a multiple of '
         f'mesh.{axis}={mesh.shape[axis]}'
       )
   return PartitionSpec(*axes)

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from ml_collections import config_dict
 
 from lora_jax.data import batches, dataset
+from lora_jax.methods.base import FollowsFn
 from lora_jax.models import presets
 from lora_jax.train import evaluate, generate, job, mesh, step
 from lora_jax.train.step import TrainState
@@ -63,7 +64,9 @@ def make_program(work: job.Job, tx: optax.GradientTransformation, devices: Mesh)
     ValueError: naming the leaves that the mesh cannot split.
   """
   train = work.config.train
-  init, state = make_init(work.trainable, tx, work.config.seed, devices, work.family)
+  init, state = make_init(
+    work.trainable, tx, work.config.seed, devices, work.family, work.method.follows
+  )
   train_step = step.make_train_step(
     work.apply,
     tx,
@@ -81,6 +84,7 @@ def make_init(
   seed: int,
   devices: Mesh,
   family: str,
+  follows: FollowsFn,
 ) -> tuple[Callable[[Params], TrainState], TrainState]:
   """`init(trainable)`, which makes the first state on a mesh, and its shapes with shardings.
 
@@ -88,7 +92,7 @@ def make_init(
   """
   init = lambda trainable: step.init_state(trainable, tx, seed)
   shapes = jax.eval_shape(init, trainable)
-  shardings = mesh.state_shardings(shapes, devices, family)
+  shardings = mesh.state_shardings(shapes, devices, family, follows)
   jitted = jax.jit(init, out_shardings=shardings)
   state = jax.tree.map(
     lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes, shardings

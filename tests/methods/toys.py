@@ -1,10 +1,13 @@
 """Small models that are not this project's own, to adapt in tests."""
 
 import functools
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.extend.core import jaxprs_in_params
 
 from lora_jax import lora
 
@@ -129,3 +132,24 @@ def disturbed(trainable):
   """Trainable parameters away from their initial value, so that the update is not zero."""
   keys = iter(jax.random.split(jax.random.key(4), len(jax.tree.leaves(trainable))))
   return jax.tree.map(lambda x: x + 0.3 * jax.random.normal(next(keys), x.shape), trainable)
+
+
+def low_products(function: Callable[..., Any], *args: Any) -> list[str]:
+  """Products and convolutions of a function whose operands and result have a low dtype.
+
+  Their accumulation is left to the compiler.
+  """
+  low = lambda variable: variable.aval.dtype in (jnp.bfloat16, jnp.float16)
+  return [
+    equation.primitive.name
+    for equation in _products(jax.make_jaxpr(function)(*args).jaxpr)
+    if any(map(low, equation.invars)) and low(equation.outvars[0])
+  ]
+
+
+def _products(jaxpr: Any) -> Iterator[Any]:
+  for equation in jaxpr.eqns:
+    if equation.primitive.name in ('dot_general', 'conv_general_dilated'):
+      yield equation
+    for inner in jaxprs_in_params(equation.params):
+      yield from _products(inner)

@@ -113,7 +113,7 @@ def ids(*shape, seed=0):
 @pytest.mark.parametrize('layers', [1, 2])
 @pytest.mark.parametrize('scan', [False, True])
 def test_packed_equals_alone(scan, layers):
-  """Also the convolution: at a border it sees nothing of the neighbour, nor of padding."""
+  """Also the convolution: at a border it sees nothing of the neighbor, nor of padding."""
   model, params = small(scan=scan, num_layers=layers)
   lengths = (5, 14, 1, 2)
   examples = [ids(n, seed=i) for i, n in enumerate(lengths)]

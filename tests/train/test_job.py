@@ -36,7 +36,8 @@ def assert_same_on_a_mesh(config, **tolerance):
   one, many = job.load(config), job.load(config, devices=devices)
   for part in ('frozen', 'trainable'):
     found, expected = (tree.flatten(getattr(work, part)) for work in (many, one))
-    lies = mesh.shardings(getattr(one, part), devices, 'bert', trained=part == 'trainable')
+    trained = part == 'trainable'
+    lies = mesh.shardings(getattr(one, part), devices, 'bert', trained, one.method.follows)
     assert found.keys() == expected.keys()
     for path, sharding in tree.flatten(lies).items():
       assert found[path].sharding == sharding, path

@@ -63,7 +63,7 @@ def trained(made, shape, family):
   model, method, frozen, trainable = made
   devices = mesh.make_mesh(*shape)
   tx = optax.adamw(1e-2)
-  init, state = setup.make_init(trainable, tx, 0, devices, family)
+  init, state = setup.make_init(trainable, tx, 0, devices, family, method.follows)
   now, places = init(trainable), jax.tree.map(lambda x: x.sharding, state)
   frozen = mesh.place(frozen, devices, family)
   batches = jax.device_put(batch_of(family), mesh.rows(devices))
@@ -87,11 +87,12 @@ CASES = [pytest.param(*case, marks=() if case in FEW else pytest.mark.slow) for 
 @pytest.mark.parametrize(('family', 'method', 'shape'), CASES, ids=str)
 def test_every_mesh_computes_the_same_run(one_device, family, method, shape):
   expected = one_device(family, method)
-  losses, now, compiled = trained(toy(family, method), shape, family)
+  made = toy(family, method)
+  losses, now, compiled = trained(made, shape, family)
   np.testing.assert_allclose(losses, expected, atol=1e-5)
   assert losses[-1] < losses[0] - 0.05
   # What is trained, and the moments of it, stay where they were put.
-  placed = mesh.state_shardings(now, mesh.make_mesh(*shape), family)
+  placed = mesh.state_shardings(now, mesh.make_mesh(*shape), family, made[1].follows)
   for leaf, where in zip(jax.tree.leaves(now), jax.tree.leaves(placed)):
     assert leaf.sharding.is_equivalent_to(where, leaf.ndim)
   moments = now.opt_state[0].mu
@@ -130,6 +131,7 @@ LARGE = {
 
 
 def specs(params, shape, **options):
+  options |= {'follows': methods.lora(rank=1, alpha=1).follows}
   placed = mesh.shardings(params, mesh.make_mesh(*shape), **options)
   return {path: where.spec for path, where in tree.flatten(placed).items()}
 
@@ -187,8 +189,8 @@ def test_a_dimension_that_does_not_divide_is_named():
     specs(params, (1, 2, 4), family='gpt2')
   lines = str(error.value).splitlines()
   assert lines == [
-    'decoder/layers_0/mlp/up/kernel: axis 1 of (16, 30) is 30, no multiple of mesh.tensor=4',
-    'embeddings/word/embedding: axis 1 of (7, 5) is 5, no multiple of mesh.fsdp=2',
+    'decoder/layers_0/mlp/up/kernel: axis 1 of (16, 30) is 30, not a multiple of mesh.tensor=4',
+    'embeddings/word/embedding: axis 1 of (7, 5) is 5, not a multiple of mesh.fsdp=2',
   ]
 
 
@@ -198,7 +200,7 @@ def test_the_optimizers_state_follows_its_leaf(make_config):
   _, _, _, trainable = toy('bert', 'full')
   tx, _ = optimizer.make_optimizer(config.optim, 10)
   now = jax.eval_shape(lambda: init_state(trainable, tx, 0))
-  placed = mesh.state_shardings(now, mesh.make_mesh(1, 4, 2), 'bert')
+  placed = mesh.state_shardings(now, mesh.make_mesh(1, 4, 2), 'bert', methods.full().follows)
   assert jax.tree.structure(placed) == jax.tree.structure(now)
   adam = placed.opt_state[1][0]
   assert adam.mu == adam.nu == placed.trainable

@@ -25,7 +25,7 @@ def run(config, steps=20, group=1, work=None):
   )  # fmt: skip
   tx, _ = optimizer.make_optimizer(config.optim, steps)
   family = work.model.config.family
-  init, state = setup.make_init(work.trainable, tx, 0, devices, family)
+  init, state = setup.make_init(work.trainable, tx, 0, devices, family, work.method.follows)
   now, places = init(work.trainable), jax.tree.map(lambda x: x.sharding, state)
   frozen = mesh.place(work.frozen, devices, family)
   train_step = step.make_train_step(
@@ -83,7 +83,7 @@ def test_dropout_is_the_same_on_any_number_of_devices(make_config):
   seen = []
   for count in (1, 8):
     devices = mesh.make_mesh(count)
-    init, _ = setup.make_init(work.trainable, tx, 0, devices, work.family)
+    init, _ = setup.make_init(work.trainable, tx, 0, devices, work.family, work.method.follows)
     now = init(work.trainable)
     frozen = mesh.place(work.frozen, devices)
     seen.append(train_step(now, frozen, jax.device_put(batch, mesh.rows(devices)))[1]['loss'])

@@ -1,14 +1,12 @@
-"""Errors of the methods: which pattern, path or option, and what there is instead."""
-
-import re
+"""Which modules LoRA finds, and what the errors about the others say."""
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from lora_jax import join, lora
-from lora_jax.methods import make
-from tests.methods.toys import KEY, METHOD, Stack, X, adapted, one
+from lora_jax import bind, join, lora, tree
+from tests.methods.toys import KEY, METHOD, Stack, X, adapted, disturbed, one
 
 
 # Errors: each says which pattern, path or option, and what there is instead.
@@ -30,24 +28,6 @@ def test_errors_of_init(options, words):
   assert all(word in str(error.value) for word in words), error.value
 
 
-@pytest.mark.parametrize(
-  'options, word',
-  [
-    ({'rank': 0}, 'rank=0'),
-    ({'rank': {'.*': 1.5}}, 'rank=1.5'),
-    ({'alpha': -1.0}, 'alpha=-1.0'),
-    ({'alpha': float('nan')}, 'alpha=nan'),
-    ({'bias': 'lora_only'}, "bias='lora_only'"),
-    ({'init': 'gauss'}, "init='gauss'"),
-    ({'dropout': 1.0}, 'dropout=1.0'),
-    ({'targets': ()}, 'targets is empty'),
-  ],
-)
-def test_errors_of_options(options, word):
-  with pytest.raises(ValueError, match=re.escape(word)):
-    lora(**{'rank': 2, 'alpha': 1.0, **options})
-
-
 def test_errors_of_params():
   model, params, frozen, trainable, x = adapted('loop')
   with pytest.raises(ValueError, match=r'variables\["params"\]'):
@@ -66,23 +46,20 @@ def test_a_masked_convolution_is_refused():
     METHOD.init(KEY, model, params, X)
 
 
-def test_merge_refuses_layers_stacked_elsewhere():
-  class Last(nn.Module):
-    @nn.compact
-    def __call__(self, x):
-      experts = nn.vmap(nn.Dense, {'params': 1}, {'params': True}, in_axes=None, axis_size=3)
-      return experts(4, name='query')(x).sum(0)
-
-  params = Last().init(KEY, X)['params']
-  frozen, trainable = METHOD.init(KEY, Last(), params, X)
-  with pytest.raises(ValueError, match='stacked on axis 0'):
-    METHOD.merge(frozen, trainable)
-
-
-def test_unknown_method_and_option():
-  with pytest.raises(ValueError, match="unknown method 'loar'; nearest: lora"):
-    make('loar')
-  with pytest.raises(ValueError, match=r"'lora' has no option \['ranks'\]; lora takes rank, alpha"):
-    make('lora', ranks=3)
-  with pytest.raises(ValueError, match="unknown method 'prefix_embde'; nearest: prefix_embed"):
-    make('lora+prefix_embde')
+def test_rank_and_alpha_by_pattern():
+  method = lora(rank={'.*_0/query': 4, '.*': 1}, alpha={'.*/query': 8.0, '.*/value': 2.0})
+  model, _, frozen, trainable, x = adapted('loop', method)
+  ranks = {
+    path: leaf.shape[-1] for path, leaf in tree.flatten(trainable).items() if 'lora_a' in path
+  }
+  assert ranks.pop('layers_0/query/lora_a') == 4
+  assert set(ranks.values()) == {1}
+  trainable = disturbed(trainable)
+  unmerged = bind(model.apply, method)(frozen, trainable, x)
+  merged = method.merge(frozen, trainable)
+  np.testing.assert_allclose(model.apply({'params': merged}, x), unmerged, atol=1e-5, rtol=1e-5)
+  query, base = merged['layers_0']['query']['kernel'], frozen['layers_0']['query']['kernel']
+  factors = trainable['layers_0']['query']
+  np.testing.assert_allclose(
+    query - base, 8.0 / 4 * factors['lora_a'] @ factors['lora_b'], atol=1e-6
+  )

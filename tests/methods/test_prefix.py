@@ -1,0 +1,40 @@
+"""Trained vectors in the place of tokens."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lora_jax import methods, tree
+from tests.methods.laws import FAMILIES, VOCABULARY, adapted_model, batch, move
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+@pytest.mark.parametrize('name', ['prefix_embed', 'prefix_layer', 'adapter_p'])
+def test_packed_equals_alone(name, family):
+  """What a segment's output is does not depend on the other in its row."""
+  model, _, method, frozen, trainable = adapted_model(name, family)
+  apply = jax.jit(methods.bind(model.apply, method))
+  trainable, inputs = move(trainable), batch(name)
+  packed = apply(frozen, trainable, **inputs)
+  for row in range(2):
+    own = np.flatnonzero(inputs['segment_ids'][row] == 2)
+    alone = apply(
+      frozen, trainable, input_ids=inputs['input_ids'][row, own][None],
+      segment_ids=jnp.ones((1, len(own)), jnp.int32), 
+      prediction_positions=jnp.zeros((1, 1), jnp.int32),
+    )  # fmt: skip
+    np.testing.assert_allclose(alone[0, 0], packed[row, 1], atol=1e-5 * np.abs(packed).max())
+
+
+def test_an_embedded_prefix_of_words_is_those_words():
+  model, _, method, frozen, trainable = adapted_model('prefix_embed', 'gpt2')
+  table = tree.flatten(tree.join(frozen, trainable))['embeddings/word/embedding']
+  words = jnp.array([7, 8, 9, 3, 4])
+  leaves = tree.flatten(trainable) | {'embeddings/word/virtual/tokens': table[words]}
+  inputs = batch('prefix_embed')
+  virtual = inputs['input_ids'] - VOCABULARY
+  plain = jnp.where(virtual >= 0, words[jnp.maximum(virtual, 0)], inputs['input_ids'])
+  found = methods.bind(model.apply, method)(frozen, tree.unflatten(leaves), **inputs)
+  expected = model.apply({'params': frozen}, **inputs | {'input_ids': plain})
+  np.testing.assert_allclose(found, expected, atol=1e-5)

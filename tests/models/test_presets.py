@@ -1,0 +1,49 @@
+"""Sizes of the published architectures."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from lora_jax import tree
+from lora_jax.models import PRESETS
+from lora_jax.models.presets import MODELS
+
+COUNTS = {  # Without pooler and head.
+  'bert-base-uncased': 108_891_648,
+  'bert-large-uncased': 334_092_288,
+  'roberta-base': 124_055_040,
+  'roberta-large': 354_310_144,
+  'gpt2': 124_439_808,
+  'gpt2-medium': 354_823_168,
+  'gpt2-large': 774_030_080,
+  'gpt2-xl': 1_557_611_200,
+  'deberta-v2-xxlarge': 1_564_549_632,  # As transformers' model on torch's meta device.
+  'deberta-v3-base': 183_831_552,
+  'gpt3-125m': 125_226_240,
+  'gpt3-350m': 355_871_744,
+  'gpt3-760m': 760_300_032,
+  'gpt3-1.3b': 1_315_723_264,
+  'gpt3-2.7b': 2_651_553_280,
+  'gpt3-6.7b': 6_658_404_352,
+  'gpt3-13b': 12_853_386_240,
+  'gpt3-175b': 174_604_259_328,
+}
+
+
+@pytest.mark.parametrize('name', PRESETS)
+def test_parameter_counts_at_full_size(name):
+  config = PRESETS[name].config
+  # Stacked: the same leaves, traced once whatever the depth.
+  model = MODELS[config.family](config, scan=True)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 4), jnp.int32))['params']
+  without = {key: value for key, value in shapes.items() if key not in ('pooler', 'classifier')}
+  assert tree.count(without) == COUNTS[name]
+  if model.head:
+    head = tree.split(shapes, model.head)[1]
+    width = config.hidden_size
+    assert tree.count(head) == (width + 1) * width + 2 * (width + 1)
+
+
+def test_usable_positions_of_roberta():
+  assert PRESETS['roberta-base'].config.max_positions == 512
+  assert PRESETS['roberta-base'].config.position_rows == 514

@@ -25,7 +25,7 @@ help:
 	@echo 'make demo      pretrain a small GPT-2, adapt it by full fine-tuning and by LoRA, compare'
 	@echo 'make test      the tests, without the slow ones'
 	@echo 'make test-all  all tests'
-	@echo 'make lint      ruff: lint and format check'
+	@echo 'make lint      lint, format, types (pyrefly) and banned phrases'
 	@echo 'make format    ruff: fix and format in place'
 	@echo 'make venv      only make .venv from requirements.txt'
 
@@ -41,6 +41,8 @@ test-all: $(STAMP)
 lint: $(STAMP)
 	$(BIN) -m ruff check .
 	$(BIN) -m ruff format --check .
+	$(VENV)/bin/pyrefly check --summary=none
+	$(BIN) -m tests.words
 
 format: $(STAMP)
 	$(BIN) -m ruff check --fix .

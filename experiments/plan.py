@@ -11,7 +11,7 @@ fits, `--smallest-slice` the smallest slice of the topology's generation (`--top
 its memory beside the plan's, `--paper` makes the table of the paper's section 4.2 in place of a
 config.
 
-Layers are scanned, and of language models rematerialised in full, unless `--as_configured`: looped
+Layers are scanned, and of language models rematerialized in full, unless `--as_configured`: looped
 ones take as many times longer to compile as there are layers.
 """
 

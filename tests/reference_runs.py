@@ -171,7 +171,7 @@ def train_sweep(
 
 
 def train_interrupted(config: config_dict.ConfigDict, workdir: Path) -> dict[str, Record]:
-  """The same run twice: whole, and ended by SIGTERM after its first checkpoint and gone on with."""
+  """The same run twice: whole, and ended by SIGTERM after its first checkpoint and resumed."""
   loop.train(config, workdir / 'whole')
   resumed, ended = workdir / 'resumed', threading.Event()
 

@@ -215,7 +215,7 @@ BAD = {
   'a long file': ('lora_jax/models/gpt2.py', 'x = 1\n' * (MAX_LINES + 1)),
   'utils': ('lora_jax/train/utils.py', ''),
   'helpers': ('experiments/helpers/text.py', ''),
-  'a part nobody knows': ('lora_jax/quantise.py', ''),
+  'a part nobody knows': ('lora_jax/quantize.py', ''),
 }
 
 

@@ -53,7 +53,7 @@ COMPILED = [(re.compile(pattern, re.IGNORECASE), advice) for pattern, advice in 
 ALLOWED = re.compile(
   r'otherwise|likewise|precise|promise[ds]?|premises|exercises?|wise|realises', re.IGNORECASE
 )
-QUOTED = re.compile(r'city centre', re.IGNORECASE)
+QUOTED = re.compile(r'(city|the) centre\b', re.IGNORECASE)
 
 
 def found_in(text: str) -> Iterator[tuple[int, str, str]]:

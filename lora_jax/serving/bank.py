@@ -199,7 +199,7 @@ class Bank:
     """Removes an adapter, which frees its slot.
 
     Raises:
-      ValueError: if there is no adapter with that name.
+      ValueError: for an unknown name.
     """
     self._slot(name)
     if name == BASE:

@@ -54,7 +54,7 @@ def write_json(path: str | os.PathLike[str], value: object) -> None:
 def write_text(path: str | os.PathLike[str], text: str) -> None:
   """Writes a text file, which a reader sees in its old form or the new one, never in between.
 
-  Its folder is made if it does not exist, so that no result is lost for want of a folder.
+  Its folder is made if it does not exist, so that no result is lost.
   """
   path = paths.path_of(path)
   if paths.on_bucket(path):

@@ -18,7 +18,7 @@ from lora_jax.data import (
 )
 from lora_jax.data.layout import HostShard
 
-KINDS = ('classification', 'regression', 'lm', 'unlabelled')
+KINDS = ('classification', 'regression', 'lm', 'unlabeled')
 LAYOUTS = ('pack', 'pad', 'pad_max')
 
 
@@ -34,7 +34,7 @@ def make(kind, n=150, seed=0, longest=60):
   labels = {
     'classification': rng.integers(0, 3, n).astype(np.int32),
     'regression': rng.random(n).astype(np.float32),
-    'unlabelled': None,
+    'unlabeled': None,
   }[kind]
   return Dataset(ids=ids, token_types=types, labels=labels)
 

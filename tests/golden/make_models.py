@@ -4,7 +4,7 @@
 
 For each case a folder in Hugging Face layout under models/, with `expected.npz`: inputs, logits,
 loss, and the gradients of the loss in a few parameters by their names there. Weights are larger
-than at initialisation, biases and norms are not zero and one, so that no term can go unseen.
+than at initialization, biases and norms are not zero and one, so that no term can go unseen.
 """
 
 import json

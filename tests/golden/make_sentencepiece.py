@@ -29,7 +29,7 @@ LENGTHS = (512, 24, 11, 4)
 
 
 def train():
-  """As DeBERTa's: special tokens first. Its normaliser is 240 kB large, so here are a few rules."""
+  """As DeBERTa's: special tokens first. Its normalizer is 240 kB large, so here are a few rules."""
   rules = {'\ufb01': 'fi', **{chr(0xFF21 + i): chr(0x41 + i) for i in range(26)}}
   model = io.BytesIO()
   # The model keeps the name of the file of rules, so that is a relative one.

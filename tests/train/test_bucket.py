@@ -1,4 +1,4 @@
-"""A run directory on a bucket: what it holds, how a run goes on with it, and the errors."""
+"""A run directory on a bucket: what it holds, how a run resumes on it, and the errors."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def place():
 
 @pytest.fixture(scope='module')
 def runs(place, make_config, tmp_path_factory):
-  """(a run on the disk, the same on the bucket, stopped by SIGTERM and gone on with)."""
+  """(a run on the disk, the same on the bucket, stopped by SIGTERM and resumed)."""
   config = make_config(**CONFIG)
   local, remote = tmp_path_factory.mktemp('bucket') / 'run', place('run')
   loop.train(config, local)

@@ -8,7 +8,7 @@ leaves them zero. Random factors are drawn at a member's own rank, before the pa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,8 @@ from lora_jax.models.presets import TOKENS
 from lora_jax.train import job, optimizer
 from lora_jax.train.step import TrainState
 from lora_jax.tree import Params
+
+Tree = TypeVar('Tree')  # Nested arrays.
 
 
 class PerMember(NamedTuple):
@@ -89,14 +91,14 @@ def union(trees: Sequence[Params]) -> Params:
   return tree.unflatten(shapes)
 
 
-def resize(values: Any, like: Any) -> Any:
+def resize(values: object, like: Tree) -> Tree:
   """`values` in the structure and the shapes of `like`: cut, or padded with zeros, at each end.
 
   Leaves go by their path; one that `values` lacks is zero, one that `like` lacks is left out.
   """
   given = {jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path(values)}
 
-  def fit(path: Any, leaf: jax.Array) -> jax.Array:
+  def fit(path: jax.tree_util.KeyPath, leaf: jax.Array) -> jax.Array:
     value = given.get(jax.tree_util.keystr(path))
     if value is None:
       return jnp.zeros(leaf.shape, leaf.dtype)
@@ -113,7 +115,7 @@ def stack(trees: Sequence[Params]) -> Params:
   return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(resize(one, like) for one in trees))
 
 
-def take(arrays: Any, index: int | Sequence[int]) -> Any:
+def take(arrays: Tree, index: int | Sequence[int]) -> Tree:
   """One member of stacked arrays (an integer), or several, still stacked (a list)."""
   chosen = index if isinstance(index, int) else np.asarray(index)
   return jax.tree.map(lambda x: x[chosen], arrays)
@@ -140,7 +142,7 @@ def shardings(state: TrainState, split: Sharding, whole: Sharding, *, one_key: b
 
 
 @jax.jit
-def select(which: jax.Array, new: Any, old: Any) -> Any:
+def select(which: jax.Array, new: Tree, old: Tree) -> Tree:
   """Stacked arrays: those of `new` where bool [members] `which` is true, elsewhere of `old`."""
   pick = lambda x, y: jnp.where(which.reshape(-1, *[1] * (x.ndim - 1)), x, y)
   return jax.tree.map(pick, new, old)

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from ml_collections import config_dict
 
+from lora_jax.result_schema import RunResult
 from lora_jax.sweep import grouping, stacked
 from lora_jax.sweep.locks import Locks
 from lora_jax.train import loop, paths, rundir, writers
@@ -21,7 +22,7 @@ def train(
   overrides: Iterable[Mapping[str, Any]],
   workdir: str | Path,
   shard: tuple[int, int] = (0, 1),
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, RunResult | rundir.Failure]:
   """Trains the runs of a sweep, each into a run directory of its own below `workdir`.
 
   An interrupted sweep is resumed: finished runs stay, and a group resumes from its last checkpoint.

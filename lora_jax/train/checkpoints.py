@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
@@ -13,6 +13,8 @@ from orbax.checkpoint import checkpoint_managers
 
 from lora_jax.train.step import TrainState
 from lora_jax.tree import Params
+
+Tree = TypeVar('Tree')  # Nested arrays.
 
 
 class Checkpoints:
@@ -109,7 +111,7 @@ class Checkpoints:
     step = self._manager.latest_step()
     return None if step is None else self._read(step, progress=ocp.args.JsonRestore())['progress']
 
-  def restore_trainable(self, step: int, like: Any = None) -> Any:
+  def restore_trainable(self, step: int, like: Params | None = None) -> Params:
     """The trainable part at a step; without `like`, in the shapes that were saved."""
     if like is None:
       saved = self._manager.item_metadata(step)['trainable']
@@ -133,7 +135,7 @@ class Checkpoints:
     self._manager.wait_until_finished()
     self._manager.close()
 
-  def _read(self, step: int, **items: Any) -> Any:
+  def _read(self, step: int, **items: ocp.args.CheckpointArgs) -> Any:
     try:
       return self._manager.restore(step, args=ocp.args.Composite(**items))
     except (ValueError, KeyError, OSError, TypeError) as error:
@@ -152,11 +154,11 @@ def _is_for_readers(record: logging.LogRecord) -> bool:
   return 'orbax' not in record.pathname or record.levelno >= logging.ERROR
 
 
-def _rest(state: TrainState) -> dict[str, Any]:
+def _rest(state: TrainState) -> dict[str, object]:
   return {'step': state.step, 'opt_state': state.opt_state, 'key': state.key}
 
 
-def _abstract(arrays: Any) -> Any:
+def _abstract(arrays: Tree) -> Tree:
   return jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, 'sharding', None)), arrays
   )

@@ -17,7 +17,7 @@ from lora_jax import methods, tree
 from lora_jax.data import dataset, tasks, tokenizer_files
 from lora_jax.models import presets
 from lora_jax.models.presets import TOKENS
-from lora_jax.pretrained import huggingface
+from lora_jax.pretrained import huggingface, shards
 from lora_jax.train import mesh, paths, rundir
 from lora_jax.train.checkpoints import Checkpoints
 from lora_jax.tree import Params
@@ -219,7 +219,7 @@ def load_base(
   return huggingface.load_model(folder, **options)
 
 
-def _place(devices: Mesh | None, family: str) -> Callable[[Any], Any] | None:
+def _place(devices: Mesh | None, family: str) -> shards.Place | None:
   return None if devices is None else lambda shapes: mesh.shardings(shapes, devices, family)
 
 

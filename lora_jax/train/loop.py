@@ -12,18 +12,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ml_collections import config_dict
 
+from lora_jax.result_schema import RunResult
 from lora_jax.train import evaluate, hosts, job, mesh, paths, result, rundir, setup, single
 from lora_jax.train.engine import Engine
 from lora_jax.train.record import Record
 from lora_jax.train.step import Metrics
 
 
-def train(config: config_dict.ConfigDict, workdir: str | Path) -> dict[str, Any]:
+def train(config: config_dict.ConfigDict, workdir: str | Path) -> RunResult:
   """Trains what the config says, into a run directory, and returns its `result.json`.
 
   If the directory holds an unfinished run of the same config, training resumes from its last

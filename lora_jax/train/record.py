@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from lora_jax.data import batches, dataset
+from lora_jax.result_schema import RunResult
 from lora_jax.train import (
   evaluate,
   generate,
@@ -69,6 +70,8 @@ class Record:
     result: the contents of `result.json`, once it has ended.
   """
 
+  result: RunResult
+
   def __init__(
     self,
     name: str,
@@ -99,7 +102,6 @@ class Record:
     self.error = ''
     self.is_live = True
     self.writer: writers.Writer | None = None
-    self.result: dict[str, Any] = {}
     self._eval_every, _ = setup.intervals(config, training.steps_per_epoch)
 
   def add(self, first: int, metrics: Metrics) -> None:

@@ -10,11 +10,12 @@ import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
 from jax.sharding import Mesh
 
+from lora_jax.result_schema import RunResult
 from lora_jax.train import mesh
 
 if TYPE_CHECKING:
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
 VERSIONS = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tokenizers', 'numpy')
 
 
-def make(
-  record: Record, generated: Mapping[str, Any] | None = None, members: int = 1
-) -> dict[str, Any]:
+def make(record: Record, generated: Mapping[str, Any] | None = None, members: int = 1) -> RunResult:
   """The contents of `result.json`.
 
   Args:
@@ -37,7 +36,7 @@ def make(
   work, progress = record.work, record.progress
   config, history, seconds = work.config, progress['history'], progress['seconds']
   scores = [record.score(entry) for entry in history]
-  return {
+  found = {
     'experiment': config.experiment,
     'paper_table': config.paper_table,
     'task': config.task,
@@ -67,6 +66,7 @@ def make(
     'commit': record.commit,
     'config': json.loads(config.to_json_best_effort()),
   }
+  return cast(RunResult, found)  # tests/train/test_loop.py compares the keys.
 
 
 def about(devices: Mesh | None = None) -> dict[str, Any]:

@@ -9,14 +9,21 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import jax
 from ml_collections import config_dict
 
+from lora_jax.result_schema import RunResult
 from lora_jax.train import hosts, paths, writers
 
 FAILED = 'failed.json'  # It takes the place of result.json where a sweep's run diverged.
+
+
+class Failure(TypedDict):
+  """The contents of `failed.json`: what was not finite, at which step."""
+
+  error: str
 
 
 def is_run(name: str | os.PathLike[str]) -> bool:
@@ -39,13 +46,13 @@ def read_config(workdir: str | Path) -> config_dict.ConfigDict:
     raise ValueError(f'{path} is not valid JSON: {error}') from error
 
 
-def read_result(workdir: Path) -> dict[str, Any] | None:
+def read_result(workdir: Path) -> RunResult | None:
   """A finished run's `result.json`; None for a run that is not finished."""
   path = workdir / 'result.json'
   return json.loads(path.read_text()) if path.exists() else None
 
 
-def read_outcome(workdir: Path) -> dict[str, Any] | None:
+def read_outcome(workdir: Path) -> RunResult | Failure | None:
   """As `read_result`; for a run of a sweep that diverged its `failed.json`, `{'error': ...}`."""
   path = workdir / FAILED
   return json.loads(path.read_text()) if path.exists() else read_result(workdir)
@@ -91,7 +98,7 @@ def check(workdir: Path, config: config_dict.ConfigDict) -> None:
   check_same(f'{workdir} holds a run of another config', found, given)
 
 
-def check_same(what: str, found: dict[str, Any], given: dict[str, Any]) -> None:
+def check_same(what: str, found: object, given: object) -> None:
   """Raises a ValueError, beginning with `what`, that lists the keys in which two dicts differ."""
   differing = dict(differences(found, given))
   if differing:
@@ -103,7 +110,9 @@ def check_same(what: str, found: dict[str, Any], given: dict[str, Any]) -> None:
     )
 
 
-def differences(old: object, new: object, key: str = '') -> Iterator[tuple[str, tuple[Any, Any]]]:
+def differences(
+  old: object, new: object, key: str = ''
+) -> Iterator[tuple[str, tuple[object, object]]]:
   """Leaves of two nested dicts that differ: (`a.b.c`, (old, new)); absent ones are None."""
   if isinstance(old, dict) and isinstance(new, dict):
     for name in [*old, *(name for name in new if name not in old)]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ml_collections import config_dict
 
@@ -19,7 +18,7 @@ SAME = ('name', 'rank', 'alpha', 'rslora', 'targets')  # Options that have to ag
 SAME_ADAPTER = ('name', 'alpha', 'rslora')  # Other formats write targets and ranks in other words.
 
 
-def warm_start(job: Job, source: str | Path) -> tuple[dict[str, Any], list[str]]:
+def warm_start(job: Job, source: str | Path) -> tuple[Params, list[str]]:
   """The trainable parameters of a job, taken from another run or an adapter.
 
   A module of the head that has another shape keeps its own start: MNLI has three classes, RTE two.
@@ -46,7 +45,7 @@ def warm_start(job: Job, source: str | Path) -> tuple[dict[str, Any], list[str]]
   return stacking.stack(start, job.model.config.num_layers) if scanned else start, dropped
 
 
-def _read(job: Job, source: str | Path) -> tuple[Mapping[str, Any], Params, tuple[str, ...]]:
+def _read(job: Job, source: str | Path) -> tuple[Mapping[str, object], Params, tuple[str, ...]]:
   """Method options and parameters of the source, and the options that have to agree."""
   if rundir.is_run(source):
     config = rundir.read_config(source)
@@ -57,7 +56,7 @@ def _read(job: Job, source: str | Path) -> tuple[Mapping[str, Any], Params, tupl
 
 
 def _check_options(
-  job: Job, source: str | Path, options: Mapping[str, Any], same: tuple[str, ...]
+  job: Job, source: str | Path, options: Mapping[str, object], same: tuple[str, ...]
 ) -> None:
   own = stacking.looped_patterns(method_options(job.config, job.model))
   differing = [
@@ -72,9 +71,7 @@ def _check_options(
     )
 
 
-def _dropped(
-  job: Job, source: str | Path, own: Mapping[str, Any], saved: Mapping[str, Any]
-) -> list[str]:
+def _dropped(job: Job, source: str | Path, own: Params, saved: Params) -> list[str]:
   """Paths of the head's modules that the source has in another shape.
 
   Raises:
@@ -98,7 +95,7 @@ def _dropped(
   return sorted(p for p in own if any(re.fullmatch(pattern, p) for pattern in gone))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
   """Values as JSON gives them back, so that a tuple equals a list."""
   value = value.to_dict() if isinstance(value, config_dict.ConfigDict) else value
   return list(value) if isinstance(value, tuple | list) else value

@@ -16,6 +16,7 @@ import pytest
 from lora_jax import stacking, tree
 from lora_jax.adapters import adapter, fingerprint, native
 from lora_jax.data import tasks
+from lora_jax.result_schema import RunResult
 from lora_jax.train import evaluate, job, loop, run_adapter, warm_start
 from lora_jax.train.step import make_eval_step
 
@@ -53,6 +54,8 @@ def finished(tmp_path_factory, make_config):
 def test_a_run_learns_and_says_how(finished):
   workdir, result = finished
   assert result == result_of(workdir)
+  optional = {'generated', 'overrides'}  # Of decoded texts; added by the report.
+  assert set(result) == set(RunResult.__annotations__) - optional
   history = result['history']
   assert history[-1]['train/loss'] < 0.8 * history[0]['train/loss']
   assert result['best']['dev/accuracy'] > 0.8

@@ -44,7 +44,7 @@ def read_adapter(
   if kind == 'peft':
     return peft.read(path, config)
   if config is None:
-    raise ValueError(f'{source}: loralib does not store the base: name it (--base)')
+    raise ValueError(f'{source}: loralib does not store its base: name the base (--base)')
   return loralib.read(path, config, alpha=alpha)
 
 

@@ -174,7 +174,7 @@ def locate(name_or_folder: str | Path) -> Path:
   if name in presets.PRESETS:
     if not presets.PRESETS[name].repository:
       raise ValueError(
-        f'{name!r} is an architecture without published weights: it can be planned '
+        f'{name!r} is an architecture whose weights are not published: it can be planned '
         '(experiments.plan), not loaded. Give a folder with weights, or another preset.'
       )
     return _fetch(name, presets.PRESETS[name])

@@ -46,5 +46,5 @@ def test_what_is_none_of_them_is_named(saved):
   with pytest.raises(ValueError, match=r'is a run directory, not an adapter \(--workdir='):
     formats.read_adapter(saved)
   pytorch_writer.write(saved / 'x.bin', {'x': np.zeros(1)})
-  with pytest.raises(ValueError, match=r'does not store the base: name it \(--base\)'):
+  with pytest.raises(ValueError, match=r'does not store its base: name the base \(--base\)'):
     formats.read_adapter(saved / 'x.bin')

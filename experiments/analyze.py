@@ -15,13 +15,14 @@ run, `table7.md`. Layers are counted from 0.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from absl import flags
 
 from experiments import _cli
 from lora_jax.analysis import pair, record, single, sources
 from lora_jax.report import analysis_figures as figures
+from lora_jax.result_schema import Analysis
 from lora_jax.train import job, paths, result, writers
 
 RUNS = flags.DEFINE_multi_string(
@@ -88,17 +89,18 @@ def main() -> None:
   write(report, Path(OUT.value))
 
 
-def write(report: dict[str, Any], folder: Path) -> None:
+def write(report: dict[str, object], folder: Path) -> None:
   """Writes and prints the report, its pictures, and table 7 if it has one."""
+  analysis = cast(Analysis, report)  # It has more keys than the pages read.
   folder.mkdir(parents=True, exist_ok=True)
-  pictures = figures.draw(report, folder)
+  pictures = figures.draw(analysis, folder)
   report['pictures'] = [path.name for path in pictures]
   writers.write_json(folder / 'analysis.json', report)
-  for line in figures.lines(report):
+  for line in figures.lines(analysis):
     print(line)
-  if 'table7' in report['measured']:
-    writers.write_text(folder / 'table7.md', figures.table7(report))
-    print(figures.table7(report))
+  if 'table7' in analysis['measured']:
+    writers.write_text(folder / 'table7.md', figures.table7(analysis))
+    print(figures.table7(analysis))
   print('\n'.join(map(str, [folder / 'analysis.json', *pictures])))
 
 

@@ -55,7 +55,8 @@ def compare(folder: Path, full: RunResult, lora: Sequence[LoraRun]) -> Iterator[
   work = job.load(_config(folder, f'model={folder / "pretrain"},method=full'))
   eval_step = step.make_eval_step(work.apply, work.task.kind)
   outputs_of = lambda batch: eval_step({}, work.trainable, batch)
-  before = dict(evaluate.evaluate(outputs_of, work.task, evaluate.layouts(work)))
+  computed = evaluate.compute(outputs_of, evaluate.layouts(work))
+  before = dict(evaluate.evaluate(work.task, computed))
   texts = generate.make_generator(work, work.config.decode, mesh.make_mesh(1))
   prompts = generate.subset(work.task.prompts['dev'], CONTEXTS)
 

@@ -59,7 +59,7 @@ def main() -> None:
       **names,
     )
   if PUSH.value:
-    report['pushed'] = hub.push(report['out'], PUSH.value)
+    report['pushed'] = hub.push(str(report['out']), PUSH.value)
   print(json.dumps(writers.to_json(report), indent=2))
 
 

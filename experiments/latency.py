@@ -7,11 +7,9 @@ JSON. The variants take turns, trial by trial, after rounds that are not counted
 whose speed drifts favors none.
 
 A merged model is not timed to show that it is as fast: its compiled program equals that of the bare
-model, character by character, or the command fails. Weights are random, since no time depends on
-them.
+model, character by character, or the command fails. Weights are random: no time depends on them.
 
-The file is written anew after each setting. If 100 passes of a large batch would take hours, allow
-each setting as many as fit in some minutes:
+The file is written anew after each setting. If 100 passes would take hours, limit each setting:
 
   python -m experiments.latency --minutes=10 --out=results/runs/latency-cpu.json
 """
@@ -21,7 +19,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from absl import flags
 
@@ -33,6 +31,7 @@ from lora_jax.models import presets
 from lora_jax.paper import entries, settings, translation
 from lora_jax.pretrained import huggingface
 from lora_jax.report.pages import latency as page
+from lora_jax.result_schema import LatencySetting
 from lora_jax.train import mesh, result, writers
 
 TRIALS = flags.DEFINE_integer('trials', 100, 'Timed passes at each setting.', lower_bound=2)
@@ -73,7 +72,7 @@ def main() -> None:
     'layers': config.num_layers,
     'dtype': DTYPE.value,
   }
-  measured = {'settings': [], 'grid': []}
+  measured: dict[str, list[LatencySetting]] = {'settings': [], 'grid': []}
   for kind, found in measure(base):
     measured[kind].append(found)
     print(page.text(found), flush=True)
@@ -82,7 +81,7 @@ def main() -> None:
     page.draw(measured['grid'], Path(OUT.value).with_suffix('.png'))
 
 
-def measure(base: latency.LoadedModel) -> Iterator[tuple[str, dict[str, Any]]]:
+def measure(base: latency.LoadedModel) -> Iterator[tuple[str, LatencySetting]]:
   """`settings` with what is measured at one, for each; then the same for `grid`."""
   axes = [_numbers(flag) for flag in (BATCHES, LENGTHS, SIZES)]  # Checked before anything is timed.
   passes = latency.Passes(TRIALS.value, WARM_UP.value, 60 * MINUTES.value or math.inf)
@@ -98,8 +97,8 @@ def measure(base: latency.LoadedModel) -> Iterator[tuple[str, dict[str, Any]]]:
     batch, length = map(int, setting.split('x'))
     printed = entries.TABLE_1[setting]
     # The program of the merged model was compared: otherwise the command has failed.
-    found = {'batch': batch, 'length': length, 'adapters': printed}
-    yield 'settings', found | {'merged_runs_the_bare_program': True, 'rows': rows}
+    found = {'batch': batch, 'length': length, 'adapters': printed, 'rows': rows}
+    yield 'settings', cast(LatencySetting, found | {'merged_runs_the_bare_program': True})
   if GRID.value:
     batches, lengths, sizes = axes
     grid = {

@@ -54,7 +54,7 @@ def test_unknown_slices_are_named(name, expected):
 
 
 def test_an_architecture_without_weights_is_not_loaded():
-  with pytest.raises(ValueError, match='weights are not published'):
+  with pytest.raises(ValueError, match='architecture without published weights'):
     huggingface.locate('gpt3-175b')
 
 

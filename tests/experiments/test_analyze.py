@@ -178,8 +178,8 @@ def test_two_runs_are_compared_smaller_rank_first_scanned_or_not(runs, done):
     ('three', ['one or two', '3']),
     ('bucket', ['gs://bucket/figures', 'local folder']),
     ('untrained', ['no checkpoints', 'experiments.train']),
-    ('adapter alone', ['adapter.bin', 'name the base (--base)']),
-    ('no run', ['no run directory']),
+    ('adapter alone', ['adapter.bin', '(--base)']),
+    ('no run', ['is not a run directory']),
   ],
 )
 def test_mistakes_are_named(runs, done, name, words):

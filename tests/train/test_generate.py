@@ -174,7 +174,7 @@ def test_mistakes(finished, make_config, make_language_model, tmp_path):
     loop.train(
       make_language_model(**{'decode.max_tokens': 128, 'decode.contexts': 1}), tmp_path / 'room'
     )
-  with pytest.raises(ValueError, match=r"no split 'tset'.*did you mean 'test'"):
+  with pytest.raises(ValueError, match=r"no split 'tset'.*Did you mean 'test'"):
     loop.train(make_language_model(**{'decode.final': 'tset'}), tmp_path / 'split')
   assert not list(tmp_path.iterdir())  # Nothing is left of a run that could not have ended.
   config = rundir.read_config(finished[0])

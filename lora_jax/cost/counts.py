@@ -40,9 +40,7 @@ def summarize(
   params = jax.eval_shape(model.init, jax.random.key(0), tokens)['params']
   if 'lora' in method.split('+'):
     options = {'alpha': 1.0, **options}
-  if method != 'full':
-    options = {**options, 'train': model.head}
-  made = methods.make(method, **options)
+  made = methods.make(method, **options, train=model.head)
   init = lambda params: made.init(jax.random.key(0), model, params, tokens)
   frozen, trainable = jax.eval_shape(init, params)
   return methods.summarize(made, frozen, trainable, model.head)

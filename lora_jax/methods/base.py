@@ -16,8 +16,8 @@ import flax.linen as nn
 import jax
 
 from lora_jax import tree
+from lora_jax.tree import Params, Tree
 
-Params, Tree = tree.Params, dict[str, Any]
 # An interceptor runs in place of each method of each module: `next_fun(*args, **kwargs)` calls the
 # method, `context` names it and its module. See `flax.linen.intercept_methods`.
 Next, Args, Kwargs = Callable[..., Any], tuple[Any, ...], dict[str, Any]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import jax
-import jax.numpy as jnp
 
 from lora_jax import methods
 from lora_jax.models import presets
@@ -36,12 +35,11 @@ def summarize(
   """
   task = 'lm' if architecture.family == 'gpt2' else 'classification'
   model = presets.build(architecture, task=task, scan=scan)
-  tokens = jax.ShapeDtypeStruct((1, 8), jnp.int32)
-  params = jax.eval_shape(model.init, jax.random.key(0), tokens)['params']
+  params = presets.abstract_params(model)
   if 'lora' in method.split('+'):
     options = {'alpha': 1.0, **options}
   made = methods.make(method, **options, train=model.head)
-  init = lambda params: made.init(jax.random.key(0), model, params, tokens)
+  init = lambda params: made.init(jax.random.key(0), model, params, presets.TOKENS)
   frozen, trainable = jax.eval_shape(init, params)
   return methods.summarize(made, frozen, trainable, model.head)
 

@@ -21,13 +21,13 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Sharding
 
+from lora_jax.models.presets import INPUTS
 from lora_jax.train import losses, mesh
 from lora_jax.tree import Params
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
 Apply = Callable[..., jax.Array]  # `apply(frozen, trainable, **inputs)`, see `methods.bind`.
-INPUTS = ('input_ids', 'segment_ids', 'position_ids', 'token_type_ids', 'prediction_positions')
 
 
 class TrainState(NamedTuple):

@@ -19,14 +19,19 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 CLOUD = ROOT / 'cloud'
 SCHEMAS = ROOT / 'tests' / 'golden' / 'schemas'  # Made by golden/make_schemas.py.
 BUCKET = 'gs://bucket'
-FILLED = {'BUCKET': BUCKET, 'BUCKET_NAME': 'bucket', 'IMAGE': 'registry/lora:1', 'TOPOLOGY': '4x4',
-          'HOSTS': '4'}  # fmt: skip
+FILLED = {
+  'BUCKET': BUCKET,
+  'BUCKET_NAME': 'bucket',
+  'IMAGE': 'registry/lora:1',
+  'TOPOLOGY': '4x4',
+  'HOSTS': '4',
+}
 
 
 def fields(*required, **properties):
   """The schema of an object with these fields and no others."""
-  return {'type': 'object', 'properties': properties, 'required': list(required),
-          'additionalProperties': False}  # fmt: skip
+  kind = {'type': 'object', 'additionalProperties': False}
+  return kind | {'properties': properties, 'required': list(required)}
 
 
 def list_of(items):
@@ -35,7 +40,8 @@ def list_of(items):
 
 TEXT, SWITCH = {'type': 'string'}, {'type': 'boolean'}
 NAME = {'type': 'string', 'pattern': '^[a-z0-9]([-a-z0-9]*[a-z0-9])?$'}
-# The fields of jobset.x-k8s.io/v1alpha2, by its documentation; what lies in a template is a Job.
+# The fields of jobset.x-k8s.io/v1alpha2, by its documentation; the content of a template is a Job.
+# fmt: off
 JOBSET = fields(
   'apiVersion', 'kind', 'metadata', 'spec',
   apiVersion={'const': 'jobset.x-k8s.io/v1alpha2'},
@@ -67,7 +73,8 @@ JOBSET = fields(
              template=fields('spec', metadata={'type': 'object'}, spec={'type': 'object'}))
     ),
   ),
-)  # fmt: skip
+)
+# fmt: on
 
 
 def jobset(text=None):
@@ -149,8 +156,8 @@ def commands():
   (replicated,) = jobset()['spec']['replicatedJobs']
   container = replicated['template']['spec']['template']['spec']['containers'][0]
   yield 'jobset.yaml', container['command'][3:]
-  texts = {'tpu_vm.sh': (CLOUD / 'tpu_vm.sh').read_text(), 'skypilot.yaml': skypilot()['run'],
-           'README.md': (CLOUD / 'README.md').read_text()}  # fmt: skip
+  texts = {name: (CLOUD / name).read_text() for name in ('tpu_vm.sh', 'README.md')}
+  texts['skypilot.yaml'] = skypilot()['run']
   for name, text in texts.items():
     found = re.findall(r'-m experiments\.train((?:[^\n]*\\\n)*[^\n]*)', text)
     assert found, name
@@ -182,8 +189,8 @@ def test_the_command_parses(name, arguments):
 
 
 def jobs_alike():
-  return {name: sorted(a for a in arguments if 'dir' not in a) for name, arguments in commands()
-          if 'README' not in name}  # fmt: skip
+  jobs = {name: arguments for name, arguments in commands() if 'README' not in name}
+  return {name: sorted(a for a in jobs[name] if 'dir' not in a) for name in jobs}
 
 
 def test_the_three_jobs_run_one_command():
@@ -259,13 +266,17 @@ def watch(folder, states):
   (folder / 'states').write_text('\n'.join(states) + '\n')
   subprocess.run(['git', 'init', '-q', folder], check=True)
   author = ['-c', 'user.name=x', '-c', 'user.email=x@x']
-  subprocess.run(['git', '-C', folder, *author, 'commit', '-q', '--allow-empty', '-m', 'x'],
-                 check=True)  # fmt: skip
+  commit = ['git', '-C', folder, *author, 'commit', '-q', '--allow-empty', '-m', 'x']
+  subprocess.run(commit, check=True)
   path = f'{folder / "bin"}:{os.environ["PATH"]}'
   done = subprocess.run(
-    ['bash', CLOUD / 'tpu_vm.sh'], cwd=folder, capture_output=True, text=True, timeout=60,
+    ['bash', CLOUD / 'tpu_vm.sh'],
+    cwd=folder,
+    capture_output=True,
+    text=True,
+    timeout=60,
     env={**os.environ, 'PATH': path, 'ROOT': str(folder), 'POLL': '0'},
-  )  # fmt: skip
+  )
   calls = (folder / 'log').read_text().splitlines()
   kept = [call.split()[3] for call in calls if 'queued-resources' in call]
   return done, [verb for verb in kept if verb != 'describe']
@@ -298,9 +309,11 @@ def test_a_host_starts_python_under_systemd_without_a_shell(tmp_path):
   fake(tmp_path, 'bin/systemd-run', '#!/bin/bash\nprintf "%s\\n" "$@" > "$ROOT/unit"\n')
   path = f'{tmp_path / "bin"}:{os.environ["PATH"]}'
   subprocess.run(
-    ['bash', '-c', script.replace('/root', str(home))], check=True, capture_output=True,
+    ['bash', '-c', script.replace('/root', str(home))],
+    check=True,
+    capture_output=True,
     env={**os.environ, 'PATH': path, 'ROOT': str(tmp_path)},
-  )  # fmt: skip
+  )
   unit = (tmp_path / 'unit').read_text().splitlines()
   at = unit.index(f'{home}/lora_jax/.venv/bin/python')
   assert unit[at + 1 : at + 3] == ['-m', 'experiments.train']

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lora_jax.data import corpus, e2e, fast_tokenizer, load_task, load_tokenizer, sources
+from lora_jax.data import corpus, e2e, load_task, load_tokenizer, sources
 
 WIKITEXT = """ \n = First title = \n \n A 17th @-@ place <unk> of 30 @,@ 000 , or 1 @.@ 5 .
  They don 't , and Don 't say ' so ' .\n \n = = A part = = \n \n = Played , W = \n It ended .
@@ -92,22 +92,9 @@ def test_a_text_that_is_no_wikitext_is_refused(gpt2):
     corpus.read('train', 'files', '/')
 
 
-def test_a_vocabulary_is_a_function_of_its_texts():
-  texts = TEXTS * 3
-  first, again = (fast_tokenizer.train_byte_level(iter(texts), 300, 'toy') for _ in range(2))
-  assert first.backend.to_str() == again.backend.to_str()
-  assert (first.vocab_size, first.eos_id) == (300, 0)
-  for text in (*TEXTS, 'Café £30 日本', '<unk> \n\n\t'):
-    assert first.decode(first.encode([text])[0]) == text
-  # Its special token in a text is that token: no text of ours has it.
-  assert first.encode(['a<|endoftext|>'])[0][-1] == 0
-  with pytest.raises(ValueError, match='vocab_size must be above 256, found 256'):
-    fast_tokenizer.train_byte_level(texts, 256, 'toy')
-
-
 def test_the_command_writes_what_the_library_trains(folder):
-  command = [sys.executable, '-m', 'experiments.tokenizer', f'--data_dir={folder}',
-             f'--out={folder}/out', '--vocab_size=270']  # fmt: skip
+  options = [f'--data_dir={folder}', f'--out={folder}/out', '--vocab_size=270']
+  command = [sys.executable, '-m', 'experiments.tokenizer', *options]
   subprocess.run(command, cwd=Path(__file__).parents[2], check=True, capture_output=True)
   written = load_tokenizer(folder / 'out')
   assert written.backend.to_str() == corpus.train_tokenizer(folder, 270).backend.to_str()

@@ -27,10 +27,10 @@ def write(folder, text, name='trainset.csv'):
 def test_linearized_as_the_authors_do():
   assert e2e.linearize(MEANING) == CONTEXT
   every = ', '.join(f'{slot}[x]' for slot in e2e.SLOTS)
-  assert e2e.linearize(every).split(' : x') == [
-    'name', ' | Type', ' | food', ' | price', ' | customer rating', ' | area',
-    ' | family friendly', ' | near', '',
-  ]  # fmt: skip
+  assert e2e.linearize(every) == (
+    'name : x | Type : x | food : x | price : x | customer rating : x | area : x | '
+    'family friendly : x | near : x'
+  )
 
 
 # The first three are lines of the authors' files.
@@ -131,6 +131,8 @@ def test_real_task(shared_data):
   assert [sum(map(len, p.references)) for p in task.prompts.values()] == [4672, 4693]
   first = task.prompts['test']
   assert first.contexts[0] == 'name : Blue Spice | Type : coffee shop | area : city centre'
-  assert first.references[0] == ['A coffee shop in the city centre area called Blue Spice .',
-                                 'Blue Spice is a coffee shop in city centre .']  # fmt: skip
+  assert first.references[0] == [
+    'A coffee shop in the city centre area called Blue Spice .',
+    'Blue Spice is a coffee shop in city centre .',
+  ]
   assert first.ids[0][-1] == 50256 and tokenizer.decode(first.ids[0][:-1]) == first.contexts[0]

@@ -26,17 +26,6 @@ def test_equals_transformers(name, key):
   assert all(x.dtype == np.int32 for x in (*ids, *types))
 
 
-def test_special_tokens_of_pairs():
-  bert, roberta = (load_tokenizer(GOLDEN / name) for name in ('bert', 'roberta'))
-  name_of = lambda tokenizer, ids: [tokenizer.backend.id_to_token(i) for i in ids]
-  ids, types = bert.encode_pairs(['a'], ['a'], max_length=8)
-  assert name_of(bert, ids[0]) == ['[CLS]', 'a', '[SEP]', 'a', '[SEP]']
-  assert types[0].tolist() == [0, 0, 0, 1, 1]
-  ids, types = roberta.encode_pairs(['a'], ['a'], max_length=8)
-  assert name_of(roberta, ids[0]) == ['<s>', 'a', '</s>', '</s>', 'a', '</s>']
-  assert types[0].tolist() == [0] * 6
-
-
 def test_truncation_and_padding_of_the_file_are_off():
   """all-MiniLM-L6-v2's tokenizer.json pads and cuts to 128 tokens by itself."""
   saved = json.loads((GOLDEN / 'padded' / 'tokenizer.json').read_text())
@@ -59,14 +48,6 @@ def test_the_configuration_beside_the_files_decides(tmp_path):
   (tmp_path / 'y' / 'tokenizer_config.json').write_text('{"do_lower_case": false}')
   cased = load_tokenizer(tmp_path / 'y')
   assert cased.encode(['THE'])[0].tolist() == [cased.backend.token_to_id('[UNK]')]
-
-
-def test_byte_level_decodes_to_the_text_it_encoded():
-  tokenizer = load_tokenizer(GOLDEN / 'gpt2')
-  for text in TOKENS['texts']:
-    assert tokenizer.decode(tokenizer.encode([text])[0], skip_special=False) == text
-  assert tokenizer.decode([tokenizer.eos_id]) == ''
-  assert tokenizer.decode([tokenizer.eos_id], skip_special=False) == '<|endoftext|>'
 
 
 def test_zip_and_saved_folder_are_the_same_tokenizer(tmp_path):
@@ -108,11 +89,6 @@ def test_files_that_are_missing_or_damaged_are_named(tmp_path):
   (tmp_path / 'cut.zip').write_bytes(b'PK\x03\x04 and no more')
   with pytest.raises(ValueError, match=r'cut.zip is truncated or not a zip'):
     load_tokenizer(tmp_path / 'cut.zip')
-
-
-def test_no_room_for_text_is_an_error():
-  with pytest.raises(ValueError, match='max_length 3 leaves no room: 3 tokens are special'):
-    load_tokenizer(GOLDEN / 'bert').encode_pairs(['a'], ['b'], max_length=3)
 
 
 @pytest.mark.real_data

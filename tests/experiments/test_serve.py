@@ -44,11 +44,14 @@ def test_an_adapter_that_cannot_be_read_is_named():
 def test_the_command_answers_standard_input_and_reports(folder):
   requests = [{'adapter': name, 'text': 'good film'} for name in ('sst2', 'mnli', 'mnly')]
   adapters = [f'--adapters={name}={folder / name}' for name in OPTIONS]
+  options = [f'--base={folder / "base"}', *adapters, '--requests=-']
   done = subprocess.run(
-    [sys.executable, '-m', 'experiments.serve', f'--base={folder / "base"}',
-     *adapters, '--requests=-'],
-    input='\n'.join(map(json.dumps, requests)), capture_output=True, text=True, cwd=ROOT,
-  )  # fmt: skip
+    [sys.executable, '-m', 'experiments.serve', *options],
+    input='\n'.join(map(json.dumps, requests)),
+    capture_output=True,
+    text=True,
+    cwd=ROOT,
+  )
   assert done.returncode == 0, done.stderr
   answers = [json.loads(line) for line in done.stdout.splitlines()]
   assert [answer.get('adapter') for answer in answers] == ['sst2', 'mnli', None]

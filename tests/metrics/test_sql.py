@@ -21,11 +21,12 @@ def test_the_logical_form_is_that_of_the_official_evaluation():
   assert query.same(query._replace(conditions=query.conditions[::-1]))  # A set.
   assert query.same(query._replace(conditions=(('b', '=', 'new  york'), ('c', '<', '3'))))
   others = [
-    query._replace(aggregation='AVG'), query._replace(column='A'),
+    query._replace(aggregation='AVG'),
+    query._replace(column='A'),
     query._replace(conditions=query.conditions[:1]),
     query._replace(conditions=(('b', '>', 'New York'), ('c', '<', '3'))),
     query._replace(conditions=(('b', '=', 'York'), ('c', '<', '3'))),
-  ]  # fmt: skip
+  ]
   assert not any(query.same(other) for other in others)
 
 
@@ -56,13 +57,3 @@ def test_accuracy_counts_every_question_and_a_text_that_is_no_query_is_wrong():
   assert 'column' in report.settings['logical_form'] and report.versions == {}
   with pytest.raises(ValueError, match='expected SELECT'):
     sql.logical_form([a], [['no query']])
-
-
-def test_summaries_and_labels_are_scored():
-  report = text.score('samsum', ['Ann sold cars .', 'no'], [['Ann sells a car'], ['yes', 'no']])
-  # ann, sold, car against ann, sell, a, car: 2 of 3 and 2 of 4; no bigram; a subsequence of 2.
-  assert report.scores['rouge_1'] == report.scores['rouge_lcs'] == pytest.approx((4 / 7 + 1) / 2)
-  assert report.scores['rouge_2'] == 0.0
-  assert list(report.versions) == ['rouge-score']
-  labels = text.score('mnli_text', ['Neutral', 'entailment'], [['neutral'], ['neutral']])
-  assert labels.scores == {'accuracy': 0.5}

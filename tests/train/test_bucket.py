@@ -177,10 +177,3 @@ def test_a_bucket_that_cannot_be_listed(place, monkeypatch, make_config, error, 
 def test_other_buckets_are_refused(name, make_config):
   with pytest.raises(ValueError, match=rf'{name}: .*gs://bucket/run'):
     loop.train(make_config(), name)
-
-
-def test_paths_on_the_disk_are_absolute(monkeypatch, tmp_path):
-  monkeypatch.chdir(tmp_path)
-  assert paths.path_of('runs/a') == tmp_path / 'runs' / 'a'
-  assert '~' not in str(paths.path_of('~/a'))
-  assert not paths.on_bucket(tmp_path) and paths.on_bucket('gs://bucket/run')

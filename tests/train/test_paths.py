@@ -1,0 +1,18 @@
+"""Paths on the disk and on buckets."""
+
+import pytest
+
+from lora_jax.train import paths
+
+
+def test_paths_on_the_disk_are_absolute(monkeypatch, tmp_path):
+  monkeypatch.chdir(tmp_path)
+  assert paths.path_of('runs/a') == tmp_path / 'runs' / 'a'
+  assert '~' not in str(paths.path_of('~/a'))
+  assert not paths.on_bucket(tmp_path) and paths.on_bucket('gs://bucket/run')
+
+
+@pytest.mark.parametrize('name', ['s3://bucket/run', 'az://bucket/run'])
+def test_other_buckets_are_refused(name):
+  with pytest.raises(ValueError, match=rf'{name}: .*gs://bucket/run'):
+    paths.path_of(name)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lora_jax.sweep.overrides import read_overrides
+from lora_jax.sweep.overrides import parse_shard, read_overrides
 
 
 def test_a_sweep_is_given_the_argument_if_it_takes_one(tmp_path):
@@ -20,3 +20,10 @@ def test_a_sweep_is_given_the_argument_if_it_takes_one(tmp_path):
 def test_the_seeds_of_a_cell():
   runs = list(read_overrides('configs/glue.py', 'task=mrpc'))
   assert [run['seed'] for run in runs] == list(range(5))
+
+
+@pytest.mark.parametrize('text', ['2/2', '1', 'a/b', '-1/2', '1/0'])
+def test_a_shard_is_one_of_n(text):
+  with pytest.raises(ValueError, match='expected i/n'):
+    parse_shard(text)
+  assert parse_shard('1/2') == (1, 2)

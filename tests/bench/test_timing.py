@@ -1,0 +1,27 @@
+"""Timing in turn, and its table."""
+
+from lora_jax.bench import timing
+
+
+def test_variants_take_turns_and_the_first_round_is_not_counted():
+  calls = []
+
+  def variant(name, seconds):
+    def measure():
+      calls.append(name)
+      return seconds.pop(0)
+
+    return measure
+
+  variants = {'a': variant('a', [100.0, 1.0, 3.0, 2.0]), 'b': variant('b', [100.0, 4.0, 4.0, 9.0])}
+  assert timing.in_turn(variants, rounds=3) == {'a': 2.0, 'b': 4.0}
+  assert calls == ['a', 'b'] * 4
+
+
+def test_a_table_has_a_row_for_each_variant():
+  text = timing.table('method', {'lora': {'seconds': 0.5}, 'full': {'seconds': 1.25}})
+  assert [line.split() for line in text.splitlines()] == [
+    ['method', 'seconds'],
+    ['lora', '0.5'],
+    ['full', '1.25'],
+  ]

@@ -22,7 +22,7 @@ from lora_jax.data import synthetic
 from lora_jax.report import demo as report
 from lora_jax.report.demo import LoraRun, Row
 from lora_jax.result_schema import RunResult
-from lora_jax.train import evaluate, generate, job, loop, mesh, step, writers
+from lora_jax.train import evaluate, generate, job, loop, mesh, rundir, step, writers
 from lora_jax.tree import Params
 
 WORKDIR = flags.DEFINE_string('workdir', 'runs/demo', 'Folder of the runs.')
@@ -41,10 +41,13 @@ def train_sweep(folder: Path) -> list[LoraRun]:
   config = _config(folder, f'model={folder / "pretrain"},method=lora')
   results = sweep.train(config, demo.sweep(), folder / 'lora')
   places = [(matrices, rank) for matrices in demo.MATRICES for rank in demo.RANKS]
-  return [
-    LoraRun(folder / 'lora' / name, matrices, rank, result)
-    for (name, result), (matrices, rank) in zip(results.items(), places, strict=True)
-  ]
+  runs = []
+  for name, (matrices, rank) in zip(results, places, strict=True):
+    result = rundir.read_result(folder / 'lora' / name)
+    if result is None:
+      raise FloatingPointError(f'{folder / "lora" / name} diverged: see its {rundir.FAILED}')
+    runs.append(LoraRun(folder / 'lora' / name, matrices, rank, result))
+  return runs
 
 
 def compare(folder: Path, full: RunResult, lora: Sequence[LoraRun]) -> Iterator[Row]:

@@ -38,7 +38,7 @@ def summarize(
   params = presets.abstract_params(model)
   if 'lora' in method.split('+'):
     options = {'alpha': 1.0, **options}
-  made = methods.make(method, **options, train=model.head)
+  made = methods.make(method, **{**options, 'train': model.head})
   init = lambda params: made.init(jax.random.key(0), model, params, presets.TOKENS)
   frozen, trainable = jax.eval_shape(init, params)
   return methods.summarize(made, frozen, trainable, model.head)

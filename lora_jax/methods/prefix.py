@@ -16,6 +16,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from lora_jax import stacking, tree
@@ -151,8 +152,11 @@ def _matches(pattern: str, module: nn.Module) -> bool:
   return re.fullmatch(pattern, '/'.join(module.path)) is not None
 
 
+Ids = Int[jax.Array | np.ndarray, 'rows length']
+
+
 def _replace(
-  module: nn.Module, x: Float[Array, 'rows length d'], virtual: Int[Array, 'rows length']
+  module: nn.Module, x: Float[Array, 'rows length d'], virtual: Ids
 ) -> Float[Array, 'rows length d']:
   """x with the trained vectors in virtual tokens' columns; elsewhere `virtual` is negative."""
   tokens = module.get_variable('params', NAME)['tokens'].astype(x.dtype)

@@ -129,8 +129,11 @@ BROKEN = {
   'another format': (edited(format='other'), ["format='lora_jax adapter'"]),
   'a later version': (edited(version=2), ['version 2', 'version 1', 'export the run again']),
   'no method': (edited(method=None), ['method is None, expected dict']),
-  'a method unknown': (edited(method={'name': 'lore'}), ["'lore'", 'nearest: lora']),
-  'an option unknown': (edited(method=lambda m: m | {'ranks': 2}), ["no option ['ranks']"]),
+  'a method unknown': (edited(method={'name': 'lore'}), ["'lore'", "Did you mean 'lora'"]),
+  'an option unknown': (
+    edited(method=lambda m: m | {'ranks': 2}),
+    ["'ranks'. Did you mean 'rank'"],
+  ),
   'a family unknown': (edited(architecture={'family': 'berta'}), ["'berta'", 'bert']),
   'a size of text': (edited(architecture=lambda a: a | {'hidden_size': '16'}), ['architecture']),
   'another rank': (edited(method=lambda m: m | {'rank': 5}), [A, '(16, 3), expected (16, 5)']),

@@ -35,7 +35,7 @@ def test_the_compilers_message_is_read(message, size):
 
 
 def test_an_architecture_without_weights_is_not_loaded():
-  with pytest.raises(ValueError, match='architecture without published weights'):
+  with pytest.raises(ValueError, match='weights are not published'):
     huggingface.locate('gpt3-175b')
 
 

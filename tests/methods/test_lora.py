@@ -149,7 +149,7 @@ def test_a_scale_among_the_parameters_takes_the_place_of_the_methods(name):
   'options, word',
   [
     ({'rank': 0}, 'rank=0'),
-    ({'rank': {'.*': 1.5}}, 'rank=1.5'),
+    ({'rank': {'.*': -1}}, 'rank=-1'),
     ({'alpha': -1.0}, 'alpha=-1.0'),
     ({'alpha': float('nan')}, 'alpha=nan'),
     ({'bias': 'lora_only'}, "bias='lora_only'"),

@@ -91,7 +91,9 @@ def test_a_run_on_a_bucket_is_read_as_any_other(runs, make_config, tmp_path, mon
   # A finished one is returned; another config is refused, with what differs.
   config = make_config(**CONFIG)
   assert loop.train(config, remote)['history']
-  with pytest.raises(ValueError, match=r'gs://bucket/run holds .*\n  train\.epochs: 3 there, 9'):
+  with pytest.raises(
+    ValueError, match=r'gs://bucket/run holds .*\n  train\.epochs: 3 in the directory, 9'
+  ):
     loop.train(make_config(**CONFIG | {'train.epochs': 9}), remote)
   # And its result is kept in a report.
   given = {'ADD': [remote], 'FOLDER': str(tmp_path), 'LATEX': '', 'REDRAW': False}
@@ -139,12 +141,14 @@ def test_an_import_changes_neither_fsspec_nor_tensorboard():
 
 
 def test_an_export_needs_a_disk(place):
-  with pytest.raises(ValueError, match=r'gs://bucket/out: name a folder on the disk'):
+  with pytest.raises(ValueError, match=r'gs://bucket/out: expected a folder on a local disk'):
     export.export_run(place('none'), place('out'))
 
 
 def test_sweeps_need_a_disk(place, make_config):
-  with pytest.raises(ValueError, match=r'gs://bucket/sweep: .* claims.*a bucket has none'):
+  with pytest.raises(
+    ValueError, match=r'gs://bucket/sweep: .* lock files.*a bucket has no such files'
+  ):
     sweep.train(make_config(), [{'seed': 1}], place('sweep'))
 
 

@@ -71,7 +71,7 @@ def test_the_command_prints_scores_and_takes_changes(finished, tmp_path):
   assert report['scores'] == text.score('synthetic', texts, references).scores
   assert len(texts) == report['contexts'] and max(len(text.split()) for text in texts) <= 3
   ended = command('--decode=beems=1')
-  assert ended.returncode == 1 and 'Did you mean beams' in ended.stderr
+  assert ended.returncode == 1 and "Did you mean 'beams'" in ended.stderr
 
 
 def test_killed_while_it_decodes_at_its_end(finished, tmp_path, make_language_model, monkeypatch):

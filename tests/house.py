@@ -160,7 +160,7 @@ def main() -> None:
   print('deepest functions  ', [(name, levels) for name, _, levels in by_depth[:4]])
   print('Any                ', sum(names('Any').values()))
   print('get_close_matches  ', names('get_close_matches'))
-  print('os.replace         ', names('replace_') or names('fsync'))
+  print('fsync              ', names('fsync'))
   print('import circles     ', circles(modules()))
   print('reading path       ', reading_path_lines())
   skips = sum(p.read_text().count('fmt: skip') for p in sources(ROOT / 'lora_jax'))

@@ -4,7 +4,7 @@ import pytest
 
 from configs import glue
 
-# The tables typed a second time, by columns, as paper.md has them: lr, batch, epochs, length.
+# The tables typed a second time, by columns, as the paper prints them: lr, batch, epochs, length.
 COLUMNS = ('mnli', 'sst2', 'mrpc', 'cola', 'qnli', 'qqp', 'rte', 'stsb')
 
 

@@ -119,7 +119,7 @@ def test_what_is_not_there_is_said(tmp_path):
     webnlg.read('test', 'tfds', tmp_path)
 
 
-# Counts of entries, distinct triple sets and good texts; paper.md has the texts.
+# Counts of entries, distinct triple sets and good texts, by the challenge's files.
 @pytest.mark.real_data
 @pytest.mark.parametrize(
   'split, entries, contexts, texts',

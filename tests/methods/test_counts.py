@@ -12,7 +12,7 @@ QV = dict(targets=translation.QUERY_VALUE)
 GPT3 = translation.GPT3
 QV_OF_GPT3 = dict(targets=translation.targets('Wq,Wv'))
 
-# Against paper.md's table of counts: what is printed there as a match comes out to the unit. Where
+# Against the paper's printed counts: what was found to match comes out to the unit. Where
 # the paper prints another number, it stands beside.
 CASES = [
   ('roberta-base', 'lora', dict(rank=8, **QV), 294_912),

@@ -46,7 +46,10 @@ def measure(
   compiled = step.traced.lower().compile()
   predicted = plan['bytes']['total']
   if predicted is None:
-    raise ValueError(f'the step does not fit {where.name}, so its peak cannot be measured')
+    raise ValueError(
+      f'the step does not fit {where.name}, so its peak cannot be measured. Lower '
+      '--batch or --length.'
+    )
   host = jax.devices()[0].platform == 'cpu'
   before = _reset() if host else 0
   state, frozen, batch = jax.tree.map(_filled, (step.state, step.frozen, step.batch))

@@ -114,7 +114,8 @@ def trace(work: job.Job, devices: Mesh) -> TracedStep:
   if config.train.batch_size % shares:
     raise ValueError(
       f'train.batch_size={config.train.batch_size} is not a multiple of {shares}: the rows of '
-      f'{dict(devices.shape)}, {config.train.accumulate} accumulation steps'
+      f'{dict(devices.shape)}, {config.train.accumulate} accumulation steps. Change the batch size '
+      '(--batch), config.mesh or train.accumulate.'
     )
   steps = max(count_steps(config) or 0, config.optim.warmup_steps + 1, 1000)
   tx, _ = optimizer.make_optimizer(config.optim, steps)

@@ -113,12 +113,16 @@ class Stacked:
     self._keep([self._records.index(by_name[name]) for name in saved['members']])
     restored = self._checkpoints.restore(self._with_best())
     if restored is None:
-      raise ValueError(f'{self._checkpoints.folder} has no checkpoint')
+      raise ValueError(
+        f'{self._checkpoints.folder} has no checkpoint left. Delete the folder of this group: its '
+        'members then start again.'
+      )
     state, _ = restored
     now, self._best = state.trainable['now'], state.trainable['best']
     self._state = state._replace(trainable=now)
     for name, progress in saved['runs'].items():
       by_name[name].progress.update(progress)
+      by_name[name].error = saved['errors'][name]
     self.done = int(self._state.step)
 
   def batches(self) -> Iterator[Batch]:
@@ -179,6 +183,7 @@ class Stacked:
     progress = {
       'members': [record.name for record in self.members],
       'runs': {record.name: record.progress for record in self._records},
+      'errors': {record.name: record.error for record in self._records},
     }
     self._checkpoints.save(self._with_best(), progress)
 

@@ -127,7 +127,10 @@ class Checkpoints:
     """
     step = self.best_step()
     if step is None:
-      raise ValueError(f'{self.folder} has no evaluated checkpoint: were files of it deleted?')
+      raise ValueError(
+        f'{self.folder} has no checkpoint of an evaluation left. Restore its files, or train '
+        'the run again in another --workdir.'
+      )
     return self.restore_trainable(step, like)
 
   def close(self) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from lora_jax import tree
-from lora_jax.sweep import grouping, members, step
+from lora_jax.sweep import grouping, members, stacked, step
 from lora_jax.sweep import train as train_sweep
 from lora_jax.train import evaluate, job, loop, optimizer, warm_start
 from lora_jax.train import step as single_step
@@ -105,6 +105,24 @@ def test_a_members_directory_serves_as_that_of_any_run(swept, make_config):
   config = make_config(**BASE, **RUNS[0], **{'init_adapter': str(member)})
   started, dropped = warm_start.warm_start(job.load(config), member)
   assert dropped == [] and tree.paths(started) == list(trained(member))
+
+
+def test_a_diverged_member_stays_so_when_it_is_killed_before_its_end(
+  tmp_path, make_config, monkeypatch
+):
+  """Killed after the group's state was saved, before the member's directory was written."""
+  config = make_config(**BASE | {'train.epochs': 1})
+  runs = [{'optim.lr': 1e-2}, {'optim.lr': 1e30}]
+
+  def killed(engine, record):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    patch.setattr(stacked.Stacked, 'finish', killed)
+    train_sweep(config, runs, tmp_path / 'sweep')
+  results = train_sweep(config, runs, tmp_path / 'sweep')
+  assert 'at step' in results['lr=1e+30']['error']
+  assert results['lr=0.01']['steps'] == 6
 
 
 def test_a_finished_sweep_is_not_run_again(swept, make_config):

@@ -79,7 +79,7 @@ def base() -> config_dict.ConfigDict:
         max_length=512,
         batching='pack',  # pack, pad, pad_max.
         row_length=0,  # Tokens of a packed row; 0 chooses.
-        max_shapes=7,  # Shapes of batches: each is compiled once, fewer leave more padding.
+        max_shapes=7,  # The most shapes of batches; as many are used as let the run end soonest.
         limit=0,  # Training examples, after a seeded shuffle; 0 is all.
       ),
       train=dict(

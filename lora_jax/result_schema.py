@@ -58,6 +58,19 @@ class Machine(Origin):
   hosts: NotRequired[int]
 
 
+class ShapeChoice(TypedDict):
+  """Why the training batches have as many shapes as `shapes` lists.
+
+  All seconds are estimates (`lora_jax/train/estimate.py`). A shape costs `compile_seconds`;
+  `train_seconds` are those of all steps with one shape, with two and so on, and the number was
+  chosen for which both together are least. `most` is `config.data.max_shapes`.
+  """
+
+  most: int
+  compile_seconds: float
+  train_seconds: Sequence[float]
+
+
 class RunResult(Machine):
   """`result.json` of a finished run.
 
@@ -88,6 +101,7 @@ class RunResult(Machine):
   tokens_per_second: float
   padding: float
   shapes: NotRequired[Sequence[Sequence[int]]]
+  shape_choice: NotRequired[ShapeChoice]
   config: ConfigJson
   overrides: NotRequired[str]
 

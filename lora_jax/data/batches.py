@@ -9,10 +9,10 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from lora_jax.data import packing
+from lora_jax.data import packing, shapes
 from lora_jax.data.dataset import Dataset
 from lora_jax.data.layout import ALL, Batch, HostShard, Writer
-from lora_jax.data.packing import Shape
+from lora_jax.data.shapes import Shape
 from lora_jax.errors import nearest
 
 LAYOUTS = ('pack', 'pad', 'pad_max')
@@ -32,7 +32,8 @@ class Batches:
   """Training batches of exactly `batch_size` examples; the last one of an epoch may hold fewer.
 
   Attributes:
-    shapes: the planned shapes. A rare batch that fits none of them gets a further one.
+    planned: the planned shapes and what batches cost with fewer or more of them. A rare batch that
+      fits none of the shapes gets a further one.
     steps_per_epoch: the number of batches of an epoch.
     tokens: the number of tokens of an epoch, without padding.
   """
@@ -49,6 +50,7 @@ class Batches:
     row_length: int = 0,
     group: int = 1,
     max_shapes: int = 7,
+    shape_cost: float = 0.0,
     prediction_cost: float = 1.0,
     host_shard: HostShard = ALL,
   ):
@@ -64,10 +66,11 @@ class Batches:
       rows_multiple: divides the number of rows: devices on the data axis x accumulation steps.
       row_length: columns of every batch; 0 to choose them.
       group: this many consecutive batches have one shape and are stacked on a leading axis.
-      max_shapes: the number of shapes; each is one compilation, and fewer leave more padding.
+      max_shapes: the most shapes; each is one compilation, and fewer leave more padding.
+      shape_cost: what one more shape costs, in tokens of every batch: see `shapes.Limits`.
       prediction_cost: cost of a language model's prediction position, in tokens: about vocabulary x
         width over the parameters of all layers (GPT-2 M: 0.17).
-      host_shard: the rows of each batch to lay out, if this host is one of several; `shapes` and
+      host_shard: the rows of each batch to lay out, if this host is one of several; the shapes and
         `batch_size` remain those of the whole batch. Its parts divide `rows_multiple`.
 
     Raises:
@@ -84,7 +87,7 @@ class Batches:
       )
     self.dataset, self.seed, self.batch_size, self.group = dataset, seed, batch_size, group
     self.host_shard = host_shard
-    self.limits = packing.Limits(
+    self.limits = shapes.Limits(
       layout=layout,
       batch_size=min(batch_size, len(dataset)),
       max_length=max_length or int(dataset.lengths.max()),
@@ -92,9 +95,10 @@ class Batches:
       row_length=row_length,
       group=group,
       max_shapes=max_shapes,
+      shape_cost=shape_cost,
       prediction_cost=prediction_cost if dataset.target_starts is not None else 0.0,
     )
-    self.shapes = packing.plan(dataset.lengths, dataset.num_predictions, self.limits)
+    self.planned = shapes.plan(dataset.lengths, dataset.num_predictions, self.limits)
     self.steps_per_epoch = -(-len(dataset) // batch_size)
     self.tokens = int(dataset.lengths.sum())
     self._writer = Writer(dataset)
@@ -164,19 +168,21 @@ class Batches:
     fits_in: dict[int, tuple[Shape, np.ndarray]] = {}
     longest, most = lengths.max((1, 2)), num_predictions.max((1, 2))
     total = lengths.sum(2).max(1)
-    for shape in self.shapes:
+    for shape in self.planned.shapes:
       fits = (longest <= shape.length) & (most <= shape.num_predictions)
       fits &= total <= shape.rows * shape.length
       pending = [i for i in np.flatnonzero(fits).tolist() if i not in fits_in]
       if pending:
-        rows, needed = packing.needs(
+        rows, needed = shapes.needs(
           lengths[pending], num_predictions[pending], shape.length, shape.num_predictions, limits
         )
         fits_in |= {i: (shape, rows[j]) for j, i in enumerate(pending) if needed[j] <= shape.rows}
     for i in range(len(examples)):
       if i not in fits_in:
-        length, limit, step = packing.fallback(self.shapes, int(longest[i]), int(most[i]), limits)
-        rows, needed = packing.needs(lengths[[i]], num_predictions[[i]], length, limit, limits)
+        length, limit, step = shapes.fallback(
+          self.planned.shapes, int(longest[i]), int(most[i]), limits
+        )
+        rows, needed = shapes.needs(lengths[[i]], num_predictions[[i]], length, limit, limits)
         fits_in[i] = (Shape(packing.round_up(needed[0], step), length, limit), rows[0])
     return [fits_in[i] for i in range(len(examples))]
 
@@ -216,29 +222,34 @@ def eval_batches(
   max_length: int = 0,
   rows_multiple: int = 1,
   row_length: int = 0,
+  shape_cost: float = 0.0,
 ) -> EvalBatches:
   """Batches for evaluation, in which examples of similar lengths are together.
 
   A batch holds about `batch_size` examples: its shape is fixed, not their number. Arguments and
-  errors are those of `Batches`.
+  errors are those of `Batches`, except for `shape_cost`: what one more shape costs, in tokens of a
+  pass over the dataset.
   """
   _check(dataset, layout, max_length, row_length)
   _check_sizes(batch_size=batch_size, rows_multiple=rows_multiple)
   lengths = dataset.lengths
   if layout == 'pack':
-    rows, sizes = packing.pack_rows(lengths, packing.plan_rows(lengths, row_length))
+    levels = shapes.plan_rows(lengths, row_length, shape_cost)
+    rows, sizes = packing.pack_rows(lengths, levels)
   else:
-    levels = {packing.round_up(x, 8) for x in np.quantile(lengths, (0.25, 0.5, 0.75, 0.95, 1))}
-    if row_length or layout == 'pad_max':
-      levels = {row_length or max_length or int(lengths.max())}
-    levels = np.array(sorted(levels))
+    longest = row_length or (max_length if layout == 'pad_max' else 0)
+    levels = np.array([longest] if longest else shapes.plan_lengths(lengths, shape_cost))
     rows, sizes = np.arange(len(dataset)), levels[np.searchsorted(levels, lengths)]
   plans: list[Plan] = []
   for length in np.unique(sizes).tolist():
     per_batch = batch_size  # Rows of a batch, before they are spread evenly.
     if layout == 'pack':
       per_batch = max(1, round(batch_size * lengths.mean() / length))
-    plans += _plan_rows(dataset, rows, sizes, length, per_batch, rows_multiple, layout)
+    # Only the predictions of a language model cost enough for several shapes of one length, and
+    # only if a pass is long: three shapes save a fifth of the positions.
+    several = dataset.target_starts is not None and layout == 'pack'
+    several &= 3 * shape_cost < 0.2 * dataset.num_predictions.sum()
+    plans += _plan_rows(dataset, rows, sizes, length, per_batch, rows_multiple, several)
   return EvalBatches(dataset, plans)
 
 
@@ -249,7 +260,7 @@ def _plan_rows(
   length: int,
   per_batch: int,
   rows_multiple: int,
-  layout: str,
+  several: bool,
 ) -> Iterator[Plan]:
   """Batches of the rows of one length, those with the most predictions first.
 
@@ -258,6 +269,8 @@ def _plan_rows(
     sizes: [rows] the length of each.
     length: the length of the rows to plan.
     per_batch: about how many rows a batch has.
+    rows_multiple: divides the rows of a batch.
+    several: whether batches may differ in their limits of predictions per row.
   """
   in_row = np.bincount(rows, dataset.num_predictions, len(sizes)).astype(np.int64)
   examples = np.argsort(rows, kind='stable')
@@ -266,8 +279,6 @@ def _plan_rows(
   todo = todo[np.argsort(-in_row[todo], kind='stable')]
   per_batch = -(-len(todo) // -(-len(todo) // per_batch))
   per_batch = packing.round_up(per_batch, rows_multiple)
-  # Only the predictions of a language model cost enough for several shapes.
-  several = dataset.target_starts is not None and layout == 'pack'
   levels = (0.35, 0.75, 1) if several else (1,)
   limits = np.unique(np.quantile(in_row[todo][::per_batch], levels, method='higher'))
   for begin in range(0, len(todo), per_batch):

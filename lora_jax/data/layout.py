@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lora_jax.data.dataset import Dataset
-from lora_jax.data.packing import Shape
+from lora_jax.data.shapes import Shape
 
 Array = TypeVar('Array')  # np.ndarray on the host; train/ puts the same batch on devices.
 

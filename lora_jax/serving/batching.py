@@ -8,7 +8,7 @@ import numpy as np
 
 from lora_jax.data.dataset import Dataset
 from lora_jax.data.layout import Writer
-from lora_jax.data.packing import Shape
+from lora_jax.data.shapes import Shape
 from lora_jax.generation.decode import bucket
 from lora_jax.models.presets import INPUTS
 from lora_jax.serving.bank import BASE, Bank

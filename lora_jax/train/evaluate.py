@@ -15,7 +15,7 @@ import numpy as np
 from lora_jax import methods
 from lora_jax.data import batches, tasks
 from lora_jax.data.layout import Batch
-from lora_jax.train import job, mesh, rundir, step
+from lora_jax.train import estimate, job, mesh, rundir, step
 from lora_jax.tree import Params
 
 HostBatch = Batch[np.ndarray]
@@ -71,8 +71,16 @@ def evaluate(task: tasks.Task, computed: Computed) -> Iterator[tuple[str, float]
         yield f'{split}/{name}', float(value)
 
 
-def layouts(work: job.Job, rows_multiple: int = 1) -> dict[str, list[HostBatch]]:
-  """The batches of each held-out split, as the config lays them out."""
+def layouts(
+  work: job.Job, rows_multiple: int = 1, shape_cost: float = 0.0
+) -> dict[str, list[HostBatch]]:
+  """The batches of each held-out split, as the config lays them out.
+
+  Args:
+    work: the job.
+    rows_multiple: divides the rows of a batch.
+    shape_cost: what one more shape costs, in tokens of a pass: see `batches.eval_batches`.
+  """
   data = work.config.data
   return {
     split: list(
@@ -83,6 +91,7 @@ def layouts(work: job.Job, rows_multiple: int = 1) -> dict[str, list[HostBatch]]
         max_length=work.max_length,
         row_length=data.row_length,
         rows_multiple=rows_multiple,
+        shape_cost=shape_cost,
       )
     )
     for split, dataset in work.task.evals.items()
@@ -121,7 +130,8 @@ def evaluate_run(
   devices = mesh.for_run(rundir.read_config(workdir).mesh)
   work, trainable = job.load_run(workdir, which, evals=splits, devices=devices)
   frozen = work.frozen
-  held_out = layouts(work, mesh.row_shares(devices))
+  _, shape_tokens = estimate.shape_tokens(work, mesh.platform(devices))
+  held_out = layouts(work, mesh.row_shares(devices), shape_tokens)
   placed = lambda batch: mesh.put(dict(batch), mesh.evaluation_rows(devices))
   whole = mesh.replicated(devices)  # What every process reads.
   adapted_step = step.make_eval_step(work.apply, work.task.kind, whole)

@@ -272,6 +272,11 @@ def hold_rows(mesh: Mesh) -> Interceptor:
   return interceptor
 
 
+def platform(mesh: Mesh) -> str:
+  """`cpu`, `gpu` or `tpu`."""
+  return mesh.devices.flat[0].platform
+
+
 def device_names(mesh: Mesh) -> str:
   """The number and kind of the devices of all hosts, for a result: `8 x NVIDIA H200`."""
   kinds = sorted({device.device_kind for device in mesh.devices.flat})

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 import jax
 from jax.sharding import Mesh
 
-from lora_jax.result_schema import RunResult
-from lora_jax.train import mesh
+from lora_jax.result_schema import RunResult, ShapeChoice
+from lora_jax.train import estimate, mesh
 
 if TYPE_CHECKING:
   from lora_jax.train.record import Record
@@ -61,12 +61,25 @@ def make(record: Record, generated: Mapping[str, Any] | None = None, members: in
     'examples_per_second': progress['examples'] / seconds['training'],
     'tokens_per_second': progress['tokens'] / seconds['training'],
     'padding': 1 - progress['tokens'] / progress['padded_tokens'],
-    'shapes': [list(shape) for shape in record.training.shapes],
+    'shapes': [list(shape) for shape in record.training.planned.shapes],
+    'shape_choice': shape_choice(record),
     **about(record.devices),
     'commit': record.commit,
     'config': json.loads(config.to_json_best_effort()),
   }
   return cast(RunResult, found)  # tests/train/test_loop.py compares the keys.
+
+
+def shape_choice(record: Record) -> ShapeChoice:
+  """How many shapes the training batches have, and the estimates by which they were chosen."""
+  work, training = record.work, record.training
+  platform, architecture = mesh.platform(record.devices), work.model.config
+  each = estimate.token_seconds(platform, architecture, work.summary.trainable)
+  return {
+    'most': work.config.data.max_shapes,
+    'compile_seconds': estimate.shape_seconds(platform, architecture, scan=work.model.scan),
+    'train_seconds': [record.total_steps * each * cost for cost in training.planned.costs],
+  }
 
 
 def about(devices: Mesh | None = None) -> dict[str, Any]:

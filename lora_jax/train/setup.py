@@ -16,7 +16,7 @@ from ml_collections import config_dict
 from lora_jax.data import batches, dataset
 from lora_jax.methods.base import FollowsFn
 from lora_jax.models import presets
-from lora_jax.train import evaluate, generate, job, mesh, step
+from lora_jax.train import estimate, evaluate, generate, job, mesh, step
 from lora_jax.train.step import TrainState
 from lora_jax.tree import Params
 
@@ -108,17 +108,26 @@ def make_tools(work: job.Job, devices: Mesh, steps_per_epoch: int) -> Tools:
   """
   decode = work.config.decode
   wants_text = decode.contexts or decode.final
+  eval_every, save_every = intervals(work.config, steps_per_epoch)
+  passes = max(1, steps_per_epoch * work.config.train.epochs // eval_every)
+  _, shape_tokens = estimate.shape_tokens(work, mesh.platform(devices))
   return Tools(
-    evaluate.layouts(work, mesh.row_shares(devices)),
+    evaluate.layouts(work, mesh.row_shares(devices), shape_tokens / passes),
     generate.make_generator(work, decode, devices) if wants_text else None,
     job.load_prompts(work.config, decode.final) if decode.final else None,
-    *intervals(work.config, steps_per_epoch),
+    eval_every,
+    save_every,
   )
 
 
 def make_batches(work: job.Job, devices: Mesh) -> batches.Batches:
-  """The training batches, as the config lays them out."""
+  """The training batches, as the config lays them out.
+
+  Their shapes are those with which the run is expected to end soonest, `data.max_shapes` at most.
+  """
   config = work.config
+  steps = -(-len(work.task.train) // config.train.batch_size) * config.train.epochs
+  shape_tokens, _ = estimate.shape_tokens(work, mesh.platform(devices))
   return batches.Batches(
     work.task.train,
     batch_size=config.train.batch_size,
@@ -129,6 +138,7 @@ def make_batches(work: job.Job, devices: Mesh) -> batches.Batches:
     max_length=work.max_length,
     row_length=config.data.row_length,
     max_shapes=config.data.max_shapes,
+    shape_cost=shape_tokens / steps,
     prediction_cost=prediction_cost(work.model.config),
     host_shard=mesh.host_shard(devices),
   )

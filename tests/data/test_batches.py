@@ -14,7 +14,7 @@ from lora_jax.data import (
   eval_batches,
   load_task,
   load_tokenizer,
-  packing,
+  shapes,
 )
 from lora_jax.data.layout import HostShard
 
@@ -126,7 +126,7 @@ def test_the_order_depends_on_seed_and_epoch_alone():
 
 def test_shapes_do_not_depend_on_the_seed():
   data = make('lm')
-  shapes = [Batches(data, batch_size=8, seed=seed).shapes for seed in (0, 1)]
+  shapes = [Batches(data, batch_size=8, seed=seed).planned.shapes for seed in (0, 1)]
   assert shapes[0] == shapes[1]
 
 
@@ -152,7 +152,7 @@ def test_resuming_inside_an_epoch_gives_the_same_batches(layout, group):
 def test_a_batch_that_fits_no_shape_gets_one():
   data = make('lm', n=64)
   batches = Batches(data, batch_size=8)
-  batches.shapes = [packing.Shape(1, 32, 4)]
+  batches.planned = shapes.Planned([shapes.Shape(1, 32, 4)], [])
   held = [i for stacked in batches.epoch(0) for batch in each(stacked) for i in check(batch, data)]
   assert sorted(held) == list(range(64))
 
@@ -196,7 +196,7 @@ def test_a_host_shard_is_those_rows_of_the_batch(held):
   options = dict(batch_size=8, rows_multiple=4, group=2, row_length=64)
   whole = Batches(make('regression'), **options)
   part = Batches(make('regression'), **options, host_shard=HostShard(4, held))
-  assert part.shapes == whole.shapes
+  assert part.planned == whole.planned
   for ours, theirs in zip(part.epoch(1, 3), whole.epoch(1, 3), strict=True):
     for name, rows in theirs.items():
       parts = np.split(rows, 4, axis=1)

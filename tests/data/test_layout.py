@@ -4,7 +4,7 @@ import numpy as np
 
 from lora_jax.data.dataset import Dataset
 from lora_jax.data.layout import HostShard, Writer
-from lora_jax.data.packing import Shape
+from lora_jax.data.shapes import Shape
 
 
 def ids(*values):

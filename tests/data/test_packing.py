@@ -1,21 +1,9 @@
-"""Laws of packing and of the planned shapes."""
+"""Laws of packing."""
 
 import numpy as np
 import pytest
 
 from lora_jax.data import packing
-from lora_jax.data.packing import Limits, Shape
-
-LIMITS = Limits(
-  layout='pack',
-  batch_size=16,
-  max_length=60,
-  rows_multiple=4,
-  row_length=0,
-  group=2,
-  max_shapes=5,
-  prediction_cost=0.2,
-)
 
 
 @pytest.mark.parametrize('seed', range(20))
@@ -43,23 +31,6 @@ def test_rows_hold_every_example_once_and_waste_little(levels):
   rows, sizes = packing.pack_rows(lengths, levels)
   assert (np.bincount(rows, lengths, len(sizes)) <= sizes).all() and set(sizes) <= set(levels)
   assert lengths.sum() > 0.95 * sizes.sum()
-
-
-def test_shapes_are_few_and_keep_the_limits():
-  rng = np.random.default_rng(1)
-  lengths = np.clip(rng.gamma(3, 5, 400).astype(int) + 4, 4, 60)
-  predictions = np.maximum(lengths - rng.integers(1, 10, 400), 0)
-  shapes = packing.plan(lengths, predictions, LIMITS)
-  assert 1 <= len(shapes) <= LIMITS.max_shapes
-  assert all(shape.rows % LIMITS.rows_multiple == 0 for shape in shapes)
-  assert all(shape.num_predictions <= shape.length for shape in shapes)
-  (largest,) = packing.plan(lengths, predictions, LIMITS._replace(layout='pad_max'))
-  assert largest == Shape(16, 60, packing.round_up(predictions.max(), 4))
-
-
-def test_a_fallback_holds_the_longest_example_in_coarse_steps():
-  length, limit, multiple = packing.fallback([Shape(8, 32, 16)], 50, 30, LIMITS)
-  assert length >= 50 and limit >= 30 and multiple % LIMITS.rows_multiple == 0
 
 
 def test_multiples_are_rounded_up():

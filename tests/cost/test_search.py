@@ -43,7 +43,7 @@ def test_a_search_says_that_its_limit_ended_it(planned):
 
 
 def test_a_batch_that_never_fits_is_refused_with_what_is_missing(planned):
-  with pytest.raises(ValueError, match='a batch of 1 does not fit toy: 0.00 GiB too much'):
+  with pytest.raises(ValueError, match=r'a batch of 1 does not fit toy: 0.00 GiB too much'):
     search.largest_batch(toys.config(), dataclasses.replace(HOST, memory=50))
 
 
@@ -56,7 +56,9 @@ def test_slices_are_tried_in_order_until_one_fits(monkeypatch):
   work = shapes.abstract_job(toys.config())
   sizes = {'a': tree.nbytes(work.frozen) // 2, 'b': 10**9, 'c': 10**9, 'd': 10**9}
   monkeypatch.setattr(topology, 'slices', lambda kind: list(sizes))
-  monkeypatch.setattr(topology, 'find', lambda name: dataclasses.replace(HOST, name=name, memory=sizes[name]))
+  monkeypatch.setattr(
+    topology, 'find', lambda name: dataclasses.replace(HOST, name=name, memory=sizes[name])
+  )
 
   def plan(config, where):
     if where.name == 'b':
@@ -68,4 +70,3 @@ def test_slices_are_tried_in_order_until_one_fits(monkeypatch):
   assert [search.as_json(one)['topology'] for one in found] == ['a', 'b', 'c']
   assert [search.as_json(one)['fits'] for one in found] == [False, False, True]
   assert 'of at least' in found[0].message and found[1].message == 'no mesh'
-

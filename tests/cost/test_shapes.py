@@ -25,7 +25,7 @@ def test_an_architecture_is_a_presets_a_fresh_one_a_folders_or_a_runs(tmp_path):
   (tmp_path / 'config.json').write_text(json.dumps(json.loads(named.to_json_best_effort())))
   run = memory.changed(config, **{'model.name': str(tmp_path)})
   assert shapes.architecture(run) == presets.PRESETS['gpt2-medium'].config
-  with pytest.raises(ValueError, match="'gpt2-medum' is neither .* Did you mean 'gpt2-medium'"):
+  with pytest.raises(ValueError, match=r"'gpt2-medum' is neither .* Did you mean 'gpt2-medium'"):
     shapes.architecture(memory.changed(config, **{'model.name': 'gpt2-medum'}))
 
 
@@ -60,7 +60,7 @@ def test_bytes_of_a_device_are_those_of_its_shards():
 
 def test_a_batch_that_a_mesh_cannot_split_is_refused():
   work = shapes.abstract_job(toys.config(**{'train.batch_size': 9}))
-  with pytest.raises(ValueError, match='train.batch_size=9 is not a multiple of 2'):
+  with pytest.raises(ValueError, match=r'train.batch_size=9 is not a multiple of 2'):
     shapes.trace(work, mesh.make_mesh(2))
 
 

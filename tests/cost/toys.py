@@ -12,7 +12,7 @@ def config(method='lora', **values):
 
 
 def plan(total, capacity=16 * 2**30, **more):
-  """A plan of `total` bytes on a device, None where the compiler gave up; `more` replaces fields."""
+  """A plan of `total` bytes on a device, None where the compiler gave up; with other fields."""
   spare = None if total is None else capacity - total
   sizes = dict.fromkeys(('base', 'trainable', 'optimizer', 'gradients', 'batch'), 2**30)
   sizes |= {'activations': None if total is None else 2**29, 'program': 2**20}

@@ -86,7 +86,7 @@ def make_config(folder):
       'model.scan': True,  # Compiles faster than two layers.
       'model.hidden_dropout': 0.0,
       'model.attention_dropout': 0.0,
-      'data.max_shapes': 2,
+      'data.max_shapes': 1,
       'data.dir': str(folder),
       'data.tokenizer': str(folder / 'vocab'),
       'data.max_length': 32,

@@ -6,6 +6,7 @@ from lora_jax.adapters import native
 from lora_jax.data import tasks
 from lora_jax.train import job, loop, run_adapter
 
+FINISHED = {'train.epochs': 8, 'data.max_shapes': 2}
 # Of the runs that are interrupted in one way or another.
 BROKEN = {'train.epochs': 12, 'model.hidden_dropout': 0.1}
 
@@ -14,7 +15,7 @@ BROKEN = {'train.epochs': 12, 'model.hidden_dropout': 0.1}
 def finished(tmp_path_factory, make_config):
   """A finished LoRA run and its result."""
   workdir = tmp_path_factory.mktemp('finished') / 'run'
-  return workdir, loop.train(make_config(**{'train.epochs': 8}), workdir)
+  return workdir, loop.train(make_config(**FINISHED), workdir)
 
 
 @pytest.fixture(scope='session')

@@ -12,7 +12,7 @@ import pytest
 
 from lora_jax.result_schema import RunResult
 from lora_jax.train import evaluate, loop
-from tests.train.conftest import BROKEN
+from tests.train.conftest import BROKEN, FINISHED
 from tests.train.runs import assert_same_run, result_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,7 +70,7 @@ def test_a_language_model_learns(tmp_path, make_language_model):
 def test_a_finished_run_is_not_run_again(finished, make_config):
   workdir, result = finished
   before = (workdir / 'result.json').stat().st_mtime_ns
-  assert loop.train(make_config(**{'train.epochs': 8}), workdir) == result
+  assert loop.train(make_config(**FINISHED), workdir) == result
   assert (workdir / 'result.json').stat().st_mtime_ns == before
 
 

@@ -32,6 +32,7 @@ def split_small_factors(monkeypatch):
   monkeypatch.setattr(mesh, 'SMALL', 64)
 
 
+@functools.cache  # Drawn once, for the run of one device and those of the meshes.
 def toy(family, method='lora', scan=True, remat='none'):
   """(model, method, frozen, trainable) of a toy."""
   config = presets.architecture(family, **ENCODER, initializer_range=0.3)

@@ -104,8 +104,12 @@ def test_every_row_of_the_tables_is_counted_and_its_mismatch_named():
   rows = [(table, entry) for table, rows in counts.TABLES.items() for entry in rows]
   assert {key(e.model, e.method, e.options) for _, e in rows} == set(EXPECTED)
   assert collections.Counter(table for table, _ in rows) == {
-    'table 2': 14, 'table 10': 1, 'table 3': 12, 'table 4': 2, 'table 15': 29,
-  }  # fmt: skip
+    'table 2': 14,
+    'table 10': 1,
+    'table 3': 12,
+    'table 4': 2,
+    'table 15': 29,
+  }
   mismatched = {
     (e.model, e.method)
     for _, e in rows

@@ -14,9 +14,12 @@ def targets(*names):
 
 # Ranks and matrices mixed, one that ends early, one that diverges; nine epochs are 54 steps.
 BASE = {
-  'train.epochs': 9, 'optim.clip': 1.0, 'optim.weight_decay': 0.1, 'sweep.width': 4,
+  'train.epochs': 9,
+  'optim.clip': 1.0,
+  'optim.weight_decay': 0.1,
+  'sweep.width': 4,
   'data.max_shapes': 1,
-}  # fmt: skip
+}
 RUNS = (
   {'method.rank': 1, 'optim.warmup_ratio': 0.2, **targets('query')},
   {'method.rank': 8, 'optim.lr': 5e-3, 'train.epochs': 5, **targets('query', 'value')},

@@ -42,9 +42,12 @@ def products(text, *shapes):
 
 def test_members_share_each_product_with_the_base_and_no_copy_of_it(make_config):
   wide = {
-    'model.fresh.hidden_size': 128, 'model.fresh.intermediate_size': 512, 'model.scan': False,
-    'model.fresh.num_layers': 2, **targets('query', 'value'),
-  }  # fmt: skip
+    'model.fresh.hidden_size': 128,
+    'model.fresh.intermediate_size': 512,
+    'model.scan': False,
+    'model.fresh.num_layers': 2,
+    **targets('query', 'value'),
+  }
   config = make_config(**wide)
   one, (work,) = compiled(config, [{'optim.lr': 1e-2}])
   many, _ = compiled(config, [{'optim.lr': rate} for rate in (1e-2, 2e-2, 3e-2, 4e-2)])

@@ -61,8 +61,10 @@ def test_differences_are_the_leaves_that_differ_by_their_keys():
   old = {'a': 1, 'b': {'c': 2, 'd': 3}, 'gone': {'x': 0}}
   new = {'a': 1, 'b': {'c': 2, 'd': 4}, 'new': 5}
   assert dict(rundir.differences(old, new)) == {
-    'b.d': (3, 4), 'gone': ({'x': 0}, None), 'new': (None, 5),
-  }  # fmt: skip
+    'b.d': (3, 4),
+    'gone': ({'x': 0}, None),
+    'new': (None, 5),
+  }
   rundir.check_same('they differ', old, old)
   with pytest.raises(ValueError, match=r'they differ:\n  b\.d: 3 in the directory, 4 given'):
     rundir.check_same('they differ', old, new)

@@ -13,9 +13,11 @@ ROW = {
 
 def test_the_difference_is_in_parameters():
   lora = {
-    'method': 'lora', 'quoted': False, 'computed': 294_912,
+    'method': 'lora',
+    'quoted': False,
+    'computed': 294_912,
     'options': {'rank': 8, 'targets': ['.*/(query|value)']},
-  }  # fmt: skip
+  }
   (page,) = counts.pages({'c.json': {'experiment': 'counts', 'counts': [ROW, ROW | lora]}})
   text = document.markdown(page)
   assert '| table 2 | m | bitfit* |  | 0.3M | 100,000 | +200,000 | why |' in text

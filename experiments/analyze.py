@@ -20,7 +20,7 @@ from typing import cast
 from absl import flags
 
 from experiments import _cli
-from lora_jax.analysis import pair, record, single, sources
+from lora_jax.analysis import description, pair, single, sources
 from lora_jax.report import analysis_figures as figures
 from lora_jax.result_schema import Analysis
 from lora_jax.train import job, paths, result, writers
@@ -73,7 +73,7 @@ def main() -> None:
     measured = single.measure(runs[0].updates, frozen, **options)
   else:
     if not OTHER_BASE.value:
-      record.check_bases(*(run.facts for run in runs))
+      description.check_bases(*(run.facts for run in runs))
     runs.sort(key=lambda run: max(update.rank for update in run.updates))
     measured = pair.compare(runs[0].updates, runs[1].updates, **options)
   report = {
@@ -83,8 +83,8 @@ def main() -> None:
     'control_seed': SEED.value,
     'runs': [run.facts for run in runs],
     'commit': result.commit(),
-    'definitions': record.DEFINITIONS,
-    'measured': record.round_floats(writers.to_json(measured)),
+    'definitions': description.DEFINITIONS,
+    'measured': description.round_floats(writers.to_json(measured)),
   }
   write(report, Path(OUT.value))
 

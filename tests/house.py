@@ -146,6 +146,16 @@ def _reachable(graph: dict[str, set[str]], start: str) -> set[str]:
   return seen
 
 
+def untested(root: Path = PACKAGE, tests: Path = ROOT / 'tests') -> set[str]:
+  """The modules below a folder (`train/loop`) that have no test file of their name."""
+  names = {path.relative_to(root).with_suffix('') for path in sources(root)}
+  return {
+    name.as_posix()
+    for name in names
+    if name.name != '__init__' and not (tests / name.parent / f'test_{name.name}.py').exists()
+  }
+
+
 def reading_path_lines() -> int:
   """Lines of the files that a newcomer reads."""
   return sum(len((PACKAGE / f'{name}.py').read_text().splitlines()) for name in READING_PATH)
@@ -163,6 +173,7 @@ def main() -> None:
   print('fsync              ', names('fsync'))
   print('import circles     ', circles(modules()))
   print('reading path       ', reading_path_lines())
+  print('without a test file', sorted(untested()))
   skips = sum(p.read_text().count('fmt: skip') for p in sources(ROOT / 'lora_jax'))
   print('fmt: skip (package)', skips)
 

@@ -7,6 +7,13 @@ from tests import house
 MOST_LINES, MOST_LEVELS, MOST_ANY, READING_PATH = 80, 4, 200, 850
 # What only one module does: an identifier, and the module that uses it.
 HOMES = {'get_close_matches': 'errors.py', 'fsync': 'files.py'}
+# Modules, and folders of them, without a test file of their name, and what tests them.
+UNTESTED = {
+  'bench': 'it measures and decides nothing; `experiments.bench` runs every part of it',
+  'models/encoder': 'tests/models/test_models.py and test_parity.py, by its families',
+  'models/gpt2': 'tests/models/test_models.py and test_parity.py, with the encoders',
+  'result_schema': 'types alone; tests/train/test_result.py compares them with what is written',
+}
 
 
 def test_there_is_one_training_loop():
@@ -38,6 +45,12 @@ def test_a_newcomer_reads_five_files_with_the_gradient_in_them():
   assert 'value_and_grad' in step and '{}/step'.format('train') in house.READING_PATH
 
 
+def test_each_module_has_a_test_file_of_its_name():
+  found = house.untested()
+  folders = {name for name in found for folder in UNTESTED if name.startswith(f'{folder}/')}
+  assert found - folders == UNTESTED.keys() - {'bench'}, 'one has none, or needs no exemption'
+
+
 PLANTED = """
 def train(engine, batches):
   for batch in batches:
@@ -62,3 +75,6 @@ def test_the_counts_see_what_they_count(tmp_path):
   (root / 'b.py').write_text('from planted.a import x\n')
   assert house.circles(house.modules(root)) == [['planted.a', 'planted.b']]
   assert house.names('fsync', root) == house.names('Any', root) == {'a.py': 1}
+  (tmp_path / 'tests').mkdir()
+  (tmp_path / 'tests/test_b.py').touch()
+  assert house.untested(root, tmp_path / 'tests') == {'a', 'sweep/chunk'}

@@ -47,7 +47,7 @@ BANNED = {  # Regular expressions -> what to write.
   r'\b(behavi|fav|neighb|hon|lab)our(s|ed|ite|able)?\b': '-or',
   r'\b(un)?labell(ed|ing)\b|\bmodell(ed|ing)\b|\bcancell(ed|ing)\b': 'one l',
   r'\bcatalogues?\b|\bprogrammes?\b|\bgrey\b|\blicence\b': 'American spelling',
-}  # fmt: skip
+}
 COMPILED = [(re.compile(pattern, re.IGNORECASE), advice) for pattern, advice in BANNED.items()]
 # Words that only look like British ones, and quoted data: E2E's restaurants are in the city centre.
 ALLOWED = re.compile(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from lora_jax import tree
 from lora_jax.adapters import formats
-from lora_jax.analysis import factors, record
+from lora_jax.analysis import description, factors
 from lora_jax.models import presets
 from lora_jax.pretrained import huggingface
 from lora_jax.train import job, paths, rundir
@@ -51,7 +51,7 @@ def read_run(workdir: str, which: str) -> Run:
     'task': config.task,
     'model': config.model.name,
     'seed': config.seed,
-    **record.describe(updates, trainable, method),
+    **description.describe(updates, trainable, method),
     'commit': json.loads(result.read_text()).get('commit', '') if result.exists() else '',
   }
   if config.model.name == 'fresh':  # Another seed or shape is another base.
@@ -81,7 +81,7 @@ def read_adapter(source: str, base: str = '', alpha: float | None = None) -> Run
     'run': Path(source).name,
     'task': adapter.task,
     'model': base or adapter.base,
-    **record.describe(updates, adapter.trainable, adapter.method),
+    **description.describe(updates, adapter.trainable, adapter.method),
   }
   return Run(facts, updates)
 

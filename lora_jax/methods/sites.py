@@ -24,10 +24,10 @@ class Site(NamedTuple):
 
   Attributes:
     layer: what is known of its kind.
-    rank: r of its factors.
+    rank: the rank r of its factors.
     fan_in: how many inputs are summed in each of its outputs.
-    weight: path and shape of the adapted weight.
-    factors: paths and shapes of `lora_a` and `lora_b`.
+    weight: the path and the shape of the adapted weight.
+    factors: the shapes of `lora_a` and `lora_b` by their paths.
     stack: the axes in front of these shapes that stacked layers add.
   """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -61,7 +62,10 @@ class Checkpoints:
   def save(
     self, state: TrainState, progress: Mapping[str, object], score: float | None = None
   ) -> None:
-    """Saves in the background; `score` (higher is better) where the state was evaluated."""
+    """Saves in the background; `score` (higher is better) where the state was evaluated.
+
+    `progress` is saved as it is now: the run may change it as soon as this returns.
+    """
     step = int(state.step)
     if step in self._manager.all_steps():
       return
@@ -71,7 +75,7 @@ class Checkpoints:
       args=ocp.args.Composite(
         trainable=ocp.args.StandardSave(state.trainable),
         rest=ocp.args.StandardSave(_rest(state)),
-        progress=ocp.args.JsonSave(progress),
+        progress=_as_it_is(progress),
       ),
       metrics=metrics,
     )
@@ -101,7 +105,7 @@ class Checkpoints:
     self._manager.save(
       step,
       args=ocp.args.Composite(
-        trainable=ocp.args.StandardSave(trainable), progress=ocp.args.JsonSave(progress)
+        trainable=ocp.args.StandardSave(trainable), progress=_as_it_is(progress)
       ),
       metrics={'score': score, 'step': step},
     )
@@ -146,6 +150,11 @@ class Checkpoints:
         f'{self.folder / str(step)} cannot be read as a checkpoint of this run: {error}\n'
         'If the folder is damaged, delete it: the run resumes from the checkpoint before it.'
       ) from error
+
+
+def _as_it_is(progress: Mapping[str, object]) -> ocp.args.JsonSave:
+  """A copy to save: Orbax writes JSON in a thread, when the run has gone on and changed it."""
+  return ocp.args.JsonSave(copy.deepcopy(dict(progress)))
 
 
 def _hide_orbax_chatter() -> None:

@@ -35,9 +35,9 @@ class Progress(TypedDict):
   Attributes:
     history: the evaluations, with their `step`.
     loss_sum, losses: sum and number of the training losses since the last evaluation.
-    grad_norm: of the last update.
-    examples, tokens, padded_tokens: seen in training, since its start.
-    seconds: by purpose, see `clock.Clock`, over all starts of the run.
+    grad_norm: the gradient's norm at the last update.
+    examples, tokens, padded_tokens: how many were seen in training, since its start.
+    seconds: those of all starts of the run by their purpose, see `clock.Clock`.
   """
 
   history: list[dict[str, float]]
@@ -54,11 +54,11 @@ class Record:
   """The record of one run.
 
   Attributes:
-    name: of its run directory.
+    name: the name of its run directory.
     work: its job.
     training: its batches.
     devices: the mesh that it trains on.
-    commit: of the code that it began with.
+    commit: the commit of the code that it began with.
     total_steps: number of its updates.
     start: the trainable parameters before the first update.
     dropped: paths of the task head that `init_adapter` has in another shape.
@@ -66,7 +66,7 @@ class Record:
     metric: the name of the metric that selects its best evaluation (`dev/accuracy`).
     error: '' or, of a run that diverged, what is not finite since which step.
     is_live: whether it trains on: it has neither ended nor failed.
-    writer: of its metrics, while it trains alone.
+    writer: what writes and displays its metrics, while it trains alone.
     result: the contents of `result.json`, once it has ended.
   """
 

@@ -67,7 +67,7 @@ def make(record: Record, generated: Mapping[str, Any] | None = None, members: in
     'commit': record.commit,
     'config': json.loads(config.to_json_best_effort()),
   }
-  return cast(RunResult, found)  # tests/train/test_loop.py compares the keys.
+  return cast(RunResult, found)  # tests/train/test_result.py compares the keys.
 
 
 def shape_choice(record: Record) -> ShapeChoice:

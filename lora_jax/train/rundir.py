@@ -9,11 +9,12 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, cast
 
 import jax
 from ml_collections import config_dict
 
+from lora_jax import files
 from lora_jax.result_schema import RunResult
 from lora_jax.train import hosts, paths, writers
 
@@ -39,23 +40,21 @@ def read_config(workdir: str | Path) -> config_dict.ConfigDict:
   """
   path = paths.path_of(workdir) / 'config.json'
   try:
-    return config_dict.ConfigDict(json.loads(path.read_text()))
+    return config_dict.ConfigDict(cast(dict[str, object], files.read_json(path)))
   except FileNotFoundError as error:
     raise ValueError(f'{workdir} is not a run directory: it has no config.json') from error
-  except ValueError as error:
-    raise ValueError(f'{path} is not valid JSON: {error}') from error
 
 
 def read_result(workdir: Path) -> RunResult | None:
   """A finished run's `result.json`; None for a run that is not finished."""
   path = workdir / 'result.json'
-  return json.loads(path.read_text()) if path.exists() else None
+  return cast(RunResult, files.read_json(path)) if path.exists() else None
 
 
 def read_outcome(workdir: Path) -> RunResult | Failure | None:
   """As `read_result`; for a run of a sweep that diverged its `failed.json`, `{'error': ...}`."""
   path = workdir / FAILED
-  return json.loads(path.read_text()) if path.exists() else read_result(workdir)
+  return cast(Failure, files.read_json(path)) if path.exists() else read_result(workdir)
 
 
 def begin(workdir: Path, config: config_dict.ConfigDict) -> None:

@@ -71,8 +71,11 @@ def test_few_examples_get_more_epochs_in_the_proportion_of_table_17():
   epochs = low_data.get_config(SMALL).train.epochs
   runs = list(low_data.sweep(f'{SMALL},seeds=1'))
   assert [(run['data.limit'], run['train.epochs'] // epochs) for run in runs] == [
-    (100, 20), (1_000, 20), (10_000, 2), (0, 1),
-  ]  # fmt: skip
+    (100, 20),
+    (1_000, 20),
+    (10_000, 2),
+    (0, 1),
+  ]
 
 
 def test_a_number_of_seeds_is_positive():

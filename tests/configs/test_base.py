@@ -132,8 +132,9 @@ def test_a_sweep_yields_overrides_that_the_config_takes(module, seeds):
   assert config.seed == seeds - 1
 
 
-@pytest.mark.parametrize('module', [compare, dart, demo, e2e, glue, gpt3, low_data, matrices,
-                                    pretrain, rank, webnlg])  # fmt: skip
+@pytest.mark.parametrize(
+  'module', [compare, dart, demo, e2e, glue, gpt3, low_data, matrices, pretrain, rank, webnlg]
+)
 def test_every_config_has_the_one_protocol(module):
   for function in (module.get_config, module.sweep):
     assert list(inspect.signature(function).parameters) == ['arg']

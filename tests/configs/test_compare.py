@@ -100,8 +100,9 @@ def test_the_prefixes_of_a_comparison_can_be_shorter():
   runs = compare.sweep('task=cola,model=/m/encoder,prefix=24,seeds=1')
   sizes = {run['method']['name']: run['method'].get('prefix') for run in runs}
   assert {name: size for name, size in sizes.items() if size} == {
-    'prefix_embed': 24, 'prefix_layer': 24,
-  }  # fmt: skip
+    'prefix_embed': 24,
+    'prefix_layer': 24,
+  }
   with pytest.raises(ValueError, match='expected a number of tokens'):
     compare.get_config('prefix=short')
   with pytest.raises(ValueError, match='preset of a comparison'):
@@ -112,12 +113,10 @@ def test_a_comparisons_methods_have_about_lora_s_count():
   """On the shape of all-MiniLM-L6-v2, for which _base.OPTIONS was made."""
   shape = dict(hidden_size=384, num_layers=6, num_heads=12)
   made = {
-    name: counts.summarize(
-      presets.architecture('bert', **shape), name, dict(section), scan=True
-    )
+    name: counts.summarize(presets.architecture('bert', **shape), name, dict(section), scan=True)
     for name in _base.RATES
     if (section := _base.method(name, _base.lora(rank=8, alpha=16))) and section.pop('name')
-  }  # fmt: skip
+  }
   trained = {name: summary.trainable - summary.head for name, summary in made.items()}
   assert trained['lora'] == 73_728
   for name in set(trained) - {'full', 'bitfit'}:  # Which have no size.

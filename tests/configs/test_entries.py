@@ -58,7 +58,7 @@ def test_a_quoted_row_has_no_settings_and_the_error_says_so(row):
     (glue, 'model=deberta-v2-xxlarge,method=bitfit', 'no such row of deberta-v2-xxlarge'),
     (glue, 'preset=compare,method=top_layers', "unknown method of preset=compare 'top_layers'"),
   ],
-)  # fmt: skip
+)
 def test_what_the_paper_does_not_have_is_refused_with_what_there_is(module, arg, message):
   with pytest.raises(ValueError, match=re.escape(message)):
     module.get_config(arg)

@@ -117,21 +117,23 @@ BOTH = {
 
 
 XXLARGE = {
-  'paper': BOTH | {
+  'paper': BOTH
+  | {
     'train.batch_size': '8 8 32 4 6 8 4 4',
     'optim.lr': '1e-4 6e-5 2e-4 1e-4 1e-4 1e-4 2e-4 2e-4',
     'optim.warmup_ratio': '0.1 0.1 0.1 0.1 0.1 0.1 0.1 0.1',
     'optim.warmup_steps': '0 0 0 0 0 0 0 0',
     'eval.every_steps': '0 0 0 0 0 0 0 0',
   },
-  'script': BOTH | {
+  'script': BOTH
+  | {
     'train.batch_size': '64 64 256 32 48 64 32 32',
     'optim.lr': '1e-4 6e-5 2e-4 1.3e-4 1e-4 1e-4 2.6e-4 2e-4',
     'optim.warmup_ratio': '0 0 0.1 0 0 0 0 0',
     'optim.warmup_steps': '1000 1000 0 100 500 10000 50 100',
     'eval.every_steps': '500 100 10 20 500 500 20 50',
   },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize('preset', XXLARGE)

@@ -41,8 +41,11 @@ def test_settings_of_gpt2_are_those_of_table_11(module, size):
   assert s.decode.length_penalty == 0.8
   changed = {path for (path, a), (_, b) in zip(leaves(c), leaves(s)) if a != b}
   assert changed - {'decode.length_penalty'} == {
-    'preset', 'seed', 'eval.every_steps', 'checkpoint.every_steps',
-  }  # fmt: skip
+    'preset',
+    'seed',
+    'eval.every_steps',
+    'checkpoint.every_steps',
+  }
   assert ('decode.length_penalty' in changed) == (module is e2e)
 
 

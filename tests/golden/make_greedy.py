@@ -52,10 +52,14 @@ def main():
 def decoded(model, prompt, end):
   ids = torch.tensor(prompt)[None]
   out = model.generate(
-    ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW, do_sample=False,
-    eos_token_id=end, pad_token_id=0,
+    ids,
+    attention_mask=torch.ones_like(ids),
+    max_new_tokens=NEW,
+    do_sample=False,
+    eos_token_id=end,
+    pad_token_id=0,
     logits_processor=transformers.LogitsProcessorList([NoTokenTwice(len(prompt))]),
-  )  # fmt: skip
+  )
   return out[0, len(prompt) :].tolist()
 
 

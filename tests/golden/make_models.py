@@ -61,9 +61,11 @@ def encoder(name, kind, config, labels, seed):
   model = randomise(kind(config), seed)
   ids, mask, token_types = inputs(seed, config.pad_token_id, config.type_vocab_size)
   out = model(
-    torch.tensor(ids), attention_mask=torch.tensor(mask), token_type_ids=torch.tensor(token_types),
+    torch.tensor(ids),
+    attention_mask=torch.tensor(mask),
+    token_type_ids=torch.tensor(token_types),
     labels=torch.tensor(labels),
-  )  # fmt: skip
+  )
   prefix = model.base_model_prefix
   last = {'bert': 'classifier.weight', 'roberta': 'classifier.out_proj.weight'}[prefix]
   gradients = (
@@ -128,9 +130,10 @@ def gpt2(name, seed):
   context = np.array(LENGTHS)[:, None] // 3
   target = (np.arange(ids.shape[1])[None] >= np.maximum(context, 1)) & (mask == 1)
   out = model(
-    torch.tensor(ids), attention_mask=torch.tensor(mask),
+    torch.tensor(ids),
+    attention_mask=torch.tensor(mask),
     labels=torch.tensor(np.where(target, ids, -100)),
-  )  # fmt: skip
+  )
   gradients = (
     'transformer.wte.weight',
     'transformer.wpe.weight',
@@ -151,23 +154,33 @@ def main():
   roberta = dict(SIZES, max_position_embeddings=POSITIONS + 2, type_vocab_size=1, pad_token_id=1)
   bert = dict(SIZES, max_position_embeddings=POSITIONS, type_vocab_size=2, pad_token_id=0)
   encoder(
-    'bert', transformers.BertForSequenceClassification,
-    transformers.BertConfig(**bert, num_labels=3), [0, 2, 1, 1], seed=1,
-  )  # fmt: skip
+    'bert',
+    transformers.BertForSequenceClassification,
+    transformers.BertConfig(**bert, num_labels=3),
+    [0, 2, 1, 1],
+    seed=1,
+  )
   encoder(
-    'bert-regression', transformers.BertForSequenceClassification,
-    transformers.BertConfig(**bert, num_labels=1, hidden_act='relu'), [0.5, -1.0, 4.2, 2.0], seed=2,
-  )  # fmt: skip
+    'bert-regression',
+    transformers.BertForSequenceClassification,
+    transformers.BertConfig(**bert, num_labels=1, hidden_act='relu'),
+    [0.5, -1.0, 4.2, 2.0],
+    seed=2,
+  )
   encoder(
-    'roberta', transformers.RobertaForSequenceClassification,
+    'roberta',
+    transformers.RobertaForSequenceClassification,
     transformers.RobertaConfig(**roberta, num_labels=2, layer_norm_eps=1e-5, hidden_act='gelu'),
-    [1, 0, 0, 1], seed=3,
-  )  # fmt: skip
+    [1, 0, 0, 1],
+    seed=3,
+  )
   encoder(
-    'roberta-regression', transformers.RobertaForSequenceClassification,
+    'roberta-regression',
+    transformers.RobertaForSequenceClassification,
     transformers.RobertaConfig(**roberta, num_labels=1, hidden_act='gelu_new'),
-    [0.5, -1.0, 4.2, 2.0], seed=4,
-  )  # fmt: skip
+    [0.5, -1.0, 4.2, 2.0],
+    seed=4,
+  )
   gpt2('gpt2', seed=5)
   deberta('deberta-v2', [0, 2, 1, 1], seed=6, num_labels=3, conv_kernel_size=3, conv_act='gelu')
   deberta('deberta-v2-regression', [0.5, -1.0, 4.2, 2.0], seed=7, num_labels=1)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lora_jax import methods
+from lora_jax import methods, tree
 from lora_jax.models import presets
 
 VOCABULARY, PREFIX, INFIX = 50, 3, 2
@@ -42,8 +42,22 @@ def build(family, scan=False):
   model = presets.build(
     config, task='lm' if family == 'gpt2' else 'classification', scan=scan, **options
   )
-  params = model.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32))['params']
-  return model, params
+  return model, draw(presets.abstract_params(model))
+
+
+def draw(shapes):
+  """Normal values in the place of shapes, norms about one. In NumPy: nothing to compile."""
+  rng = np.random.default_rng(0)
+  normal = lambda x: jnp.asarray(0.3 * rng.standard_normal(x.shape, np.float32))
+  leaves = {path: normal(x) for path, x in tree.flatten(shapes).items()}
+  norms = {path: 1 + x for path, x in leaves.items() if path.endswith('scale')}
+  return tree.unflatten(leaves | norms)
+
+
+@functools.cache  # One function, and so one compilation, for all methods.
+def compiled(family):
+  """`apply({'params': params}, **inputs)` of the model without a method."""
+  return jax.jit(build(family)[0].apply)
 
 
 def batch(name):

@@ -22,6 +22,7 @@ from tests.methods.laws import (
   adapted_model,
   batch,
   build,
+  compiled,
   move,
 )
 
@@ -59,8 +60,8 @@ SLOW = pytest.param('deberta-v2', marks=pytest.mark.slow)  # Five seconds of com
 @pytest.mark.parametrize('family', ['roberta', 'gpt2', SLOW])
 @pytest.mark.parametrize('name', METHODS)
 def test_a_method(name, family):
-  model, params, method, frozen, trainable = adapted_model(name, family)
-  apply = methods.bind(model.apply, method)
+  _, params, method, frozen, trainable = adapted_model(name, family)
+  apply = methods.bind(build(family)[0].apply, method)
   _, _, _, inputs, (moved, grads) = stepped(name, family)
 
   # The parts are disjoint, and hold the model's parameters as they were.
@@ -69,10 +70,11 @@ def test_a_method(name, family):
     np.testing.assert_array_equal(leaves[path], leaf)
 
   # At the start the adapted model is the base, but for a prefix, whose tokens the base lacks.
-  found = jax.jit(apply)(frozen, trainable, **inputs)
+  adapted = jax.jit(apply)
+  found = adapted(frozen, trainable, **inputs)
   assert np.isfinite(found).all()
   if 'prefix' not in name:
-    base = jax.jit(model.apply)({'params': params}, **inputs)
+    base = compiled(family)({'params': params}, **inputs)
     # Adding zero is exact; the compiler orders what is around it in another way.
     np.testing.assert_allclose(found, base, atol=2e-6 * np.abs(base).max())
 
@@ -80,12 +82,12 @@ def test_a_method(name, family):
   # trained leaf but the keys' biases, which the softmax cancels.
   still = {path for path, g in tree.flatten(grads).items() if np.abs(g).max() < 1e-9}
   assert all(path.endswith('key/bias') for path in still), still
-  changed = jax.jit(apply)(frozen, moved, **inputs)
+  changed = adapted(frozen, moved, **inputs)
   assert np.abs(changed - found).max() > 1e-4
 
   # Merged, where that is possible.
   if name in MERGES:
-    merged = jax.jit(model.apply)({'params': method.merge(frozen, moved)}, **inputs)
+    merged = compiled(family)({'params': method.merge(frozen, moved)}, **inputs)
     np.testing.assert_allclose(merged, changed, atol=2e-5 * np.abs(changed).max())
   else:
     with pytest.raises(ValueError, match='no weights of the base model compute it'):

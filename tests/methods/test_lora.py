@@ -140,8 +140,9 @@ def test_a_scale_among_the_parameters_takes_the_place_of_the_methods(name):
   )
   for merged, wanted in zip(
     jax.tree.leaves(METHOD.merge(with_scales, trainable)),
-    jax.tree.leaves(other.merge(frozen, trainable)), strict=True,
-  ):  # fmt: skip
+    jax.tree.leaves(other.merge(frozen, trainable)),
+    strict=True,
+  ):
     np.testing.assert_allclose(merged, wanted, rtol=1e-5, atol=1e-6)
 
 

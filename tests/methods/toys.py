@@ -95,7 +95,8 @@ CASES = {
   'general': (one(nn.DenseGeneral, (2, 3)), X),
   'general-axes': (one(nn.DenseGeneral, (2, 3), axis=(1, -1)), X),
   'general-batch': (
-    one(nn.DenseGeneral, 3, axis=-1, batch_dims=(0,)), X,
+    one(nn.DenseGeneral, 3, axis=-1, batch_dims=(0,)),
+    X,
   ),
   'einsum-in-out': (one(nn.Einsum, (6, 2, 3), '...d,dnh->...nh'), X),
   'einsum-out-in-out': (one(nn.Einsum, (2, 6, 3), 'BTD,NDH->BTNH'), X),
@@ -105,18 +106,21 @@ CASES = {
   'einsum-called': (Called(), X),
   'conv': (one(nn.Conv, 6, (3, 3)), IMAGE),
   'conv-strides': (
-    one(nn.Conv, 6, (3, 2), strides=(2, 1), padding='VALID'), IMAGE,
+    one(nn.Conv, 6, (3, 2), strides=(2, 1), padding='VALID'),
+    IMAGE,
   ),
   'conv-groups': (
-    one(nn.Conv, 6, (3, 3), feature_group_count=2, padding=1), IMAGE,
+    one(nn.Conv, 6, (3, 3), feature_group_count=2, padding=1),
+    IMAGE,
   ),
   'conv-circular': (
-    one(nn.Conv, 6, (3, 3), padding='CIRCULAR', kernel_dilation=2), IMAGE,
+    one(nn.Conv, 6, (3, 3), padding='CIRCULAR', kernel_dilation=2),
+    IMAGE,
   ),
   'conv-causal': (one(nn.Conv, 3, 3, padding='CAUSAL'), X),
   'embed': (one(nn.Embed, 11, 6), IDS),
   'embed-tied': (Tied(), IDS),
-}  # fmt: skip
+}
 
 METHOD = lora(rank=2, alpha=3.0)
 

@@ -25,9 +25,11 @@ def printed_entries() -> set[str]:
 def rows_of_settings() -> set[tuple]:
   """Rows and columns of hyperparameters, and the grids of the ablations."""
   tables = [
-    value for module in (settings, scripts) for value in vars(module).values()
+    value
+    for module in (settings, scripts)
+    for value in vars(module).values()
     if isinstance(value, dict)
-  ]  # fmt: skip
+  ]
   tables += [
     rows for sizes in settings.ADAPTERS_OF_ROBERTA_LARGE.values() for rows in sizes.values()
   ]

@@ -24,13 +24,16 @@ def lora(tmp_path):
 
 
 ROWS = [
-  demo.Row(method, count, loss, seconds, 0.3, [{'context': 'c', 'generated': method,
-                                                 'reference': 'r'}])
+  demo.Row(
+    method, count, loss, seconds, 0.3, [{'context': 'c', 'generated': method, 'reference': 'r'}]
+  )
   for method, count, loss, seconds in (
-    ('none', 0, 2.0, None), ('full', 90_000, 0.5, 60.0), ('LoRA r=1', 900, 0.8, 9.0),
+    ('none', 0, 2.0, None),
+    ('full', 90_000, 0.5, 60.0),
+    ('LoRA r=1', 900, 0.8, 9.0),
     ('LoRA r=4', 3600, 0.65, 9.0),
   )
-]  # fmt: skip
+]
 
 
 def test_the_table_has_the_share_of_what_full_fine_tuning_trains():
@@ -44,14 +47,20 @@ def test_the_grid_is_matrices_by_rank(lora):
   lines = demo.grid(lora).splitlines()
   assert lines[0].split()[-2:] == ['r=1', 'r=8']
   assert [line.split()[-2:] for line in lines[1:]] == [
-    ['0.890', '0.820'], ['0.790', '0.720'], ['0.690', '0.620'],
-  ]  # fmt: skip
+    ['0.890', '0.820'],
+    ['0.790', '0.720'],
+    ['0.690', '0.620'],
+  ]
 
 
 def test_the_samples_are_of_the_best_lora():
   assert [line.split()[0] for line in demo.samples(ROWS).splitlines()] == [
-    'context', 'none', 'full', 'LoRA', 'reference',
-  ]  # fmt: skip
+    'context',
+    'none',
+    'full',
+    'LoRA',
+    'reference',
+  ]
   assert 'LoRA r=4' in demo.samples(ROWS) and 'LoRA r=1' not in demo.samples(ROWS)
 
 

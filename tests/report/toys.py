@@ -3,11 +3,14 @@
 from lora_jax.report import document
 
 PATTERNS = {
-  'Wq': '.*/attention/query', 'Wk': '.*/attention/key', 'Wv': '.*/attention/value',
-  'Wo': '.*/attention/output', 'Wq,Wk': '.*/attention/(query|key)',
+  'Wq': '.*/attention/query',
+  'Wk': '.*/attention/key',
+  'Wv': '.*/attention/value',
+  'Wo': '.*/attention/output',
+  'Wq,Wk': '.*/attention/(query|key)',
   'Wq,Wv': '.*/attention/(query|value)',
   'Wq,Wk,Wv,Wo': '.*/attention/(query|key|value|output)',
-}  # fmt: skip
+}
 
 
 def run(seed, best, **more):
@@ -26,9 +29,13 @@ def run(seed, best, **more):
 def ablation(experiment, weights, rank, seed, best, limit=0, epochs=1, **more):
   """A run of a sweep over ranks, matrices or examples."""
   config = {
-    'seed': seed, 'experiment': experiment, 'optim': {'lr': 1e-3}, 'data': {'limit': limit},
-    'train': {'epochs': epochs}, 'method': {'rank': rank, 'targets': [PATTERNS[weights]]},
-  }  # fmt: skip
+    'seed': seed,
+    'experiment': experiment,
+    'optim': {'lr': 1e-3},
+    'data': {'limit': limit},
+    'train': {'epochs': epochs},
+    'method': {'rank': rank, 'targets': [PATTERNS[weights]]},
+  }
   count = {'trainable': 3000, 'trainable_without_head': len(weights.split(',')) * rank * 100}
   return run(seed, best, experiment=experiment, config=config, parameters=count, **more)
 

@@ -19,8 +19,11 @@ def test_members_share_a_program_unless_they_differ_in_its_form():
   ]  # fmt: skip
   assert named(grouping.group(grouping.members(SMALL, runs), 16)) == [
     ['rank=1', 'rank=64', 'lr=0.001', 'epochs=3'],
-    ['batch_size=16'], ['rank=65'], ['dtype=bfloat16'], ['limit=10'],
-  ]  # fmt: skip
+    ['batch_size=16'],
+    ['rank=65'],
+    ['dtype=bfloat16'],
+    ['limit=10'],
+  ]
 
 
 def test_groups_are_of_one_seed_as_far_as_they_can_be_filled():

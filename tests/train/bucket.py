@@ -71,10 +71,12 @@ class Requests(http.server.BaseHTTPRequestHandler):
   def _describe(self, path: str) -> dict[str, str]:
     _, _, name = path[1:].partition('/')
     return {
-      'name': name, 'generation': str(self.generations.get(path, 1)),
+      'name': name,
+      'generation': str(self.generations.get(path, 1)),
       'size': str(len(Bucket.store[path].getvalue())),
-      'updated': '2026-01-01T00:00:00Z', 'timeCreated': '2026-01-01T00:00:00Z',
-    }  # fmt: skip
+      'updated': '2026-01-01T00:00:00Z',
+      'timeCreated': '2026-01-01T00:00:00Z',
+    }
 
   def _is_unmet(self, path: str, query: dict[str, str]) -> bool:
     now = self.generations.get(path, 1) if path in Bucket.store else 0

@@ -26,6 +26,13 @@ def finished(tmp_path_factory, make_language_model):
   return workdir, loop.train(config, workdir)
 
 
+@pytest.fixture(scope='module')
+def loaded(finished):
+  """That run's job, its best parameters and its generator, compiled once for all."""
+  work, trainable = job.load_run(finished[0], 'best')
+  return work, trainable, generate.make_generator(work, work.config.decode, mesh.make_mesh(1))
+
+
 def test_a_run_decodes_and_says_how(finished):
   workdir, result = finished
   assert [0 <= record['dev/bleu'] <= 1 for record in result['history']] == [True, True]
@@ -87,12 +94,10 @@ def test_killed_while_it_decodes_at_its_end(finished, tmp_path, make_language_mo
   assert resumed['generated']['scores'] == result['generated']['scores']
 
 
-def test_the_best_checkpoint_is_decoded(finished):
+def test_the_best_checkpoint_is_decoded(finished, loaded):
   """The texts are those of the checkpoint, not of what came after it."""
   workdir, _ = finished
-  work, trainable = job.load_run(workdir, 'best')
-  devices = mesh.make_mesh(1)
-  texts = generate.make_generator(work, work.config.decode, devices)
+  work, trainable, texts = loaded
   prompts = generate.subset(job.load_prompts(work.config, 'test'), 8)
   saved = (workdir / 'predictions-test.txt').read_text().splitlines()
   contexts = job.load_prompts(work.config, 'test').contexts
@@ -101,10 +106,8 @@ def test_the_best_checkpoint_is_decoded(finished):
   assert texts(work.frozen, work.trainable, prompts) != expected  # Untrained.
 
 
-def test_long_contexts_keep_their_end(finished):
-  workdir, _ = finished
-  work, trainable = job.load_run(workdir, 'best')
-  texts = generate.make_generator(work, work.config.decode, mesh.make_mesh(1))
+def test_long_contexts_keep_their_end(loaded):
+  work, trainable, texts = loaded
   room = work.config.data.max_length - 24
   ids = np.tile(job.load_prompts(work.config, 'test').ids[0], 20)
   assert len(ids) > room
@@ -133,8 +136,8 @@ def test_a_prefix_is_decoded_with(tmp_path, make_language_model):
     assert written.startswith(first.strip())
 
 
-def test_parts_are_scored_by_themselves(finished):
-  work, _ = job.load_run(finished[0], 'best')
+def test_parts_are_scored_by_themselves(loaded):
+  work, _, _ = loaded
   part = np.array([True, False, True])
   prompts = dataset.Prompts(
     ['a', 'b', 'c'],

@@ -1,7 +1,5 @@
 """A job on a mesh: both parts lie there from the start, and are those of a job on one device."""
 
-import json
-
 import jax
 import numpy as np
 import pytest
@@ -9,7 +7,8 @@ import pytest
 from lora_jax import tree
 from lora_jax.models import presets
 from lora_jax.pretrained import huggingface
-from lora_jax.train import checkpoints, job, mesh
+from lora_jax.train import job, mesh
+from tests.train.runs import save_run
 
 EIGHT = {'mesh.data': 2, 'mesh.fsdp': 2, 'mesh.tensor': 2}
 
@@ -55,10 +54,7 @@ def test_what_a_run_made_is_a_base_on_a_mesh(make_config, base, tmp_path):
   work = job.load(config)
   random = np.random.default_rng(0)
   drawn = jax.tree.map(lambda x: random.normal(0, 0.1, x.shape).astype('f'), work.trainable)
-  saved = checkpoints.Checkpoints(tmp_path)
-  saved.save_trainable(1, drawn, {}, score=0.5)
-  saved.close()
-  (tmp_path / 'config.json').write_text(json.dumps(json.loads(config.to_json_best_effort())))
+  save_run(tmp_path, config, drawn)
   above = make_config(**EIGHT, **{'model.name': str(tmp_path)})
   assert_same_on_a_mesh(above, rtol=1e-5, atol=1e-6)
   merged = work.method.merge(work.frozen, drawn)

@@ -15,8 +15,12 @@ from lora_jax.train import job, loop, mesh, optimizer, setup, step
 from lora_jax.train.step import init_state
 
 MESHES = [(8, 1, 1), (1, 8, 1), (2, 2, 2)]
-FEW = [('bert', 'lora', (8, 1, 1)), ('gpt2', 'full', (1, 8, 1)), ('bert', 'full', (2, 2, 2)),
-       ('gpt2', 'lora', (2, 2, 2))]  # Each costs seconds of compiling.  # fmt: skip
+FEW = [
+  ('bert', 'lora', (8, 1, 1)),
+  ('gpt2', 'full', (1, 8, 1)),
+  ('bert', 'full', (2, 2, 2)),
+  ('gpt2', 'lora', (2, 2, 2)),
+]  # Each costs seconds of compiling.
 STEPS, ROWS, LENGTH = 20, 16, 16
 ENCODER = dict(vocab_size=65, hidden_size=32, num_layers=2, num_heads=4, max_positions=16)
 FAMILIES = {'bert': 'classification', 'gpt2': 'lm'}
@@ -32,6 +36,7 @@ def split_small_factors(monkeypatch):
   monkeypatch.setattr(mesh, 'SMALL', 64)
 
 
+@functools.cache  # Drawn once, for the run of one device and those of the meshes.
 def toy(family, method='lora', scan=True, remat='none'):
   """(model, method, frozen, trainable) of a toy."""
   config = presets.architecture(family, **ENCODER, initializer_range=0.3)

@@ -22,9 +22,14 @@ def run(config, steps=20, group=1, work=None):
   devices = mesh.make_mesh(**config.mesh)
   multiple = mesh.check_batch(devices, config.train.batch_size, config.train.accumulate)
   training = batches.Batches(
-    work.task.train, batch_size=config.train.batch_size, seed=0, rows_multiple=multiple,
-    row_length=config.data.row_length, group=group,
-  )  # fmt: skip
+    work.task.train,
+    batch_size=config.train.batch_size,
+    seed=0,
+    rows_multiple=multiple,
+    row_length=config.data.row_length,
+    group=group,
+    max_shapes=config.data.max_shapes,
+  )
   tx, _ = optimizer.make_optimizer(config.optim, steps)
   family = work.model.config.family
   init, state = setup.make_init(work.trainable, tx, 0, devices, family, work.method.follows)

@@ -62,8 +62,10 @@ def test_a_rate_that_was_best_on_one_task_is_not_kept_where_another_is_better():
   assert (adapter['lr'], adapter['cola matthews']) == ('0.0003 / 0.001', '50.0 ± 0.0')
   cola, stsb = comparison.rates([*RUNS, *lower])
   assert (cola['task'], cola['seeds'], cola['chosen']) == (
-    'cola matthews', '0, 1', '0.0003, the smallest tried',
-  )  # fmt: skip
+    'cola matthews',
+    '0, 1',
+    '0.0003, the smallest tried',
+  )
   assert stsb['task'] == 'stsb pearson'
 
 
@@ -111,8 +113,9 @@ def test_what_a_method_lacks_is_one_command_a_task():
   prefix['config']['method']['prefix'] = 24
   arguments = [x.split()[3].partition(':')[2] for x in comparison.missing([*RUNS, prefix])]
   assert [x.partition('compare,')[2] for x in arguments] == 2 * [
-    'methods=full,rates=results/runs', 'methods=prefix_embed,rates=results/runs,prefix=24',
-  ]  # fmt: skip
+    'methods=full,rates=results/runs',
+    'methods=prefix_embed,rates=results/runs,prefix=24',
+  ]
   # On STS-B they have one seed, the adapter two.
   assert [compare.get_config(x).task for x in arguments] == ['cola', 'cola', 'stsb', 'stsb']
   assert comparison.missing([run(m, 'cola', 1e-3, 0, 0.5) for m in ('full', 'lora')]) == []

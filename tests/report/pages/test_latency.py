@@ -55,3 +55,13 @@ def test_the_papers_slow_downs_are_those_that_it_prints():
   _, adapter_l, adapter_h = picture.numbers[0]['series']
   assert adapter_l['y'] == pytest.approx([2.2, 5.0, 20.7], abs=0.06)
   assert adapter_h['y'] == pytest.approx([3.0, 8.4, 30.3], abs=0.06)
+
+
+def test_the_picture_and_the_table(tmp_path):
+  latency.draw(GRID, tmp_path / 'figure.png')
+  assert (tmp_path / 'figure.png').read_bytes()[1:4] == b'PNG'
+  (found,) = latency.rows([SETTING])
+  assert found == {
+    '': 'adapter_l',
+    'batch 1, length 128, 9 passes (adapters 11M)': '20.0 ± 1.0 (+5.0%)',
+  }

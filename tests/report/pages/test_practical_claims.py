@@ -12,14 +12,21 @@ CLAIM = {
   'checkpoint_bytes': 2 * 10**6, 'tasks_bytes': 10**11, 'paper_trained': '1.0M',
 }  # fmt: skip
 PLAN = {
-  'experiment': 'plan', 'commit': 'c' * 40, 'batch_size': 8, 'length': 2048, 'tasks': 100,
+  'experiment': 'plan',
+  'commit': 'c' * 40,
+  'batch_size': 8,
+  'length': 2048,
+  'tasks': 100,
   'claims': {'lora': CLAIM | {'v5e': {'fits': True, 'tried': TRIED}}, 'full': CLAIM},
-}  # fmt: skip
+}
 MEASURED = {
-  'experiment': 'plan', 'device': '1 x cpu', 'cpu': '2 x x', 'commit': 'd' * 40,
+  'experiment': 'plan',
+  'device': '1 x cpu',
+  'cpu': '2 x x',
+  'commit': 'd' * 40,
   'plan': {'model': 'm', 'method': 'lora', 'batch_size': 4, 'length': 64, 'dtype': 'float32'},
   'measured': {'predicted': 2**30, 'measured': 2**31, 'ratio': 0.5},
-}  # fmt: skip
+}
 
 
 def test_a_plan_says_what_is_trained_kept_and_stored():

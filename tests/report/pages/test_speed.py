@@ -10,9 +10,13 @@ def test_the_page_of_speed_asks_for_an_accelerator_until_a_sweep_was_timed_on_on
     'one run': {'seconds': 0.5, 'seconds_ratio': 1},
   }
   found = {
-    'experiment': 'bench', 'device': '1 x cpu', 'cpu': '2', 'commit': 'b' * 40, 'rounds': 3,
+    'experiment': 'bench',
+    'device': '1 x cpu',
+    'cpu': '2',
+    'commit': 'b' * 40,
+    'rounds': 3,
     'measured': {'sweep of 16 runs, roberta-base 16x64': rows},
-  }  # fmt: skip
+  }
   text = lambda found: document.markdown(speed.pages({'bench.json': found})[0])
   assert '--parts=sweep --model=roberta-base' in text(found)
   on_gpu = text(found | {'device': '1 x NVIDIA H200'})

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lora_jax.analysis import record
+from lora_jax.analysis import description
 from lora_jax.analysis.factors import Update
 
 RUN = {'run': 'r1', 'model': '/models/gpt2'}
@@ -12,7 +12,7 @@ RUN = {'run': 'r1', 'model': '/models/gpt2'}
 def test_a_description_counts_the_factors():
   a, b = np.zeros((8, 2)), np.zeros((2, 4))
   updates = [Update(f'layers_{i}/query', i, 'query', a, b, 0.5) for i in (0, 1)]
-  found = record.describe(updates, {'layers_0': {'a': a}}, {'name': 'lora'})
+  found = description.describe(updates, {'layers_0': {'a': a}}, {'name': 'lora'})
   assert found == {
     'method': {'name': 'lora'},
     'ranks': [2],
@@ -24,14 +24,14 @@ def test_a_description_counts_the_factors():
 
 
 def test_the_folder_of_a_base_does_not_matter_but_its_name_and_seed_do():
-  record.check_bases(RUN, RUN | {'model': 'gpt2'})
+  description.check_bases(RUN, RUN | {'model': 'gpt2'})
   with pytest.raises(ValueError, match='r1 on gpt2 and r1 on gpt2-medium'):
-    record.check_bases(RUN, RUN | {'model': 'gpt2-medium'})
+    description.check_bases(RUN, RUN | {'model': 'gpt2-medium'})
   fresh = RUN | {'model': 'fresh', 'fresh': {'seed': 0}}
   with pytest.raises(ValueError, match=r"fresh, \{'seed': 1\}"):
-    record.check_bases(fresh, fresh | {'fresh': {'seed': 1}})
+    description.check_bases(fresh, fresh | {'fresh': {'seed': 1}})
 
 
 def test_floats_keep_five_digits():
   value = {'a': [1 / 3, 2, 'x'], 'b': 123456.7}
-  assert record.round_floats(value) == {'a': [0.33333, 2, 'x'], 'b': 123460.0}
+  assert description.round_floats(value) == {'a': [0.33333, 2, 'x'], 'b': 123460.0}

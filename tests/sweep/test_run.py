@@ -1,0 +1,131 @@
+"""A sweep in a folder: what is trained, by whom, and what is left as it is."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lora_jax.sweep import grouping, run, stacked
+from lora_jax.sweep import train as train_sweep
+from lora_jax.train import loop, rundir
+from tests.sweep.runs import BASE, RUNS, assert_same_run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_finished_sweep_is_not_run_again(swept, make_config):
+  folder, all_members, results = swept
+  before = {member.name: (folder / member.name).stat().st_mtime_ns for member in all_members}
+  config = make_config(**BASE, **{'model.hidden_dropout': 0.1})
+  assert train_sweep(config, RUNS, folder) == results
+  assert before == {
+    member.name: (folder / member.name).stat().st_mtime_ns for member in all_members
+  }
+  assert list((folder / 'locks').iterdir()) == []
+  with config.unlocked():
+    config.train.batch_size = 4
+  with pytest.raises(
+    ValueError, match=r'another sweep:\n  config.train.batch_size: 8 in .* 4 given'
+  ):
+    train_sweep(config, RUNS, folder)
+
+
+@pytest.fixture
+def trained_groups(monkeypatch):
+  """The groups that were trained, by `stacked` or alone; each leaves a result and no more."""
+  groups = []
+
+  def leave(group, workdir):
+    groups.append([member.name for member in group])
+    for member in group:
+      (workdir / member.name).mkdir()
+      (workdir / member.name / 'result.json').write_text(json.dumps({'by': groups[-1]}))
+
+  def alone(config, workdir):
+    if config.optim.lr > 1:
+      workdir.mkdir()
+      raise FloatingPointError('loss is nan')
+    leave([grouping.Member(workdir.name, config)], workdir.parent)
+
+  monkeypatch.setattr(stacked, 'train', lambda group, workdir, *_: leave(group, workdir))
+  monkeypatch.setattr(loop, 'train', alone)
+  return groups
+
+
+def test_a_machine_trains_its_own_groups_first_and_then_what_nobody_has(
+  tmp_path, make_config, trained_groups
+):
+  runs = [{'method.rank': rank} for rank in (1, 2, 3, 4, 5)]
+  config = make_config(**{'sweep.width': 2})
+  results = train_sweep(config, runs, tmp_path / 'all', shard=(1, 2))
+  assert trained_groups == [['rank=3', 'rank=4'], ['rank=1', 'rank=2'], ['rank=5']]
+  assert results['rank=1'] == {'by': ['rank=1', 'rank=2']} and len(results) == 5
+  assert train_sweep(config, runs, tmp_path / 'all') == results and len(trained_groups) == 3
+  assert list((tmp_path / 'all' / 'groups').glob('*')) == []
+
+
+def test_what_another_machine_has_locked_is_left_to_it(tmp_path, make_config, trained_groups):
+  runs = [{'method.rank': rank} for rank in (1, 2, 3)]
+  run.check_folder(tmp_path / 'all', make_config(), grouping.members(make_config(), runs))
+  with run.Locks(tmp_path / 'all' / 'locks') as other:
+    assert other.take('rank=2')
+    results = train_sweep(make_config(), runs, tmp_path / 'all')
+  assert trained_groups == [['rank=1', 'rank=3']]
+  assert list(results) == ['rank=1', 'rank=3']
+
+
+def test_a_run_that_is_left_alone_and_diverges_leaves_its_failure(
+  tmp_path, make_config, trained_groups
+):
+  results = train_sweep(make_config(), [{'optim.lr': 1e30}], tmp_path / 'all')
+  assert results == {'lr=1e+30': {'error': 'loss is nan'}} and trained_groups == []
+  assert (tmp_path / 'all' / 'lr=1e+30' / rundir.FAILED).exists()
+
+
+def test_a_folder_of_other_files_is_refused(tmp_path, make_config):
+  (tmp_path / 'thesis.tex').touch()
+  with pytest.raises(ValueError, match=rf'{tmp_path} holds other files and no sweep\.json'):
+    train_sweep(make_config(), [{'seed': 1}], tmp_path)
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_ends_the_same(tmp_path, make_config):
+  """kill -9 of a real process between checkpoints; what was finished is not run again."""
+  config = make_config(**BASE | {'checkpoint.every_steps': 4, 'train.epochs': 30})
+  (tmp_path / 'config.py').write_text(
+    'import json\nfrom ml_collections import config_dict\n'
+    f'def get_config():\n  return config_dict.ConfigDict(json.loads({config.to_json()!r}))\n'
+    f'def sweep():\n  return {[{"optim.lr": 1e-2}, {"optim.lr": 1e-3, "train.epochs": 4}]!r}\n'
+  )
+
+  def start(folder):
+    return subprocess.Popen(
+      [sys.executable, '-m', 'experiments.sweep', f'--config={tmp_path / "config.py"}',
+       f'--workdir={folder}'],
+      cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+  def latest(folder):
+    steps = [p.name for p in folder.glob('groups/*/checkpoints/*') if p.name.isdigit()]
+    return max(map(int, steps), default=0)
+
+  killed, whole = tmp_path / 'killed', tmp_path / 'whole'
+  for least in (4, 40):
+    process = start(killed)
+    while process.poll() is None and latest(killed) < least:
+      time.sleep(0.01)
+    process.kill()
+    process.communicate()
+  early, late = killed / 'lr=0.001,epochs=4', killed / 'lr=0.01'
+  assert not (late / 'result.json').exists(), 'the sweep ended before it was killed'
+  before = (early / 'result.json').stat().st_mtime_ns
+  for folder in (killed, whole):
+    process = start(folder)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+  assert (early / 'result.json').stat().st_mtime_ns == before
+  for name in (early.name, late.name):
+    assert_same_run(whole / name, killed / name)

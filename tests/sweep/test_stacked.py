@@ -1,0 +1,79 @@
+"""Members compute the runs that training them alone would, and leave what those leave."""
+
+import re
+
+import numpy as np
+import pytest
+
+from lora_jax import tree
+from lora_jax.sweep import grouping, stacked
+from lora_jax.sweep import train as train_sweep
+from lora_jax.train import evaluate, job, loop, warm_start
+from tests.sweep.runs import BASE, RUNS, assert_same_run, trained
+
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize('number', [pytest.param(0, marks=SLOW), 1, pytest.param(2, marks=SLOW)])
+def test_a_member_is_the_run_that_training_it_alone_gives(swept, number, tmp_path):
+  folder, all_members, _ = swept
+  member = all_members[number]
+  loop.train(member.config, tmp_path / 'single')
+  assert_same_run(tmp_path / 'single', folder / member.name)
+
+
+def test_a_member_that_diverges_says_so_and_poisons_none(swept):
+  folder, all_members, results = swept
+  lost = all_members[3].name
+  assert re.match(r'\w+ is (nan|inf) at step \d+', results[lost]['error'])
+  assert not (folder / lost / 'result.json').exists()
+  for member in all_members[:3]:
+    losses = [record['train/loss'] for record in results[member.name]['history']]
+    assert np.isfinite(losses).all() and len(losses) == member.config.train.epochs
+  assert results[all_members[1].name]['steps'] == 5 * 6
+  assert {results[member.name]['members'] for member in all_members[:3]} == {4}
+
+
+def test_a_members_directory_serves_as_that_of_any_run(swept, make_config):
+  folder, all_members, results = swept
+  member = folder / all_members[0].name
+  report = evaluate.evaluate_run(member, which='best')
+  best = results[all_members[0].name]['best']
+  np.testing.assert_allclose(report['adapted']['dev/loss'], best['dev/loss'], rtol=1e-5)
+  assert report['largest_logit_difference'] < 1e-4
+  config = make_config(**BASE, **RUNS[0], **{'init_adapter': str(member)})
+  started, dropped = warm_start.warm_start(job.load(config), member)
+  assert dropped == [] and tree.paths(started) == list(trained(member))
+
+
+def test_a_diverged_member_stays_so_when_it_is_killed_before_its_end(
+  tmp_path, make_config, monkeypatch
+):
+  """Killed after the group's state was saved, before the member's directory was written."""
+  config = make_config(**BASE | {'train.epochs': 1})
+  runs = [{'optim.lr': 1e-2}, {'optim.lr': 1e30}]
+
+  def killed(engine, record):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    patch.setattr(stacked.Stacked, 'finish', killed)
+    train_sweep(config, runs, tmp_path / 'sweep')
+  results = train_sweep(config, runs, tmp_path / 'sweep')
+  assert 'at step' in results['lr=1e+30']['error']
+  assert results['lr=0.01']['steps'] == 6
+
+
+@pytest.mark.slow
+def test_members_with_their_own_batches(tmp_path, make_config):
+  """Seeds: other data order, other start; batches of one step padded to one shape; two devices."""
+  # The gradient of a key's bias is rounding alone: Adam's usual eps would make updates of it.
+  eps = {'optim.eps': 1e-3}
+  config = make_config('full', **{'train.epochs': 2, 'mesh.data': 2, 'optim.lr': 1e-2}, **eps)
+  runs = [{'seed': 0}, {'seed': 1, 'optim.lr': 3e-2}]
+  train_sweep(config, runs, tmp_path / 'sweep')
+  member = grouping.members(config, runs)[1]
+  loop.train(member.config, tmp_path / 'single')
+  ours, theirs = trained(tmp_path / 'sweep' / member.name), trained(tmp_path / 'single')
+  for path, leaf in theirs.items():
+    np.testing.assert_allclose(ours[path], leaf, atol=1e-5, err_msg=path)

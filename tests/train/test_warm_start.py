@@ -1,0 +1,60 @@
+"""Warm starts: factors are taken, another head is not, and another scale is refused."""
+
+import jax
+import numpy as np
+import pytest
+
+from lora_jax import stacking, tree
+from lora_jax.train import job, warm_start
+from tests.train.runs import save_run, trained
+
+
+def test_warm_start_takes_factors_and_drops_another_head(finished, work):
+  started, dropped = warm_start.warm_start(work, finished[0])
+  assert dropped == []
+  for path, leaf in trained(finished[0], 'best').items():
+    np.testing.assert_array_equal(leaf, tree.flatten(started)[path])
+
+  wider = job.build(work.config, work.task._replace(num_labels=3))
+  started, dropped = warm_start.warm_start(wider, finished[0])
+  assert dropped == ['classifier/bias', 'classifier/kernel']
+  for path in ('encoder/layers/attention/query/lora_b', 'pooler/kernel'):
+    np.testing.assert_array_equal(tree.flatten(started)[path], trained(finished[0], 'best')[path])
+
+
+def test_warm_start_takes_an_adapter_as_it_takes_a_run(finished, saved, work, make_config):
+  from_run, from_adapter = (warm_start.warm_start(work, source) for source in (finished[0], saved))
+  jax.tree.map(np.testing.assert_array_equal, from_adapter[0], from_run[0])
+  assert from_adapter[1] == from_run[1] == []
+  # Layers may be looped where they were scanned.
+  unstacked = work._replace(trainable=stacking.unstack(work.trainable))
+  looped, dropped = warm_start.warm_start(unstacked, saved)
+  assert not dropped
+  same = tree.flatten(stacking.unstack(from_run[0]))
+  for path, leaf in tree.flatten(looped).items():
+    np.testing.assert_array_equal(leaf, same[path])
+  with pytest.raises(ValueError, match=r'alpha: 16\.0 in the source, 8\.0 in this config'):
+    warm_start.warm_start(work._replace(config=make_config(**{'method.alpha': 8.0})), saved)
+
+
+@pytest.mark.parametrize(
+  'overrides, word',
+  [
+    ({'method.alpha': 8.0}, 'alpha: 16.0 in the source, 8.0 in this config'),
+    ({'method.rank': 4}, 'rank: 8 in the source, 4 in this config'),
+  ],
+)
+def test_warm_start_refuses_another_scale(finished, work, make_config, overrides, word):
+  with pytest.raises(ValueError, match=word):
+    warm_start.warm_start(work._replace(config=make_config(**overrides)), finished[0])
+
+
+def test_warm_start_drops_all_of_robertas_head(make_config, tmp_path):
+  config = make_config(**{'model.fresh.family': 'roberta'})
+  work = job.load(config)
+  save_run(tmp_path, config, work.trainable)
+  wider = job.build(config, work.task._replace(num_labels=3))
+  _, dropped = warm_start.warm_start(wider, tmp_path)
+  assert dropped == [
+    f'classifier/{layer}/{leaf}' for layer in ('dense', 'output') for leaf in ('bias', 'kernel')
+  ]

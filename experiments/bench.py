@@ -59,8 +59,7 @@ METHODS = flags.DEFINE_list('methods', ['lora', 'full'], 'Methods of the part mf
 IMPLEMENTATIONS = flags.DEFINE_list(
   'implementations',
   list(layers.IMPLEMENTATIONS),
-  'Implementations of attention of the parts attention and mfu; the first one is that of mfu on '
-  'full fine-tuning.',
+  'Implementations of attention of the parts attention and mfu (of mfu: for LoRA).',
 )
 LAYERS = flags.DEFINE_integer('layers', 4, 'Layers of the part attention: each compiles longer.')
 LAYOUTS = flags.DEFINE_list('layouts', ['padded', 'packed'], 'Rows of the part attention.')
@@ -90,7 +89,9 @@ DROPOUT = flags.DEFINE_float(
 )
 SCANS = flags.DEFINE_list('scans', ['false', 'true'], 'Whether the layers of compile are scanned.')
 MEMBERS = flags.DEFINE_integer('members', 16, 'Number of runs of the part sweep.')
-STEPS = flags.DEFINE_integer('steps', 780, 'Steps of each run of the part sweep: ten epochs of RTE.')
+STEPS = flags.DEFINE_integer(
+  'steps', 780, 'Steps of each run of the part sweep: ten epochs of RTE.'
+)
 BEGAN = flags.DEFINE_float(
   'began', 0.0, 'When the command of the part first_step was started, in seconds since 1970.'
 )
@@ -158,7 +159,7 @@ def configured(
   method: str,
   dtype: str,
   *,
-  attention: str = 'xla',
+  attention: str = '',
   scan: bool = False,
   dropout: float | None = None,
   num_layers: int = 0,
@@ -171,7 +172,7 @@ def configured(
   with glue.get_config(f'model=fresh,preset=small,method={method}').unlocked() as config:
     config.model.fresh = fresh
     config.model.update(dtype=dtype, param_dtype=dtype if method == 'lora' else 'float32')
-    config.model.update(attention=attention, scan=scan)
+    config.model.update(attention=attention or config.model.attention, scan=scan)
     config.model.update(hidden_dropout=rate, attention_dropout=rate)
     config.model.classifier_dropout = None if fresh['family'] == 'gpt2' else rate
     config.mesh.data = 1
@@ -190,9 +191,7 @@ def method_part() -> Titled:
 
 
 def dtype_part() -> Titled:
-  made = {
-    name: step_of(configured(MODEL.value, 'lora', name)) for name in ('bfloat16', 'float32')
-  }
+  made = {name: step_of(configured(MODEL.value, 'lora', name)) for name in ('bfloat16', 'float32')}
   yield f'dtype, {title()}', compared(made, 'LoRA in two dtypes; ratios below 1 are gains.')
 
 
@@ -251,9 +250,7 @@ def attention_part() -> Titled:
 
     def maker(name: str, model: str = model) -> steps.Make:
       return lambda task: steps.Variant(
-        configured(
-          model, 'lora', dtype(), attention=name, dropout=rate(), num_layers=LAYERS.value
-        ),
+        configured(model, 'lora', dtype(), attention=name, dropout=rate(), num_layers=LAYERS.value),
         task,
       )
 
@@ -264,19 +261,20 @@ def attention_part() -> Titled:
 
 
 def mfu_part() -> Titled:
+  reached = mfu.product()
+  yield 'product of matrices', mfu.product_table(reached)
   for model, rows, length in shapes_of('mfu'):
     names = [('lora', name) for name in IMPLEMENTATIONS.value] if 'lora' in METHODS.value else []
-    names += [('full', IMPLEMENTATIONS.value[0])] if 'full' in METHODS.value else []
+    names += [('full', '')] if 'full' in METHODS.value else []
 
     def maker(method: str, name: str, model: str = model) -> steps.Make:
       return lambda task: steps.Variant(
         configured(model, method, dtype(), attention=name, dropout=rate()), task
       )
 
-    makers = {f'{method}, {name}': maker(method, name) for method, name in names}
-    full = {f'{method}, {name}' for method, name in names if method == 'full'}
+    makers = {f'{method}, {name}'.rstrip(', '): maker(method, name) for method, name in names}
     case = case_of(model, rows, length)
-    found = mfu.compare(makers, full, case, rounds(), COMPILE_JOBS.value)
+    found = mfu.compare(makers, {'full'}, case, rounds(), reached, COMPILE_JOBS.value)
     yield f'mfu, {model} {rows}x{length}', found
 
 
@@ -301,9 +299,7 @@ def _first_step_of(scan: str) -> Callable[[str], dict[str, float]]:
       out = Path(folder, 'out.json')
       child = f'--model={MODEL.value} --rows={ROWS.value} --length={LENGTH.value} --out={out} '
       child += f'--scans={scan} --dtype={DTYPE.value} --began={time.time()}'
-      first_step.run_child(
-        ['-m', 'experiments.bench', '--parts=first_step', *child.split()], cache
-      )
+      first_step.run_child(['-m', 'experiments.bench', '--parts=first_step', *child.split()], cache)
       (rows,) = json.loads(out.read_text())['measured'].values()
     return dict(next(iter(rows.values())))
 

@@ -42,12 +42,15 @@ def measure(config: ConfigDict, task: tasks.Task, began: float) -> Row:
     or read from JAX's cache, the small ones of initialization among them, and those that were read.
   """
   counts = {'programs': 0, 'read': 0}
-  jax.monitoring.register_event_duration_secs_listener(
-    lambda name, *_, **__: counts.update(programs=counts['programs'] + (name == COMPILED))
-  )
-  jax.monitoring.register_event_listener(
-    lambda name, **_: counts.update(read=counts['read'] + (name == READ))
-  )
+
+  def count_program(event: str, duration_secs: float, **kwargs: str | int) -> None:
+    counts['programs'] += event == COMPILED
+
+  def count_read(event: str, **kwargs: str | int) -> None:
+    counts['read'] += event == READ
+
+  jax.monitoring.register_event_duration_secs_listener(count_program)
+  jax.monitoring.register_event_listener(count_read)
   clock = [time.time()]
   row: Row = {'starting': clock[0] - began}
 

@@ -42,7 +42,7 @@ def epochs(config: ConfigDict, task: tasks.Task, max_length: int, rounds: Rounds
   for row in rows.values():
     row['seconds_ratio'] = row['seconds'] / rows['pack']['seconds']
   note = (
-    'Seconds of an epoch by the layout of its batches, without compiling their shapes; ratios above '
-    '1 are what packing saves.'
+    'Seconds of an epoch by the layout of its batches, without compiling their shapes; ratios '
+    'above 1 are what packing saves.'
   )
   return Measured(rows, note)

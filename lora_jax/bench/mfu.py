@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
+from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -22,7 +24,7 @@ PRODUCT = {'cpu': (1024, 'float32')}  # By platform: size and dtype of the produ
 ACCELERATOR_PRODUCT = (8192, 'bfloat16')
 
 
-def parameters(model: presets.Model) -> tuple[int, int]:
+def parameters(model: nn.Module) -> tuple[int, int]:
   """Parameters that every token is multiplied with, and those that prediction positions are.
 
   The first are all but embeddings and the head; the second are the head's, which of a language
@@ -33,7 +35,7 @@ def parameters(model: presets.Model) -> tuple[int, int]:
   return sum(n for path, n in sizes.items() if not path.endswith('/embedding')), tree.count(head)
 
 
-def flops(model: presets.Model, case: Case, *, frozen: bool) -> float:
+def flops(model: nn.Module, case: Case, *, frozen: bool) -> float:
   """FLOPs of a step as they are counted for utilization: attention's products do not count.
 
   Args:
@@ -46,8 +48,15 @@ def flops(model: presets.Model, case: Case, *, frozen: bool) -> float:
   return float(each * (body * case.batch['input_ids'].size + head * case.batch['labels'].size))
 
 
-def product_flops(size: int = 0, dtype: str = '', rounds: int = 5) -> tuple[float, str]:
-  """FLOP/s of a square matrix product on the default device, and what was multiplied.
+class Product(NamedTuple):
+  """A matrix product that was timed: what was multiplied, and the FLOP/s that it reached."""
+
+  what: str
+  flops: float
+
+
+def product(size: int = 0, dtype: str = '', rounds: int = 5) -> Product:
+  """Times a square matrix product on the default device.
 
   Args:
     size, dtype: of the factors; by default 8192 and bfloat16 on an accelerator, 1024 and float32
@@ -62,19 +71,33 @@ def product_flops(size: int = 0, dtype: str = '', rounds: int = 5) -> tuple[floa
   jax.block_until_ready(multiply(x, x))
   calls = 2 if platform == 'cpu' else 10
   seconds = [seconds_of(lambda: multiply(x, x), calls) for _ in range(rounds)]
-  return 2 * size**3 / statistics.median(seconds), f'{size}^3 in {dtype}'
+  return Product(f'{size}^3 in {dtype}', 2 * size**3 / statistics.median(seconds))
+
+
+def product_table(found: Product) -> Measured:
+  """The product and the published peak of the default device."""
+  device = jax.devices()[0].device_kind
+  row = {'tflops_per_second': found.flops / 1e12}
+  if peak := topology.published_peak(device):
+    row |= {'published': peak / 1e12, 'of_published': found.flops / peak}
+  return Measured({found.what: row}, f'TFLOP/s of {device}: what a plain product reaches.')
 
 
 def compare(
-  makers: Mapping[str, Make], full: set[str], case: Case, rounds: Rounds, jobs: int = 1
+  makers: Mapping[str, Make],
+  full: set[str],
+  case: Case,
+  rounds: Rounds,
+  reached: Product,
+  jobs: int = 1,
 ) -> Measured:
   """Seconds, FLOP/s and utilization of steps on one batch.
 
   Args:
     makers, case, rounds, jobs: as for `steps.build`.
     full: names of the variants that train all parameters.
+    reached: a product on the same device.
   """
-  reached, product = product_flops()
   device = jax.devices()[0].device_kind
   peak = topology.published_peak(device)
   variants, skipped = build(makers, case, rounds, jobs)
@@ -88,7 +111,7 @@ def compare(
       'tokens_per_second': tokens / seconds[name],
       'tflops_per_second': rate / 1e12,
       **({} if peak is None else {'of_published': rate / peak}),
-      'of_product': rate / reached,
+      'of_product': rate / reached.flops,
       'peak_bytes': variant.size(case.times(rounds.steps_per_call))['peak_bytes'],
     }
     if jobs == 1:
@@ -96,9 +119,9 @@ def compare(
       rows[name] |= {'tracing': found.tracing, 'compiling': found.compiling}
   against = 'no published peak' if peak is None else f'{peak / 1e12:.0f} TFLOP/s published'
   note = (
-    f'Utilization of {device} ({against}; a product of {product} reached {reached / 1e12:.4g}): '
-    'FLOPs of a step are 4 N a token, 6 N where all is trained, with N all parameters but '
-    'embeddings, and the head where it is applied; higher is better. Seconds of a step are '
-    f'{rounds}.'
+    f'Utilization of {device} ({against}; a product of {reached.what} reached '
+    f'{reached.flops / 1e12:.4g}): FLOPs of a step are 4 N a token, 6 N where all is '
+    'trained, with N all parameters but embeddings, and the head where it is applied; higher is '
+    f'better. Seconds of a step are {rounds}.'
   )
   return Measured(rows, note, skipped)

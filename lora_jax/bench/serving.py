@@ -17,7 +17,9 @@ from lora_jax.models.presets import TOKENS
 from lora_jax.pretrained import fresh_model
 
 
-def mixing(shape: str, dtype: str, rows: int, length: int, rounds: int, adapters: int = 8) -> Measured:
+def mixing(
+  shape: str, dtype: str, rows: int, length: int, rounds: int, adapters: int = 8
+) -> Measured:
   """Seconds of a batch of several adapters, of one adapter that is not merged, and of the base.
 
   Args:
@@ -42,11 +44,11 @@ def mixing(shape: str, dtype: str, rows: int, length: int, rounds: int, adapters
     '1 adapter': functools.partial(jax.jit(methods.bind(model.apply, method)), *parts, **inputs),
   }
   times = in_turn({name: functools.partial(seconds_of, run) for name, run in runs.items()}, rounds)
-  rows = {
+  found = {
     name: {'seconds': value, 'seconds_ratio': value / times['1 adapter']}
     for name, value in times.items()
   }
-  return Measured(rows, 'Seconds of a forward pass; a ratio of 1 means that mixing costs nothing.')
+  return Measured(found, 'Seconds of a forward pass; a ratio of 1 means that mixing costs nothing.')
 
 
 def filling(shape: str, dtype: str, adapters: int = 1000) -> Measured:

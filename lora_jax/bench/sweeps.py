@@ -37,10 +37,11 @@ def compare(
       'seconds_by_the_clock': clock,
       'peak_bytes': variant.size(batch)['peak_bytes'],
     }
-  base = rows.get(single)
-  for row in rows.values() if base else ():
+  base = rows.get(single, {})
+  for name, row in rows.items() if base else ():
+    runs = 1 if name == single else members
     row['seconds_ratio'] = row['seconds'] / base['seconds']
-    row['step_gain'] = members * base['seconds'] / row['seconds'] if row is not base else 1.0
+    row['step_gain'] = runs * base['seconds'] / row['seconds']
     row['clock_gain'] = base['seconds_by_the_clock'] / row['seconds_by_the_clock']
   note = (
     f'{members} runs of {steps} steps each. step_gain: how many times as fast one program makes '

@@ -31,11 +31,13 @@ class Section(NamedTuple):
     name: its name.
     run: `run(left)`, given the seconds that are left, yields what it finds as it finds it.
     least: seconds without which it is not begun.
+    most: seconds after which it is ended, so that the others get theirs.
   """
 
   name: str
   run: Callable[[float], Iterator[Found]]
   least: float = 20.0
+  most: float = 150.0
 
 
 class Report(TypedDict):
@@ -84,7 +86,7 @@ def run(
       save(report)
       continue
     try:
-      for found in section.run(end - began):
+      for found in section.run(min(end - began, section.most)):
         _merge(report, found)
         state['seconds'] = clock() - began
         save(report)

@@ -33,9 +33,9 @@ def test_an_error_ends_one_section_and_the_time_ends_the_rest():
     return Section(name, run, least=20)
 
   sections = [section('a', 30), section('b', 40, RuntimeError('lost')), section('c', 15)]
-  sections += [section('d', 1), section('e', 1)._replace(least=5)]
+  sections += [section('d', 1), section('e', 1)._replace(least=5, most=10)]
   report = budget.run(sections, 100, lambda found: saved.append(json.dumps(found)), clock)
-  assert begun == [('a', 100), ('b', 70), ('c', 30), ('e', 15)]
+  assert begun == [('a', 100), ('b', 70), ('c', 30), ('e', 10)]
   assert report['measured']['b'] == {'row': {'seconds': 40}}  # What it had found before.
   assert report['sections']['b'] == {'seconds': 40, 'error': 'RuntimeError: lost'}
   assert report['sections']['d'] == {'seconds': 0, 'not_begun': '15 s were left, it needs 20'}

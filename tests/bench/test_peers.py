@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from experiments import compare_peers
-from lora_jax.bench import timing
+from lora_jax.bench import comparison, timing
 
-SCRIPTS = sorted(compare_peers.PEERS.glob('*.py'))
+PEERS = pathlib.Path(__file__).resolve().parents[2] / 'experiments' / 'peers'
+SCRIPTS = sorted(PEERS.glob('*.py'))
 ALLOWED = {'torch', 'transformers', 'peft', *sys.stdlib_module_names}
 
 
@@ -39,7 +39,7 @@ def test_a_script_stands_alone(path):
 
 
 def test_the_shapes_are_those_that_are_measured_here():
-  script = constants(compare_peers.PEERS / 'peft_step.py')
+  script = constants(PEERS / 'peft_step.py')
   for name, (width, layers, heads) in script['SIZES'].items():
     own = timing.SHAPES[name]
     assert (own.hidden_size, own.num_layers, own.num_heads) == (width, layers, heads)
@@ -47,19 +47,19 @@ def test_the_shapes_are_those_that_are_measured_here():
     published = script['GPT2' if 'gpt2' in name else 'ROBERTA']['vocab_size']
     toy = name.startswith('toy')
     assert own.vocab_size == (script['TOY_VOCABULARY'] if toy else published)
-  for sizes in (compare_peers.Sizes(), compare_peers.TOYS):
+  for sizes in (comparison.Sizes(), comparison.TOYS):
     shapes = (sizes.base, sizes.large, sizes.decoder)
     assert {shape.partition(':')[0] for shape in shapes} <= set(script['SIZES'])
 
 
 def test_the_last_whole_line_counts():
   lines = [json.dumps({'measured': {'a': 1}}), '{"measured": {"b"']
-  assert list(compare_peers.last_complete(lines)) == [{'measured': {'a': 1}}]
-  assert list(compare_peers.last_complete(['{'])) == []
+  assert list(comparison.last_complete(lines)) == [{'measured': {'a': 1}}]
+  assert list(comparison.last_complete(['{'])) == []
 
 
 def test_ratios_are_to_the_fastest_attention_and_only_where_both_were_measured():
-  sizes = compare_peers.Sizes()
+  sizes = comparison.Sizes()
   measured = {
     'mfu, roberta-base 32x128': {
       'lora, xla': {'seconds': 6.0}, 'lora, cudnn': {'seconds': 5.0}, 'full': {'seconds': 9.0},
@@ -67,6 +67,46 @@ def test_ratios_are_to_the_fastest_attention_and_only_where_both_were_measured()
     'PEFT, roberta-base 32x128': {'lora, compile': {'seconds': 10.0}},
     'PEFT, gpt2-medium 8x512': {'lora, eager': {'seconds': 10.0}},
   }  # fmt: skip
-  assert compare_peers.against_peers(measured, sizes) == {
+  assert comparison.against_peers(measured, sizes) == {
     'lora, roberta-base 32x128': {'seconds': 5.0, 'peft_compile': 10.0, 'of_compile': 0.5}
   }
+
+
+def test_each_section_runs_what_its_flags_say(monkeypatch, tmp_path):
+  commands = []
+
+  def child(command, seconds, env=None):
+    commands.append(command[1:])
+    for flag in command:
+      if flag.startswith('--out='):
+        found = {'device': 'gpu', 'measured': {'t': {}}, 'notes': {}, 'skipped': {}}
+        pathlib.Path(flag[6:]).write_text(json.dumps(found))
+    return '{"measured": {"s": {}}, "errors": {}, "versions": {"torch": "2"}, "dtype": "x"}\n'
+
+  monkeypatch.setattr(comparison.budget, 'child', child)
+  options = comparison.Options(peers=PEERS, peer_python='python3', is_toy=True)
+  by_name = {section.name: section for section in comparison.sections(options)}
+  (found,) = by_name['mfu_base'].run(60)
+  assert found['device'] == 'gpu' and '--shapes=toy-roberta:4x32' in commands[0]
+  (found,) = by_name['peft_base'].run(60)
+  assert found['measured'] == {'PEFT, s': {}} and found['versions'] == {'torch': '2'}
+  assert commands[1][0] == str(PEERS / 'peft_step.py') and '--methods=lora,full' in commands[1]
+  with pytest.raises(ValueError, match='needs --data_dir'):
+    list(by_name['rte'].run(60))
+  options = comparison.Options(peers=PEERS)
+  by_name = {section.name: section for section in comparison.sections(options)}
+  with pytest.raises(ValueError, match='--peer_python names no Python'):
+    list(by_name['generate'].run(60))
+
+
+def test_what_a_killed_section_had_found_is_kept(monkeypatch):
+  def child(command, seconds, env=None):
+    line = '{"measured": {"s": {}}, "errors": {}, "versions": {}, "dtype": "x"}\n{"meas'
+    raise comparison.budget.ChildError('was ended after 1 s', line)
+
+  monkeypatch.setattr(comparison.budget, 'child', child)
+  section = comparison.peer(comparison.Options(peers=PEERS, peer_python='p'), 'peft_step.py')
+  found = section(1)
+  assert next(found)['measured'] == {'PEFT, s': {}}
+  with pytest.raises(comparison.budget.ChildError):
+    next(found)

@@ -17,10 +17,10 @@ def case():
   return steps.random_case('classification', 512, 2, 16, 'full')
 
 
-def configured(**fields):
+def configured():
   with glue.get_config('model=fresh,preset=small').unlocked() as config:
     fresh = dataclasses.asdict(timing.SHAPES['toy-roberta']) | {'num_layers': 1}
-    config.model.update(fresh=fresh, hidden_dropout=0.0, attention_dropout=0.0, **fields)
+    config.model.update(fresh=fresh, hidden_dropout=0.0, attention_dropout=0.0)
   return config
 
 
@@ -56,38 +56,62 @@ def test_a_variant_that_cannot_run_is_skipped_with_its_reason(case):
     steps.compare({'bad': refuse}, case, ONCE, 'note')
 
 
-def test_a_step_is_compiled_once_and_a_sweep_is_compared_by_the_clock(case):
-  config = configured()
-  made = {}
+class Stub(steps.Variant):
+  """A step that takes some seconds without a program."""
 
-  def alone(task):
-    made['one'] = steps.Variant(config, task)
-    return made['one']
+  def __init__(self, seconds, tracing=0.0, compiling=0.0):
+    self.taken, self.made = seconds, steps.Program(None, tracing, compiling)
 
-  together = {'two': lambda task: steps.Members(config, task, 2, shared=True)}
-  found = sweeps.compare(together, alone, case, timing.Rounds(count=1, dispatches=3), 2, 10)
-  assert int(made['one'].state.step) == 2 * 3  # A round that is not counted, and one that is.
-  rows = found.rows
-  for name, runs in (('two', 1), ('one run', 2)):
-    row = rows[name]
-    assert row['seconds_by_the_clock'] == pytest.approx(
-      row['compiling'] + runs * (row['tracing'] + 10 * row['seconds'])
-    )
-  assert rows['one run']['step_gain'] == rows['one run']['clock_gain'] == 1
-  assert rows['two']['step_gain'] == pytest.approx(
-    2 * rows['one run']['seconds'] / rows['two']['seconds']
-  )
+  def program(self, batch):
+    return self.made
+
+  def seconds(self, batch, dispatches=1):
+    return self.taken
+
+  def size(self, batch):
+    return {'flops': 1.0, 'peak_bytes': 7.0}
 
 
 def test_attention_is_compared_by_layout_and_what_is_refused_is_named(case):
   def maker(name):
-    if name == 'flash':
-      return lambda task: (_ for _ in ()).throw(ValueError('needs a GPU'))
-    return lambda task: steps.Variant(configured(attention=name), task)
+    def make(task):
+      if name == 'flash':
+        raise ValueError('needs a GPU')
+      return Stub({'xla': 4.0, 'cudnn': 3.0}[name])
 
-  found = attention.compare(maker, ('xla', 'flash'), {'full': case}, ONCE)
-  assert list(found.rows) == ['full, xla'] and found.rows['full, xla']['seconds_ratio'] == 1
+    return make
+
+  found = attention.compare(maker, ('xla', 'cudnn', 'flash'), {'full': case}, ONCE)
+  assert found.rows == {
+    'full, xla': {'seconds': 4.0, 'seconds_ratio': 1.0, 'peak_bytes': 7.0},
+    'full, cudnn': {'seconds': 3.0, 'seconds_ratio': 0.75, 'peak_bytes': 7.0},
+  }
   assert found.skipped == {'full, flash': 'ValueError: needs a GPU'}
+
+
+def test_a_sweep_is_compared_by_the_step_and_by_the_clock(case):
+  together = {'all': lambda task: Stub(2.0, tracing=3.0, compiling=100.0)}
+  alone = lambda task: Stub(1.0, tracing=2.0, compiling=50.0)
+  rows = sweeps.compare(together, alone, case, ONCE, members=4, steps=10).rows
+  # One program of all: 100 + 3 + 10 x 2; four runs: 50 + 4 x (2 + 10 x 1).
+  assert rows['all']['seconds_by_the_clock'] == 123 and rows['all']['seconds_ratio'] == 2
+  assert rows['one run']['seconds_by_the_clock'] == 98
+  assert rows['all']['step_gain'] == 2 and rows['all']['clock_gain'] == pytest.approx(98 / 123)
+  assert rows['one run']['step_gain'] == rows['one run']['clock_gain'] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('members', [0, 2])
+def test_a_round_makes_each_of_its_steps_and_compiles_once(case, members):
+  make = lambda task: steps.Variant(configured(), task)
+  if members:
+    make = lambda task: steps.Members(configured(), task, members, shared=False)
+  variants, _ = steps.build({'one': make}, case, ONCE)
+  program = variants['one'].program(case.times(2))
+  rounds = timing.Rounds(count=1, dispatches=3, steps_per_call=2)
+  assert steps.times(variants, case, rounds)['one'] > 0
+  assert variants['one'].program(case.times(2)) is program
+  assert int(variants['one'].state.step) == 2 * 3 * 2  # A round that is not counted, and one.
 
 
 def test_dispatches_share_one_wait():

@@ -70,9 +70,9 @@ DISPATCHES = flags.DEFINE_integer(
 STEPS_PER_CALL = flags.DEFINE_integer('steps_per_call', 1, 'Steps of a dispatch.')
 COMPILE_JOBS = flags.DEFINE_integer(
   'compile_jobs',
-  1,
-  'Programs that are compiled at the same time; with more than 1 the seconds of compiling are left '
-  'out.',
+  0,
+  'Programs that are compiled at the same time, but for the part sweep; with more than 1 the '
+  'seconds of compiling are left out. 0 is 4 on an accelerator and 1 on a CPU.',
 )
 DATA_DIR = flags.DEFINE_string('data_dir', '', "Folder of GLUE's archives, for the part layout.")
 TOKENIZER = flags.DEFINE_string(
@@ -125,6 +125,11 @@ def rounds() -> Rounds:
   """How train steps are timed."""
   dispatches = DISPATCHES.value or (20 if is_accelerated() else 1)
   return Rounds(count=ROUNDS.value, dispatches=dispatches, steps_per_call=STEPS_PER_CALL.value)
+
+
+def compile_jobs() -> int:
+  """How many programs are compiled at the same time."""
+  return COMPILE_JOBS.value or (4 if is_accelerated() else 1)
 
 
 def shapes_of(part: str) -> Iterator[tuple[str, int, int]]:
@@ -198,7 +203,7 @@ def dtype_part() -> Titled:
 def compared(made: dict[str, steps.Make], note: str) -> Measured:
   """Compares steps on the batch of the flags."""
   case = case_of(MODEL.value, ROWS.value, LENGTH.value)
-  return steps.compare(made, case, rounds(), note, COMPILE_JOBS.value)
+  return steps.compare(made, case, rounds(), note, compile_jobs())
 
 
 def title() -> str:
@@ -254,9 +259,7 @@ def attention_part() -> Titled:
         task,
       )
 
-    found = attention.compare(
-      maker, tuple(IMPLEMENTATIONS.value), cases, rounds(), COMPILE_JOBS.value
-    )
+    found = attention.compare(maker, tuple(IMPLEMENTATIONS.value), cases, rounds(), compile_jobs())
     yield f'attention, {LAYERS.value or "all"} layers of {model} {rows}x{length}', found
 
 
@@ -274,7 +277,7 @@ def mfu_part() -> Titled:
 
     makers = {f'{method}, {name}'.rstrip(', '): maker(method, name) for method, name in names}
     case = case_of(model, rows, length)
-    found = mfu.compare(makers, {'full'}, case, rounds(), reached, COMPILE_JOBS.value)
+    found = mfu.compare(makers, {'full'}, case, rounds(), reached, compile_jobs())
     yield f'mfu, {model} {rows}x{length}', found
 
 

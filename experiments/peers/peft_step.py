@@ -156,7 +156,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--shapes', type=split, default=['roberta-base:32x128'])
   parser.add_argument('--methods', type=split, default=['lora'])
-  parser.add_argument('--modes', type=split, default=['compile', 'eager'])
+  parser.add_argument('--modes', type=split, default=['eager', 'compile'])
   parser.add_argument('--rounds', type=int, default=5)
   parser.add_argument('--steps', type=int, default=0, help='of a round; 0: 20 on a GPU, else 1')
   parser.add_argument('--attention', default='sdpa')

@@ -82,7 +82,7 @@ def run(
     state: dict[str, Any] = {'seconds': 0.0}
     report['sections'][section.name] = state
     if end - began < section.least:
-      state['not_begun'] = f'{end - began:.0f} s were left, it needs {section.least:.0f}'
+      state['not_begun'] = f'{max(end - began, 0):.0f} s were left, it needs {section.least:.0f}'
       save(report)
       continue
     try:

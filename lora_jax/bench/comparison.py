@@ -59,6 +59,8 @@ class Options:
       out.
     train_flags: further flags of its command.
     rounds: timed rounds.
+    compile_jobs: programs of the sections mfu that are compiled at the same time; with more than 1
+      they end sooner, and the seconds of compiling are left out.
     is_toy: whether the sizes are toys.
   """
 
@@ -68,6 +70,7 @@ class Options:
   model: str = ''
   train_flags: Sequence[str] = ()
   rounds: int = 5
+  compile_jobs: int = 1
   is_toy: bool = False
 
   @property
@@ -187,11 +190,11 @@ def rte_run(options: Options, folder: Path, name: str, left: float) -> Row:
 def sections(options: Options) -> list[Section]:
   """All sections, the most valuable first."""
   sizes, few = options.sizes, f'--rounds={options.rounds}'
-  quick = [few, '--compile_jobs=4']
+  jobs = f'--compile_jobs={options.compile_jobs}'
   toy = ['--toy'] if options.is_toy else []
 
   def mfu(shape: str, methods: str) -> Run:
-    return bench('--parts=mfu', f'--shapes={shape}', f'--methods={methods}', *quick)
+    return bench('--parts=mfu', f'--shapes={shape}', f'--methods={methods}', few, jobs)
 
   def peft(shape: str, methods: str) -> Run:
     return peer(options, 'peft_step.py', f'--shapes={shape}', f'--methods={methods}', few)
@@ -200,7 +203,7 @@ def sections(options: Options) -> list[Section]:
     members = f'--members={sizes.members}'
     return bench('--parts=sweep', members, *batch(shape), '--dropout=0', few)
 
-  attention = ['--parts=attention', f'--shapes={sizes.attention}', *quick]
+  attention = ['--parts=attention', f'--shapes={sizes.attention}', few, '--compile_jobs=4']
   generate = [f'--contexts={sizes.contexts}', *toy]
   return [
     Section('mfu_base', mfu(sizes.base, 'lora,full')),

@@ -1,109 +1,372 @@
 """Speed and size of a train step, as ratios measured in one run: `python -m experiments.bench`.
 
-method   LoRA (r=8, query and value) against full fine-tuning: seconds, FLOPs, bytes
-dtype    bfloat16 with float32 accumulation against float32, LoRA
-layout   an epoch of a task packed, padded to the batch's longest, and padded to `max_length`
-         (needs --data_dir, a folder of GLUE's archives, and --tokenizer)
-decode   64 tokens after each of --contexts prompts, by a GPT-2 of 6 layers and width 384 with
-         GPT-2's vocabulary, by beam 1, 5 and 10: seconds with and without compiling; bytes of the
-         compiled loop, and how many of them are the cache and the logits of the beams
-sweep    --members runs of LoRA (r=8) in one program, on the same batches and on their own,
-         against one run; a ratio below the number of members is the gain over single runs
-serving  a batch in which 8 adapters are mixed (r=8, query and value, a head each) against one on
-         a single adapter, unmerged, and against the base; and the bytes of 1,000 such adapters
+method     LoRA (r=8, query and value) against full fine-tuning: seconds, FLOPs, bytes
+dtype      bfloat16 with float32 accumulation against float32, LoRA
+layout     an epoch of a task packed, padded to the batch's longest, and padded to `max_length`
+           (needs --data_dir, a folder of GLUE's archives, and --tokenizer)
+decode     64 tokens after each of --contexts prompts, by a GPT-2 of 6 layers and width 384 with
+           GPT-2's vocabulary, by the --beams: seconds with and without compiling; bytes of the
+           compiled loop, and how many of them are the cache and the logits of the beams
+sweep      --members runs of LoRA (r=8) in one program, on the same batches and on their own,
+           against as many runs one after the other: by the step, and by the clock of --steps steps
+           each with compiling
+serving    a batch in which 8 adapters are mixed (r=8, query and value, a head each) against one on
+           a single adapter, unmerged, and against the base; and the bytes of 1,000 such adapters
+attention  each implementation of attention that can run here, of an encoder, a DeBERTa and a GPT-2
+           of --layers layers, on padded and on packed rows
+mfu        the share of the device's arithmetic that a step of LoRA and of full fine-tuning reaches
+compile    seconds and programs from the command to the first step, cold and with JAX's cache warm,
+           of layers that are looped and scanned
+first_step the same of this process (what `compile` runs in processes of its own; run it alone)
+
+What is not given is chosen for the device: an accelerator computes in bfloat16 at published sizes,
+a CPU in float32 at small ones.
 """
 
-from collections.abc import Callable
+import dataclasses
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
+import jax
 from absl import flags
 from ml_collections import config_dict
 
 from configs import glue
 from experiments import _cli
-from lora_jax.bench import decoding, layouts, serving, steps, timing
+from lora_jax.bench import attention, decoding, first_step, layouts, mfu, serving, steps, sweeps
+from lora_jax.bench.timing import SHAPES, Measured, Rounds, table
 from lora_jax.data import tasks, tokenizer_files
+from lora_jax.errors import nearest
 from lora_jax.train import mesh, result, writers
 
-PARTS = flags.DEFINE_list(
-  'parts', ['method', 'dtype', 'layout', 'decode', 'sweep', 'serving'], 'What is measured.'
-)
+DEFAULT_PARTS = ['method', 'dtype', 'decode', 'sweep', 'serving', 'attention', 'mfu', 'compile']
+PARTS = flags.DEFINE_list('parts', DEFAULT_PARTS, 'What is measured.')
 MODEL = flags.DEFINE_string('model', 'roberta-base', 'Shape of the model of train steps.')
 ROWS = flags.DEFINE_integer('rows', 16, 'Rows of the batch of train steps and of serving.')
 LENGTH = flags.DEFINE_integer('length', 64, 'Tokens of a row of train steps and of serving.')
+BATCHES = flags.DEFINE_list(
+  'shapes',
+  [],
+  'Models and batches of the parts attention and mfu, each as roberta-base:32x128. The default is '
+  'chosen by the part and the device.',
+)
+METHODS = flags.DEFINE_list('methods', ['lora', 'full'], 'Methods of the part mfu.')
+IMPLEMENTATIONS = flags.DEFINE_list(
+  'implementations',
+  ['auto', 'xla', 'cudnn', 'pallas'],
+  'Implementations of attention of the parts attention and mfu (of mfu: for LoRA). One that cannot '
+  'run here is skipped, with its reason.',
+)
+LAYERS = flags.DEFINE_integer('layers', 4, 'Layers of the part attention: each compiles longer.')
+LAYOUTS = flags.DEFINE_list('layouts', ['padded', 'packed'], 'Rows of the part attention.')
 ROUNDS = flags.DEFINE_integer('rounds', 5, 'Timed rounds, after one that is not counted.')
+DISPATCHES = flags.DEFINE_integer(
+  'dispatches', 0, 'Dispatches of a round; 0 is 20 on an accelerator and 1 on a CPU.'
+)
+STEPS_PER_CALL = flags.DEFINE_integer('steps_per_call', 1, 'Steps of a dispatch.')
+COMPILE_JOBS = flags.DEFINE_integer(
+  'compile_jobs',
+  0,
+  'Programs that are compiled at the same time, but for the part sweep; with more than 1 the '
+  'seconds of compiling are left out. 0 is 4 on an accelerator and 1 on a CPU.',
+)
 DATA_DIR = flags.DEFINE_string('data_dir', '', "Folder of GLUE's archives, for the part layout.")
 TOKENIZER = flags.DEFINE_string(
   'tokenizer', '', 'Folder or archive of a BERT vocabulary, for the part layout.'
 )
 TASKS = flags.DEFINE_list('tasks', ['rte', 'cola'], 'Tasks of the part layout.')
 CONTEXTS = flags.DEFINE_integer('contexts', 64, 'Number of prompts of the part decode.')
-DTYPE = flags.DEFINE_string('dtype', 'float32', 'Compute and base, but for the part dtype.')
+BEAMS = flags.DEFINE_list('beams', ['10', '5', '1'], 'Widths of the beam of the part decode.')
+DTYPE = flags.DEFINE_string(
+  'dtype', '', 'Compute and base, but for the part dtype; the default is chosen by the device.'
+)
+DROPOUT = flags.DEFINE_float(
+  'dropout', None, "Rate of dropout; the default is 0 in attention and mfu, else the model's own."
+)
+SCANS = flags.DEFINE_list('scans', ['false', 'true'], 'Whether the layers of compile are scanned.')
 MEMBERS = flags.DEFINE_integer('members', 16, 'Number of runs of the part sweep.')
+STEPS = flags.DEFINE_integer(
+  'steps', 780, 'Steps of each run of the part sweep: ten epochs of RTE.'
+)
+BEGAN = flags.DEFINE_float(
+  'began', 0.0, 'When the command of the part first_step was started, in seconds since 1970.'
+)
 OUT = flags.DEFINE_string('out', '', 'JSON file that the figures are written to.')
 LONGEST = 128  # Tokens of an example in the part layout.
+# Defaults of --shapes by part: on an accelerator, and on a CPU.
+CHOSEN = {
+  'attention': (
+    ('roberta-base:32x128', 'deberta-v3-base:32x128', 'gpt2-medium:8x512'),
+    ('minilm:8x64', 'toy-deberta:8x64', 'toy-gpt2:8x64'),
+  ),
+  'mfu': (
+    ('roberta-base:32x128', 'roberta-large:32x128', 'gpt2-medium:8x512'),
+    ('minilm:16x64',),
+  ),
+}
+Titled = Iterator[tuple[str, Measured]]
 
 
-def configured(shape: str, method: str, dtype: str) -> config_dict.ConfigDict:
-  """A fresh encoder of a shape, with the settings of the GLUE runs of small encoders."""
+def is_accelerated() -> bool:
+  """Whether the default device is not a CPU."""
+  return jax.devices()[0].platform != 'cpu'
+
+
+def dtype() -> str:
+  """The dtype of compute and base."""
+  return DTYPE.value or ('bfloat16' if is_accelerated() else 'float32')
+
+
+def rounds() -> Rounds:
+  """How train steps are timed."""
+  dispatches = DISPATCHES.value or (20 if is_accelerated() else 1)
+  return Rounds(count=ROUNDS.value, dispatches=dispatches, steps_per_call=STEPS_PER_CALL.value)
+
+
+def compile_jobs() -> int:
+  """How many programs are compiled at the same time."""
+  return COMPILE_JOBS.value or (4 if is_accelerated() else 1)
+
+
+def shapes_of(part: str) -> Iterator[tuple[str, int, int]]:
+  """(model, rows, length) of each batch of a part.
+
+  Raises:
+    ValueError: for a text of another form, or an unknown model.
+  """
+  for text in BATCHES.value or CHOSEN[part][not is_accelerated()]:
+    model, _, size = text.partition(':')
+    rows, _, length = size.partition('x')
+    if not (rows.isdigit() and length.isdigit()):
+      raise ValueError(f'--shapes has {text!r}; expected MODEL:ROWSxLENGTH, as roberta-base:32x128')
+    yield model, int(rows), int(length)
+
+
+def case_of(model: str, rows: int, length: int, layout: str = 'full') -> steps.Case:
+  """A batch for a shape of model.
+
+  Raises:
+    ValueError: for an unknown shape.
+  """
+  if model not in SHAPES:
+    raise ValueError(f'model {model!r}: no such shape. {nearest(model, SHAPES)}')
+  found = SHAPES[model]
+  kind = 'lm' if found.family == 'gpt2' else 'classification'
+  return steps.random_case(kind, found.vocab_size, rows, length, layout)
+
+
+def configured(
+  shape: str,
+  method: str,
+  dtype: str,
+  *,
+  attention: str = '',
+  scan: bool = False,
+  dropout: float | None = None,
+  num_layers: int = 0,
+) -> config_dict.ConfigDict:
+  """A fresh model of a shape, with the settings of the GLUE runs of small encoders."""
+  fresh = dataclasses.asdict(SHAPES[shape])
+  if num_layers:
+    fresh['num_layers'] = num_layers
+  rate = DROPOUT.value if dropout is None else dropout
   with glue.get_config(f'model=fresh,preset=small,method={method}').unlocked() as config:
-    config.model.fresh.update(max_positions=512, **timing.SHAPES[shape])
+    config.model.fresh = fresh
     config.model.update(dtype=dtype, param_dtype=dtype if method == 'lora' else 'float32')
+    config.model.update(attention=attention or config.model.attention, scan=scan)
+    config.model.update(hidden_dropout=rate, attention_dropout=rate)
+    config.model.classifier_dropout = None if fresh['family'] == 'gpt2' else rate
+    config.mesh.data = 1
   return config
 
 
-def run(method: str, dtype: str) -> Callable[[tasks.Task], steps.Variant]:
+def step_of(config: config_dict.ConfigDict) -> steps.Make:
   """Makes the step of a single run."""
-  return lambda task: steps.Variant(configured(MODEL.value, method, dtype), task)
+  return lambda task: steps.Variant(config, task)
 
 
-def sweep(*, shared: bool) -> Callable[[tasks.Task], steps.Variant]:
-  """Makes the step of a sweep of LoRA."""
-  config = configured(MODEL.value, 'lora', DTYPE.value)
-  return lambda task: steps.Members(config, task, MEMBERS.value, shared=shared)
+def method_part() -> Titled:
+  made = {name: step_of(configured(MODEL.value, name, dtype())) for name in ('lora', 'full')}
+  note = 'LoRA (r=8, query and value) against full fine-tuning; ratios below 1 are gains.'
+  yield f'method, {title()}', compared(made, note)
 
 
-def compare(**makers: Callable[[tasks.Task], steps.Variant]) -> timing.Rows:
+def dtype_part() -> Titled:
+  made = {name: step_of(configured(MODEL.value, 'lora', name)) for name in ('bfloat16', 'float32')}
+  yield f'dtype, {title()}', compared(made, 'LoRA in two dtypes; ratios below 1 are gains.')
+
+
+def compared(made: dict[str, steps.Make], note: str) -> Measured:
   """Compares steps on the batch of the flags."""
-  named = {name.replace('_', ' '): make for name, make in makers.items()}
-  return steps.compare(named, ROWS.value, LENGTH.value, ROUNDS.value)
+  case = case_of(MODEL.value, ROWS.value, LENGTH.value)
+  return steps.compare(made, case, rounds(), note, compile_jobs())
 
 
-def measure() -> dict[str, timing.Rows]:
-  """The figures of all parts that the flags name, by title."""
-  shape, dtype = f'{MODEL.value} {ROWS.value}x{LENGTH.value}', DTYPE.value
-  measured: dict[str, timing.Rows] = {}
-  if 'method' in PARTS.value:
-    measured[f'method, {shape}'] = compare(lora=run('lora', dtype), full=run('full', dtype))
-  if 'dtype' in PARTS.value:
-    both = dict(bfloat16=run('lora', 'bfloat16'), float32=run('lora', 'float32'))
-    measured[f'dtype, {shape}'] = compare(**both)
-  if 'sweep' in PARTS.value:
-    measured[f'sweep of {MEMBERS.value} runs, {shape}'] = compare(
-      the_same_batches=sweep(shared=True),
-      own_batches=sweep(shared=False),
-      one_run=run('lora', dtype),
-    )
-  for name in TASKS.value if 'layout' in PARTS.value else ():
+def title() -> str:
+  """The model and the batch of the flags."""
+  return f'{MODEL.value} {ROWS.value}x{LENGTH.value}'
+
+
+def sweep_part() -> Titled:
+  config, count = configured(MODEL.value, 'lora', dtype()), MEMBERS.value
+
+  def together(*, shared: bool) -> steps.Make:
+    return lambda task: steps.Members(config, task, count, shared=shared)
+
+  yield (
+    f'sweep of {count} runs, {title()}',
+    sweeps.compare(
+      {'the same batches': together(shared=True), 'own batches': together(shared=False)},
+      step_of(config),
+      case_of(MODEL.value, ROWS.value, LENGTH.value),
+      rounds(),
+      count,
+      STEPS.value,
+    ),
+  )
+
+
+def layout_part() -> Titled:
+  for name in TASKS.value:
     tokenizer = tokenizer_files.load_tokenizer(TOKENIZER.value)
     task = tasks.load_task(name, tokenizer, data_dir=DATA_DIR.value, max_length=LONGEST)
-    config = configured('minilm', 'lora', dtype)
-    measured[f'epoch of {name}'] = layouts.epochs(config, task, LONGEST, ROUNDS.value)
-  if 'decode' in PARTS.value:
-    measured[f'decode {CONTEXTS.value} contexts'] = decoding.beams(CONTEXTS.value, dtype)
-  if 'serving' in PARTS.value:
-    batch = ROWS.value, LENGTH.value, ROUNDS.value
-    measured[f'serving, {shape}'] = serving.mixing(MODEL.value, dtype, *batch)
-    measured[f'bank, {MODEL.value}'] = serving.filling(MODEL.value, dtype)
-  return measured
+    config = configured('minilm', 'lora', dtype())
+    yield f'epoch of {name}', layouts.epochs(config, task, LONGEST, rounds())
+
+
+def decode_part() -> Titled:
+  found = decoding.beams(CONTEXTS.value, dtype(), tuple(map(int, BEAMS.value)))
+  yield f'decode {CONTEXTS.value} contexts', found
+
+
+def serving_part() -> Titled:
+  batch = ROWS.value, LENGTH.value, ROUNDS.value
+  yield f'serving, {title()}', serving.mixing(MODEL.value, dtype(), *batch)
+  yield f'bank, {MODEL.value}', serving.filling(MODEL.value, dtype())
+
+
+def attention_part() -> Titled:
+  for model, rows, length in shapes_of('attention'):
+    cases = {layout: case_of(model, rows, length, layout) for layout in LAYOUTS.value}
+
+    def maker(name: str, model: str = model) -> steps.Make:
+      return lambda task: steps.Variant(
+        configured(model, 'lora', dtype(), attention=name, dropout=rate(), num_layers=LAYERS.value),
+        task,
+      )
+
+    found = attention.compare(maker, tuple(IMPLEMENTATIONS.value), cases, rounds(), compile_jobs())
+    yield f'attention, {LAYERS.value or "all"} layers of {model} {rows}x{length}', found
+
+
+def mfu_part() -> Titled:
+  reached = mfu.product()
+  yield 'product of matrices', mfu.product_table(reached)
+  for model, rows, length in shapes_of('mfu'):
+    names = [('lora', name) for name in IMPLEMENTATIONS.value] if 'lora' in METHODS.value else []
+    names += [('full', '')] if 'full' in METHODS.value else []
+
+    def maker(method: str, name: str, model: str = model) -> steps.Make:
+      return lambda task: steps.Variant(
+        configured(model, method, dtype(), attention=name, dropout=rate()), task
+      )
+
+    makers = {f'{method}, {name}'.rstrip(', '): maker(method, name) for method, name in names}
+    case = case_of(model, rows, length)
+    found = mfu.compare(makers, {'full'}, case, rounds(), reached, compile_jobs())
+    yield f'mfu, {model} {rows}x{length}', found
+
+
+def rate() -> float:
+  """The rate of dropout of the parts that have none by default."""
+  return DROPOUT.value or 0.0
+
+
+def compile_part() -> Titled:
+  variants = {
+    'scanned layers' if scan == 'true' else 'looped layers': _first_step_of(scan)
+    for scan in SCANS.value
+  }
+  yield f'compile, {title()}', first_step.cold_and_warm(variants)
+
+
+def _first_step_of(scan: str) -> Callable[[str], dict[str, float]]:
+  """A function of a cache folder that measures the first step in a process of its own."""
+
+  def measure(cache: str) -> dict[str, float]:
+    with tempfile.TemporaryDirectory(prefix='bench-') as folder:
+      out = Path(folder, 'out.json')
+      child = f'--model={MODEL.value} --rows={ROWS.value} --length={LENGTH.value} --out={out} '
+      child += f'--scans={scan} --dtype={DTYPE.value} --began={time.time()}'
+      first_step.run_child(['-m', 'experiments.bench', '--parts=first_step', *child.split()], cache)
+      (rows,) = json.loads(out.read_text())['measured'].values()
+    return dict(next(iter(rows.values())))
+
+  return measure
+
+
+def first_step_part() -> Titled:
+  config = configured(MODEL.value, 'lora', dtype(), scan=SCANS.value[0] == 'true')
+  with config.unlocked():
+    config.train.batch_size = ROWS.value
+    config.data.update(max_length=LENGTH.value, batching='pad_max')
+  case = case_of(MODEL.value, ROWS.value, LENGTH.value)
+  row = first_step.measure(config, case.task, BEGAN.value or STARTED)
+  note = 'Seconds from the command to the end of the first train step, by purpose.'
+  yield f'first step, {title()}', Measured({'this process': row}, note)
+
+
+STARTED = time.time()  # When this file was imported.
+MEASURE: dict[str, Callable[[], Titled]] = {
+  'method': method_part,
+  'dtype': dtype_part,
+  'layout': layout_part,
+  'decode': decode_part,
+  'sweep': sweep_part,
+  'serving': serving_part,
+  'attention': attention_part,
+  'mfu': mfu_part,
+  'compile': compile_part,
+  'first_step': first_step_part,
+}
+
+
+def check(parts: Sequence[str]) -> None:
+  """Raises a ValueError for an unknown part."""
+  for name in parts:
+    if name not in MEASURE:
+      raise ValueError(f'--parts has {name!r}. {nearest(name, MEASURE)}')
 
 
 def main() -> None:
-  measured = measure()
-  for title, rows in measured.items():
-    print(timing.table(title, rows), flush=True)
-  if OUT.value:
-    about = {**result.about(mesh.make_mesh(1)), 'rounds': ROUNDS.value}
-    writers.write_json(OUT.value, {'experiment': 'bench', **about, 'measured': measured})
+  check(PARTS.value)
+  # What is compiled is timed: nothing may come from a cache, but where that is what is measured.
+  jax.config.update('jax_enable_compilation_cache', PARTS.value == ['first_step'])
+  if 'compile' in PARTS.value:  # Its processes need memory beside this one.
+    os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
+  measured: dict[str, Measured] = {}
+  for part in PARTS.value:
+    for name, found in MEASURE[part]():
+      print(table(name, found), flush=True)
+      measured[name] = found
+      if OUT.value:  # After every table, so that a kill loses none.
+        writers.write_json(OUT.value, report(measured))
+
+
+def report(measured: dict[str, Measured]) -> dict[str, object]:
+  """What the file of --out holds."""
+  return {
+    'experiment': 'bench',
+    **result.about(mesh.make_mesh(1)),
+    'rounds': ROUNDS.value,
+    'measured': {name: found.rows for name, found in measured.items()},
+    'notes': {name: found.note for name, found in measured.items()},
+    'skipped': {name: dict(found.skipped) for name, found in measured.items() if found.skipped},
+  }
 
 
 if __name__ == '__main__':

@@ -237,10 +237,21 @@ class Latency(Machine):
 
 
 class Bench(Machine):
-  """What `experiments.bench` writes: for each title, rows of named numbers."""
+  """What `experiments.bench` and `experiments.compare_peers` write.
+
+  Attributes:
+    rounds: timed rounds of which a figure is the median.
+    measured: for each title, rows of named numbers.
+    notes: by title their units, and what they mean.
+    skipped: by title why a row is missing, by its name.
+    peers: versions of the other libraries that were measured.
+  """
 
   rounds: int
   measured: Mapping[str, Mapping[str, Mapping[str, float]]]
+  notes: NotRequired[Mapping[str, str]]
+  skipped: NotRequired[Mapping[str, Mapping[str, str]]]
+  peers: NotRequired[Mapping[str, str]]
 
 
 class CountRow(TypedDict):

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
+import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from lora_jax.bench.timing import Row, Rows, in_turn, seconds_of
+from lora_jax.bench.timing import Measured, Rounds, Row, Rows, in_turn, seconds_of
 from lora_jax.cost import program
-from lora_jax.data import batches, dataset, tasks
+from lora_jax.data import dataset, layout, packing, tasks
 from lora_jax.sweep import members
 from lora_jax.sweep import step as sweep_step
 from lora_jax.train import job, optimizer, step
 
 STEPS = 1000  # Of the schedule; none of the figures depends on it.
+LAYOUTS = ('full', 'padded', 'packed')
+# What JAX and XLA raise for a program that this machine cannot run, or that does not fit it.
+REFUSALS = (ValueError, NotImplementedError, RuntimeError)
 Batch = Mapping[str, Any]
+
+
+class Program(NamedTuple):
+  """A compiled train step, and the seconds until it was there."""
+
+  compiled: jax.stages.Compiled
+  tracing: float
+  compiling: float
 
 
 class Variant:
@@ -27,28 +40,47 @@ class Variant:
   def __init__(self, config: ConfigDict, task: tasks.Task):
     work = job.build(config, task)
     tx, _ = optimizer.make_optimizer(config.optim, STEPS)
+    self.model = work.model
     self.frozen = work.frozen
     self.state = step.init_state(work.trainable, tx, 0)
     self.step = step.make_train_step(work.apply, tx, task.kind)
     self.trained = work.summary.trainable
+    self._programs: dict[tuple[int, ...], Program] = {}
 
   def arrange(self, batch: Batch) -> Batch:
     """The batch as the step takes it."""
     return batch
 
-  def seconds(self, batch: Batch) -> float:
-    """Wall seconds of one step, results waited for."""
-    batch = self.arrange(batch)
+  def program(self, batch: Batch) -> Program:
+    """The compiled step of batches of this shape; it is compiled once."""
+    key = (*batch['input_ids'].shape, *batch['prediction_positions'].shape)
+    if key not in self._programs:
+      began = time.perf_counter()
+      lowered = self.step.lower(self.state, self.frozen, self.arrange(batch))
+      traced = time.perf_counter()
+      compiled = lowered.compile()
+      self._programs[key] = Program(compiled, traced - began, time.perf_counter() - traced)
+    return self._programs[key]
+
+  def seconds(self, batch: Batch, dispatches: int = 1) -> float:
+    """Wall seconds of one step, results waited for; the batch is put on the device before.
+
+    Args:
+      batch: K batches, as the step takes them: a dispatch makes K steps.
+      dispatches: number of dispatches, one after the other.
+    """
+    compiled = self.program(batch).compiled
+    placed = jax.block_until_ready(jax.device_put(dict(self.arrange(batch))))
 
     def run() -> object:
-      self.state, metrics = self.step(self.state, self.frozen, batch)
+      self.state, metrics = compiled(self.state, self.frozen, placed)
       return self.state, metrics
 
-    return seconds_of(run)
+    return seconds_of(run, dispatches) / len(batch['input_ids'])
 
   def size(self, batch: Batch) -> Row:
     """FLOPs and bytes of the compiled step."""
-    compiled = self.step.lower(self.state, self.frozen, self.arrange(batch)).compile()
+    compiled = self.program(batch).compiled
     return {'flops': program.flops(compiled), 'peak_bytes': program.size(compiled).peak}
 
 
@@ -60,12 +92,13 @@ class Members(Variant):
     trainable = members.stack([work.trainable for work in works])
     per_member = members.per_member(works, [STEPS] * count)
     inner = sweep_step.make_train_step(works[0], shared=shared)
-    self.count, self.shared = count, shared
+    self.count, self.shared, self.model = count, shared, works[0].model
     self.frozen, self.trained = works[0].frozen, works[0].summary.trainable
     self.state = sweep_step.init_state(works[0], trainable, range(count), shared=shared)
     self.step = jax.jit(
       lambda state, frozen, batch: inner(state, frozen, per_member, batch), donate_argnums=0
     )
+    self._programs = {}
 
   def arrange(self, batch: Batch) -> Batch:
     if self.shared:
@@ -73,37 +106,125 @@ class Members(Variant):
     return {name: np.repeat(x[:, None], self.count, 1) for name, x in batch.items()}
 
 
-def random_task(rows: int, length: int) -> tasks.Task:
-  """Examples of one length each, so that a batch is `rows` full rows."""
+Make = Callable[[tasks.Task], Variant]
+
+
+class Case(NamedTuple):
+  """A batch, and a task of such examples.
+
+  Attributes:
+    task: the task.
+    batch: one batch of it, with a leading axis of 1.
+  """
+
+  task: tasks.Task
+  batch: Batch
+
+  def times(self, steps: int) -> Batch:
+    """The batch for a dispatch of several steps."""
+    return {name: np.repeat(x, steps, axis=0) for name, x in self.batch.items()}
+
+
+def random_case(kind: str, vocabulary: int, rows: int, length: int, layout_name: str) -> Case:
+  """Examples of random tokens, laid out as one batch.
+
+  Args:
+    kind: `classification`, or `lm` with a loss on every token of an example but its first.
+    vocabulary: number of ids.
+    rows, length: of the batch.
+    layout_name: `full`, an example of `length` tokens in each row; `padded`, one of half to all of
+      them; `packed`, three examples in each row, of a half and two quarters of it.
+  """
   random = np.random.default_rng(0)
-  ids = [random.integers(1000, 20000, length).astype(np.int32) for _ in range(rows)]
-  zeros = [np.zeros(length, np.int32)] * rows
-  data = dataset.Dataset(ids, zeros, labels=np.arange(rows, dtype=np.int32) % 2)
-  return tasks.Task('random', 'classification', 2, data, {}, 'accuracy', True, None)
+  if layout_name == 'packed':
+    quarter = length // 4
+    lengths = np.tile([length - 2 * quarter, quarter, quarter], rows)
+  elif layout_name == 'padded':
+    lengths = np.linspace(length // 2, length, rows).astype(int)
+  else:
+    lengths = np.full(rows, length)
+  each = len(lengths) // rows
+  ids = [random.integers(5, vocabulary, n).astype(np.int32) for n in lengths]
+  if kind == 'lm':
+    data = dataset.Dataset(ids, target_starts=np.ones(len(ids), np.int32))
+    predictions = packing.round_up(length - 1, 8)
+  else:
+    zeros = [np.zeros_like(x) for x in ids]
+    data = dataset.Dataset(ids, zeros, labels=np.arange(len(ids), dtype=np.int32) % 2)
+    predictions = each
+  task = tasks.Task('random', kind, 2 * (kind != 'lm'), data, {}, 'accuracy', True, None)
+  places = np.repeat(np.arange(rows), each)
+  shape = packing.Shape(rows, length, predictions)
+  batch = layout.Writer(data).write(shape, places, np.arange(len(ids)))
+  return Case(task, {name: np.asarray(x)[None] for name, x in batch.items()})
 
 
-def compare(
-  makers: Mapping[str, Callable[[tasks.Task], Variant]], rows: int, length: int, rounds: int
-) -> Rows:
-  """Seconds, FLOPs and bytes of the step of each, and their ratios to those of the last.
+def build(
+  makers: Mapping[str, Make], case: Case, rounds: Rounds, jobs: int = 1
+) -> tuple[dict[str, Variant], dict[str, str]]:
+  """Makes and compiles variants; returns those that can run, and why others cannot, by name.
 
   Args:
     makers: a function of the task that makes each variant.
-    rows, length: of the batch.
-    rounds: timed rounds.
+    case: the batch.
+    rounds: the number of steps of a dispatch.
+    jobs: number of variants that are compiled at the same time.
   """
-  task = random_task(rows, length)
-  training = batches.Batches(task.train, batch_size=rows, seed=0, layout='pad', max_length=length)
-  (batch,) = training.epoch(0)
-  variants = {name: make(task) for name, make in makers.items()}
-  timed = {name: functools.partial(variant.seconds, batch) for name, variant in variants.items()}
-  seconds = in_turn(timed, rounds)
-  found = {
-    name: {'seconds': seconds[name], **variant.size(batch), 'trained': variant.trained}
+  batch = case.times(rounds.steps_per_call)
+
+  def make(name: str) -> Variant | str:
+    try:
+      variant = makers[name](case.task)
+      variant.program(batch)
+    except REFUSALS as error:
+      return f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}'
+    return variant
+
+  with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+    made = dict(zip(makers, pool.map(make, makers)))
+  ready = {name: variant for name, variant in made.items() if isinstance(variant, Variant)}
+  return ready, {name: reason for name, reason in made.items() if isinstance(reason, str)}
+
+
+def times(variants: Mapping[str, Variant], case: Case, rounds: Rounds) -> dict[str, float]:
+  """Seconds of a step of each variant, timed in turn."""
+  batch = case.times(rounds.steps_per_call)
+  timed = {
+    name: functools.partial(variant.seconds, batch, rounds.dispatches)
     for name, variant in variants.items()
   }
-  base = found[list(found)[-1]]
+  return in_turn(timed, rounds.count)
+
+
+def compare(
+  makers: Mapping[str, Make], case: Case, rounds: Rounds, note: str, jobs: int = 1
+) -> Measured:
+  """Seconds, FLOPs and bytes of the step of each, and their ratios to those of the last.
+
+  Args:
+    makers, case, rounds, jobs: as for `build`.
+    note: what the comparison means.
+
+  Raises:
+    ValueError: if none of them can run.
+  """
+  variants, skipped = build(makers, case, rounds, jobs)
+  if not variants:
+    raise ValueError(f'no variant can run here: {skipped}')
+  seconds = times(variants, case, rounds)
+  batch = case.times(rounds.steps_per_call)
+  found: Rows = {}
+  for name, variant in variants.items():
+    compiled = variant.program(batch)
+    found[name] = {'seconds': seconds[name], **variant.size(batch), 'trained': variant.trained}
+    if jobs == 1:  # Otherwise they wait for each other.
+      found[name] |= {'tracing': compiled.tracing, 'compiling': compiled.compiling}
+  return Measured(_with_ratios(found), f'{note} Seconds of a step are {rounds}.', skipped)
+
+
+def _with_ratios(rows: Rows) -> Rows:
+  base = rows[list(rows)[-1]]
   return {
     name: row | {f'{key}_ratio': row[key] / base[key] for key in ('seconds', 'flops', 'peak_bytes')}
-    for name, row in found.items()
+    for name, row in rows.items()
   }

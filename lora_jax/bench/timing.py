@@ -3,26 +3,80 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import statistics
 import time
+import types
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 
+from lora_jax.models import presets
+
 Row = dict[str, float]  # Figures by name; `seconds`, `bytes`, and ratios of them.
 Rows = dict[str, Row]  # By variant.
-SHAPES = {  # Published architectures; a fresh model of that shape is measured.
-  'minilm': dict(hidden_size=384, num_layers=6, num_heads=12, intermediate_size=1536),
-  'roberta-base': dict(hidden_size=768, num_layers=12, num_heads=12, intermediate_size=3072),
-  'roberta-large': dict(hidden_size=1024, num_layers=24, num_heads=16, intermediate_size=4096),
+SHAPES: dict[str, presets.Config] = {  # A fresh model of the shape is measured.
+  **{name: preset.config for name, preset in presets.PRESETS.items()},
+  'minilm': presets.architecture('bert', hidden_size=384, num_layers=6),
+  'toy-roberta': presets.architecture(
+    'roberta', vocab_size=512, hidden_size=32, num_layers=2, num_heads=2
+  ),
+  'toy-deberta': presets.architecture(
+    'deberta-v2', vocab_size=512, hidden_size=32, num_layers=2, num_heads=2
+  ),
+  'toy-gpt2': presets.architecture(
+    'gpt2', vocab_size=512, hidden_size=32, num_layers=2, num_heads=2
+  ),
 }
 
 
-def seconds_of(run: Callable[[], object]) -> float:
-  """Wall seconds of a call, its arrays waited for."""
+class Measured(NamedTuple):
+  """A table of figures.
+
+  Attributes:
+    rows: the figures of each variant.
+    note: their units, and what they mean, in a sentence or two.
+    skipped: why a variant has no row, by its name.
+  """
+
+  rows: Rows
+  note: str
+  skipped: Mapping[str, str] = types.MappingProxyType({})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rounds:
+  """How often a train step is timed.
+
+  On an accelerator a step takes milliseconds, and is dispatched while the one before it runs; so
+  several are timed together, and the results of the last are waited for.
+
+  Attributes:
+    count: rounds of which the median is taken, after one that is not counted.
+    dispatches: calls of the program in a round.
+    steps_per_call: updates of a call, in a loop inside of the program.
+  """
+
+  count: int = 5
+  dispatches: int = 1
+  steps_per_call: int = 1
+
+  def __str__(self) -> str:
+    return (
+      f'the median of {self.count} rounds of {self.dispatches} x {self.steps_per_call} steps '
+      '(dispatches x steps of a dispatch)'
+    )
+
+
+def seconds_of(run: Callable[[], object], calls: int = 1) -> float:
+  """Wall seconds of a call, the arrays of the last call waited for."""
   began = time.perf_counter()
-  jax.block_until_ready(run())
-  return time.perf_counter() - began
+  last: object = None
+  for _ in range(calls):
+    last = run()
+  jax.block_until_ready(last)
+  return (time.perf_counter() - began) / calls
 
 
 def in_turn(variants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:
@@ -41,10 +95,15 @@ def in_turn(variants: Mapping[str, Callable[[], float]], rounds: int) -> dict[st
   return {name: statistics.median(values) for name, values in times.items()}
 
 
-def table(title: str, rows: Rows) -> str:
-  """The rows as aligned text."""
-  names = list(next(iter(rows.values())))
-  lines = [f'{title:24}' + ''.join(f'{name:>18}' for name in names)]
+def table(title: str, measured: Measured) -> str:
+  """The rows as aligned text, what was skipped, and what the figures mean."""
+  rows = measured.rows
+  names = list(dict.fromkeys(name for row in rows.values() for name in row))
+  widths = [max(14, len(name) + 2) for name in names]
+  first = max(24, len(title) + 2, *(len(row) + 2 for row in rows)) if rows else 24
+  lines = [f'{title:{first}}' + ''.join(f'{name:>{w}}' for name, w in zip(names, widths))]
   for row, values in rows.items():
-    lines.append(f'{row:24}' + ''.join(f'{values[name]:18.4g}' for name in names))
-  return '\n'.join(lines) + '\n'
+    texts = (f'{values[name]:.4g}' if name in values else '-' for name in names)
+    lines.append(f'{row:{first}}' + ''.join(f'{text:>{w}}' for text, w in zip(texts, widths)))
+  lines += [f'{name}: skipped: {reason}' for name, reason in measured.skipped.items()]
+  return '\n'.join((*lines, measured.note)) + '\n'

@@ -43,7 +43,17 @@ CHIPS = {
   'v5p': Chip(memory=95.74 * GIB, peak=459e12, slices=CUBES),
   'v6e': Chip(memory=31.25 * GIB, peak=918e12, slices=FLAT),
 }
-GPUS = {'H200': 989e12, 'H100': 989e12, 'A100': 312e12, 'V100': 125e12}  # Dense bfloat16 or half.
+# Dense bfloat16 or half FLOP/s from the makers' data sheets, by a part of the device's name; the
+# first match counts.
+GPUS = {
+  'H200': 989e12,
+  'H100 PCIe': 756e12,
+  'H100': 989e12,
+  'A100': 312e12,
+  'V100': 125e12,
+}
+# The generation of a TPU by the name that its runtime gives; the first match counts.
+TPUS = {'v6 lite': 'v6e', 'v5 lite': 'v5e', 'v6e': 'v6e', 'v5e': 'v5e', 'v5': 'v5p', 'v4': 'v4'}
 THIS = 'this'
 
 
@@ -128,6 +138,14 @@ def slices(kind: str) -> list[str]:
   return [f'{kind}:{shape}' for shape in CHIPS[kind].slices]
 
 
+def published_peak(kind: str) -> float | None:
+  """Dense bfloat16 FLOP/s of a device by the name of its kind; None if it is not known."""
+  if 'TPU' in kind:
+    chip = next((CHIPS[chip] for name, chip in TPUS.items() if name in kind), None)
+    return None if chip is None else chip.peak * chip.cores  # A v4 runs both cores as one device.
+  return next((peak for name, peak in GPUS.items() if name in kind), None)
+
+
 def libtpu() -> str | None:
   """Version of the TPU compiler that is installed, or None."""
   try:
@@ -150,14 +168,13 @@ def described(name: str) -> list[jax.Device]:
 def _this() -> Topology:
   device = jax.devices()[0]
   kind, count = device.device_kind, len(jax.devices())
-  known = [peak for name, peak in GPUS.items() if name in kind]
   if device.platform == 'cpu':
     # Fake devices share the machine's memory and processors.
     memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / count
     peak = _measured() / count
   else:
     memory = (device.memory_stats() or {}).get('bytes_limit', math.inf)
-    peak = known[0] if known else _measured()
+    peak = published_peak(kind) or _measured()
   compiler = f'{device.platform} of jax {jax.__version__} ({kind})'
   return Topology(name=THIS, count=count, memory=memory, peak=peak, exact=True, compiler=compiler)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from rouge_score import rouge_scorer
 
 NAMES = {'rouge_1': 'rouge1', 'rouge_2': 'rouge2', 'rouge_lcs': 'rougeL'}
 
@@ -15,6 +14,8 @@ def rouge(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> di
 
   Words are lower-cased and stemmed by Porter's rules. The paper does not say whether its are.
   """
+  from rouge_score import rouge_scorer  # Imports nltk, which only summaries need.
+
   scorer = rouge_scorer.RougeScorer(list(NAMES.values()), use_stemmer=True)
   found = [
     scorer.score_multi(list(texts), prediction)

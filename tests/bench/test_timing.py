@@ -18,10 +18,13 @@ def test_variants_take_turns_and_the_first_round_is_not_counted():
   assert calls == ['a', 'b'] * 4
 
 
-def test_a_table_has_a_row_for_each_variant():
-  text = timing.table('method', {'lora': {'seconds': 0.5}, 'full': {'seconds': 1.25}})
+def test_a_table_has_a_row_for_each_variant_and_says_what_it_means():
+  rows = {'lora': {'seconds': 0.5}, 'full': {'seconds': 1.25, 'bytes': 2.0}}
+  text = timing.table('method', timing.Measured(rows, 'What it means.', {'cudnn': 'no GPU'}))
   assert [line.split() for line in text.splitlines()] == [
-    ['method', 'seconds'],
-    ['lora', '0.5'],
-    ['full', '1.25'],
+    ['method', 'seconds', 'bytes'],
+    ['lora', '0.5', '-'],
+    ['full', '1.25', '2'],
+    ['cudnn:', 'skipped:', 'no', 'GPU'],
+    ['What', 'it', 'means.'],
   ]

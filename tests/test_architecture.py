@@ -17,6 +17,7 @@ MAX_LINES = 400
 # What each part of lora_jax may import of the others; `lora_jax` is __init__.py, the public names.
 ARROWS = {
   'tree': {'errors'},
+  'compilation': set(),
   'errors': set(),
   'files': set(),
   'ops': set(),
@@ -28,9 +29,10 @@ ARROWS = {
   'adapters': {'errors', 'files', 'methods', 'models', 'pretrained', 'stacking', 'tree'},
   'metrics': {'errors'},
   'data': {'errors', 'metrics'},
-  'generation': set(),
+  'generation': {'compilation'},
   'train': {
     'adapters',
+    'compilation',
     'data',
     'errors',
     'files',
@@ -43,7 +45,7 @@ ARROWS = {
     'stacking',
     'tree',
   },
-  'sweep': {'data', 'methods', 'models', 'result_schema', 'train', 'tree'},
+  'sweep': {'compilation', 'data', 'methods', 'models', 'result_schema', 'train', 'tree'},
   'bench': {
     'adapters',
     'cost',

@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -32,23 +31,23 @@ class Variant:
     self.step = step.make_train_step(work.apply, tx, task.kind)
     self.trained = work.summary.trainable
 
-  def arrange(self, batch: Batch) -> Batch:
-    """The batch as the step takes it."""
-    return batch
+  def arguments(self, batch: Batch) -> tuple[Any, ...]:
+    """What the step takes after its state."""
+    return self.frozen, batch
 
   def seconds(self, batch: Batch) -> float:
     """Wall seconds of one step, results waited for."""
-    batch = self.arrange(batch)
+    arguments = self.arguments(batch)
 
     def run() -> object:
-      self.state, metrics = self.step(self.state, self.frozen, batch)
+      self.state, metrics = self.step(self.state, *arguments)
       return self.state, metrics
 
     return seconds_of(run)
 
   def size(self, batch: Batch) -> Row:
     """FLOPs and bytes of the compiled step."""
-    compiled = self.step.lower(self.state, self.frozen, self.arrange(batch)).compile()
+    compiled = self.step.lower(self.state, *self.arguments(batch)).compile()
     return {'flops': program.flops(compiled), 'peak_bytes': program.size(compiled).peak}
 
 
@@ -58,19 +57,16 @@ class Members(Variant):
   def __init__(self, config: ConfigDict, task: tasks.Task, count: int, *, shared: bool):
     works = [job.build(config, task)] * count
     trainable = members.stack([work.trainable for work in works])
-    per_member = members.per_member(works, [STEPS] * count)
-    inner = sweep_step.make_train_step(works[0], shared=shared)
+    self.per_member = members.per_member(works, [STEPS] * count)
     self.count, self.shared = count, shared
     self.frozen, self.trained = works[0].frozen, works[0].summary.trainable
     self.state = sweep_step.init_state(works[0], trainable, range(count), shared=shared)
-    self.step = jax.jit(
-      lambda state, frozen, batch: inner(state, frozen, per_member, batch), donate_argnums=0
-    )
+    self.step = sweep_step.make_train_step(works[0], shared=shared)
 
-  def arrange(self, batch: Batch) -> Batch:
-    if self.shared:
-      return batch
-    return {name: np.repeat(x[:, None], self.count, 1) for name, x in batch.items()}
+  def arguments(self, batch: Batch) -> tuple[Any, ...]:
+    if not self.shared:
+      batch = {name: np.repeat(x[:, None], self.count, 1) for name, x in batch.items()}
+    return self.frozen, self.per_member, batch
 
 
 def random_task(rows: int, length: int) -> tasks.Task:

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Sharding
 
+from lora_jax import compilation
 from lora_jax.models.presets import INPUTS
 from lora_jax.train import losses, mesh
 from lora_jax.tree import Params
@@ -151,7 +152,8 @@ def make_train_step(
   # The result's sharding is stated besides: what leaves a loop may otherwise lie elsewhere than
   # within it. The metrics are read by every process.
   out = (shardings, shardings.step) if shardings else None
-  return jax.jit(step, donate_argnums=0, out_shardings=out)
+  options = compilation.options(shardings and shardings.step)
+  return jax.jit(step, donate_argnums=0, out_shardings=out, compiler_options=options)
 
 
 def make_outputs(apply: Apply, kind: str) -> Outputs:
@@ -175,7 +177,8 @@ def make_outputs(apply: Apply, kind: str) -> Outputs:
 
 def make_eval_step(apply: Apply, kind: str, where: Sharding | None = None) -> Jitted:
   """`make_outputs`, jitted; the outputs lie at `where`, None leaves that to the compiler."""
-  return jax.jit(make_outputs(apply, kind), out_shardings=where)
+  options = compilation.options(where)
+  return jax.jit(make_outputs(apply, kind), out_shardings=where, compiler_options=options)
 
 
 def _accumulated(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # JAX_PLATFORMS=cuda runs the tests on a GPU.
 os.environ['HF_HUB_OFFLINE'] = '1'
+os.environ['LORA_JAX_COMPILATION_CACHE'] = 'off'  # Of the commands that tests start.
 
 import jax
 import numpy as np

@@ -20,6 +20,7 @@ ARROWS = {
   'compilation': set(),
   'errors': set(),
   'files': set(),
+  'host_memory': set(),
   'ops': set(),
   'paper': set(),
   'stacking': {'tree'},

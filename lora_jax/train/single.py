@@ -111,7 +111,7 @@ class Single:
     return hosts.stopping(self.interrupted, first, self.done)
 
   def save(self, *, evaluated: bool) -> None:
-    self._record.charge(self.clock.split())
+    self._record.charge(self.clock.split(), self.clock.programs())
     score = self._record.last_score if evaluated else None
     self._checkpoints.save(self._state, self._record.progress, score)
 
@@ -122,5 +122,5 @@ class Single:
       texts = functools.partial(self.tools.texts, record.work.frozen, best)
       with self.clock.measure('decoding'):
         generated = record.decode(texts, self.tools.final, self._workdir)
-    record.charge(self.clock.split())
+    record.charge(self.clock.split(), self.clock.programs())
     record.end(self._workdir, generated)

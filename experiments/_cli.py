@@ -38,14 +38,14 @@ def run(
     connected: the context that it runs in, which connects this process to others.
     keep_memory: whether memory that was freed is kept; not by a command that measures it.
   """
-  if keep_memory:
-    host_memory.keep()
 
   def checked(argv: list[str]) -> None:
     if len(argv) > 1:
       raise app.UsageError(f'unexpected arguments {argv[1:]}: flags begin with --')
     try:
       with connected():
+        if keep_memory:
+          host_memory.keep()
         compilation.keep()
         main()
     except MISTAKES as error:

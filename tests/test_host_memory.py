@@ -4,17 +4,18 @@ import os
 import platform
 import subprocess
 import sys
+import types
 from pathlib import Path
 
-import jax
 import pytest
 
 from lora_jax import host_memory
 
+HERE = ('jax_cpu_enable_async_dispatch', False)  # Programs run on the thread that calls them.
 ROOT = Path(__file__).resolve().parents[1]
-# The page faults of 40 MB that a thread allocates again and again: C memory, not Python's.
+# The page faults of 40 MB that are allocated again and again: C memory, not Python's.
 FAULTS = """
-import ctypes, resource, threading
+import ctypes, resource
 from lora_jax import host_memory
 print(host_memory.keep())
 libc = ctypes.CDLL(None)
@@ -28,9 +29,7 @@ def work(times):
       libc.free(block)
 def faults(times):
   before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-  thread = threading.Thread(target=work, args=(times,))
-  thread.start()
-  thread.join()
+  work(times)
   return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 faults(1)
 print(faults(10))
@@ -58,11 +57,16 @@ def test_memory_is_not_mapped_anew():
 
 @pytest.fixture
 def calls(monkeypatch):
-  """The calls of mallopt that `keep` makes, on a machine that nobody has set up."""
+  """What `keep` calls mallopt and JAX with, on a machine with one CPU that nobody has set up."""
   for name in [name for name in os.environ if name.startswith(('MALLOC_', 'GLIBC_', 'LD_PRE'))]:
     monkeypatch.delenv(name)
   made = []
-  library = type('Library', (), {'mallopt': lambda self, *call: made.append(call) or 1})()
+  note = lambda *call: made.append(call) or True
+  library = types.SimpleNamespace(mallopt=note)
+  config = types.SimpleNamespace(jax_platforms='cpu', jax_num_cpu_devices=1, update=note)
+  alone = types.SimpleNamespace(is_initialized=lambda: False)
+  fake = types.SimpleNamespace(config=config, distributed=alone)
+  monkeypatch.setattr(host_memory, 'jax', fake)
   monkeypatch.setattr(host_memory.ctypes, 'CDLL', lambda name: library)
   monkeypatch.setattr(platform, 'libc_ver', lambda: ('glibc', '2.36'))
   return made
@@ -81,9 +85,17 @@ def test_a_user_who_chose_is_left_alone(name, calls, monkeypatch):
 
 @pytest.mark.parametrize('platforms, taken', [('cpu', True), ('cuda,cpu', False), ('tpu', False)])
 def test_only_a_cpu_that_computes_is_set_up(platforms, taken, calls):
-  before = jax.config.jax_platforms
-  try:
-    jax.config.update('jax_platforms', platforms)
-    assert host_memory.keep() == taken == bool(calls)
-  finally:
-    jax.config.update('jax_platforms', before)
+  host_memory.jax.config.jax_platforms = platforms
+  assert host_memory.keep() == taken
+  assert calls == ([(-4, 0), (-1, -1), HERE] if taken else [])
+
+
+def test_several_devices_would_wait_for_one_another(calls, monkeypatch):
+  host_memory.jax.config.jax_num_cpu_devices = 2
+  assert not host_memory.keep()
+  host_memory.jax.config.jax_num_cpu_devices = 1
+  monkeypatch.setenv('XLA_FLAGS', '--xla_force_host_platform_device_count=2')
+  assert not host_memory.keep()
+  monkeypatch.delenv('XLA_FLAGS')
+  monkeypatch.setattr(host_memory.jax.distributed, 'is_initialized', lambda: True)
+  assert not host_memory.keep() and not calls

@@ -47,9 +47,10 @@ def keep() -> bool:
 
 def _on_one_cpu() -> bool:
   """Whether JAX will compute on one CPU device, as far as can be told before its backend starts."""
-  several = jax.config.jax_num_cpu_devices > 1 or jax.distributed.is_initialized()
-  if several or 'host_platform_device_count' in os.environ.get('XLA_FLAGS', ''):
+  several = os.environ.get('JAX_NUM_CPU_DEVICES', '1') not in ('1', '-1')
+  several |= 'host_platform_device_count' in os.environ.get('XLA_FLAGS', '')
+  if several or jax.distributed.is_initialized():
     return False
-  if platforms := jax.config.jax_platforms:
+  if platforms := os.environ.get('JAX_PLATFORMS'):
     return platforms.split(',')[0] == 'cpu'
   return not any(path for name in ACCELERATORS for path in Path('/dev').glob(name))

@@ -60,10 +60,12 @@ def calls(monkeypatch):
   """What `keep` calls mallopt and JAX with, on a machine with one CPU that nobody has set up."""
   for name in [name for name in os.environ if name.startswith(('MALLOC_', 'GLIBC_', 'LD_PRE'))]:
     monkeypatch.delenv(name)
+  monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
+  monkeypatch.delenv('JAX_NUM_CPU_DEVICES', raising=False)
   made = []
   note = lambda *call: made.append(call) or True
   library = types.SimpleNamespace(mallopt=note)
-  config = types.SimpleNamespace(jax_platforms='cpu', jax_num_cpu_devices=1, update=note)
+  config = types.SimpleNamespace(update=note)
   alone = types.SimpleNamespace(is_initialized=lambda: False)
   fake = types.SimpleNamespace(config=config, distributed=alone)
   monkeypatch.setattr(host_memory, 'jax', fake)
@@ -84,16 +86,16 @@ def test_a_user_who_chose_is_left_alone(name, calls, monkeypatch):
 
 
 @pytest.mark.parametrize('platforms, taken', [('cpu', True), ('cuda,cpu', False), ('tpu', False)])
-def test_only_a_cpu_that_computes_is_set_up(platforms, taken, calls):
-  host_memory.jax.config.jax_platforms = platforms
+def test_only_a_cpu_that_computes_is_set_up(platforms, taken, calls, monkeypatch):
+  monkeypatch.setenv('JAX_PLATFORMS', platforms)
   assert host_memory.keep() == taken
   assert calls == ([(-4, 0), (-1, -1), HERE] if taken else [])
 
 
 def test_several_devices_would_wait_for_one_another(calls, monkeypatch):
-  host_memory.jax.config.jax_num_cpu_devices = 2
+  monkeypatch.setenv('JAX_NUM_CPU_DEVICES', '2')
   assert not host_memory.keep()
-  host_memory.jax.config.jax_num_cpu_devices = 1
+  monkeypatch.setenv('JAX_NUM_CPU_DEVICES', '1')
   monkeypatch.setenv('XLA_FLAGS', '--xla_force_host_platform_device_count=2')
   assert not host_memory.keep()
   monkeypatch.delenv('XLA_FLAGS')

@@ -152,7 +152,7 @@ def make_train_step(
   # The result's sharding is stated besides: what leaves a loop may otherwise lie elsewhere than
   # within it. The metrics are read by every process.
   out = (shardings, shardings.step) if shardings else None
-  options = compilation.options(shardings and shardings.step)
+  options = compilation.options(shardings.step if shardings else None)
   return jax.jit(step, donate_argnums=0, out_shardings=out, compiler_options=options)
 
 

@@ -25,7 +25,8 @@ from jax.sharding import Sharding
 VARIABLE = 'LORA_JAX_COMPILATION_CACHE'
 OFF = 'off'
 MOST_BYTES = 2 * 2**30  # The programs that were not used for the longest time go first.
-# Below it, reading a program takes as long as compiling it; together these take a second.
+# Smaller ones are many: a run needs six of a train step's shapes and dozens of these, and JAX goes
+# through the whole folder (4000 programs, 0.15 s) for each that it adds.
 LEAST_SECONDS = 0.1
 _COMPILED = '/jax/core/compile/backend_compile_duration'  # Also of a program that was only read.
 _READ = '/jax/compilation_cache/cache_hits'
@@ -46,7 +47,11 @@ class Programs(NamedTuple):
 
   def since(self, before: Programs) -> Programs:
     """What was added since `before`."""
-    return Programs(*(now - then for now, then in zip(self, before)))
+    return Programs(
+      self.compiled - before.compiled,
+      self.from_cache - before.from_cache,
+      self.seconds - before.seconds,
+    )
 
 
 def options(where: Sharding | None = None) -> dict[str, int] | None:
@@ -79,8 +84,8 @@ def keep() -> None:
   Several processes can use the folder at once: JAX locks it. Programs for CPUs with other
   instructions have folders of their own.
   """
-  asked = os.environ.get(VARIABLE, '')
-  if asked == OFF or jax.config.jax_compilation_cache_dir or jax.distributed.is_initialized():
+  asked, others = os.environ.get(VARIABLE, ''), os.environ.get('JAX_COMPILATION_CACHE_DIR')
+  if asked == OFF or others or jax.distributed.is_initialized():
     return
   try:
     root = Path(asked).expanduser() if asked else default_folder()
@@ -121,15 +126,15 @@ class _Counter:
 
   def _event(self, event: str, **_: str | int) -> None:
     if event == _READ:
-      self._add(Programs(compiled=-1, from_cache=1))  # Its duration counts it as compiled.
+      with self._lock:  # The event of its duration counts it as compiled.
+        compiled, read, total = self.total
+        self.total = Programs(compiled - 1, read + 1, total)
 
-  def _duration(self, event: str, seconds: float, **_: str | int) -> None:
+  def _duration(self, event: str, duration_secs: float, **_: str | int) -> None:
     if event == _COMPILED:
-      self._add(Programs(compiled=1, seconds=seconds))
-
-  def _add(self, more: Programs) -> None:
-    with self._lock:
-      self.total = Programs(*(x + y for x, y in zip(self.total, more)))
+      with self._lock:
+        compiled, read, total = self.total
+        self.total = Programs(compiled + 1, read, total + duration_secs)
 
 
 @functools.cache

@@ -30,7 +30,7 @@ ARROWS = {
   'adapters': {'errors', 'files', 'methods', 'models', 'pretrained', 'stacking', 'tree'},
   'metrics': {'errors'},
   'data': {'errors', 'metrics'},
-  'generation': {'compilation'},
+  'generation': set(),
   'train': {
     'adapters',
     'compilation',

@@ -13,7 +13,6 @@ import pytest
 from jax._src import compiler
 
 from lora_jax import compilation
-from lora_jax.generation import decode, search
 from lora_jax.train import mesh, step
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,35 +39,29 @@ def overrides(monkeypatch):
   return seen
 
 
+@pytest.mark.parametrize('family, level', [('bert', [LEVEL]), ('deberta-v2', []), ('', [])])
 @pytest.mark.parametrize('devices', [0, 2])
-def test_a_cpu_program_is_compiled_at_llvm_level_1(devices, overrides):
+def test_a_cpu_program_is_compiled_at_llvm_level_1(devices, family, level, overrides):
   where = mesh.replicated(mesh.make_mesh(devices)) if devices else None
   one = {name: jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for name, x in BATCH.items()}
-  made = step.make_eval_step(apply, 'classification', where)
+  made = step.make_eval_step(apply, 'classification', where, family)
   made.lower({}, jax.ShapeDtypeStruct((3,), jnp.float32), one).compile()
-  assert overrides == [[LEVEL]]
+  assert overrides == [level]
 
 
-def test_the_train_step_and_decoding_take_the_same_options(overrides):
+def test_the_train_step_takes_the_same_options(overrides):
   now = jax.eval_shape(lambda: step.init_state(jnp.ones(3), optax.sgd(0.1), 0))
-  made = step.make_train_step(apply, optax.sgd(0.1), 'classification')
+  made = step.make_train_step(apply, optax.sgd(0.1), 'classification', family='roberta')
   made.lower(now, {}, BATCH).compile()
-  model = decode.LanguageModel(print, lambda params, tokens, parents, cache: (params, cache))
-  settings = search.Settings(max_tokens=4, beams=1, end_ids=(0,))
-  _, run = decode.functions(model, settings)
-  state = jax.eval_shape(
-    lambda: (search.start(settings, jnp.zeros((2, 2), jnp.uint32)), jnp.zeros(2))
-  )
-  run.lower(jax.ShapeDtypeStruct((2, 1, 9), jnp.float32), state, 0).compile()
-  assert overrides == [[LEVEL]] * 2
+  assert overrides == [[LEVEL]]
 
 
 @pytest.mark.parametrize('platform', ['tpu', 'gpu'])
 def test_an_accelerator_is_given_no_level(platform):
   """By the devices that a program is for: a plan lowers for a TPU on a machine without one."""
   where = types.SimpleNamespace(device_set=(types.SimpleNamespace(platform=platform),))
-  assert compilation.options(where) is None
-  assert compilation.options(mesh.replicated(mesh.make_mesh(2))) == dict([LEVEL])
+  assert compilation.options('bert', where) is None
+  assert compilation.options('bert', mesh.replicated(mesh.make_mesh(2))) == dict([LEVEL])
 
 
 def test_programs_are_counted_and_a_second_process_compiles_none(tmp_path):
@@ -79,7 +72,7 @@ def test_programs_are_counted_and_a_second_process_compiles_none(tmp_path):
     'compilation.LEAST_SECONDS = 0\n'
     'compilation.keep()\n'
     'before = compilation.programs()\n'
-    'jax.jit(lambda x: jnp.tanh(x) @ x, compiler_options=compilation.options())(jnp.ones((8, 8)))\n'
+    'jax.jit(lambda x: jnp.tanh(x) @ x, compiler_options=compilation.options("bert"))(jnp.ones((8, 8)))\n'
     'print(*compilation.programs().since(before))\n'
   )
   environment = os.environ | {'JAX_PLATFORMS': 'cpu', compilation.VARIABLE: str(tmp_path)}

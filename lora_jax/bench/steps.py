@@ -28,7 +28,7 @@ class Variant:
     tx, _ = optimizer.make_optimizer(config.optim, STEPS)
     self.frozen = work.frozen
     self.state = step.init_state(work.trainable, tx, 0)
-    self.step = step.make_train_step(work.apply, tx, task.kind)
+    self.step = step.make_train_step(work.apply, tx, task.kind, family=work.family)
     self.trained = work.summary.trainable
 
   def arguments(self, batch: Batch) -> tuple[Any, ...]:

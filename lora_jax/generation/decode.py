@@ -18,7 +18,6 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, UInt32
 
-from lora_jax import compilation
 from lora_jax.generation import search
 from lora_jax.generation.search import Settings
 
@@ -173,8 +172,7 @@ def functions(
     return slots, {name: getattr(slots[0], name) for name in OUTCOME}
 
   whole = sharding and NamedSharding(sharding.mesh, PartitionSpec())
-  options = compilation.options(sharding)
-  jit = lambda f, out: jax.jit(f, donate_argnums=1, out_shardings=out, compiler_options=options)
+  jit = lambda f, out: jax.jit(f, donate_argnums=1, out_shardings=out)
   return jit(admit, sharding), jit(run, (sharding, whole))
 
 

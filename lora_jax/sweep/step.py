@@ -66,7 +66,7 @@ def make_train_step(work: job.Job, *, shared: bool) -> Jitted:
     update = lambda state, batch: every(state, frozen, per_member, batch)
     return jax.lax.scan(update, state, dict(batches))
 
-  return jax.jit(steps, donate_argnums=0, compiler_options=compilation.options())
+  return jax.jit(steps, donate_argnums=0, compiler_options=compilation.options(work.family))
 
 
 def make_eval_step(work: job.Job) -> Jitted:
@@ -77,4 +77,4 @@ def make_eval_step(work: job.Job) -> Jitted:
     return outputs(tree.join(frozen, member.scales), trainable, batch)
 
   every = jax.vmap(one, in_axes=(None, 0, 0, None))
-  return jax.jit(every, compiler_options=compilation.options())
+  return jax.jit(every, compiler_options=compilation.options(work.family))

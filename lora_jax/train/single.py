@@ -72,7 +72,9 @@ class Single:
     self._record, self._workdir, self._devices = record, workdir, devices
     self._state = program.init(record.start)
     self._train_step = program.train_step
-    self._eval_step = step.make_eval_step(work.apply, work.task.kind, mesh.replicated(devices))
+    self._eval_step = step.make_eval_step(
+      work.apply, work.task.kind, mesh.replicated(devices), work.family
+    )
     self._has_begun = False
 
   def restore(self, checkpoints: Checkpoints) -> bool:

@@ -1,8 +1,11 @@
 """How every command starts, and how it fails: a user's mistake ends in one message.
 
+Compiled programs are kept for the commands to come (`lora_jax/compilation.py`), and on a CPU a
+step's memory for the next step (`lora_jax/host_memory.py`).
 `LORA_JAX_TRACEBACK=1` shows the traceback too.
 """
 
+import contextlib
 import os
 import re
 import runpy
@@ -12,20 +15,39 @@ from collections.abc import Callable
 
 from absl import app
 
+from lora_jax import compilation, host_memory
 from lora_jax.errors import nearest
 
 MISTAKES = (ValueError, OSError, FloatingPointError)
 CONFIG_HELP = 'Config file, followed by a colon and its argument: configs/glue.py:task=mrpc.'
 
 
-def run(main: Callable[[], None]) -> None:
-  """Parses the flags and calls `main`; exits with 1 after a mistake, with 2 after a wrong flag."""
+Connected = Callable[[], contextlib.AbstractContextManager[None]]
+
+
+def run(
+  main: Callable[[], None],
+  connected: Connected = contextlib.nullcontext,
+  *,
+  keep_memory: bool = True,
+) -> None:
+  """Parses the flags and calls `main`; exits with 1 after a mistake, with 2 after a wrong flag.
+
+  Args:
+    main: the command.
+    connected: the context that it runs in, which connects this process to others.
+    keep_memory: whether memory that was freed is kept; not by a command that measures it.
+  """
 
   def checked(argv: list[str]) -> None:
     if len(argv) > 1:
       raise app.UsageError(f'unexpected arguments {argv[1:]}: flags begin with --')
     try:
-      main()
+      with connected():
+        if keep_memory:
+          host_memory.keep()
+        compilation.keep()
+        main()
     except MISTAKES as error:
       show(error)
       sys.exit(1)

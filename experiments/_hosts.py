@@ -7,6 +7,7 @@ flags are not needed. Otherwise start each process with the same command and its
   python -m experiments.train ... --coordinator=10.0.0.1:1234 --num_processes=2 --process_id=1
 """
 
+import contextlib
 from collections.abc import Callable
 
 from absl import flags
@@ -26,12 +27,11 @@ PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Number of this process, f
 def run(main: Callable[[], None], *, preemptible: bool = False) -> None:
   """Does what `_cli.run` does, in a process that is connected to the others of the run."""
 
-  def connected_main() -> None:
+  def connected() -> contextlib.AbstractContextManager[None]:
     given = COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value
-    with hosts.connected(*given, preemptible=preemptible, show=_cli.show):
-      main()
+    return hosts.connected(*given, preemptible=preemptible, show=_cli.show)
 
-  _cli.run(connected_main)
+  _cli.run(main, connected)
 
 
 def output(text: str) -> None:

@@ -42,6 +42,19 @@ class Generated(TypedDict):
   parts: NotRequired[Mapping[str, Mapping[str, float]]]
 
 
+class Programs(TypedDict):
+  """Programs of any size that a run needed after its weights were read, over all its starts.
+
+  `from_cache` of them were kept by an earlier command. `seconds` are those of compiling and reading
+  them, without tracing and lowering, and count programs that were compiled at the same time by
+  themselves.
+  """
+
+  compiled: int
+  from_cache: int
+  seconds: float
+
+
 class Origin(TypedDict):
   """What every file says of the code behind its numbers."""
 
@@ -76,9 +89,9 @@ class RunResult(Machine):
 
   `paper_table` is the table of the paper that has this run's row (`table 2 †`), '' if none.
   `members` is the number of runs that one program trained together; of more than one, `seconds` are
-  this run's equal part of those that passed. `best` and `last` are entries of `history`, whose
-  scores have the names of `metric`. `overrides` is not in the file: `experiments.report` adds the
-  flags by which the run differs from its config file.
+  this run's equal part of those that passed, and `programs` those of all of them. `best` and `last`
+  are entries of `history`, whose scores have the names of `metric`. `overrides` is not in the file:
+  `experiments.report` adds the flags by which the run differs from its config file.
   """
 
   paper_table: str
@@ -97,6 +110,7 @@ class RunResult(Machine):
   steps: NotRequired[int]
   members: NotRequired[int]
   seconds: Mapping[str, float]
+  programs: NotRequired[Programs]
   examples_per_second: NotRequired[float]
   tokens_per_second: float
   padding: float

@@ -11,6 +11,7 @@ if os.environ['JAX_PLATFORMS'] == 'cpu':
   # given stands, and the processes that tests start inherit it.
   given = os.environ.get('XLA_FLAGS', '')
   os.environ['XLA_FLAGS'] = f'--xla_backend_optimization_level=0 {given}'
+os.environ['LORA_JAX_COMPILATION_CACHE'] = 'off'  # Of the commands that tests start.
 
 import jax
 import numpy as np

@@ -17,8 +17,10 @@ MAX_LINES = 400
 # What each part of lora_jax may import of the others; `lora_jax` is __init__.py, the public names.
 ARROWS = {
   'tree': {'errors'},
+  'compilation': set(),
   'errors': set(),
   'files': set(),
+  'host_memory': set(),
   'ops': set(),
   'paper': set(),
   'stacking': {'tree'},
@@ -31,6 +33,7 @@ ARROWS = {
   'generation': set(),
   'train': {
     'adapters',
+    'compilation',
     'data',
     'errors',
     'files',
@@ -43,7 +46,7 @@ ARROWS = {
     'stacking',
     'tree',
   },
-  'sweep': {'data', 'methods', 'models', 'result_schema', 'train', 'tree'},
+  'sweep': {'compilation', 'data', 'methods', 'models', 'result_schema', 'train', 'tree'},
   'bench': {
     'adapters',
     'cost',

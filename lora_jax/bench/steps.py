@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from lora_jax.bench.timing import Measured, Rounds, Row, Rows, in_turn, seconds_of
 from lora_jax.cost import program
-from lora_jax.data import dataset, layout, packing, tasks
+from lora_jax.data import dataset, layout, packing, shapes, tasks
 from lora_jax.sweep import members
 from lora_jax.sweep import step as sweep_step
 from lora_jax.train import job, optimizer, step
@@ -43,20 +43,20 @@ class Variant:
     self.model = work.model
     self.frozen = work.frozen
     self.state = step.init_state(work.trainable, tx, 0)
-    self.step = step.make_train_step(work.apply, tx, task.kind)
+    self.step = step.make_train_step(work.apply, tx, task.kind, family=work.family)
     self.trained = work.summary.trainable
     self._programs: dict[tuple[int, ...], Program] = {}
 
-  def arrange(self, batch: Batch) -> Batch:
-    """The batch as the step takes it."""
-    return batch
+  def arguments(self, batch: Batch) -> tuple[Any, ...]:
+    """What the step takes after its state."""
+    return self.frozen, batch
 
   def program(self, batch: Batch) -> Program:
     """The compiled step of batches of this shape; it is compiled once."""
     key = (*batch['input_ids'].shape, *batch['prediction_positions'].shape)
     if key not in self._programs:
       began = time.perf_counter()
-      lowered = self.step.lower(self.state, self.frozen, self.arrange(batch))
+      lowered = self.step.lower(self.state, *self.arguments(batch))
       traced = time.perf_counter()
       compiled = lowered.compile()
       self._programs[key] = Program(compiled, traced - began, time.perf_counter() - traced)
@@ -70,10 +70,10 @@ class Variant:
       dispatches: number of dispatches, one after the other.
     """
     compiled = self.program(batch).compiled
-    placed = jax.block_until_ready(jax.device_put(dict(self.arrange(batch))))
+    placed = jax.block_until_ready(jax.device_put(self.arguments(batch)))
 
     def run() -> object:
-      self.state, metrics = compiled(self.state, self.frozen, placed)
+      self.state, metrics = compiled(self.state, *placed)
       return self.state, metrics
 
     return seconds_of(run, dispatches) / len(batch['input_ids'])
@@ -90,20 +90,17 @@ class Members(Variant):
   def __init__(self, config: ConfigDict, task: tasks.Task, count: int, *, shared: bool):
     works = [job.build(config, task)] * count
     trainable = members.stack([work.trainable for work in works])
-    per_member = members.per_member(works, [STEPS] * count)
-    inner = sweep_step.make_train_step(works[0], shared=shared)
+    self.per_member = members.per_member(works, [STEPS] * count)
     self.count, self.shared, self.model = count, shared, works[0].model
     self.frozen, self.trained = works[0].frozen, works[0].summary.trainable
     self.state = sweep_step.init_state(works[0], trainable, range(count), shared=shared)
-    self.step = jax.jit(
-      lambda state, frozen, batch: inner(state, frozen, per_member, batch), donate_argnums=0
-    )
+    self.step = sweep_step.make_train_step(works[0], shared=shared)
     self._programs = {}
 
-  def arrange(self, batch: Batch) -> Batch:
-    if self.shared:
-      return batch
-    return {name: np.repeat(x[:, None], self.count, 1) for name, x in batch.items()}
+  def arguments(self, batch: Batch) -> tuple[Any, ...]:
+    if not self.shared:
+      batch = {name: np.repeat(x[:, None], self.count, 1) for name, x in batch.items()}
+    return self.frozen, self.per_member, batch
 
 
 Make = Callable[[tasks.Task], Variant]
@@ -154,7 +151,7 @@ def random_case(kind: str, vocabulary: int, rows: int, length: int, layout_name:
     predictions = each
   task = tasks.Task('random', kind, 2 * (kind != 'lm'), data, {}, 'accuracy', True, None)
   places = np.repeat(np.arange(rows), each)
-  shape = packing.Shape(rows, length, predictions)
+  shape = shapes.Shape(rows, length, predictions)
   batch = layout.Writer(data).write(shape, places, np.arange(len(ids)))
   return Case(task, {name: np.asarray(x)[None] for name, x in batch.items()})
 

@@ -120,6 +120,14 @@ class Batches:
       if batches:
         yield _stack(batches)
 
+  def sizes(self, epoch: int, start: int = 0) -> Iterator[tuple[int, Shape]]:
+    """The number of batches and the shape of each item of `epoch`, whose arrays are not made."""
+    first = start % self.group
+    for plan in self._plans(epoch, start // self.group):
+      if count := int(np.sum(plan.examples[first:, 0] >= 0)):
+        yield count, plan.shape
+      first = 0
+
   def order(self, epoch: int) -> np.ndarray:
     """int64 [n]: the order of the examples in an epoch, a uniform permutation."""
     bits = np.random.Philox(np.random.SeedSequence([self.seed, epoch]))

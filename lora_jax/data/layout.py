@@ -40,6 +40,9 @@ class Batch(TypedDict, Generic[Array]):
   index: Array
 
 
+BY_PREDICTION = ('prediction_positions', 'labels', 'weights', 'index')  # Those that are [R, E].
+
+
 class HostShard(NamedTuple):
   """The rows of each batch that this host lays out: some of its equal parts, in their order.
 

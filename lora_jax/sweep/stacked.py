@@ -175,9 +175,9 @@ class Stacked:
   def save(self, *, evaluated: bool) -> None:
     """Saves the stacked state and all records, unless another machine has taken them over."""
     live = [record for record in self._records if record.is_live]
-    seconds = self.clock.split()
+    seconds, programs = self.clock.split(), self.clock.programs()
     for record in live:
-      record.charge({name: value / len(live) for name, value in seconds.items()})
+      record.charge({name: value / len(live) for name, value in seconds.items()}, programs)
     if self._lost.is_set():
       return
     progress = {
@@ -209,7 +209,7 @@ class Stacked:
         texts = functools.partial(self.tools.texts, *self._parts(record, self._best))
         with self.clock.measure('decoding'):
           generated = record.decode(texts, self.tools.final, folder)
-      record.charge(self.clock.split())
+      record.charge(self.clock.split(), self.clock.programs())
       record.end(folder, generated, len(self._records))
 
   def _parts(self, record: Record, stacked: Params) -> tuple[Params, Params]:

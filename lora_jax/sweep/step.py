@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from lora_jax import tree
+from lora_jax import compilation, tree
 from lora_jax.sweep.members import PerMember
 from lora_jax.train import job, optimizer, step
 from lora_jax.train.step import Batch, Jitted, Metrics, TrainState
@@ -66,7 +66,7 @@ def make_train_step(work: job.Job, *, shared: bool) -> Jitted:
     update = lambda state, batch: every(state, frozen, per_member, batch)
     return jax.lax.scan(update, state, dict(batches))
 
-  return jax.jit(steps, donate_argnums=0)
+  return jax.jit(steps, donate_argnums=0, compiler_options=compilation.options(work.family))
 
 
 def make_eval_step(work: job.Job) -> Jitted:
@@ -76,4 +76,5 @@ def make_eval_step(work: job.Job) -> Jitted:
   def one(frozen: Params, member: PerMember, trainable: Params, batch: Batch):
     return outputs(tree.join(frozen, member.scales), trainable, batch)
 
-  return jax.jit(jax.vmap(one, in_axes=(None, 0, 0, None)))
+  every = jax.vmap(one, in_axes=(None, 0, 0, None))
+  return jax.jit(every, compiler_options=compilation.options(work.family))

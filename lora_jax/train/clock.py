@@ -1,4 +1,4 @@
-"""The clock of a run: seconds by their purpose."""
+"""The clock of a run: seconds by their purpose, and the programs that were compiled meanwhile."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from lora_jax import compilation
+from lora_jax.compilation import Programs
 
 
 class Clock:
@@ -20,6 +23,7 @@ class Clock:
     self._since: float | None = None  # When training's seconds were last added.
     self._running = ['training']
     self._shapes: set[tuple[object, ...]] = set()
+    self._programs = compilation.programs()
 
   def start(self) -> None:
     """Starts to count."""
@@ -34,6 +38,11 @@ class Clock:
       self._since = now
     self._seconds = dict.fromkeys(seconds, 0.0)
     return seconds
+
+  def programs(self) -> Programs:
+    """The programs since the last call, or since the clock was made; counted no second time."""
+    before, self._programs = self._programs, compilation.programs()
+    return self._programs.since(before)
 
   @contextlib.contextmanager
   def measure(self, name: str) -> Iterator[None]:

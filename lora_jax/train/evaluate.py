@@ -134,7 +134,7 @@ def evaluate_run(
   held_out = layouts(work, mesh.row_shares(devices), shape_tokens)
   placed = lambda batch: mesh.put(dict(batch), mesh.evaluation_rows(devices))
   whole = mesh.replicated(devices)  # What every process reads.
-  adapted_step = step.make_eval_step(work.apply, work.task.kind, whole)
+  adapted_step = step.make_eval_step(work.apply, work.task.kind, whole, work.family)
   adapted = lambda batch: adapted_step(frozen, trainable, placed(batch))
   report: dict[str, Any] = {'adapted': dict(evaluate(work.task, compute(adapted, held_out)))}
   try:
@@ -142,7 +142,7 @@ def evaluate_run(
   except ValueError as error:
     return report | {'merged': f'not possible: {error}'}
   plain = methods.bind(work.model.apply, methods.full())
-  merged_step = step.make_eval_step(plain, work.task.kind, whole)
+  merged_step = step.make_eval_step(plain, work.task.kind, whole, work.family)
   merged = lambda batch: merged_step({}, merged_params, placed(batch))
   report['merged'] = dict(evaluate(work.task, compute(merged, held_out)))
 

@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 import jax
 import numpy as np
 
+from lora_jax.compilation import Programs
 from lora_jax.data import batches, dataset
 from lora_jax.result_schema import RunResult
 from lora_jax.train import (
@@ -38,6 +39,7 @@ class Progress(TypedDict):
     grad_norm: the gradient's norm at the last update.
     examples, tokens, padded_tokens: how many were seen in training, since its start.
     seconds: those of all starts of the run by their purpose, see `clock.Clock`.
+    programs: the fields of `compilation.Programs`, over all starts of the run.
   """
 
   history: list[dict[str, float]]
@@ -48,6 +50,7 @@ class Progress(TypedDict):
   tokens: int
   padded_tokens: int
   seconds: dict[str, float]
+  programs: dict[str, float]
 
 
 class Record:
@@ -97,6 +100,7 @@ class Record:
       tokens=0,
       padded_tokens=0,
       seconds={},
+      programs=Programs()._asdict(),
     )
     self.metric = f'{next(iter(work.task.evals))}/{work.task.metric}'
     self.error = ''
@@ -203,11 +207,14 @@ class Record:
     failure = {'error': self.error, 'history': self.history}
     writers.write_json(folder / rundir.FAILED, failure)
 
-  def charge(self, seconds: Mapping[str, float]) -> None:
-    """Adds seconds by purpose."""
-    own = self.progress['seconds']
-    for name, value in seconds.items():
-      own[name] = own.get(name, 0.0) + value
+  def charge(self, seconds: Mapping[str, float], programs: Programs) -> None:
+    """Adds seconds by purpose, and programs."""
+    for added, own in (
+      (seconds, self.progress['seconds']),
+      (programs._asdict(), self.progress['programs']),
+    ):
+      for name, value in added.items():
+        own[name] = own.get(name, 0) + value
 
   @property
   def history(self) -> list[dict[str, float]]:

@@ -58,6 +58,7 @@ def make(record: Record, generated: Mapping[str, Any] | None = None, members: in
     'steps': history[-1]['step'],
     'members': members,
     'seconds': dict(seconds),
+    'programs': dict(progress['programs']),
     'examples_per_second': progress['examples'] / seconds['training'],
     'tokens_per_second': progress['tokens'] / seconds['training'],
     'padding': 1 - progress['tokens'] / progress['padded_tokens'],

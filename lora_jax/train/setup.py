@@ -74,6 +74,7 @@ def make_program(work: job.Job, tx: optax.GradientTransformation, devices: Mesh)
     smoothing=train.label_smoothing,
     accumulate=train.accumulate,
     shardings=jax.tree.map(lambda x: x.sharding, state),
+    family=work.family,
   )
   return Program(init, train_step, state)
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import jax
+import numpy as np
 
+from lora_jax.data import layout
+from lora_jax.data.layout import Shape
 from lora_jax.train import hosts, mesh, optimizer, rundir, setup, step
+from lora_jax.train.ahead import Ahead
 from lora_jax.train.checkpoints import Checkpoints
 from lora_jax.train.clock import Clock
 from lora_jax.train.evaluate import HostBatch
@@ -18,6 +24,8 @@ from lora_jax.train.prefetch import prefetch
 from lora_jax.train.record import Record
 from lora_jax.train.writers import Writer
 from lora_jax.tree import Params
+
+LOOK_AHEAD = 512  # Dispatches whose programs are compiled before they are needed.
 
 
 @contextlib.contextmanager
@@ -44,7 +52,8 @@ def open_run(record: Record, workdir: Path) -> Iterator[Single]:
     with writer, rundir.interruption() as interrupted:
       record.writer, engine.interrupted = writer, interrupted
       engine.clock.start()
-      yield engine
+      with contextlib.closing(engine.ahead):
+        yield engine
 
 
 class Single:
@@ -57,13 +66,16 @@ class Single:
     program = setup.make_program(work, tx, devices)
     self.members = [record]
     self.tools = setup.make_tools(work, devices, record.training.steps_per_epoch)
-    self.clock = Clock()
+    self.clock, self.ahead = Clock(), Ahead()
     self.done = 0
     self.interrupted = threading.Event()
     self._record, self._workdir, self._devices = record, workdir, devices
     self._state = program.init(record.start)
     self._train_step = program.train_step
-    self._eval_step = step.make_eval_step(work.apply, work.task.kind, mesh.replicated(devices))
+    self._eval_step = step.make_eval_step(
+      work.apply, work.task.kind, mesh.replicated(devices), work.family
+    )
+    self._has_begun = False
 
   def restore(self, checkpoints: Checkpoints) -> bool:
     """Takes the last checkpoint's state and progress; returns whether there is one."""
@@ -82,15 +94,36 @@ class Single:
     return prefetch(upcoming, mesh.rows(self._devices), training.host_shard)
 
   def advance(self, batch: step.Batch) -> step.Metrics:
+    arguments = self._state, self._record.work.frozen, batch
     with self.clock.compiling_if_new('training', batch):
-      self._state, metrics = self._train_step(self._state, self._record.work.frozen, batch)
+      if not self._has_begun:
+        self._begin(batch)
+      program = self.ahead.get(self._train_step, *arguments)
+    self._state, metrics = program(*arguments)
     self.done += len(batch['input_ids'])
     return metrics
 
   def outputs(self, batch: HostBatch) -> dict[str, jax.Array]:
+    placed = mesh.put(dict(batch), mesh.evaluation_rows(self._devices))
+    arguments = *self.parts(self._record), placed
     with self.clock.compiling_if_new('evaluation', batch):
-      placed = mesh.put(dict(batch), mesh.evaluation_rows(self._devices))
-      return self._eval_step(*self.parts(self._record), placed)
+      program = self.ahead.get(self._eval_step, *arguments)
+    return program(*arguments)
+
+  def _begin(self, batch: step.Batch) -> None:
+    """Begins to compile what the run will need, in that order; `batch` is its first one."""
+    self._has_begun = True
+    frozen, trainable = self.parts(self._record)
+    training, rows = self._record.training, mesh.evaluation_rows(self._devices)
+    sizes = training.sizes(*divmod(self.done, training.steps_per_epoch))
+    for count, shape in dict.fromkeys(itertools.islice(sizes, LOOK_AHEAD)):
+      self.ahead.begin(self._train_step, self._state, frozen, like(batch, count, shape))
+    for held_out in itertools.chain(*self.tools.held_out.values()):
+      host = cast(Mapping[str, np.ndarray], held_out)
+      arrays = {
+        name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows) for name, x in host.items()
+      }
+      self.ahead.begin(self._eval_step, frozen, trainable, arrays)
 
   def parts(self, record: Record) -> tuple[Params, Params]:
     return record.work.frozen, self._state.trainable
@@ -111,7 +144,7 @@ class Single:
     return hosts.stopping(self.interrupted, first, self.done)
 
   def save(self, *, evaluated: bool) -> None:
-    self._record.charge(self.clock.split())
+    self._record.charge(self.clock.split(), self.clock.programs())
     score = self._record.last_score if evaluated else None
     self._checkpoints.save(self._state, self._record.progress, score)
 
@@ -122,5 +155,16 @@ class Single:
       texts = functools.partial(self.tools.texts, record.work.frozen, best)
       with self.clock.measure('decoding'):
         generated = record.decode(texts, self.tools.final, self._workdir)
-    record.charge(self.clock.split())
+    record.charge(self.clock.split(), self.clock.programs())
     record.end(self._workdir, generated)
+
+
+def like(batch: step.Batch, count: int, shape: Shape) -> dict[str, jax.ShapeDtypeStruct]:
+  """The shapes of `count` batches of a shape, with the names, dtypes and places of `batch`."""
+  columns = {
+    name: shape.num_predictions if name in layout.BY_PREDICTION else shape.length for name in batch
+  }
+  return {
+    name: jax.ShapeDtypeStruct((count, shape.rows, columns[name]), x.dtype, sharding=x.sharding)
+    for name, x in batch.items()
+  }

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Sharding
 
+from lora_jax import compilation
 from lora_jax.models.presets import INPUTS
 from lora_jax.train import losses, mesh
 from lora_jax.tree import Params
@@ -135,11 +136,12 @@ def make_train_step(
   smoothing: float = 0.0,
   accumulate: int = 1,
   shardings: TrainState | None = None,
+  family: str = '',
 ) -> Jitted:
   """A jitted `step(state, frozen, batches) -> (state, metrics)`; `state` is donated.
 
   `batches` has a leading axis of K batches, one update each, in one dispatch; the metrics are [K].
-  Arguments are those of `make_update`.
+  Arguments are those of `make_update`; the model's family decides how it is compiled.
   """
   update = make_update(
     apply, optimizer, kind, smoothing=smoothing, accumulate=accumulate, shardings=shardings
@@ -151,7 +153,8 @@ def make_train_step(
   # The result's sharding is stated besides: what leaves a loop may otherwise lie elsewhere than
   # within it. The metrics are read by every process.
   out = (shardings, shardings.step) if shardings else None
-  return jax.jit(step, donate_argnums=0, out_shardings=out)
+  options = compilation.options(family, shardings.step if shardings else None)
+  return jax.jit(step, donate_argnums=0, out_shardings=out, compiler_options=options)
 
 
 def make_outputs(apply: Apply, kind: str) -> Outputs:
@@ -173,9 +176,12 @@ def make_outputs(apply: Apply, kind: str) -> Outputs:
   return outputs_of
 
 
-def make_eval_step(apply: Apply, kind: str, where: Sharding | None = None) -> Jitted:
+def make_eval_step(
+  apply: Apply, kind: str, where: Sharding | None = None, family: str = ''
+) -> Jitted:
   """`make_outputs`, jitted; the outputs lie at `where`, None leaves that to the compiler."""
-  return jax.jit(make_outputs(apply, kind), out_shardings=where)
+  options = compilation.options(family, where)
+  return jax.jit(make_outputs(apply, kind), out_shardings=where, compiler_options=options)
 
 
 def _accumulated(

@@ -149,6 +149,16 @@ def test_resuming_inside_an_epoch_gives_the_same_batches(layout, group):
   assert sizes == ([1] * 15 if group == 1 else [2, 3, 3, 3, 3, 1])
 
 
+@pytest.mark.parametrize('kind, group, start', [('lm', 3, 0), ('lm', 3, 4), ('regression', 1, 2)])
+def test_the_sizes_of_an_epoch_are_those_of_its_batches(kind, group, start):
+  batches = Batches(make(kind), batch_size=8, group=group)
+  expected = [
+    (len(x['input_ids']), (*x['input_ids'].shape[1:], x['labels'].shape[2]))
+    for x in batches.epoch(1, start)
+  ]
+  assert list(batches.sizes(1, start)) == expected
+
+
 def test_a_batch_that_fits_no_shape_gets_one():
   data = make('lm', n=64)
   batches = Batches(data, batch_size=8)

@@ -151,12 +151,12 @@ def cudnn_refusal(target: Target, call: Call) -> str:
       'takes even numbers of columns beside segments or a bias, but there are '
       f'{call.query[1]} queries of {call.key[1]} columns'
     )
-  return ''
+  return _split_refusal(target, call)
 
 
 def pallas_refusal(target: Target, call: Call) -> str:
   """Why the Pallas kernel cannot compute a call, '' if it can."""
-  rows, length, heads, width = call.query
+  _, length, _, width = call.query
   if target.platform != 'tpu':
     return f'needs a TPU; the program is for {target.platform}'
   if refusal := dtype_refusal('pallas', call.dtype):
@@ -170,12 +170,19 @@ def pallas_refusal(target: Target, call: Call) -> str:
       f'takes rows of a multiple of {TILES[-1]} tokens, and heads of at most 128 or a multiple of '
       f'it, but there are {length} tokens and heads of {width}'
     )
+  if _target.value is None and jax.device_count() > 1:
+    return 'has to know how a program for several devices is split, see fused_attention.use'
+  return _split_refusal(target, call)
+
+
+def _split_refusal(target: Target, call: Call) -> str:
+  """Why the rows and heads of a call cannot be split over the mesh, '' if they can."""
   if target.mesh is None:
-    several = _target.value is None and jax.device_count() > 1
-    return 'has to know how a program for several devices is split' if several else ''
-  shares = _size(target.mesh, target.rows), _size(target.mesh, [target.heads])
-  if rows % shares[0] or heads % shares[1]:
-    return f'splits {rows} rows and {heads} heads into {shares[0]} and {shares[1]} parts: none left'
+    return ''
+  rows, _, heads, _ = call.query
+  shares, parts = (_size(target.mesh, axes) for axes in (target.rows, [target.heads]))
+  if rows % shares or heads % parts:
+    return f'computes whole rows and heads: {rows} x {heads} do not split into {shares} x {parts}'
   return ''
 
 
@@ -204,9 +211,6 @@ def cudnn(
     mask: bool [R, 1, T, L].
     scale, causal: as for `attention.attention`.
   """
-  operands = (query, key, value)
-  if bias is not None:
-    operands += (bias.astype(query.dtype),)
 
   def compute(mask: jax.Array | None, *operands: jax.Array) -> jax.Array:
     # A mask stays one until JAX has it: later versions then leave out its gradient as a bias.
@@ -214,7 +218,13 @@ def cudnn(
       *operands, mask=mask, scale=scale, is_causal=causal, implementation='cudnn'
     )
 
-  return by_rows(compute)(mask, *operands)
+  target = current()
+  call, by_heads = by_rows(compute), PartitionSpec(target.rows, None, target.heads)
+  operands, splits = [query, key, value], [by_heads] * 3
+  if bias is not None:
+    operands.append(bias.astype(query.dtype))
+    splits.append(PartitionSpec(target.rows, target.heads))
+  return _split(call, target, (PartitionSpec(target.rows), *splits), by_heads)(mask, *operands)
 
 
 def pallas(
@@ -255,17 +265,23 @@ def pallas(
     )
 
   target = current()
-  if target.mesh is not None:  # The compiler cannot split a kernel.
-    whole = PartitionSpec(target.rows, target.heads)
-    compute = jax.shard_map(
-      compute,
-      mesh=target.mesh,
-      in_specs=(whole, whole, PartitionSpec(target.rows)),
-      out_specs=whole,
-      check_vma=False,
-    )
+  by_heads = PartitionSpec(target.rows, target.heads)
+  splits = (by_heads, by_heads, PartitionSpec(target.rows))
   heads_first = tuple(x.swapaxes(1, 2) for x in (query, key, value))
-  return compute(heads_first, bias, segment_ids).swapaxes(1, 2)
+  y = _split(compute, target, splits, by_heads)(heads_first, bias, segment_ids)
+  return y.swapaxes(1, 2)
+
+
+def _split(
+  compute: Callable[..., jax.Array],
+  target: Target,
+  splits: tuple[PartitionSpec, ...],
+  out: PartitionSpec,
+) -> Callable[..., jax.Array]:
+  """`compute`, on each device of the target's mesh for its part: no compiler splits a kernel."""
+  if target.mesh is None:
+    return compute
+  return jax.shard_map(compute, mesh=target.mesh, in_specs=splits, out_specs=out, check_vma=False)
 
 
 def by_rows(compute: Callable[..., jax.Array]) -> Callable[..., jax.Array]:

@@ -11,16 +11,22 @@ that lengths would do, is not known when a program is traced.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import math
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jax.typing import DTypeLike
 
+P = ParamSpec('P')
+T = TypeVar('T')
+Saved = tuple[object, ...]
+Gradient = Callable[[jax.Array], tuple[jax.Array, ...]]  # A pytree of what it keeps.
 Implementation = Literal['auto', 'xla', 'cudnn', 'pallas']
 IMPLEMENTATIONS = ('auto', 'xla', 'cudnn', 'pallas')
 # Fewer queries beside a row's keys are less than a tile of a kernel, and little work for XLA.
@@ -77,16 +83,18 @@ class Call(NamedTuple):
 _target = jax.make_user_context(None)
 
 
-def use(target: Target) -> Any:
+@contextlib.contextmanager
+def use(target: Target) -> Iterator[None]:
   """A context within which programs are traced for a target."""
-  return _target(target)
+  with _target(target):
+    yield
 
 
-def bound(apply: Callable[..., Any], target: Target) -> Callable[..., Any]:
+def bound(apply: Callable[P, T], target: Target) -> Callable[P, T]:
   """`apply`, traced for a target wherever it is called."""
 
   @functools.wraps(apply)
-  def within(*args: Any, **kwargs: Any) -> Any:
+  def within(*args: P.args, **kwargs: P.kwargs) -> T:
     with use(target):
       return apply(*args, **kwargs)
 
@@ -309,7 +317,7 @@ def by_rows(compute: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
   ) -> tuple[jax.Array, ...]:
     found = []
 
-    def abstract(*operands: jax.Array) -> Any:
+    def abstract(*operands: jax.Array) -> Gradient:
       _, vjp, places = _vjp(compute, mask, operands)
       found.extend(places)
       return vjp
@@ -323,7 +331,7 @@ def by_rows(compute: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
   def call(mask: jax.Array | None, *operands: jax.Array) -> jax.Array:
     return forward(mask, *operands)
 
-  def call_forward(mask: jax.Array | None, *operands: jax.Array) -> tuple[jax.Array, Any]:
+  def call_forward(mask: jax.Array | None, *operands: jax.Array) -> tuple[jax.Array, Saved]:
     out, residuals = kept(mask, *operands)
     return out, (mask, operands, out, residuals)
 
@@ -333,7 +341,7 @@ def by_rows(compute: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
 
 def _vjp(
   compute: Callable[..., jax.Array], mask: jax.Array | None, operands: Sequence[jax.Array]
-) -> tuple[jax.Array, Any, list[int | None]]:
+) -> tuple[jax.Array, Gradient, list[int | None]]:
   """Result, `jax.vjp`'s function, and which of the operands and the result its leaves are."""
   out, vjp = jax.vjp(functools.partial(compute, mask), *operands)
   known = (*operands, out)
@@ -341,14 +349,14 @@ def _vjp(
   return out, vjp, [same(leaf) for leaf in jax.tree.leaves(vjp)]
 
 
-def _folded(function: Callable[..., Any]) -> Callable[..., Any]:
+def _folded(function: Callable[..., T]) -> Callable[..., T]:
   """A function of arrays [R, ...] whose `vmap` is one call with the rows of all members.
 
   What is not mapped is repeated for each member.
   """
   wrapped = jax.custom_batching.custom_vmap(function)
 
-  def rule(size: int, mapped: Any, *args: Any) -> tuple[Any, Any]:
+  def rule(size: int, mapped: Sequence[object], *args: object) -> tuple[T, T]:
     def rows(x: jax.Array, has_axis: bool) -> jax.Array:
       x = x if has_axis else jnp.broadcast_to(x[None], (size, *x.shape))
       return x.reshape(size * x.shape[1], *x.shape[2:])
@@ -368,5 +376,4 @@ def _capability(device: jax.Device) -> tuple[int, int]:
 
 
 def _size(mesh: Mesh, axes: Sequence[str | None]) -> int:
-  sizes = [mesh.shape[axis] for axis in axes if axis is not None]
-  return functools.reduce(int.__mul__, sizes, 1)
+  return math.prod(mesh.shape[axis] for axis in axes if axis is not None)

@@ -120,7 +120,7 @@ def test_a_train_step_for_a_tpu(family, runs, scan, remat):
 @pytest.mark.parametrize('target', [GPU, TPU], ids=['cuda', 'tpu'])
 @pytest.mark.parametrize('family', FAMILIES)
 def test_an_evaluation(family, target):
-  """Its dropout is off: it has kernels where training has none. (JAX may write looped ones once.)"""
+  """Its dropout is off: it has kernels where training has none."""
   model, length = toys.model(family, dropout=0.1, scan=True), LENGTH[target]
   predictions = length if family == 'gpt2' else PACKED
   batch = toys.batch_shapes(family, length, predictions, lead=())

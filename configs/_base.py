@@ -67,7 +67,7 @@ def base() -> config_dict.ConfigDict:
         param_dtype='float32',  # Frozen weights.
         scan=False,
         remat='none',  # none, full, dots.
-        attention='xla',  # xla, cudnn.
+        attention='auto',  # auto, xla, cudnn (NVIDIA GPUs), pallas (TPUs).
         hidden_dropout=rate(float),
         attention_dropout=rate(float),
         classifier_dropout=rate(float),

@@ -17,7 +17,7 @@ from ml_collections import config_dict
 
 from lora_jax.data import tasks
 from lora_jax.errors import nearest
-from lora_jax.models import presets
+from lora_jax.models import fused_attention, presets
 from lora_jax.pretrained import huggingface
 from lora_jax.train import job, mesh, optimizer, rundir, setup
 from lora_jax.train.step import TrainState
@@ -129,7 +129,8 @@ def trace(work: job.Job, devices: Mesh) -> TracedStep:
     name: jax.ShapeDtypeStruct(shape, dtype, sharding=mesh.rows(devices))
     for name, (shape, dtype) in _batch(work).items()
   }
-  traced = program.train_step.trace(program.state, frozen, batch)
+  with fused_attention.use(mesh.target(devices)):
+    traced = program.train_step.trace(program.state, frozen, batch)
   return TracedStep(traced, program.state, frozen, batch)
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lora_jax import ops
-from lora_jax.models import layers
+from lora_jax.models import fused_attention, layers
 
 
 class Cached(NamedTuple):
@@ -38,7 +38,7 @@ def attention(
   bias: jax.Array | None = None,
   scale: float | None = None,
   causal: bool = False,
-  implementation: layers.Implementation = 'xla',
+  implementation: fused_attention.Implementation = 'auto',
   dropout: Callable[[jax.Array], jax.Array] | None = None,
 ) -> jax.Array:
   """Multi-head attention within segments: [R, T, heads, width of a head].
@@ -53,12 +53,29 @@ def attention(
     scale: factor of the products of queries and keys; None: one over the square root of the width
       of a head.
     causal: whether a token sees no later column.
-    implementation: `xla`, computed here, or `cudnn`, by `jax.nn.dot_product_attention` (NVIDIA
-      GPUs, bfloat16 or float16 only).
-    dropout: applied to the attention weights. `jax.nn.dot_product_attention` has no dropout, so
-      with it the weights are computed here, whatever the implementation.
+    implementation: `xla`, computed here; `cudnn` or `pallas`, by a kernel of an NVIDIA GPU or of a
+      TPU; `auto`, by a kernel where the program's devices have one for such a call. A `mask`, as
+      steps of decoding have, and few `columns` are always left to XLA.
+    dropout: applied to the attention weights; no kernel does that.
+
+  Raises:
+    ValueError: if a kernel was asked for by name that cannot compute the call.
   """
   given = mask is not None
+  chosen = fused_attention.choose(
+    'xla' if given else implementation,
+    fused_attention.Call(
+      query.shape,
+      key.shape,
+      query.dtype,
+      masked=segment_ids is not None or (causal and columns is not None),
+      biased=bias is not None,
+      dropout=dropout is not None,
+      whole=columns is None,
+    ),
+  )
+  if chosen == 'pallas':
+    return fused_attention.pallas(query, key, value, bias, segment_ids, scale=scale, causal=causal)
   if given:
     mask = mask[:, None]
   elif segment_ids is not None:
@@ -68,12 +85,10 @@ def attention(
     seen = columns[:, None, :, None] >= jnp.arange(key.shape[1])[None, None, None, :]
     mask = seen if mask is None else mask & seen
     causal = False
+  if chosen == 'cudnn':
+    return fused_attention.cudnn(query, key, value, bias, mask, scale=scale, causal=causal)
   # The products below are those of JAX's own `xla`, in an order that is faster on a CPU: it saves 4
   # to 18 % of a step in float32 (rows of 64 to 512), 5 to 14 % in bfloat16, half with a cache.
-  if implementation != 'xla' and not (dropout or given):
-    return jax.nn.dot_product_attention(
-      query, key, value, bias, mask, scale=scale, is_causal=causal, implementation=implementation
-    )
   if causal:
     seen = jnp.tri(query.shape[1], key.shape[1], dtype=bool)[None, None]
     mask = seen if mask is None else mask & seen
@@ -98,6 +113,11 @@ def weight_dropout(
   if deterministic or rate == 0:
     return None
   return functools.partial(ops.drop, module.make_rng('dropout'), rate)
+
+
+def implementation_of(module: nn.Module, options: layers.Options) -> fused_attention.Implementation:
+  """The implementation that the options name; parameters are drawn by `xla`, in any shapes."""
+  return 'xla' if module.is_initializing() else options.attention
 
 
 class SelfAttention(nn.Module):
@@ -136,7 +156,7 @@ class SelfAttention(nn.Module):
       columns=columns,
       mask=None if cached is None else cached.visible,
       causal=self.causal and cached is None,
-      implementation=self.options.attention,
+      implementation=implementation_of(self, self.options),
       dropout=weight_dropout(self, self.options.attention_dropout, deterministic),
     )
     return layers.dense(width, self.options, self.output_std, 'output')(

@@ -18,7 +18,7 @@ import numpy as np
 
 from lora_jax import ops
 from lora_jax.models import layers
-from lora_jax.models.attention import attention, weight_dropout
+from lora_jax.models.attention import attention, implementation_of, weight_dropout
 from lora_jax.models.encoder import Embeddings, Encoder, EncoderLayer
 
 
@@ -129,6 +129,7 @@ class DisentangledAttention(nn.Module):
       segment_ids,
       bias=((to_position + of_position) * np.float32(scale)).swapaxes(0, 1),
       scale=scale,
+      implementation=implementation_of(self, self.options),
       dropout=weight_dropout(self, self.options.attention_dropout, deterministic),
     )
     return project['output'](layers.take_columns(y.reshape(x.shape), columns))
@@ -185,15 +186,6 @@ class Deberta(Encoder):
   """DeBERTa-v2 with a head for classification, or for regression (`num_labels=1`)."""
 
   config: DebertaConfig
-
-  @property
-  def options(self) -> layers.Options:
-    if self.attention != 'xla':
-      raise ValueError(
-        f"attention={self.attention!r}: DeBERTa's scores have terms of relative positions, which "
-        "only 'xla' computes"
-      )
-    return super().options
 
   @nn.compact
   def __call__(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax
@@ -17,9 +17,8 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from lora_jax import ops, stacking
+from lora_jax.models import fused_attention
 
-Implementation = Literal['xla', 'cudnn']
-IMPLEMENTATIONS = ('xla', 'cudnn')
 REMAT = {
   'none': None,
   'full': jax.checkpoint_policies.nothing_saveable,
@@ -34,14 +33,17 @@ T = TypeVar('T')
 class Options:
   """How a model runs, as opposed to its architecture; the same parameters serve every choice.
 
-  `dtype` is the dtype of computation, `param_dtype` that of the embeddings and kernels.
+  `dtype` is the dtype of computation, `param_dtype` that of the embeddings and kernels. `attention`
+  is `auto`, the kernel that the devices have for a call, otherwise XLA; `xla`, `cudnn` (NVIDIA
+  GPUs) and `pallas` (TPUs) are choices by name, refused where they cannot be had
+  (`models/fused_attention.py`).
   """
 
   dtype: DTypeLike = jnp.float32
   param_dtype: DTypeLike = jnp.float32
   scan: bool = False
   remat: str = 'none'
-  attention: Implementation = 'xla'
+  attention: fused_attention.Implementation = 'auto'
   embedding_dropout: float = 0.0
   hidden_dropout: float = 0.0
   attention_dropout: float = 0.0
@@ -49,13 +51,9 @@ class Options:
   def __post_init__(self) -> None:
     for name in ('dtype', 'param_dtype'):
       object.__setattr__(self, name, _float_dtype(name, getattr(self, name)))
-    for name, allowed in (('remat', tuple(REMAT)), ('attention', IMPLEMENTATIONS)):
+    for name, allowed in (('remat', tuple(REMAT)), ('attention', fused_attention.IMPLEMENTATIONS)):
       if getattr(self, name) not in allowed:
         raise ValueError(f'{name}={getattr(self, name)!r}: choose one of {", ".join(allowed)}')
-    if self.attention == 'cudnn' and self.dtype not in ops.LOW:
-      raise ValueError(
-        f"attention='cudnn' computes in bfloat16 or float16, but dtype is {self.dtype}"
-      )
     for name in ('embedding_dropout', 'hidden_dropout', 'attention_dropout'):
       if not 0 <= getattr(self, name) < 1:
         raise ValueError(f'{name}={getattr(self, name)!r}: a dropout rate lies in [0, 1)')
@@ -83,15 +81,19 @@ class Transformer(nn.Module):
   param_dtype: DTypeLike = jnp.float32
   scan: bool = False
   remat: str = 'none'
-  attention: Implementation = 'xla'
+  attention: fused_attention.Implementation = 'auto'
   hidden_dropout: float | None = None
   attention_dropout: float | None = None
 
   @property
   def options(self) -> Options:
-    """The options of all layers."""
+    """The options of all layers.
+
+    Raises:
+      ValueError: for a kernel by name that does not compute in the dtype.
+    """
     c, hidden = self.config, self.hidden_dropout
-    return Options(
+    options = Options(
       dtype=self.dtype,
       param_dtype=self.param_dtype,
       scan=self.scan,
@@ -101,6 +103,9 @@ class Transformer(nn.Module):
       hidden_dropout=first(hidden, c.hidden_dropout),
       attention_dropout=first(self.attention_dropout, c.attention_dropout),
     )
+    if refusal := fused_attention.dtype_refusal(options.attention, options.dtype):
+      raise ValueError(f'attention={options.attention!r} {refusal}')
+    return options
 
 
 def first(*values: T | None) -> T:
@@ -260,8 +265,7 @@ class Stack(nn.Module):
   `layer(name)` makes a layer, which is called with (x, columns, **inputs). Methods that replace the
   input of a layer read `virtual` among these inputs. If layers are looped, the last one gets
   `columns` and computes no others. If they are stacked, the columns are taken from the output of
-  the last; so they are with `cudnn`, which takes no odd number of queries beside a mask. The
-  collection `cache` is stacked on axis 1: its axis 0 are the rows.
+  the last. The collection `cache` is stacked on axis 1: its axis 0 are the rows.
 
   `after_first`, a function without parameters, is applied to the output of the first layer.
   """
@@ -295,7 +299,7 @@ class Stack(nn.Module):
       # Inside a scan nothing can be merged with the forward pass, so no barrier is needed.
       call = nn.remat(call, policy=policy, prevent_cse=not self.options.scan)
     if not self.options.scan:
-      whole = self.options.attention != 'xla' or (after_first and self.num_layers == 1)
+      whole = after_first and self.num_layers == 1
       early = None if whole else columns
       for i in range(self.num_layers):
         layer = self.layer(stacking.looped_name(i))

@@ -15,7 +15,7 @@ from ml_collections import config_dict
 
 from lora_jax import methods, tree
 from lora_jax.data import dataset, tasks, tokenizer_files
-from lora_jax.models import presets
+from lora_jax.models import fused_attention, presets
 from lora_jax.models.presets import TOKENS
 from lora_jax.pretrained import huggingface, shards
 from lora_jax.train import mesh, paths, rundir
@@ -126,7 +126,7 @@ def build(
   if devices is not None:
     family, follows = model.config.family, method.follows
     trainable = mesh.place(trainable, devices, family, trained=True, follows=follows)
-  return assemble(config, task, model, method, frozen, trainable)
+  return assemble(config, task, model, method, frozen, trainable, devices)
 
 
 def divide(
@@ -149,12 +149,15 @@ def assemble(
   method: methods.Method,
   frozen: Params,
   trainable: Params,
+  devices: Mesh | None = None,
 ) -> Job:
   """The job of these parts, with the method's own tokens in the examples."""
   if sum(method.virtual):
     task = with_virtual(task, method.virtual, model)
   summary = methods.summarize(method, frozen, trainable, model.head)
   apply = methods.bind(model.apply, method)
+  if devices is not None:
+    apply = fused_attention.bound(apply, mesh.target(devices))
   return Job(config, task, model, method, frozen, trainable, apply, summary)
 
 

@@ -25,6 +25,7 @@ from ml_collections import config_dict
 from lora_jax import tree
 from lora_jax.data.layout import HostShard
 from lora_jax.methods.base import Args, Context, FollowsFn, Interceptor, Kwargs, Next
+from lora_jax.models import fused_attention
 
 AXES = ('data', 'fsdp', 'tensor')
 ROWS = ('data', 'fsdp')  # A batch is split over both.
@@ -124,6 +125,11 @@ def members(mesh: Mesh, count: int, axis: int = 0) -> NamedSharding:
 def row_shares(mesh: Mesh) -> int:
   """The number of parts that the rows of a batch are split into."""
   return math.prod(mesh.shape[axis] for axis in ROWS)
+
+
+def target(mesh: Mesh) -> fused_attention.Target:
+  """What a program jitted over the mesh is traced for: it decides how attention is computed."""
+  return fused_attention.Target.of(mesh, ROWS, 'tensor')
 
 
 def host_shard(mesh: Mesh) -> HostShard:

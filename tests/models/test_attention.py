@@ -9,6 +9,7 @@ import pytest
 
 from lora_jax import ops
 from lora_jax.models import attention as attention_lib
+from lora_jax.models import fused_attention
 
 pytestmark = pytest.mark.usefixtures('strict_dtypes')
 
@@ -23,38 +24,41 @@ SEGMENTS = np.array([[1, 1, 1, 2, 2, 2, 0, 0], [1, 2, 2, 2, 2, 3, 3, 3]])
 @pytest.mark.parametrize('causal', [False, True])
 @pytest.mark.parametrize('path', ['plain', 'dropout', 'bfloat16', 'columns', 'cudnn'])
 def test_attention_is_that_of_each_segment_alone(monkeypatch, path, causal):
-  query, key, value = (normal(i, (2, 8, 3, 4)) for i in range(3))
-  dtype = jnp.bfloat16 if path == 'bfloat16' else jnp.float32
+  query, key, value = (normal(i, (2, 8, 3, 16)) for i in range(3))
+  low = path in ('bfloat16', 'cudnn')
+  dtype = jnp.bfloat16 if low else jnp.float32
   columns = jnp.array([[2, 4, 7], [7, 0, 3]]) if path == 'columns' else None
   given, theirs = [], jax.nn.dot_product_attention
 
   def without_gpu(*args, implementation, **kwargs):  # What cudnn is asked for, JAX's xla computes.
     given.append(implementation)
-    return theirs(*args, **kwargs, implementation='xla')
+    with jax.numpy_dtype_promotion('standard'):  # As JAX's xla needs.
+      return theirs(*args, **kwargs, implementation='xla')
 
   monkeypatch.setattr(jax.nn, 'dot_product_attention', without_gpu)
   call = functools.partial(
     attention_lib.attention,
     causal=causal,
-    implementation='cudnn' if path == 'cudnn' else 'xla',
     dropout=(lambda weights: weights) if path == 'dropout' else None,
   )
   asked = query if columns is None else jnp.stack([q[c] for q, c in zip(query, columns)])
   inputs = (x.astype(dtype) for x in (asked, key, value))
-  found = jax.jit(call)(*inputs, SEGMENTS, columns=columns)
-  expected = np.zeros((2, 8, 3, 4))
+  platform = 'gpu' if path == 'cudnn' else 'cpu'
+  with fused_attention.use(fused_attention.Target(platform, (8, 0))):
+    found = jax.jit(call)(*inputs, SEGMENTS, columns=columns)
+  expected = np.zeros((2, 8, 3, 16))
   for row, segments in enumerate(SEGMENTS):
     for segment in np.unique(segments):
       where = np.flatnonzero(segments == segment)
       q, k, v = (np.asarray(x[row, where]) for x in (query, key, value))
-      scores = np.einsum('tnh,snh->nts', q, k) / 2
+      scores = np.einsum('tnh,snh->nts', q, k) / 4
       if causal:
         scores = np.where(np.tri(len(where)), scores, -np.inf)
       weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
       expected[row, where] = np.einsum('nts,snh->tnh', weights, v)
   if columns is not None:
     expected = np.stack([row[c] for row, c in zip(expected, np.asarray(columns))])
-  tolerance = 3e-2 if path == 'bfloat16' else 1e-5
+  tolerance = 3e-2 if low else 1e-5
   np.testing.assert_allclose(found.astype(jnp.float32), expected, atol=tolerance)
   assert given == ['cudnn'] * (path == 'cudnn')
 

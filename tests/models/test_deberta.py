@@ -257,9 +257,3 @@ def test_what_is_not_computed_is_named(change, problem):
   values = {key: value for key, value in values.items() if change.get(key, 0) is not None}
   with pytest.raises(ValueError, match=re.escape(problem)):
     from_hugging_face(values)
-
-
-def test_attention_by_cudnn_is_refused():
-  config = architecture('deberta-v2', **SMALL)
-  with pytest.raises(ValueError, match=r"attention='cudnn': DeBERTa's scores have terms of rel"):
-    huggingface.make_model(config, task='classification', attention='cudnn', dtype='bfloat16')

@@ -36,10 +36,9 @@ def test_layer_norm_keeps_its_digits_beside_outliers():
   'options, message',
   [
     (dict(remat='some'), "remat='some': choose one of none, full, dots"),
-    (dict(attention='flash'), "attention='flash': choose one of xla, cudnn"),
+    (dict(attention='flash'), "attention='flash': choose one of auto, xla, cudnn, pallas"),
     (dict(hidden_dropout=1.0), r'hidden_dropout=1.0: a dropout rate lies in \[0, 1\)'),
     (dict(dtype='int8'), "dtype='int8': choose one of float32, bfloat16, float16"),
-    (dict(attention='cudnn'), "attention='cudnn' computes in bfloat16 or float16, but dtype is"),
     (dict(dtype='float31'), "dtype='float31': choose one of"),
   ],
 )

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from lora_jax import tree
 from lora_jax.sweep import grouping, members, step
+from lora_jax.sweep.source import Source
 from lora_jax.train import optimizer
 from lora_jax.train import step as single_step
 from lora_jax.train.step import init_state
@@ -15,7 +16,7 @@ from tests.sweep.runs import targets
 
 def compiled(config, overrides, shared=True):
   """The compiled step of members at one shape, and their jobs; of a single run for one override."""
-  works = members.load([member.config for member in grouping.members(config, overrides)])
+  works = Source().jobs([member.config for member in grouping.members(config, overrides)])
   shape = jax.ShapeDtypeStruct((1, 8, 24), jnp.int32)  # No shape of a matrix.
   each = jax.ShapeDtypeStruct((1, 8, 1), jnp.int32)
   batch = {name: shape for name in ('input_ids', 'segment_ids', 'position_ids', 'token_type_ids')}
@@ -29,7 +30,7 @@ def compiled(config, overrides, shared=True):
   per_member = members.per_member(works, [10] * len(works))
   trainable = members.stack([work.trainable for work in works])
   now = step.init_state(works[0], trainable, [work.config.seed for work in works], shared=shared)
-  made = step.make_train_step(works[0], shared=shared)
+  made = step.make_train_step(works[0], shared=shared, in_turn=False)
   return made.lower(now, works[0].frozen, per_member, batch).compile(), works
 
 

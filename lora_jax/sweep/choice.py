@@ -180,7 +180,8 @@ def _choose(program: Sequence[Member], most: int, source: Source) -> list[Group]
   # Neighbors are alike: of one seed, with about as many trained parameters.
   runs.sort(key=lambda run: (run.member.config.seed, tree.count(run.trainable)))
   in_turn = step.is_in_turn(devices)
-  costs = estimated(first, model.config, task, scan=model.scan, in_turn=in_turn)
+  platform = mesh.platform(devices)
+  costs = estimated(first, platform, model.config, task, scan=model.scan, in_turn=in_turn)
   found = split(runs, costs, most)
   why = reason(runs, found, costs, in_turn=in_turn)
   order = {member.name: place for place, member in enumerate(program)}
@@ -190,6 +191,7 @@ def _choose(program: Sequence[Member], most: int, source: Source) -> list[Group]
 
 def estimated(
   config: grouping.Config,
+  platform: str,
   architecture: presets.Config,
   task: tasks.Task,
   *,
@@ -200,12 +202,13 @@ def estimated(
 
   Args:
     config: of one of the runs.
+    platform: of the devices.
     architecture: of the base.
     task: the data.
     scan: whether the layers are scanned.
     in_turn: whether the members of a program are computed one after the other.
   """
-  platform, c = jax.default_backend(), architecture
+  c = architecture
   token = lambda trained: estimate.token_seconds(platform, c, PRODUCTS * trained)
   each = float(task.train.lengths.mean())
   tokens = each * min(config.train.batch_size, len(task.train))
@@ -230,9 +233,9 @@ def reason(
   chosen = sum(map(together, groups))
   alone = sum(together([run]) for run in runs)
   sizes = ' + '.join(str(len(group)) for group in groups)
-  how = 'one after the other' if in_turn else 'together'
+  how = 'one after the other' if in_turn else 'side by side'
   return (
-    f'{len(runs)} runs in {len(groups)} programs ({sizes} members, computed {how} on '
-    f'{jax.default_backend()}): {chosen:.0f} s estimated, {alone:.0f} s as {len(runs)} programs; '
+    f'{len(runs)} runs in {len(groups)} programs ({sizes} members, computed {how}): '
+    f'{chosen:.0f} s estimated, {alone:.0f} s as {len(runs)} programs; '
     f'a program compiles for {costs.program:.0f} s'
   )

@@ -291,10 +291,11 @@ def own_batches(
   streams = [setup.upcoming(training, done, until) for training in trainings.values()]
   for parts in zip(*streams, strict=True):
     part = dict(zip(trainings, parts))
-    yield {name: _stack([part[seed][name] for seed in seeds], name) for name in parts[0]}
+    yield {name: stack_batches([part[seed][name] for seed in seeds], name) for name in parts[0]}
 
 
-def _stack(arrays: Sequence[np.ndarray], name: str) -> np.ndarray:
+def stack_batches(arrays: Sequence[np.ndarray], name: str) -> np.ndarray:
+  """One array of the members' batches, [K, members, ...]: each [K, ...], padded to one shape."""
   shape = np.max([x.shape for x in arrays], axis=0)
   fill = -1 if name == 'index' else 0
   pad = lambda x: np.pad(

@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 
 from lora_jax import tree
 from lora_jax.sweep.members import PerMember
-from lora_jax.train import job, optimizer, step
+from lora_jax.train import job, mesh, optimizer, step
 from lora_jax.train.step import Batch, Jitted, Metrics, TrainState
 from lora_jax.tree import Params
 
@@ -43,7 +43,7 @@ def init_state(
 
 def is_in_turn(devices: Mesh) -> bool:
   """Whether members are computed one after the other: on a CPU, unless it stands for several."""
-  return devices.size == 1 and devices.devices.flat[0].platform == 'cpu'
+  return devices.size == 1 and mesh.platform(devices) == 'cpu'
 
 
 def make_train_step(work: job.Job, *, shared: bool, in_turn: bool) -> Jitted:

@@ -5,9 +5,11 @@ product with one of its matrices is one product for all members. Batches and the
 mapped only where the members have their own: with the same ones, what lies below the first adapted
 layer is the same for all members, and is computed once.
 
-On a CPU they are computed one after the other, in a loop within the program. A step of one member
-has products large enough for it, and together the members' activations are more than its caches
-hold: MiniLM, rows of 128, took 1.24 s of a core's time a member where one alone took 1.02.
+On a CPU they are computed one after the other, in a loop within the program: a step of one member
+has products large enough for it, what is kept for the backward pass is one member's, and memory is
+asked of the system once for all. MiniLM, 18 rows of 128, seconds of a core a member and step: alone
+0.88, four under `vmap` 1.04, four in turn 0.65; with an allocator that gives nothing back between
+steps 0.67, 0.72 and 0.60. Rows of 32, four of them: 0.040, 0.044, 0.042.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from lora_jax.bench.timing import Measured, Rounds, Row, Rows, in_turn, seconds_of
 from lora_jax.cost import program
-from lora_jax.data import dataset, layout, shapes, tasks
+from lora_jax.data import dataset, layout, packing, shapes, tasks
 from lora_jax.sweep import members
 from lora_jax.sweep import step as sweep_step
 from lora_jax.train import job, mesh, optimizer, step
@@ -148,7 +148,7 @@ def random_case(kind: str, vocabulary: int, rows: int, length: int, layout_name:
   ids = [random.integers(5, vocabulary, n).astype(np.int32) for n in lengths]
   if kind == 'lm':
     data = dataset.Dataset(ids, target_starts=np.ones(len(ids), np.int32))
-    predictions = shapes.round_up(length - 1, 8)
+    predictions = packing.round_up(length - 1, 8)
   else:
     zeros = [np.zeros_like(x) for x in ids]
     data = dataset.Dataset(ids, zeros, labels=np.arange(len(ids), dtype=np.int32) % 2)

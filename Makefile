@@ -19,12 +19,16 @@ PYTEST := $(TEST_ENV) $(BIN) -m pytest -n $(WORKERS) --dist worksteal
 # An environment whose interpreter is gone (upgraded, moved) is made again.
 BROKEN := $(shell $(BIN) -c '' >/dev/null 2>&1 || echo broken)
 
-.PHONY: help demo test test-all lint format venv broken
+# The interpreter of test-newest; without one the newest that is found.
+NEWEST ?=
+
+.PHONY: help demo test test-all test-newest lint format venv broken
 
 help:
 	@echo 'make demo      pretrain a small GPT-2, adapt it by full fine-tuning and by LoRA, compare'
 	@echo 'make test      the tests, without the slow ones'
 	@echo 'make test-all  all tests'
+	@echo 'make test-newest  quick tests on Python 3.13 or 3.12 with the newest packages allowed'
 	@echo 'make lint      lint, format, types (pyrefly) and banned phrases'
 	@echo 'make format    ruff: fix and format in place'
 	@echo 'make venv      only make .venv from requirements.txt'
@@ -37,6 +41,9 @@ test: $(STAMP)
 
 test-all: $(STAMP)
 	$(PYTEST)
+
+test-newest:
+	WORKERS=$(WORKERS) .ci/newest.sh $(NEWEST)
 
 lint: $(STAMP)
 	$(BIN) -m ruff check .

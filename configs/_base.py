@@ -118,7 +118,7 @@ def base() -> config_dict.ConfigDict:
       eval=dict(every_epochs=1, every_steps=0),  # Steps take precedence when nonzero.
       checkpoint=dict(every_steps=0, keep=2),  # 0 steps saves at the end of each epoch.
       mesh=dict(data=-1, fsdp=1, tensor=1),  # Devices of each axis; -1 is the rest.
-      sweep=dict(width=0),  # Runs that are trained as one program; 0 chooses by the device.
+      sweep=dict(width=0),  # Most runs of a program; 0 chooses what ends soonest on this device.
     )
   )
 

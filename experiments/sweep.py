@@ -2,11 +2,13 @@
 
 The function `sweep()` of the config file yields the overrides of each run. Runs that differ only in
 seed, rank, targets, alpha, learning rate, weight decay, warm-up or epochs are trained as one
-program, at most `--config.sweep.width` at a time. Each leaves a run directory of its own in `DIR`.
+program, at most `--config.sweep.width` at a time; where that is 0, as many as let the sweep end
+soonest by `lora_jax/sweep/choice.py`, which says why in one line. On a CPU the members of a program
+are computed one after the other. Each leaves a run directory of its own in `DIR`.
 
 If a sweep was interrupted, the same command resumes it. Several machines that share `DIR` divide
-it by `--shard=0/2` and `--shard=1/2`; the others take over the runs of a machine that was lost,
-after ten minutes.
+it by `--shard=0/2` and `--shard=1/2`, the same n at every start; the others take over the runs of a
+machine that was lost, after ten minutes.
 """
 
 import pathlib

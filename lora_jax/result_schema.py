@@ -89,9 +89,10 @@ class RunResult(Machine):
 
   `paper_table` is the table of the paper that has this run's row (`table 2 †`), '' if none.
   `members` is the number of runs that one program trained together; of more than one, `seconds` are
-  this run's equal part of those that passed, and `programs` those of all of them. `best` and `last`
-  are entries of `history`, whose scores have the names of `metric`. `overrides` is not in the file:
-  `experiments.report` adds the flags by which the run differs from its config file.
+  this run's equal part of those that passed, `programs` those of all of them, and `members_why`
+  says why they were trained together. `best` and `last` are entries of `history`, whose scores have
+  the names of `metric`. `overrides` is not in the file: `experiments.report` adds the flags by
+  which the run differs from its config file.
   """
 
   paper_table: str
@@ -109,6 +110,7 @@ class RunResult(Machine):
   init_adapter_dropped: NotRequired[Sequence[str]]
   steps: NotRequired[int]
   members: NotRequired[int]
+  members_why: NotRequired[str]
   seconds: Mapping[str, float]
   programs: NotRequired[Programs]
   examples_per_second: NotRequired[float]

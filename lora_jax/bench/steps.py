@@ -17,7 +17,7 @@ from lora_jax.cost import program
 from lora_jax.data import dataset, layout, packing, shapes, tasks
 from lora_jax.sweep import members
 from lora_jax.sweep import step as sweep_step
-from lora_jax.train import job, optimizer, step
+from lora_jax.train import job, mesh, optimizer, step
 
 STEPS = 1000  # Of the schedule; none of the figures depends on it.
 LAYOUTS = ('full', 'padded', 'packed')
@@ -94,7 +94,8 @@ class Members(Variant):
     self.count, self.shared, self.model = count, shared, works[0].model
     self.frozen, self.trained = works[0].frozen, works[0].summary.trainable
     self.state = sweep_step.init_state(works[0], trainable, range(count), shared=shared)
-    self.step = sweep_step.make_train_step(works[0], shared=shared)
+    one_by_one = sweep_step.is_in_turn(mesh.make_mesh(1))
+    self.step = sweep_step.make_train_step(works[0], shared=shared, in_turn=one_by_one)
     self._programs = {}
 
   def arguments(self, batch: Batch) -> tuple[Any, ...]:

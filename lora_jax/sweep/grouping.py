@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 from ml_collections import config_dict
 
 from lora_jax import methods
@@ -18,9 +17,7 @@ from lora_jax import methods
 LABELS = ('experiment', 'paper_table', 'preset')
 NUMBERS = ('seed', 'train.epochs', 'optim.lr', 'optim.weight_decay', 'optim.warmup_ratio')
 PER_MEMBER = (*LABELS, *NUMBERS, 'optim.warmup_steps', 'init_adapter')
-# Members of a program where the config leaves their number open. On a CPU they gain little.
-WIDTHS = {'cpu': 4}
-WIDTH = 16  # On anything else.
+Config = config_dict.ConfigDict
 
 
 class Member(NamedTuple):
@@ -54,6 +51,14 @@ def members(
   return tuple(found.values())
 
 
+def programs(of: Sequence[Member]) -> list[tuple[Member, ...]]:
+  """The members by the programs that they can share, both in the order of the members."""
+  found: dict[str, list[Member]] = {}
+  for member in of:
+    found.setdefault(_program(member.config), []).append(member)
+  return list(map(tuple, found.values()))
+
+
 def group(of: Sequence[Member], most: int) -> list[tuple[Member, ...]]:
   """Groups of at most `most` members that share a program, in the order of their first members.
 
@@ -61,12 +66,11 @@ def group(of: Sequence[Member], most: int) -> list[tuple[Member, ...]]:
   a group is of one seed as long as it can be filled, and the rest of all seeds goes together. The
   groups depend on the members and on `most` alone, so every start and every machine finds the same.
   """
-  programs: dict[str, dict[int, list[Member]]] = {}
-  for member in of:
-    program = programs.setdefault(_program(member.config), {})
-    program.setdefault(member.config.seed, []).append(member)
   groups = []
-  for seeds in programs.values():
+  for program in programs(of):
+    seeds: dict[int, list[Member]] = {}
+    for member in program:
+      seeds.setdefault(member.config.seed, []).append(member)
     rest: list[Member] = []
     for alike in seeds.values():
       full = len(alike) // most * most
@@ -77,14 +81,14 @@ def group(of: Sequence[Member], most: int) -> list[tuple[Member, ...]]:
 
 
 def width(config: config_dict.ConfigDict) -> int:
-  """Members of a program: `config.sweep.width`, or what suits the device where that is 0.
+  """Members of a program at most: `config.sweep.width`; 0 leaves it to `choice.choose`.
 
   Raises:
     ValueError: for a negative one.
   """
   if config.sweep.width < 0:
     raise ValueError(f'config.sweep.width={config.sweep.width}: a number of members, or 0')
-  return config.sweep.width or WIDTHS.get(jax.default_backend(), WIDTH)
+  return config.sweep.width
 
 
 def identity(group: Sequence[Member]) -> str:

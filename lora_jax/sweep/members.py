@@ -13,11 +13,9 @@ from typing import NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, Sharding
-from ml_collections import ConfigDict
+from jax.sharding import Sharding
 
 from lora_jax import tree
-from lora_jax.data import tasks
 from lora_jax.models.presets import TOKENS
 from lora_jax.train import job, optimizer
 from lora_jax.train.step import TrainState
@@ -36,31 +34,6 @@ class PerMember(NamedTuple):
 
   hyperparameters: optimizer.Hyperparameters
   scales: Params
-
-
-def load(configs: Sequence[ConfigDict], devices: Mesh | None = None) -> list[job.Job]:
-  """The jobs of a program's members; they share one frozen base and all that no seed changes.
-
-  Args:
-    configs: of each member.
-    devices: as for `job.load`.
-
-  Raises:
-    ValueError: as `job.load`.
-  """
-  loaded: dict[int, tasks.Task] = {}
-  works: list[job.Job] = []
-  base, base_seed = None, None
-  for config in configs:
-    seed = config.seed
-    data = seed if config.data.limit else 0  # Without a limit no data depends on it.
-    if data not in loaded:
-      loaded[data] = job.load_task(config)
-    if seed != base_seed:  # The head is drawn by it. Members of a seed follow each other.
-      base, base_seed = job.load_base(config, loaded[data], devices), seed
-    work = job.build(config, loaded[data], base, devices)
-    works.append(work._replace(frozen=works[0].frozen) if works else work)
-  return works
 
 
 def per_member(works: Sequence[job.Job], totals: Sequence[int]) -> PerMember:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import jax
 from ml_collections import config_dict
 
 from lora_jax.result_schema import RunResult
-from lora_jax.sweep import grouping, stacked
+from lora_jax.sweep import choice, grouping, stacked
 from lora_jax.sweep.locks import Locks
+from lora_jax.sweep.source import Source
 from lora_jax.train import loop, paths, rundir, writers
 
 
@@ -53,29 +55,43 @@ def train(
       'share, or train each run by itself: experiments.train'
     )
   members = grouping.members(config, overrides)
-  groups = grouping.group(members, grouping.width(config))
+  width = grouping.width(config)
   check_folder(workdir, config, members)
-  index, count = shard
-  own = groups[index::count]
-  for group in own + [one for i, one in enumerate(groups) if i % count != index]:
-    with Locks(workdir / 'locks') as locks:
-      taken = [x for x in group if rundir.read_outcome(workdir / x.name) or locks.take(x.name)]
-      folder = workdir / 'groups' / grouping.identity(taken)
-      # Asked again: the owner before may have finished a run until it was locked here.
-      if not all(rundir.read_outcome(workdir / x.name) for x in taken):
-        train_group(taken, workdir, folder, locks)
-      shutil.rmtree(folder, ignore_errors=True)
+  if not all(rundir.read_outcome(workdir / member.name) for member in members):
+    source = Source()
+    train_groups(choice.choose(members, width, source, shard[1]), source, workdir, shard)
   outcomes = {member.name: rundir.read_outcome(workdir / member.name) for member in members}
   return {name: outcome for name, outcome in outcomes.items() if outcome}
 
 
+def train_groups(
+  groups: Sequence[choice.Group], source: Source, workdir: Path, shard: tuple[int, int]
+) -> None:
+  """Trains the groups of this shard, and then those that nobody has locked."""
+  for why in dict.fromkeys(group.why for group in groups if group.why):
+    print(f'sweep: {why}', file=sys.stderr, flush=True)
+  index, count = shard
+  own = [*groups[index::count]]
+  for group in own + [one for i, one in enumerate(groups) if i % count != index]:
+    with Locks(workdir / 'locks') as locks:
+      taken = tuple(
+        x for x in group.members if rundir.read_outcome(workdir / x.name) or locks.take(x.name)
+      )
+      folder = workdir / 'groups' / grouping.identity(taken)
+      # Asked again: the owner before may have finished a run until it was locked here.
+      if not all(rundir.read_outcome(workdir / x.name) for x in taken):
+        train_group(group._replace(members=taken), source, workdir, folder, locks)
+      shutil.rmtree(folder, ignore_errors=True)
+
+
 def train_group(
-  group: Sequence[grouping.Member], workdir: Path, folder: Path, locks: Locks
+  group: choice.Group, source: Source, workdir: Path, folder: Path, locks: Locks
 ) -> None:
   """Trains a group as one program; a member that is left alone is trained as a single run."""
-  left = [member for member in group if not rundir.read_outcome(workdir / member.name)]
+  left = tuple(x for x in group.members if not rundir.read_outcome(workdir / x.name))
   if folder.exists() or len(left) > 1:
-    stacked.train(group if folder.exists() else left, workdir, folder, locks.lost)
+    chosen = group if folder.exists() else group._replace(members=left)
+    stacked.train(chosen, source, workdir, folder, locks.lost)
     return
   run = workdir / left[0].name
   try:

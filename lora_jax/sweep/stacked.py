@@ -19,8 +19,9 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from lora_jax import tree
-from lora_jax.sweep import members, step
+from lora_jax.sweep import choice, members, step
 from lora_jax.sweep.grouping import Member
+from lora_jax.sweep.source import Source
 from lora_jax.train import mesh, optimizer, result, rundir, setup, writers
 from lora_jax.train.checkpoints import Checkpoints
 from lora_jax.train.clock import Clock
@@ -32,11 +33,14 @@ from lora_jax.train.step import Batch, Metrics, TrainState, init_state
 from lora_jax.tree import Params
 
 
-def train(group: Sequence[Member], workdir: Path, folder: Path, lost: threading.Event) -> None:
+def train(
+  group: choice.Group, source: Source, workdir: Path, folder: Path, lost: threading.Event
+) -> None:
   """Trains the members of a group to their ends, into `workdir / member.name`.
 
   Args:
-    group: members that can share a program.
+    group: members that can share a program, and why they do.
+    source: of their data and base.
     workdir: the sweep's folder.
     folder: of this group; it holds the stacked state. Training resumes from it if it has one.
     lost: set when another machine has taken the members over.
@@ -46,23 +50,24 @@ def train(group: Sequence[Member], workdir: Path, folder: Path, lost: threading.
     SystemExit: with status 143 after SIGTERM or when the members are lost.
   """
   code = result.commit()
+  chosen: Sequence[Member] = group.members
   saved = None
   if folder.exists():
     with contextlib.closing(Checkpoints(folder)) as earlier:
       saved = earlier.last_progress()
   if saved:  # The members that it began with: they gave the stacked arrays their shapes.
-    group = [member for member in group if member.name in saved['runs']]
-  devices = mesh.make_mesh(**group[0].config.mesh)
-  works = members.load([member.config for member in group], devices)
+    chosen = [member for member in chosen if member.name in saved['runs']]
+  devices = mesh.make_mesh(**chosen[0].config.mesh)
+  works = source.jobs([member.config for member in chosen], devices)
   by_seed = {work.config.seed: setup.make_batches(work, devices) for work in works}
   records = [
     Record(member.name, work, by_seed[work.config.seed], devices, code)
-    for member, work in zip(group, works)
+    for member, work in zip(chosen, works)
   ]
   for record in records:
     record.is_live = not rundir.read_outcome(workdir / record.name)
   with contextlib.closing(Checkpoints(folder, works[0].config.checkpoint.keep)) as checkpoints:
-    engine = Stacked(records, workdir, checkpoints, lost)
+    engine = Stacked(records, workdir, checkpoints, lost, group.why)
     if saved:
       engine.restore(saved)
     with rundir.interruption() as interrupted:
@@ -85,6 +90,7 @@ class Stacked:
     workdir: Path,
     checkpoints: Checkpoints,
     lost: threading.Event,
+    why: str,
   ):
     work = records[0].work
     seeds = [record.work.config.seed for record in records]
@@ -95,7 +101,7 @@ class Stacked:
     self.done = 0
     self.interrupted = threading.Event()
     self._records, self._workdir, self._lost = list(records), workdir, lost
-    self._checkpoints = checkpoints
+    self._checkpoints, self._why = checkpoints, why
     self._frozen = work.frozen
     self._shared = len(set(seeds)) == 1
     works = [record.work for record in records]
@@ -103,8 +109,9 @@ class Stacked:
     trainable = members.stack([record.start for record in records])
     self._state = step.init_state(work, trainable, seeds, shared=self._shared)
     self._best = jax.tree.map(jnp.array, trainable)
-    self._train_step = step.make_train_step(work, shared=self._shared)
-    self._eval_step = step.make_eval_step(work)
+    in_turn = step.is_in_turn(self.devices)
+    self._train_step = step.make_train_step(work, shared=self._shared, in_turn=in_turn)
+    self._eval_step = step.make_eval_step(work, in_turn=in_turn)
     self._keep(range(len(records)))
 
   def restore(self, saved: Mapping[str, Any]) -> None:
@@ -210,7 +217,7 @@ class Stacked:
         with self.clock.measure('decoding'):
           generated = record.decode(texts, self.tools.final, folder)
       record.charge(self.clock.split(), self.clock.programs())
-      record.end(folder, generated, len(self._records))
+      record.end(folder, generated, len(self._records), self._why)
 
   def _parts(self, record: Record, stacked: Params) -> tuple[Params, Params]:
     """A member's frozen part, with the scales of its factors, and its own of stacked parameters."""
@@ -241,10 +248,8 @@ class Stacked:
 
   def _narrowed(self) -> list[int]:
     """The places of the members to train on with: the live ones, and ended ones to fill up."""
-    width = len(self.members)
     live = [place for place, record in enumerate(self.members) if record.is_live]
-    while width > 1 and len(live) <= width // 2:
-      width //= 2
+    width = choice.narrowed(len(self.members), len(live))
     rest = [place for place in range(len(self.members)) if place not in live]
     return sorted([*live, *rest[: width - len(live)]])
 
@@ -286,10 +291,11 @@ def own_batches(
   streams = [setup.upcoming(training, done, until) for training in trainings.values()]
   for parts in zip(*streams, strict=True):
     part = dict(zip(trainings, parts))
-    yield {name: _stack([part[seed][name] for seed in seeds], name) for name in parts[0]}
+    yield {name: stack_batches([part[seed][name] for seed in seeds], name) for name in parts[0]}
 
 
-def _stack(arrays: Sequence[np.ndarray], name: str) -> np.ndarray:
+def stack_batches(arrays: Sequence[np.ndarray], name: str) -> np.ndarray:
+  """One array of the members' batches, [K, members, ...]: each [K, ...], padded to one shape."""
   shape = np.max([x.shape for x in arrays], axis=0)
   fill = -1 if name == 'index' else 0
   pad = lambda x: np.pad(

@@ -186,18 +186,25 @@ class Record:
     path = folder / f'predictions-{decode.final}.txt'
     return generate.report(self.work, decode, texts, decode.final, prompts, path)
 
-  def end(self, folder: Path, generated: Mapping[str, Any] | None = None, members: int = 1) -> None:
+  def end(
+    self,
+    folder: Path,
+    generated: Mapping[str, Any] | None = None,
+    members: int = 1,
+    why: str = '',
+  ) -> None:
     """Ends the run with its `result.json`.
 
     Args:
       folder: the run directory.
       generated: the report of the texts that were decoded at the end, if there are any.
       members: number of runs that one program trained together.
+      why: why it did.
     """
     if self.writer and generated:
       self.writer.write_texts(self.total_steps, generated['examples'])
     self.is_live = False
-    self.result = result.make(self, generated, members)
+    self.result = result.make(self, generated, members, why)
     if hosts.is_first():
       writers.write_json(folder / 'result.json', self.result)
 

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 VERSIONS = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tokenizers', 'numpy')
 
 
-def make(record: Record, generated: Mapping[str, Any] | None = None, members: int = 1) -> RunResult:
+def make(
+  record: Record, generated: Mapping[str, Any] | None = None, members: int = 1, why: str = ''
+) -> RunResult:
   """The contents of `result.json`.
 
   Args:
@@ -32,6 +34,7 @@ def make(record: Record, generated: Mapping[str, Any] | None = None, members: in
     generated: the report of the texts that were decoded at the end, if there are any.
     members: number of runs that one program trained together. Of more than one the seconds are this
       run's equal part, so that those of all add up to the time that passed.
+    why: why it did, as a line; '' for a run of its own.
   """
   work, progress = record.work, record.progress
   config, history, seconds = work.config, progress['history'], progress['seconds']
@@ -57,6 +60,7 @@ def make(record: Record, generated: Mapping[str, Any] | None = None, members: in
     'init_adapter_dropped': record.dropped,
     'steps': history[-1]['step'],
     'members': members,
+    **({'members_why': why} if why else {}),
     'seconds': dict(seconds),
     'programs': dict(progress['programs']),
     'examples_per_second': progress['examples'] / seconds['training'],

@@ -50,7 +50,9 @@ def trained_groups(monkeypatch):
       raise FloatingPointError('loss is nan')
     leave([grouping.Member(workdir.name, config)], workdir.parent)
 
-  monkeypatch.setattr(stacked, 'train', lambda group, workdir, *_: leave(group, workdir))
+  monkeypatch.setattr(
+    stacked, 'train', lambda group, source, workdir, *_: leave(group.members, workdir)
+  )
   monkeypatch.setattr(loop, 'train', alone)
   return groups
 

@@ -31,7 +31,9 @@ def test_a_member_that_diverges_says_so_and_poisons_none(swept):
     losses = [record['train/loss'] for record in results[member.name]['history']]
     assert np.isfinite(losses).all() and len(losses) == member.config.train.epochs
   assert results[all_members[1].name]['steps'] == 5 * 6
-  assert {results[member.name]['members'] for member in all_members[:3]} == {4}
+  why = 'at most 4 runs in a program, as config.sweep.width says'
+  for member in all_members[:3]:
+    assert results[member.name]['members'] == 4 and results[member.name]['members_why'] == why
 
 
 def test_a_members_directory_serves_as_that_of_any_run(swept, make_config):

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_a_run_learns_and_says_how(finished):
   workdir, result = finished
   assert result == result_of(workdir)
-  optional = {'generated', 'overrides'}  # Of decoded texts; added by the report.
+  optional = {'generated', 'overrides', 'members_why'}  # Texts, the report's, a sweep's.
   assert set(result) == set(RunResult.__annotations__) - optional
   history = result['history']
   assert history[-1]['train/loss'] < 0.8 * history[0]['train/loss']

@@ -1,0 +1,68 @@
+"""The data and the bases of a sweep's runs: what several of them share is loaded once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import flax.linen as nn
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from lora_jax.data import tasks
+from lora_jax.train import job
+from lora_jax.tree import Params
+
+
+class Source:
+  """Loads the jobs of a sweep's members; keeps every task, and the last base."""
+
+  def __init__(self) -> None:
+    self._tasks: dict[str, tasks.Task] = {}
+    self._base: tuple[str, tuple[nn.Module, Params]] | None = None
+
+  def task(self, config: ConfigDict) -> tasks.Task:
+    """The data of a run; without a limit no data depends on its seed.
+
+    Raises:
+      ValueError: as `job.load_task`.
+    """
+    seed = config.seed if config.data.limit else 0
+    key = _key(config.task, config.data, config.model.name, seed)
+    if key not in self._tasks:
+      self._tasks[key] = job.load_task(config)
+    return self._tasks[key]
+
+  def base(self, config: ConfigDict, devices: Mesh | None = None) -> tuple[nn.Module, Params]:
+    """The model of a run with its parameters before adaptation; its seed draws the head.
+
+    Raises:
+      ValueError: as `job.load_base`.
+    """
+    task = self.task(config)
+    key = _key(config.model, config.seed, task.kind, task.num_labels, devices)
+    if self._base is None or self._base[0] != key:
+      self._base = None  # Before the next one is loaded: memory is for one.
+      self._base = key, job.load_base(config, task, devices)
+    return self._base[1]
+
+  def jobs(self, configs: Sequence[ConfigDict], devices: Mesh | None = None) -> list[job.Job]:
+    """The jobs of a program's members; they share one frozen base and all that no seed changes.
+
+    Args:
+      configs: of each member; those of a seed best follow each other.
+      devices: as for `job.load`.
+
+    Raises:
+      ValueError: as `job.load`.
+    """
+    works: list[job.Job] = []
+    for config in configs:
+      work = job.build(config, self.task(config), self.base(config, devices), devices)
+      works.append(work._replace(frozen=works[0].frozen) if works else work)
+    return works
+
+
+def _key(*parts: object) -> str:
+  plain = [json.loads(x.to_json_best_effort()) if isinstance(x, ConfigDict) else x for x in parts]
+  return json.dumps(plain, sort_keys=True, default=str)

@@ -194,7 +194,8 @@ def sections(options: Options) -> list[Section]:
   toy = ['--toy'] if options.is_toy else []
 
   def mfu(shape: str, methods: str) -> Run:
-    return bench('--parts=mfu', f'--shapes={shape}', f'--methods={methods}', few, jobs)
+    asked = ['--implementations=auto,xla', f'--methods={methods}']  # auto is cuDNN's on these GPUs.
+    return bench('--parts=mfu', f'--shapes={shape}', *asked, few, jobs)
 
   def peft(shape: str, methods: str) -> Run:
     return peer(options, 'peft_step.py', f'--shapes={shape}', f'--methods={methods}', few)

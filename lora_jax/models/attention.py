@@ -68,8 +68,6 @@ def attention(
       query.shape,
       key.shape,
       query.dtype,
-      masked=segment_ids is not None or (causal and columns is not None),
-      biased=bias is not None,
       dropout=dropout is not None,
       whole=columns is None,
     ),

@@ -18,7 +18,7 @@ MEMBERS, ROWS, LENGTH, HEADS, WIDTH = 3, 4, 8, 2, 16
 
 
 def call(length=128, width=64, dtype='bfloat16', queries=None, **facts):
-  facts = dict(masked=False, biased=False, dropout=False, whole=queries is None) | facts
+  facts = dict(dropout=False, whole=queries is None) | facts
   query = (4, queries or length, 2, width)
   return Call(query, (4, length, 2, width), jnp.dtype(dtype), **facts)
 
@@ -33,18 +33,15 @@ def call(length=128, width=64, dtype='bfloat16', queries=None, **facts):
     (Target('gpu'), call(), 'xla'),  # Not NVIDIA's.
     (HOPPER, call(dtype='float32'), 'xla'),
     (HOPPER, call(dropout=True), 'xla'),
-    (HOPPER, call(length=127), 'cudnn'),
-    (HOPPER, call(length=127, masked=True), 'xla'),
-    (HOPPER, call(length=127, biased=True), 'xla'),
-    (HOPPER, call(length=126, masked=True, biased=True), 'cudnn'),
+    (HOPPER, call(length=127), 'xla'),
+    (HOPPER, call(length=126), 'cudnn'),
     (HOPPER, call(width=60), 'xla'),
     (HOPPER, call(width=256), 'cudnn'),
     (AMPERE, call(width=256), 'xla'),
-    (HOPPER, call(queries=64, masked=True), 'cudnn'),
-    (HOPPER, call(queries=65, masked=True), 'xla'),
+    (HOPPER, call(queries=64), 'cudnn'),
+    (HOPPER, call(queries=65), 'xla'),
     (HOPPER, call(queries=8), 'xla'),
-    (TPU._replace(mesh=None), call(masked=True), 'pallas'),
-    (TPU, call(biased=True), 'pallas'),
+    (TPU._replace(mesh=None), call(), 'pallas'),
     (TPU, call(length=64), 'xla'),
     (TPU, call(dtype='float16'), 'xla'),
     (TPU, call(dropout=True), 'xla'),
@@ -66,7 +63,7 @@ def test_auto_takes_the_kernel_that_the_devices_have(target, asked, chosen):
     ('cudnn', HOPPER, call(dtype='float32'), 'computes in bfloat16 or float16, but dtype is floa'),
     ('cudnn', HOPPER, call(dropout=True), 'has no dropout .* set attention_dropout to 0'),
     ('cudnn', AMPERE, call(width=136), 'heads of a multiple of 8 up to 128, but theirs is 136'),
-    ('cudnn', HOPPER, call(31, masked=True), 'even numbers .* there are 31 queries of 31 columns'),
+    ('cudnn', HOPPER, call(31), 'even numbers .* there are 31 queries of 31 columns'),
     ('pallas', HOPPER, call(), "attention='pallas' needs a TPU; the program is for gpu"),
     ('pallas', TPU, call(100), 'a multiple of 128 tokens, .* but there are 100 tokens'),
     ('pallas', TPU, call(dtype='float16'), 'computes in bfloat16, but dtype is float16'),

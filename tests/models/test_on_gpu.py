@@ -87,10 +87,8 @@ def inputs(length=128, width=64, queries=None, *members, bias=False, packed=True
 
 @pytest.mark.parametrize('causal', [False, True], ids=['both ways', 'causal'])
 @pytest.mark.parametrize('packed', [False, True], ids=['whole rows', 'packed'])
-@pytest.mark.parametrize('length, width', [(128, 64), (512, 128), (30, 16), (127, 64)])
+@pytest.mark.parametrize('length, width', [(128, 64), (512, 128), (30, 16)])
 def test_the_kernel_agrees(length, width, packed, causal):
-  if packed and length % 2:
-    pytest.skip('cuDNN takes even numbers of columns beside segments')
   compare(inputs(length, width, packed=packed), causal=causal)
 
 

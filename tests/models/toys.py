@@ -80,4 +80,9 @@ def sweep(model, length, predictions, *, shared) -> tuple[jax.stages.Wrapped, tu
   state = jax.eval_shape(init, stack(trainable))
   lead = (1,) if shared else (1, MEMBERS)
   batches = batch_shapes(family, length, predictions, lead)
-  return sweep_step.make_train_step(work, shared=shared), (state, frozen, every, batches)
+  return sweep_step.make_train_step(work, shared=shared, in_turn=False), (
+    state,
+    frozen,
+    every,
+    batches,
+  )

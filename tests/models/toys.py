@@ -66,6 +66,7 @@ def sweep(model, length, predictions, *, shared) -> tuple[jax.stages.Wrapped, tu
     config=glue.get_config('task=sst2,tiny=true,preset=small,method=lora'),
     apply=methods.bind(model.apply, method),
     task=types.SimpleNamespace(kind=kind(family)),
+    family=family,
   )
   stack = lambda tree: jax.tree.map(
     lambda x: jax.ShapeDtypeStruct((MEMBERS, *jnp.shape(x)), jnp.result_type(x)), tree
@@ -80,9 +81,5 @@ def sweep(model, length, predictions, *, shared) -> tuple[jax.stages.Wrapped, tu
   state = jax.eval_shape(init, stack(trainable))
   lead = (1,) if shared else (1, MEMBERS)
   batches = batch_shapes(family, length, predictions, lead)
-  return sweep_step.make_train_step(work, shared=shared, in_turn=False), (
-    state,
-    frozen,
-    every,
-    batches,
-  )
+  made = sweep_step.make_train_step(work, shared=shared, in_turn=False)
+  return made, (state, frozen, every, batches)

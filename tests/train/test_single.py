@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-import types
+from unittest import mock
 
 import jax
 import numpy as np
@@ -60,8 +60,8 @@ def engine(work, tmp_path):
     moved = jax.tree.map(lambda x: x + 1, state.trainable)
     return state._replace(step=state.step + 1, trainable=moved), {'loss': np.ones(1)}
 
-  compiled = types.SimpleNamespace(compile=lambda: step)
-  made._train_step = types.SimpleNamespace(lower=lambda *shapes: compiled)
+  lowered = mock.Mock(**{'compile.return_value': step})
+  made._train_step = mock.Mock(**{'lower.return_value': lowered})
   return made
 
 

@@ -121,7 +121,10 @@ def seconds_of(step: Callable[[], torch.Tensor], steps: int, device: str) -> flo
 def measure_shape(
   shape: str, args: argparse.Namespace, show: Callable[[dict[str, dict[str, float]]], None]
 ) -> None:
-  """Times all variants of a shape in turn; `show` gets the rows after each and at the end."""
+  """Times all variants of a shape in turn; `show` gets the rows after each round.
+
+  The steps right after the first are no measurement: torch may compile a second time.
+  """
   name, _, size = shape.partition(':')
   rows, length = map(int, size.split('x'))
   found: dict[str, dict[str, float]] = {}
@@ -139,15 +142,14 @@ def measure_shape(
         continue
       steps[variant] = step
       found[variant] = {'seconds': second, 'compiling': first - second, 'trained': trained}
-      show(found)
   times: dict[str, list[float]] = {variant: [] for variant in steps}
   for _ in range(args.rounds):
     for variant, step in steps.items():  # In turn: the machine's speed may drift.
       times[variant].append(seconds_of(step, args.steps, args.device))
-  for variant, values in times.items():
-    found[variant]['seconds'] = statistics.median(values)
-    found[variant]['tokens_per_second'] = rows * length / found[variant]['seconds']
-  show(found)
+    for variant, values in times.items():
+      found[variant]['seconds'] = statistics.median(values)
+      found[variant]['tokens_per_second'] = rows * length / found[variant]['seconds']
+    show(found)
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:

@@ -16,7 +16,7 @@ import numpy as np
 from absl import logging
 from safetensors import numpy as writer
 
-from lora_jax import errors, files, stacking, tree
+from lora_jax import errors, files, provenance, stacking, tree
 from lora_jax.adapters.adapter import (
   Adapter,
   check,
@@ -149,6 +149,7 @@ def _read_description(folder: Path) -> Description:
       f'{folder} is not an adapter: it has no {DESCRIPTION}. It holds: '
       f'{errors.listed(names) or "nothing"}.'
     )
+  provenance.note(path)
   values = files.read_json(path)
   if not isinstance(values, dict) or values.get('format') != FORMAT:
     raise ValueError(f'{path}: expected format={FORMAT!r}; this is another kind of file')

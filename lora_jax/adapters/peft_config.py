@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, cast
 
-from lora_jax import files
+from lora_jax import files, provenance
 from lora_jax.adapters.adapter import Options
 from lora_jax.adapters.parts import Pair
 from lora_jax.errors import listed
@@ -128,6 +128,7 @@ def read(path: Path) -> PeftConfig:
   """
   if not path.is_file():
     raise FileNotFoundError(f'{path.parent}: no {path.name}. Expected an adapter of PEFT.')
+  provenance.note(path)
   values = files.read_json(path)
   if not isinstance(values, dict) or values.get('peft_type') != 'LORA':
     kind = values.get('peft_type') if isinstance(values, dict) else None

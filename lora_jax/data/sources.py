@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
+from lora_jax import provenance
 from lora_jax.errors import nearest
 
 SOURCES = ('files', 'tfds')
@@ -88,7 +89,7 @@ def find_text(folder: str | pathlib.Path, archives: Sequence[str], member: str) 
     paths += [folder / pathlib.Path(archive).stem / member for archive in archives]
   for path in paths:
     if path.is_file():
-      return Text(str(path), decode(path.read_bytes(), str(path)))
+      return _text(str(path), member, path.read_bytes())
   for archive in archives:
     path = folder / archive
     if path.is_file():
@@ -114,7 +115,12 @@ def _from_archive(path: pathlib.Path, member: str) -> Text:
     raise ValueError(
       f'{path} is truncated or not a zip archive ({error}). Download it again.'
     ) from error
-  return Text(f'{path}:{found[0]}', decode(data, f'{path}:{found[0]}'))
+  return _text(f'{path}:{found[0]}', member, data)
+
+
+def _text(name: str, member: str, data: bytes) -> Text:
+  provenance.note(name, member, data)
+  return Text(name, decode(data, name))
 
 
 def decode(data: bytes, name: str) -> str:
@@ -289,5 +295,7 @@ def read_tfds(name: str, folder: str | pathlib.Path, split: str) -> Prepared:
     )
   if split not in builder.info.splits:
     raise ValueError(f'{builder.data_path}: no split {split!r}, found {list(builder.info.splits)}')
+  for path in builder.info.splits[split].filepaths:
+    provenance.note(path)
   records = cast(Sequence[dict[str, Any]], builder.as_data_source(split=split))
   return Prepared(f'{builder.data_path}:{split}', builder.info.features, records)

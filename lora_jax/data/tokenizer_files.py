@@ -10,6 +10,7 @@ from typing import Any
 
 import tokenizers
 
+from lora_jax import provenance
 from lora_jax.data.fast_tokenizer import FastTokenizer, byte_level, wordpiece
 from lora_jax.data.sentence_piece import SentencePiece
 from lora_jax.data.tokenizer import Tokenizer
@@ -38,6 +39,8 @@ def load_tokenizer(path: str | pathlib.Path) -> Tokenizer:
   """
   path = pathlib.Path(path).expanduser()
   files = read_files(path)
+  for name, content in files.items():
+    provenance.note(path / name, name, content)
   config = _json(files, 'config.json', path) | _json(files, 'tokenizer_config.json', path)
   file = next((name for name, needed in _NEEDED.items() if needed <= files.keys()), '')
   if not file:

@@ -21,7 +21,7 @@ import numpy as np
 from absl import logging
 from safetensors import numpy as writer
 
-from lora_jax import errors, files, stacking, tree
+from lora_jax import errors, files, provenance, stacking, tree
 from lora_jax.models import presets
 from lora_jax.pretrained import architecture, names, pytorch, safetensors, shards
 
@@ -192,6 +192,7 @@ def read_config(folder: Path) -> presets.Config:
     ValueError: if it is not valid JSON, or describes an architecture that is not supported.
   """
   path = folder / 'config.json'
+  provenance.note(path)
   values = files.read_json(path)
   if not isinstance(values, dict):
     raise ValueError(f'{path}: expected a JSON object, found a {type(values).__name__}')

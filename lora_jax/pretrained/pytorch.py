@@ -16,7 +16,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from lora_jax import errors
+from lora_jax import errors, provenance
 from lora_jax.pretrained import safetensors, shards
 from lora_jax.pretrained.pickles import View, interpret
 
@@ -51,6 +51,7 @@ class Tensors(Mapping[str, np.ndarray]):
 
   def __init__(self, path: Path, key: str | None = None, *, or_whole: bool = False):
     self.path = path
+    provenance.note(path)
     self._records, pickled = _open(path)
     try:
       contents = interpret(pickled)

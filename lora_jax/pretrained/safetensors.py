@@ -16,7 +16,7 @@ from typing import TypedDict
 import ml_dtypes
 import numpy as np
 
-from lora_jax import errors, files
+from lora_jax import errors, files, provenance
 
 SINGLE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
 DTYPES = {
@@ -54,6 +54,7 @@ class Tensors(Mapping[str, np.ndarray]):
 
   def __init__(self, path: Path):
     self.path = path
+    provenance.note(path)
     self._header, self.metadata, start = _read_header(path)
     self._data = np.memmap(path, np.uint8, mode='r')[start:]
 
@@ -149,6 +150,7 @@ def _read_index(
   index: Path, kind: Callable[[Path], Mapping[str, np.ndarray]]
 ) -> dict[str, Mapping[str, np.ndarray]]:
   """The file of each tensor."""
+  provenance.note(index)
   values = files.read_json(index)
   shard_of = values.get('weight_map') if isinstance(values, dict) else None
   if not isinstance(shard_of, dict) or not all(isinstance(x, str) for x in shard_of.values()):

@@ -9,17 +9,21 @@ import flax.linen as nn
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from lora_jax import provenance
 from lora_jax.data import tasks
 from lora_jax.train import job
 from lora_jax.tree import Params
 
 
 class Source:
-  """Loads the jobs of a sweep's members; keeps every task, and the last base."""
+  """Loads the jobs of a sweep's members; keeps every task, and the last base.
+
+  What is kept is noted again (`provenance.Recording.replay`) for the next member that uses it.
+  """
 
   def __init__(self) -> None:
-    self._tasks: dict[str, tasks.Task] = {}
-    self._base: tuple[str, tuple[nn.Module, Params]] | None = None
+    self._tasks: dict[str, tuple[tasks.Task, provenance.Recording]] = {}
+    self._base: tuple[str, tuple[nn.Module, Params], provenance.Recording] | None = None
 
   def task(self, config: ConfigDict) -> tasks.Task:
     """The data of a run; without a limit no data depends on its seed.
@@ -30,8 +34,11 @@ class Source:
     seed = config.seed if config.data.limit else 0
     key = _key(config.task, config.data, config.model.name, seed)
     if key not in self._tasks:
-      self._tasks[key] = job.load_task(config)
-    return self._tasks[key]
+      with provenance.recording() as read:
+        self._tasks[key] = job.load_task(config), read
+    task, read = self._tasks[key]
+    read.replay()
+    return task
 
   def base(self, config: ConfigDict, devices: Mesh | None = None) -> tuple[nn.Module, Params]:
     """The model of a run with its parameters before adaptation; its seed draws the head.
@@ -43,8 +50,11 @@ class Source:
     key = _key(config.model, config.seed, task.kind, task.num_labels, devices)
     if self._base is None or self._base[0] != key:
       self._base = None  # Before the next one is loaded: memory is for one.
-      self._base = key, job.load_base(config, task, devices)
-    return self._base[1]
+      with provenance.recording() as read, provenance.part('base'):
+        self._base = key, job.load_base(config, task, devices), read
+    _, base, read = self._base
+    read.replay()
+    return base
 
   def jobs(self, configs: Sequence[ConfigDict], devices: Mesh | None = None) -> list[job.Job]:
     """The jobs of a program's members; they share one frozen base and all that no seed changes.

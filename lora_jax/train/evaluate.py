@@ -126,6 +126,8 @@ def evaluate_run(
   Returns:
     `adapted` and `merged` with the metrics of each, and `largest_logit_difference` between the two
     over all prediction positions. For a method that cannot be merged, `merged` is the reason.
+    `changed_inputs` lists the files that differ from those that the run was made from, if there are
+    any and they are allowed.
   """
   devices = mesh.for_run(rundir.read_config(workdir).mesh)
   work, trainable = job.load_run(workdir, which, evals=splits, devices=devices)
@@ -137,6 +139,8 @@ def evaluate_run(
   adapted_step = step.make_eval_step(work.apply, work.task.kind, whole, work.family)
   adapted = lambda batch: adapted_step(frozen, trainable, placed(batch))
   report: dict[str, Any] = {'adapted': dict(evaluate(work.task, compute(adapted, held_out)))}
+  if work.changed:
+    report['changed_inputs'] = list(work.changed)
   try:
     merged_params = jax.jit(work.method.merge)(frozen, trainable)
   except ValueError as error:

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from ml_collections import config_dict
 
-from lora_jax import generation
+from lora_jax import generation, provenance
 from lora_jax.data import dataset, tasks
 from lora_jax.data.tokenizer import Tokenizer
 from lora_jax.metrics import text
@@ -231,6 +231,7 @@ def generate_run(
   devices = mesh.for_run(rundir.read_config(workdir).mesh)
   work, trainable = job.load_run(workdir, which, devices=devices)
   texts = make_generator(work, decode, devices)
-  prompts = job.load_prompts(work.config, split)
+  with provenance.checked(paths.path_of(workdir)):
+    prompts = job.load_prompts(work.config, split)
   texts = functools.partial(texts, work.frozen, trainable)
   return report(work, decode, texts, split, prompts, paths.path_of(out))

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
-from lora_jax import methods, tree
+from lora_jax import methods, provenance, tree
 from lora_jax.data import dataset, tasks, tokenizer_files
 from lora_jax.models import fused_attention, presets
 from lora_jax.models.presets import TOKENS
@@ -38,6 +38,8 @@ class Job(NamedTuple):
       that the job was loaded for.
     apply: `apply(frozen, trainable, **inputs)`.
     summary: the modules that the method matched, and counts.
+    changed: of a run that was read again, the files that differ from those that it was made from,
+      a line each.
   """
 
   config: config_dict.ConfigDict
@@ -48,6 +50,7 @@ class Job(NamedTuple):
   trainable: Params
   apply: Callable[..., jax.Array]
   summary: methods.Summary
+  changed: Sequence[str] = ()
 
   @property
   def family(self) -> str:
@@ -80,17 +83,19 @@ def load_task(
   config: config_dict.ConfigDict, evals: Sequence[str] = (), limit: int | None = None
 ) -> tasks.Task:
   """The config's task; `limit` replaces the config's limit of training examples."""
-  tokenizer = tokenizer_files.load_tokenizer(tokenizer_path(config))
-  return tasks.load_task(
-    config.task,
-    tokenizer,
-    source=config.data.source,
-    data_dir=config.data.dir,
-    max_length=config.data.max_length,
-    limit=config.data.limit if limit is None else limit,
-    seed=config.seed,
-    evals=evals,
-  )
+  with provenance.part('tokenizer'):
+    tokenizer = tokenizer_files.load_tokenizer(tokenizer_path(config))
+  with provenance.part('data'):
+    return tasks.load_task(
+      config.task,
+      tokenizer,
+      source=config.data.source,
+      data_dir=config.data.dir,
+      max_length=config.data.max_length,
+      limit=config.data.limit if limit is None else limit,
+      seed=config.seed,
+      evals=evals,
+    )
 
 
 def load_prompts(config: config_dict.ConfigDict, split: str) -> dataset.Prompts:
@@ -119,7 +124,10 @@ def build(
     base: the model and its parameters (`load_base`); None loads them.
     devices: as for `load`.
   """
-  model, params = base or load_base(config, task, devices)
+  if base is None:
+    with provenance.part('base'):
+      base = load_base(config, task, devices)
+  model, params = base
   check_ranges(config, task, model)
   method = make_method(config, model)
   frozen, trainable = divide(config, method, model, params)
@@ -266,11 +274,13 @@ def load_run(
     evals, devices: as for `load`.
 
   Raises:
-    ValueError: if the folder is not a run directory or has no such checkpoint.
+    ValueError: if the folder is not a run directory or has no such checkpoint; if the run was made
+      from other files than those found now (`provenance.check`).
   """
   config = rundir.read_config(workdir)
-  task = load_task(config, evals) if task is None else task
-  job = build(config, task, devices=devices)
+  with provenance.checked(paths.path_of(workdir)) as changed:
+    task = load_task(config, evals) if task is None else task
+    job = build(config, task, devices=devices)._replace(changed=changed)
   _, trainable = read_trainable(workdir, config, which, job.trainable)
   return job, trainable
 
@@ -296,6 +306,7 @@ def read_trainable(
     step = saved.best_step() if which == 'best' else saved.last_step()
     if step is None:
       raise ValueError(f'{workdir} has no {which} checkpoint. Train it first: experiments.train')
+    provenance.note_folder(saved.folder / str(step), 'checkpoint')
     return step, saved.restore_trainable(step, like)
 
 

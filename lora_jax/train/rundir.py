@@ -14,7 +14,7 @@ from typing import TypedDict, cast
 import jax
 from ml_collections import config_dict
 
-from lora_jax import files
+from lora_jax import files, provenance
 from lora_jax.result_schema import RunResult
 from lora_jax.train import hosts, paths, writers
 
@@ -40,6 +40,7 @@ def read_config(workdir: str | Path) -> config_dict.ConfigDict:
   """
   path = paths.path_of(workdir) / 'config.json'
   try:
+    provenance.note(path)
     return config_dict.ConfigDict(cast(dict[str, object], files.read_json(path)))
   except FileNotFoundError as error:
     raise ValueError(f'{workdir} is not a run directory: it has no config.json') from error

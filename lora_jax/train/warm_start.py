@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ml_collections import config_dict
 
-from lora_jax import stacking, tree
+from lora_jax import provenance, stacking, tree
 from lora_jax.adapters import formats
 from lora_jax.train import rundir
 from lora_jax.train.job import Job, method_options, read_trainable
@@ -34,7 +34,8 @@ def warm_start(job: Job, source: str | Path) -> tuple[Params, list[str]]:
     ValueError: if the source trained other leaves than heads, or at another scale.
     FileNotFoundError: if there is nothing at `source`.
   """
-  options, found, same = _read(job, source)
+  with provenance.part('init_adapter'):
+    options, found, same = _read(job, source)
   _check_options(job, source, options, same)
   scanned = stacking.is_scanned(job.trainable)
   saved = tree.flatten(stacking.unstack(found))

@@ -116,7 +116,7 @@ def note(path: str | os.PathLike[str], name: str = '', content: bytes | None = N
   Args:
     path: the file.
     name: its name in the record, the same wherever the file lies; '' is the last part of its path.
-    content: its bytes, where they are at hand or only a member of an archive is read; None reads
+    content: its bytes, where they are available or only a member of an archive is read; None reads
       the file in a thread.
   """
   if not _RECORDINGS.get():
@@ -200,12 +200,12 @@ def check(workdir: Path, found: Inputs, *, whole: bool) -> list[str]:
       f'{workdir} was made from other files than those found now:\n{listed}\nPut the first files '
       f'back, or train in another --workdir. {FLAG} uses the changed ones and records that.'
     )
-  logging.warning('%s goes on with changed files (%s):\n%s', workdir, FLAG, listed)
+  logging.warning('%s is used with changed files (%s):\n%s', workdir, FLAG, listed)
   return lines
 
 
 def updated(recorded: Inputs | None, found: Inputs) -> Inputs:
-  """The record of a run that goes on with the inputs `found`: the first time of each is kept."""
+  """The record of a run that continues with the inputs `found`: the first time of each is kept."""
   new: Inputs = {}
   for name, now in found.items():
     first = (recorded or {}).get(name)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from lora_jax import tree
-from lora_jax.methods.base import Args, Context, Interceptor, Kwargs, Next
+from lora_jax.methods.interception import Args, Context, Interceptor, Kwargs, Next, intercepted
 
 Shape = tuple[int, ...]
 
@@ -49,7 +49,7 @@ def init_shapes(
     args, kwargs = structure.unflatten(
       [next(rest) if array else x for x, array in zip(leaves, is_array)]
     )
-    with nn.intercept_methods(interceptor):
+    with intercepted(interceptor):
       return model.init(jax.random.key(0), *args, **kwargs)
 
   shapes = jax.eval_shape(run, [x for x, array in zip(leaves, is_array) if array])

@@ -7,7 +7,6 @@ outside this package knows which method runs.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -16,13 +15,8 @@ import flax.linen as nn
 import jax
 
 from lora_jax import tree
+from lora_jax.methods.interception import Interceptor, intercepted
 from lora_jax.tree import Params, Tree
-
-# An interceptor runs in place of each method of each module: `next_fun(*args, **kwargs)` calls the
-# method, `context` names it and its module. See `flax.linen.intercept_methods`.
-Next, Args, Kwargs = Callable[..., Any], tuple[Any, ...], dict[str, Any]
-Context = nn.module.InterceptorContext
-Interceptor = Callable[[Next, Args, Kwargs, Context], Any]
 
 
 class InitFn(Protocol):
@@ -124,10 +118,7 @@ def bind(apply: Callable[..., Any], method: Method) -> Callable[..., Any]:
     rngs = kwargs.get('rngs')
     if isinstance(rngs, Mapping) and 'dropout' in rngs and _is_deterministic(apply, args, kwargs):
       kwargs['rngs'] = {name: key for name, key in rngs.items() if name != 'dropout'}
-    intercept = (
-      nn.intercept_methods(method.interceptor) if method.interceptor else contextlib.nullcontext()
-    )
-    with intercept:
+    with intercepted(method.interceptor):
       return apply(variables, *args, **kwargs)
 
   return bound

@@ -17,7 +17,8 @@ from jaxtyping import Array, Float
 
 from lora_jax import ops, stacking, tree
 from lora_jax.methods import added
-from lora_jax.methods.base import Args, Context, Kwargs, Method, Next, Params, Tree
+from lora_jax.methods.base import Method, Params, Tree
+from lora_jax.methods.interception import Args, Context, Kwargs, Next
 
 NAME = 'adapter'
 ATTENTION, MLP = r'(.*/)?attention_branch', r'(.*/)?mlp_branch'

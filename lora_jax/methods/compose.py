@@ -10,7 +10,8 @@ import flax.linen as nn
 import jax
 
 from lora_jax import tree
-from lora_jax.methods.base import Args, Context, Interceptor, Kwargs, Method, Next, Params, Tree
+from lora_jax.methods.base import Method, Params, Tree
+from lora_jax.methods.interception import Args, Context, Interceptor, Kwargs, Next
 
 
 def compose(*methods: Method) -> Method:

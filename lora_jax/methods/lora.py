@@ -22,7 +22,8 @@ import jax.numpy as jnp
 
 from lora_jax import ops, tree
 from lora_jax.methods import added, lowrank, sites
-from lora_jax.methods.base import Args, Context, Interceptor, Kwargs, Method, Next, Params, Tree
+from lora_jax.methods.base import Method, Params, Tree
+from lora_jax.methods.interception import Args, Context, Interceptor, Kwargs, Next
 from lora_jax.methods.lowrank import FACTORS
 from lora_jax.methods.sites import rule
 

@@ -30,7 +30,7 @@ from jax import lax
 from jaxtyping import Float
 
 from lora_jax import ops
-from lora_jax.methods.base import Args, Kwargs
+from lora_jax.methods.interception import Args, Kwargs
 
 FACTORS = ('lora_a', 'lora_b')  # Names of the leaves.
 Shape = tuple[int, ...]

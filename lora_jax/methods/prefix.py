@@ -21,7 +21,8 @@ from jaxtyping import Array, Float, Int
 
 from lora_jax import stacking, tree
 from lora_jax.methods import added
-from lora_jax.methods.base import Args, Context, Kwargs, Method, Next, Params, Tree
+from lora_jax.methods.base import Method, Params, Tree
+from lora_jax.methods.interception import Args, Context, Kwargs, Next
 
 NAME = 'virtual'
 EMBEDDING = r'(.*/)?embeddings/word'

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from lora_jax import tree
 from lora_jax.methods import added, lowrank
-from lora_jax.methods.base import Args, Context, Kwargs, Next
+from lora_jax.methods.interception import Args, Context, Kwargs, Next
 from lora_jax.methods.lowrank import FACTORS, Layer, Shape
 
 

@@ -10,6 +10,7 @@ The devices may belong to several processes; each process holds the parts on its
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Sequence
@@ -24,7 +25,8 @@ from ml_collections import config_dict
 
 from lora_jax import tree
 from lora_jax.data.layout import HostShard
-from lora_jax.methods.base import Args, Context, FollowsFn, Interceptor, Kwargs, Next
+from lora_jax.methods.base import FollowsFn
+from lora_jax.methods.interception import Args, Context, Interceptor, Kwargs, Next
 from lora_jax.models import fused_attention
 
 AXES = ('data', 'fsdp', 'tensor')
@@ -258,6 +260,7 @@ def state_shardings(now: Any, mesh: Mesh, family: str, follows: FollowsFn) -> An
   return now._replace(step=whole, trainable=leaves, opt_state=opt_state, key=whole)
 
 
+@functools.cache
 def hold_rows(mesh: Mesh) -> Interceptor:
   """A `flax.linen` interceptor that keeps the outputs of dense layers and embeddings split by rows.
 

@@ -15,13 +15,13 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Sharding
 
 from lora_jax import compilation
+from lora_jax.methods.interception import intercepted
 from lora_jax.models.presets import INPUTS
 from lora_jax.train import losses, mesh
 from lora_jax.tree import Params
@@ -211,6 +211,4 @@ def _accumulated(
 
 def _rows_kept(shardings: TrainState | None) -> contextlib.AbstractContextManager[None]:
   """On a mesh, keeps activations split by the rows of the batch; see `mesh.hold_rows`."""
-  if shardings is None:
-    return contextlib.nullcontext()
-  return nn.intercept_methods(mesh.hold_rows(shardings.step.mesh))
+  return intercepted(mesh.hold_rows(shardings.step.mesh) if shardings else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from lora_jax.analysis import subspace
 from lora_jax.analysis.subspace import Svd
@@ -32,7 +33,11 @@ class Row(NamedTuple):
   amplification: float
 
 
-def projection(weight: np.ndarray, inputs: np.ndarray, outputs: np.ndarray) -> float:
+def projection(
+  weight: Float[np.ndarray, 'd k'],
+  inputs: Float[np.ndarray, 'd r'],
+  outputs: Float[np.ndarray, 'k r'],
+) -> float:
   """||inputs^T weight outputs||_F of a kernel [d, k] on [d, r] and [k, r]: the paper's U^T W V^T.
 
   The kernel is the transpose of the paper's W, and the sides are exchanged; the norm is the same.
@@ -41,9 +46,9 @@ def projection(weight: np.ndarray, inputs: np.ndarray, outputs: np.ndarray) -> f
 
 
 def measure(
-  weight: np.ndarray,
+  weight: Float[np.ndarray, 'd k'],
   svd: Svd,
-  values: np.ndarray,
+  values: Float[np.ndarray, ' n'],
   random: np.random.Generator,
 ) -> Row:
   """Table 7 for a matrix.

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from lora_jax import methods, stacking, tree
 from lora_jax.analysis import subspace
@@ -37,8 +38,8 @@ class Update(NamedTuple):
   path: str
   layer: int | None
   matrix: str
-  a: np.ndarray
-  b: np.ndarray
+  a: Float[np.ndarray, 'd r']
+  b: Float[np.ndarray, 'r k']
   scale: float
 
   @property

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from lora_jax import errors
 from lora_jax.analysis import factors, subspace
@@ -14,7 +15,7 @@ OF = ('a', 'b', 'update')  # Whose directions are compared.
 Entry = dict[str, Any]  # A record of the report, as `writers.to_json` takes it.
 
 
-def directions(update: factors.Update, of: str) -> np.ndarray:
+def directions(update: factors.Update, of: str) -> Float[np.ndarray, 'd n']:
   """Directions of an update, by falling singular value.
 
   Args:
@@ -109,7 +110,7 @@ def spread(layers: Sequence[int]) -> list[int]:
   return sorted({layers[round(last * part / 3)] for part in range(4)})
 
 
-def _entry(one: np.ndarray, two: np.ndarray) -> Entry:
+def _entry(one: Float[np.ndarray, 'd n1'], two: Float[np.ndarray, 'd n2']) -> Entry:
   phi = subspace.similarity(one, two)
   rank, other = phi.shape
   return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from lora_jax import stacking, tree
 from lora_jax.analysis import amplification, factors, pair, spectra, subspace
@@ -80,7 +81,7 @@ def measure(
   return measured
 
 
-def kernel(frozen: tree.Params, update: factors.Update) -> np.ndarray:
+def kernel(frozen: tree.Params, update: factors.Update) -> Float[np.ndarray, 'd k']:
   """The base's kernel [d, k] under an update, float64.
 
   Raises:
@@ -124,7 +125,7 @@ def between_layers(found: Sequence[factors.Update], svds: Mapping[str, Svd]) -> 
       }
 
 
-def _spectrum(update: factors.Update, values: np.ndarray) -> Entry:
+def _spectrum(update: factors.Update, values: Float[np.ndarray, ' n']) -> Entry:
   return {
     **_name(update),
     'rank': update.rank,

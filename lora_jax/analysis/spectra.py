@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float
 
 
-def effective_rank(values: np.ndarray) -> float:
+def effective_rank(values: Float[np.ndarray, ' n']) -> float:
   """exp of the entropy of the singular values over their sum (Roy & Vetterli 2007), in [1, n].
 
   n equal singular values have n, a single one has 1; 0 for no singular value.
@@ -18,7 +19,7 @@ def effective_rank(values: np.ndarray) -> float:
   return float(np.exp(-np.sum(share * np.log(share))))
 
 
-def stable_rank(values: np.ndarray) -> float:
+def stable_rank(values: Float[np.ndarray, ' n']) -> float:
   """||M||_F^2 / ||M||_2^2, in [1, n]; 0 for no singular value. It weighs the top one more."""
   values = np.asarray(values, np.float64)
   if not len(values) or not values.max():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 
 class Svd(NamedTuple):
@@ -16,19 +17,19 @@ class Svd(NamedTuple):
     outputs: right-singular vectors [k, n], directions in its output.
   """
 
-  inputs: np.ndarray
-  values: np.ndarray
-  outputs: np.ndarray
+  inputs: Float[np.ndarray, 'd n']
+  values: Float[np.ndarray, ' n']
+  outputs: Float[np.ndarray, 'k n']
 
 
-def numerical_rank(values: np.ndarray, size: int) -> int:
+def numerical_rank(values: Float[np.ndarray, ' n'], size: int) -> int:
   """Number of falling singular values above rounding, for a matrix of larger dimension `size`."""
   if not len(values):
     return 0
   return int(np.sum(values > values[0] * size * np.finfo(np.float64).eps))
 
 
-def directions(matrix: np.ndarray) -> np.ndarray:
+def directions(matrix: Float[np.ndarray, 'd k']) -> Float[np.ndarray, 'd n']:
   """Left-singular vectors [d, n] of a matrix [d, k], by falling singular value.
 
   n is the numerical rank: the vectors of zero singular values are arbitrary, and a padded factor
@@ -44,7 +45,9 @@ def directions(matrix: np.ndarray) -> np.ndarray:
   return u[:, :n]
 
 
-def similarity(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def similarity(
+  first: Float[np.ndarray, 'd1 n1'], second: Float[np.ndarray, 'd2 n2']
+) -> Float[np.ndarray, 'n1 n2']:
   """phi(i, j) = ||U1[:, :i]^T U2[:, :j]||_F^2 / min(i, j), for all i and j at once.
 
   It is 1 if one subspace contains the other, 0 if they are orthogonal, and max(i, j) / d on average
@@ -75,6 +78,8 @@ def chance(i: int, j: int, dimension: int) -> float:
   return max(i, j) / dimension
 
 
-def random_directions(random: np.random.Generator, dimension: int, rank: int) -> np.ndarray:
+def random_directions(
+  random: np.random.Generator, dimension: int, rank: int
+) -> Float[np.ndarray, 'dimension rank']:
   """Directions [d, r] of a Gaussian matrix [d, r]: the paper's control."""
   return directions(random.standard_normal((dimension, rank)))

@@ -31,6 +31,9 @@ TASKS = {
   'deberta-v2': ('classification', 'regression'),
   'gpt2': ('lm',),
 }
+# Sizes of an architecture, beyond which it is a damaged file rather than a model.
+LARGEST, DEEPEST = 1 << 24, 1000
+MAY_BE_ZERO = ('position_offset', 'type_vocab_size', 'convolution', 'pad_token_id')
 # A model's arguments that a batch holds.
 INPUTS = ('input_ids', 'segment_ids', 'position_ids', 'token_type_ids', 'prediction_positions')
 TOKENS = jax.ShapeDtypeStruct((1, 1), np.int32)  # Ids [rows, length], for `init` by shapes alone.
@@ -161,12 +164,35 @@ def abstract_params(model: nn.Module) -> Mapping[str, Any]:
   return jax.eval_shape(model.init, jax.random.key(0), TOKENS)['params']
 
 
+def _problem(config: Config, field: dataclasses.Field[Any]) -> str:
+  """What is wrong with a field's value; '' if nothing is."""
+  name, value = field.name, getattr(config, field.name)
+  if field.type == 'str':
+    return '' if isinstance(value, str) else f'{name}={value!r}: expected a string'
+  if value is None and 'None' in str(field.type):
+    return ''
+  kind, low, high = (int | float, 0, 1) if 'float' in str(field.type) else (int, 1, LARGEST)
+  if name in MAY_BE_ZERO:
+    low = 0
+  if name == 'num_layers':
+    high = DEEPEST
+  fits = isinstance(value, kind) and not isinstance(value, bool) and low <= value <= high
+  excluded = (1,) if name.endswith('dropout') else (0,) if name == 'norm_epsilon' else ()
+  if fits and value not in excluded:
+    return ''
+  what = 'an integer' if kind is int else 'a number'
+  less = f', {excluded[0]} excluded' if excluded else ''
+  return f'{name}={str(value)[:60]}: expected {what} from {low} to {high}{less}'
+
+
 def check(config: Config, where: str) -> Config:
-  """The config, if its sizes fit and its activation is known.
+  """The config, if its values are of their types and ranges and its sizes fit.
 
   Raises:
-    ValueError: naming `where` and the sizes.
+    ValueError: naming `where` and the values.
   """
+  if problems := [x for field in dataclasses.fields(config) if (x := _problem(config, field))]:
+    raise ValueError(f'{where}: {"; ".join(problems)}')
   for name in ('activation', 'convolution_activation'):
     if (value := getattr(config, name, 'gelu')) not in ACTIVATIONS:
       raise ValueError(f'{where}: {name} {value!r}; supported: {list(ACTIVATIONS)}')

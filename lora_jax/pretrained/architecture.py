@@ -27,9 +27,9 @@ def from_hugging_face(values: Values, where: str = 'config.json') -> Config:
     'gpt2': _from_gpt2,
   }
   model_type = values.get('model_type')
-  if model_type not in parsers:
+  if not isinstance(model_type, str) or model_type not in parsers:
     raise ValueError(
-      f'{where}: unsupported model_type={model_type!r}. {errors.nearest(model_type, parsers)}'
+      f'{where}: unsupported model_type={model_type!r}. {errors.nearest(str(model_type), parsers)}'
     )
   try:
     config, fixed = parsers[model_type](values)
@@ -37,6 +37,8 @@ def from_hugging_face(values: Values, where: str = 'config.json') -> Config:
     raise ValueError(
       f'{where}: a {model_type} model needs the key {error}, which is missing'
     ) from None
+  except (TypeError, AttributeError, ValueError) as error:
+    raise ValueError(f'{where}: a value is of another type than it has to be ({error})') from error
   problems = [
     f'{key}={values[key]!r}; supported: {allowed!r}'
     for key, allowed in fixed.items()

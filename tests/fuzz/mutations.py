@@ -45,16 +45,25 @@ def _bytes(content: bytes, drawn: random.Random) -> bytes:
     return content[:at] + content[at + drawn.randrange(1, 64) :]
   if kind == 4:
     return content[:at] + content[at : at + drawn.randrange(1, 64)] * 2 + content[at:]
-  special = (b'\xff' * 8, b'\0' * 8, b'\xef\xbb\xbf', b'\r\n', b'\t', b'"', b'\x7f' + b'\xff' * 7)
+  special = (
+    b'\xff' * 8,
+    b'\0' * 8,
+    b'\xef\xbb\xbf',
+    b'\r\n',
+    b'\t',
+    b'"',
+    b'\x7f' + b'\xff' * 7,
+    b'[' * 100_000,
+  )
   return content[:at] + drawn.choice(special) + content[at + 8 :]
 
 
 def _json(content: bytes, drawn: random.Random) -> bytes:
   try:
     value = json.loads(content)
-  except ValueError:
+    return json.dumps(_changed(value, drawn)).encode('utf-8', 'surrogatepass')
+  except (ValueError, RecursionError):
     return _bytes(content, drawn)
-  return json.dumps(_changed(value, drawn)).encode('utf-8', 'surrogatepass')
 
 
 def _changed(value: Any, drawn: random.Random) -> Any:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from lora_jax import tree
-from lora_jax.models import PRESETS
+from lora_jax.models import PRESETS, presets
 from lora_jax.models.presets import MODELS
 
 COUNTS = {  # Without pooler and head.
@@ -47,3 +47,27 @@ def test_parameter_counts_at_full_size(name):
 def test_usable_positions_of_roberta():
   assert PRESETS['roberta-base'].config.max_positions == 512
   assert PRESETS['roberta-base'].config.position_rows == 514
+
+
+@pytest.mark.parametrize(
+  'field, value, expected',
+  [
+    ('num_layers', 0, 'an integer from 1 to 1000'),
+    ('num_layers', 2.0, 'an integer from 1 to 1000'),
+    ('num_heads', True, 'an integer from 1'),
+    ('vocab_size', [30522], 'an integer from 1'),
+    ('vocab_size', 2**60, 'an integer from 1 to 16777216'),
+    ('pad_token_id', -1, 'an integer from 0'),
+    ('norm_epsilon', '1e-12', 'a number from 0 to 1, 0 excluded'),
+    ('norm_epsilon', 0, 'a number from 0 to 1, 0 excluded'),
+    ('initializer_range', float('nan'), 'a number from 0 to 1'),
+    ('hidden_dropout', 1, 'a number from 0 to 1, 1 excluded'),
+    ('hidden_dropout', None, 'a number from 0 to 1, 1 excluded'),
+    ('activation', 3, 'a string'),
+  ],
+)
+def test_a_value_of_another_type_or_range_is_named(field, value, expected):
+  with pytest.raises(ValueError, match=f'bert: {field}=.*: expected {expected}'):
+    presets.architecture('bert', **{field: value})
+  edges = dict(num_layers=1000, pad_token_id=0, initializer_range=0, hidden_dropout=0.0)
+  assert presets.architecture('bert', **edges, classifier_dropout=None).num_layers == 1000

@@ -356,3 +356,31 @@ class MeasuredPlan(Machine):
 
   plan: PlannedJob
   measured: PlannedPeak
+
+
+class ChaosRow(TypedDict):
+  """How often something happened to a run; `too_late`: when it was over, or too early to matter."""
+
+  times: int
+  too_late: int
+  unexpected: int
+
+
+class Chaos(TypedDict):
+  """What happened to runs of one job, and what came of them.
+
+  Attributes:
+    seconds: of a run that nothing happens to.
+    rows: by what happened.
+    finished: runs that the same command finished in the end.
+    problems: a line for each run that differs, is not finished or ended in an unexpected way.
+  """
+
+  seconds: float
+  rows: Mapping[str, ChaosRow]
+  finished: int
+  problems: Sequence[str]
+
+
+class ChaosTrial(Machine, Chaos):
+  """What `experiments.chaos` writes."""

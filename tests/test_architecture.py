@@ -75,6 +75,8 @@ ARROWS = {
     'methods',
     'models',
     'pretrained',
+    'provenance',
+    'result_schema',
     'serving',
     'sweep',
     'train',

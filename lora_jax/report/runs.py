@@ -10,6 +10,7 @@ from pathlib import Path
 from lora_jax.result_schema import (
   Analysis,
   Bench,
+  ChaosTrial,
   ClaimsPlan,
   ConfigJson,
   Counts,
@@ -35,6 +36,7 @@ class Recorded:
   latency: dict[str, Latency] = field(default_factory=dict)
   bench: dict[str, Bench] = field(default_factory=dict)
   counts: dict[str, Counts] = field(default_factory=dict)
+  chaos: dict[str, ChaosTrial] = field(default_factory=dict)
   claims: dict[str, ClaimsPlan] = field(default_factory=dict)
   measured_plans: dict[str, MeasuredPlan] = field(default_factory=dict)
 
@@ -62,7 +64,7 @@ def _of_kind(recorded: Recorded, value: Mapping[str, object]) -> dict[str, objec
   experiment, kinds = value['experiment'], vars(recorded)
   if experiment == 'plan':
     return kinds['claims'] if 'claims' in value else kinds['measured_plans']
-  if experiment in ('analysis', 'bench', 'counts', 'latency'):
+  if experiment in ('analysis', 'bench', 'chaos', 'counts', 'latency'):
     return kinds[experiment]
   return kinds['runs'] if 'history' in value else None
 

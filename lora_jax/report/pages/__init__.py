@@ -7,6 +7,7 @@ from lora_jax.report.pages import (
   ablations,
   all_runs,
   analysis,
+  chaos,
   counts,
   glue,
   gpt3,
@@ -49,7 +50,7 @@ def make(recorded: Recorded) -> list[Page]:
     *practical_claims.pages(recorded.claims, recorded.measured_plans),
     *counts.pages(recorded.counts),
   ]
-  others = [*speed.pages(recorded.bench), all_runs.page(runs)]
+  others = [*speed.pages(recorded.bench), *chaos.pages(recorded.chaos), all_runs.page(runs)]
   return [index([*of_paper, *others]), *of_paper, *others]
 
 

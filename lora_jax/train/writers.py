@@ -92,7 +92,8 @@ class _Lines:
 
   def close(self) -> None:
     if self._file:
-      self._file.close()
+      with files.naming(self._path):
+        self._file.close()
 
 
 class _Events:
@@ -104,14 +105,23 @@ class _Events:
     record_writer.directory_check(str(folder))
     # With a suffix of seconds, a run that is resumed within one would overwrite its file.
     suffix = f'.{time.time_ns()}'
-    self._file = event_file_writer.EventsWriter(str(folder / 'events'), suffix)
+    self._path = folder / 'events'
+    with files.naming(self._path):
+      self._file = event_file_writer.EventsWriter(str(self._path), suffix)
     self.add(purge_step, session_log=_PROTO.SessionLog(status=_PROTO.SessionLog.START))
-    self.flush = self._file.flush
-    self.close = self._file.close
 
   def add(self, step: int, **values: object) -> None:
     """Adds an event with these fields."""
-    self._file.write_event(_PROTO.Event(wall_time=time.time(), step=step, **values))
+    with files.naming(self._path):
+      self._file.write_event(_PROTO.Event(wall_time=time.time(), step=step, **values))
+
+  def flush(self) -> None:
+    with files.naming(self._path):
+      self._file.flush()
+
+  def close(self) -> None:
+    with files.naming(self._path):
+      self._file.close()
 
 
 class _Records:

@@ -17,6 +17,7 @@ from absl import app
 
 from lora_jax import compilation, host_memory
 from lora_jax.errors import nearest
+from lora_jax.train import signals
 
 MISTAKES = (ValueError, OSError, FloatingPointError)
 CONFIG_HELP = 'Config file, followed by a colon and its argument: configs/glue.py:task=mrpc.'
@@ -32,6 +33,9 @@ def run(
   keep_memory: bool = True,
 ) -> None:
   """Parses the flags and calls `main`; exits with 1 after a mistake, with 2 after a wrong flag.
+
+  SIGINT (Ctrl-C) and SIGTERM end the command in one line, with 130 and 143; a run that trains saves
+  its state before (`lora_jax/train/signals.py`).
 
   Args:
     main: the command.
@@ -50,15 +54,25 @@ def run(
         main()
     except MISTAKES as error:
       show(error)
-      sys.exit(1)
+      signals.leave(1)
+    except SystemExit as stopped:
+      if isinstance(stopped.code, int) and stopped.code > 128:
+        signals.leave(stopped.code)
+      raise
 
-  app.run(checked, flags_parser=_parse)
+  with signals.ending():
+    app.run(checked, flags_parser=_parse)
 
 
 def show(error: Exception) -> None:
-  """Prints the error that ends a process: of a mistake the message, of others the traceback."""
+  """Prints the error that ends a process: of a mistake the message, of others the traceback.
+
+  The last line is the cause, in one sentence; details stand before it.
+  """
   if isinstance(error, MISTAKES) and not os.environ.get('LORA_JAX_TRACEBACK'):
-    print(f'\nerror: {type(error).__name__}: {error}', file=sys.stderr)
+    cause, *details = str(error).splitlines() or ['']
+    details += ['error: ' + type(error).__name__ + ': ' + cause.removesuffix(':')]
+    print('', *details, sep='\n', file=sys.stderr)
   else:
     traceback.print_exception(error)
 

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 
 @contextlib.contextmanager
@@ -22,13 +22,26 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
   path.parent.mkdir(parents=True, exist_ok=True)
   part = path.with_name(f'.{path.name}.{os.getpid()}.part')
   try:
-    with open(part, 'wb') as file:
+    with naming(path), open(part, 'wb') as file:
       yield file
       file.flush()
       os.fsync(file.fileno())
     os.replace(part, path)
   finally:
     part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+  """Has errors of writing a file name it and the room that there is, as those of a full disk."""
+  try:
+    yield
+  except OSError as error:
+    if error.filename is not None or error.errno is None:
+      raise
+    free = shutil.disk_usage(Path(path).parent).free
+    why = f'{error.strerror} while writing ({free} bytes are free)'
+    raise OSError(error.errno, why, os.fspath(path)) from error
 
 
 def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
@@ -50,8 +63,20 @@ def read_json(path: Path) -> object:
   """
   try:
     return json.loads(path.read_text(encoding='utf-8'))
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise ValueError(f'{path}: not valid JSON ({error})') from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+  """The object in a JSON file.
+
+  Raises:
+    ValueError: naming the file, if it is not valid JSON or holds something else.
+  """
+  value = read_json(path)
+  if not isinstance(value, dict):
+    raise ValueError(f'{path}: expected a JSON object {{...}}, found {str(value)[:40]!r}')
+  return value
 
 
 @contextlib.contextmanager

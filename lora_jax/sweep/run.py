@@ -14,9 +14,9 @@ from ml_collections import config_dict
 
 from lora_jax.result_schema import RunResult
 from lora_jax.sweep import choice, grouping, stacked
-from lora_jax.sweep.locks import Locks
 from lora_jax.sweep.source import Source
-from lora_jax.train import loop, paths, rundir, writers
+from lora_jax.train import locks, loop, paths, rundir, writers
+from lora_jax.train.locks import Locks
 
 
 def train(
@@ -73,25 +73,25 @@ def train_groups(
   index, count = shard
   own = [*groups[index::count]]
   for group in own + [one for i, one in enumerate(groups) if i % count != index]:
-    with Locks(workdir / 'locks') as locks:
+    with Locks(workdir / locks.FOLDER) as owner:
       taken = tuple(
-        x for x in group.members if rundir.read_outcome(workdir / x.name) or locks.take(x.name)
+        x for x in group.members if rundir.read_outcome(workdir / x.name) or owner.take(x.name)
       )
       folder = workdir / 'groups' / grouping.identity(taken)
       # Asked again: the owner before may have finished a run until it was locked here.
       if not all(rundir.read_outcome(workdir / x.name) for x in taken):
-        train_group(group._replace(members=taken), source, workdir, folder, locks)
+        train_group(group._replace(members=taken), source, workdir, folder, owner)
       shutil.rmtree(folder, ignore_errors=True)
 
 
 def train_group(
-  group: choice.Group, source: Source, workdir: Path, folder: Path, locks: Locks
+  group: choice.Group, source: Source, workdir: Path, folder: Path, owner: Locks
 ) -> None:
   """Trains a group as one program; a member that is left alone is trained as a single run."""
   left = tuple(x for x in group.members if not rundir.read_outcome(workdir / x.name))
   if folder.exists() or len(left) > 1:
     chosen = group if folder.exists() else group._replace(members=left)
-    stacked.train(chosen, source, workdir, folder, locks.lost)
+    stacked.train(chosen, source, workdir, folder, owner)
     return
   run = workdir / left[0].name
   try:

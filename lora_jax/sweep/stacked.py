@@ -8,7 +8,6 @@ import io
 import json
 import shutil
 import sys
-import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,11 @@ from lora_jax import tree
 from lora_jax.sweep import choice, members, step
 from lora_jax.sweep.grouping import Member
 from lora_jax.sweep.source import Source
-from lora_jax.train import mesh, optimizer, result, rundir, setup, writers
+from lora_jax.train import mesh, optimizer, result, rundir, setup, signals, writers
 from lora_jax.train.checkpoints import Checkpoints
 from lora_jax.train.clock import Clock
 from lora_jax.train.evaluate import HostBatch
+from lora_jax.train.locks import Locks
 from lora_jax.train.loop import fit
 from lora_jax.train.prefetch import prefetch
 from lora_jax.train.record import Record
@@ -33,9 +33,7 @@ from lora_jax.train.step import Batch, Metrics, TrainState, init_state
 from lora_jax.tree import Params
 
 
-def train(
-  group: choice.Group, source: Source, workdir: Path, folder: Path, lost: threading.Event
-) -> None:
+def train(group: choice.Group, source: Source, workdir: Path, folder: Path, owner: Locks) -> None:
   """Trains the members of a group to their ends, into `workdir / member.name`.
 
   Args:
@@ -43,11 +41,12 @@ def train(
     source: of their data and base.
     workdir: the sweep's folder.
     folder: of this group; it holds the stacked state. Training resumes from it if it has one.
-    lost: set when another machine has taken the members over.
+    owner: the locks on the members.
 
   Raises:
     ValueError: as `loop.train`.
-    SystemExit: with status 143 after SIGTERM or when the members are lost.
+    OSError: if something cannot be written, or another machine has taken the members over.
+    SystemExit: as `loop.train`.
   """
   code = result.commit()
   chosen: Sequence[Member] = group.members
@@ -66,11 +65,13 @@ def train(
   ]
   for record in records:
     record.is_live = not rundir.read_outcome(workdir / record.name)
-  with contextlib.closing(Checkpoints(folder, works[0].config.checkpoint.keep)) as checkpoints:
-    engine = Stacked(records, workdir, checkpoints, lost, group.why)
+  keep = works[0].config.checkpoint.keep
+  with contextlib.closing(Checkpoints(folder, keep, owner.check)) as checkpoints:
+    engine = Stacked(records, workdir, checkpoints, owner, group.why)
     if saved:
       engine.restore(saved)
-    with rundir.interruption() as interrupted:
+      print(f'resumed at step {engine.done}, members {len(records)}', flush=True)
+    with signals.stopping() as interrupted:
       engine.interrupted = interrupted
       engine.clock.start()
       fit(engine)
@@ -89,7 +90,7 @@ class Stacked:
     records: Sequence[Record],
     workdir: Path,
     checkpoints: Checkpoints,
-    lost: threading.Event,
+    owner: Locks,
     why: str,
   ):
     work = records[0].work
@@ -99,8 +100,8 @@ class Stacked:
     self.tools = setup.make_tools(work, self.devices, records[0].training.steps_per_epoch)
     self.clock = Clock()
     self.done = 0
-    self.interrupted = threading.Event()
-    self._records, self._workdir, self._lost = list(records), workdir, lost
+    self.interrupted = signals.Stop()
+    self._records, self._workdir, self._owner = list(records), workdir, owner
     self._checkpoints, self._why = checkpoints, why
     self._frozen = work.frozen
     self._shared = len(set(seeds)) == 1
@@ -159,7 +160,8 @@ class Stacked:
     return self._parts(record, self._state.trainable)
 
   def check(self) -> None:
-    """Does nothing: a member that diverges ends by itself."""
+    """Raises an OSError if a checkpoint could not be written; a diverged member ends by itself."""
+    self._checkpoints.poll()
 
   def keep_best(self, improved: Sequence[Record]) -> None:
     which = np.array([record in improved for record in self.members])
@@ -177,16 +179,20 @@ class Stacked:
     print(title, *shown, sep=', ', file=sys.stderr, flush=True)
 
   def is_stopping(self, first: int) -> bool:
-    return self.interrupted.is_set() or self._lost.is_set()
+    return self.interrupted.is_set()
+
+  def stopped(self) -> int:
+    self._checkpoints.wait()
+    return self.interrupted.saved(self.done, self._checkpoints.folder.parent)
 
   def save(self, *, evaluated: bool) -> None:
-    """Saves the stacked state and all records, unless another machine has taken them over."""
+    """Saves the stacked state and all records."""
+    if self.interrupted.is_set():
+      self.interrupted.saving.set()
     live = [record for record in self._records if record.is_live]
     seconds, programs = self.clock.split(), self.clock.programs()
     for record in live:
       record.charge({name: value / len(live) for name, value in seconds.items()}, programs)
-    if self._lost.is_set():
-      return
     progress = {
       'members': [record.name for record in self.members],
       'runs': {record.name: record.progress for record in self._records},
@@ -196,6 +202,8 @@ class Stacked:
 
   def finish(self, record: Record) -> None:
     """Writes the run directory of a run that is over, as a single run leaves it."""
+    self._checkpoints.wait()
+    self._owner.check()
     folder, work = self._workdir / record.name, record.work
     place = self.members.index(record)
     shutil.rmtree(folder, ignore_errors=True)  # What a killed process had begun of it.
@@ -217,6 +225,7 @@ class Stacked:
         with self.clock.measure('decoding'):
           generated = record.decode(texts, self.tools.final, folder)
       record.charge(self.clock.split(), self.clock.programs())
+      self._owner.check()
       record.end(folder, generated, len(self._records), self._why)
 
   def _parts(self, record: Record, stacked: Params) -> tuple[Params, Params]:

@@ -45,7 +45,12 @@ class Engine(Protocol):
     """A member's frozen and trainable part."""
 
   def check(self) -> None:
-    """Raises a FloatingPointError if a member that diverged ends them all."""
+    """Raises an error if the run cannot go on; called after each dispatch.
+
+    Raises:
+      FloatingPointError: if a member that diverged ends them all.
+      OSError: if a checkpoint could not be written in the background.
+    """
 
   def keep_best(self, improved: Sequence[Record]) -> None:
     """Keeps the parameters of members whose last evaluation is their best."""
@@ -55,6 +60,9 @@ class Engine(Protocol):
 
   def is_stopping(self, first: int) -> bool:
     """Whether to save and end after the updates in (first, done]."""
+
+  def stopped(self) -> int:
+    """Waits until the state is saved, says so, and returns the status to exit with."""
 
   def save(self, *, evaluated: bool) -> None:
     """Saves the state and the records, right after an evaluation or between two."""

@@ -14,13 +14,15 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
+
+from lora_jax.train.signals import Stop
 
 JOIN_SECONDS = 300
 HEARTBEAT_SECONDS = 40  # A process that is silent for so long counts as lost and ends the others.
@@ -109,7 +111,14 @@ def wait(what: str) -> None:
     multihost_utils.sync_global_devices(what)
 
 
-def stopping(interrupted: threading.Event, first: int, last: int) -> bool:
+def agreed(number: int) -> int:
+  """The number that the first process gives, on all processes."""
+  if jax.process_count() == 1:
+    return number
+  return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+
+
+def stopping(interrupted: Stop, first: int, last: int) -> bool:
   """Whether to save and exit after the steps in (first, last], the same on all processes.
 
   A single process exits when `interrupted` is set. Of several, the one that gets SIGTERM tells the

@@ -17,7 +17,7 @@ import numpy as np
 from ml_collections import config_dict
 
 from lora_jax.result_schema import RunResult
-from lora_jax.train import evaluate, hosts, job, mesh, paths, result, rundir, setup, single
+from lora_jax.train import evaluate, hosts, job, locks, mesh, paths, result, rundir, setup, single
 from lora_jax.train.engine import Engine
 from lora_jax.train.record import Record
 from lora_jax.train.step import Metrics
@@ -32,16 +32,18 @@ def train(config: config_dict.ConfigDict, workdir: str | Path) -> RunResult:
 
   Raises:
     ValueError: for a config, data, checkpoint or mesh that does not fit, saying what to do; for a
-      directory that holds a run of another config.
+      directory that holds a run of another config, or in which another process trains.
     FloatingPointError: at the step whose loss is not finite; the last good checkpoint stays.
-    SystemExit: with status 143 after SIGTERM, when the state is saved; with several processes on
-      all of them, whichever got the signal.
+    OSError: if something cannot be written; what was saved before stays.
+    SystemExit: with status 143 after SIGTERM, 130 after SIGINT (Ctrl-C), when the state is saved;
+      with several processes with 143 on all of them, whichever got the signal.
   """
   workdir = paths.path_of(workdir)
   rundir.check(workdir, config)
   if finished := rundir.read_result(workdir):
     logging.info('%s is finished', workdir)
     return finished
+  locks.check_free(workdir)
   code = result.commit()  # Now: the checkout may change while the run goes on.
   devices = mesh.make_mesh(**config.mesh)
   work = job.load(config, devices=devices)
@@ -80,7 +82,7 @@ def fit(engine: Engine) -> None:
       evaluate_members(engine, due)
     engine.save(evaluated=bool(due))
     if stopping:
-      raise SystemExit(143)  # As a process that SIGTERM ended; the next start resumes from here.
+      raise SystemExit(engine.stopped())  # The next start resumes from here.
     for record in due:
       if record.is_over(engine.done):
         engine.finish(record)

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import cast
 
 import fsspec
+import tensorstore
 from etils import epath
+
+from lora_jax import files
 
 
 def path_of(workdir: str | os.PathLike[str]) -> Path:
@@ -38,6 +41,50 @@ def path_of(workdir: str | os.PathLike[str]) -> Path:
 def on_bucket(path: str | os.PathLike[str]) -> bool:
   """Whether a path is on a bucket."""
   return '://' in os.fspath(path)
+
+
+def create(path: Path, text: str) -> bool:
+  """Writes a file unless there is one, and says whether it did: of several processes one does.
+
+  Raises:
+    OSError: if it cannot be written; nothing is left of it.
+  """
+  if on_bucket(path):
+    return _create_object(os.fspath(path), text)
+  try:
+    with open(path, 'x', encoding='utf-8') as file, files.naming(path):
+      file.write(text)
+      file.flush()
+  except FileExistsError:
+    return False
+  except OSError:
+    path.unlink(missing_ok=True)
+    raise
+  return True
+
+
+def remove(path: Path) -> None:
+  """Removes a file or a folder with all that it holds, if there is one."""
+  if on_bucket(path) or path.is_dir():
+    epath.Path(path).rmtree(missing_ok=True)
+  else:
+    path.unlink(missing_ok=True)
+
+
+def rename(path: Path, target: Path) -> Path:
+  """Renames a file or a folder, in place of what has that name, and returns the new path."""
+  remove(target)
+  return cast(Path, path.rename(target))
+
+
+def _create_object(url: str, text: str) -> bool:
+  """`create` on a bucket: TensorStore writes on condition that there is no object."""
+  bucket, _, name = url.partition('://')[2].partition('/')
+  store = tensorstore.KvStore.open({'driver': 'gcs', 'bucket': bucket}).result()
+  found = store.read(name).result()
+  if found.state != 'missing':
+    return False
+  return bool(store.write(name, text, if_equal=found.stamp.generation).result().generation)
 
 
 @functools.cache

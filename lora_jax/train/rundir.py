@@ -1,12 +1,9 @@
-"""Run directories: the config that one was made with, its result, and interruption by a signal."""
+"""Run directories: the config that one was made with, its result."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict, cast
@@ -16,7 +13,7 @@ from ml_collections import config_dict
 
 from lora_jax import files, provenance
 from lora_jax.result_schema import RunResult
-from lora_jax.train import hosts, paths, writers
+from lora_jax.train import hosts, locks, paths, writers
 
 FAILED = 'failed.json'  # It takes the place of result.json where a sweep's run diverged.
 
@@ -87,7 +84,7 @@ def check(workdir: Path, config: config_dict.ConfigDict) -> None:
 
   The message lists the keys that differ.
   """
-  if not workdir.exists() or not any(workdir.iterdir()):
+  if not workdir.exists() or not any(path.name != locks.FOLDER for path in workdir.iterdir()):
     return
   if not (workdir / 'config.json').exists():
     raise ValueError(f'{workdir} holds other files and no config.json: choose an empty --workdir')
@@ -119,21 +116,3 @@ def differences(
       yield from differences(old.get(name), new.get(name), f'{key}.{name}' if key else name)
   elif old != new:
     yield key, (old, new)
-
-
-@contextlib.contextmanager
-def interruption() -> Iterator[threading.Event]:
-  """An event that SIGTERM sets inside the block (in the main thread, where signals arrive).
-
-  With several processes the signal is left to JAX (`hosts.stopping`).
-  """
-  interrupted = threading.Event()
-  main = threading.current_thread() is threading.main_thread()
-  if not main or jax.process_count() > 1:
-    yield interrupted
-    return
-  before = signal.signal(signal.SIGTERM, lambda *_: interrupted.set())
-  try:
-    yield interrupted
-  finally:
-    signal.signal(signal.SIGTERM, before)

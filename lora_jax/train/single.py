@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -15,7 +14,7 @@ import numpy as np
 
 from lora_jax.data import layout
 from lora_jax.data.layout import Shape
-from lora_jax.train import hosts, mesh, optimizer, rundir, setup, step
+from lora_jax.train import hosts, locks, mesh, optimizer, rundir, setup, signals, step
 from lora_jax.train.ahead import Ahead
 from lora_jax.train.checkpoints import Checkpoints
 from lora_jax.train.clock import Clock
@@ -36,24 +35,30 @@ def open_run(record: Record, workdir: Path) -> Iterator[Single]:
   shown itself.
 
   Raises:
-    ValueError: for settings that do not fit, or a directory of another run.
+    ValueError: for settings that do not fit, a directory of another run, or one that another
+      process trains in.
   """
   engine = Single(record, workdir)
   config = record.work.config
-  rundir.begin(workdir, config)
-  with contextlib.closing(Checkpoints(workdir, config.checkpoint.keep)) as checkpoints:
-    resumed = engine.restore(checkpoints)
+  with contextlib.ExitStack() as stack:
+    owner = stack.enter_context(locks.hold(workdir))
+    rundir.begin(workdir, config)
+    checkpoints = Checkpoints(workdir, config.checkpoint.keep, owner.check)
+    stack.enter_context(contextlib.closing(checkpoints))
+    if engine.restore(checkpoints) and hosts.is_first():
+      print(f'resumed at step {engine.done} of {record.total_steps}', flush=True)
     writer = Writer(
       workdir,
       total_steps=record.total_steps,
-      resume_step=engine.done if resumed else None,
+      resume_step=engine.done,
+      history=record.history,
       active=hosts.is_first(),
     )
-    with writer, rundir.interruption() as interrupted:
-      record.writer, engine.interrupted = writer, interrupted
-      engine.clock.start()
-      with contextlib.closing(engine.ahead):
-        yield engine
+    record.writer, engine.owner = stack.enter_context(writer), owner
+    engine.interrupted = stack.enter_context(signals.stopping())
+    engine.clock.start()
+    stack.enter_context(contextlib.closing(engine.ahead))
+    yield engine
 
 
 class Single:
@@ -68,7 +73,8 @@ class Single:
     self.tools = setup.make_tools(work, devices, record.training.steps_per_epoch)
     self.clock, self.ahead = Clock(), Ahead()
     self.done = 0
-    self.interrupted = threading.Event()
+    self.interrupted = signals.Stop()
+    self.owner = locks.Locks(workdir)
     self._record, self._workdir, self._devices = record, workdir, devices
     self._state = program.init(record.start)
     self._train_step = program.train_step
@@ -129,7 +135,9 @@ class Single:
     return record.work.frozen, self._state.trainable
 
   def check(self) -> None:
+    self._checkpoints.poll()
     if self._record.error:
+      self._checkpoints.wait()
       last = self._checkpoints.last_step()
       kept = f'The checkpoint of step {last} stays' if last is not None else 'No step was saved'
       raise FloatingPointError(f'{self._record.error} {kept} in {self._workdir}.')
@@ -138,17 +146,25 @@ class Single:
     """Does nothing: the best checkpoint is kept by its score."""
 
   def show(self, due: Sequence[Record], examples: Sequence[list[dict[str, str]]]) -> None:
+    self.owner.check()
     self._record.show(self.done, examples[0] if examples else [])
 
   def is_stopping(self, first: int) -> bool:
     return hosts.stopping(self.interrupted, first, self.done)
 
+  def stopped(self) -> int:
+    self._checkpoints.wait()
+    return self.interrupted.saved(self.done, self._workdir)
+
   def save(self, *, evaluated: bool) -> None:
+    if self.interrupted.is_set():
+      self.interrupted.saving.set()
     self._record.charge(self.clock.split(), self.clock.programs())
     score = self._record.last_score if evaluated else None
     self._checkpoints.save(self._state, self._record.progress, score)
 
   def finish(self, record: Record) -> None:
+    self._checkpoints.wait()
     generated = None
     if self.tools.texts and self.tools.final:
       best = self._checkpoints.restore_best(self._state.trainable)
@@ -156,6 +172,7 @@ class Single:
       with self.clock.measure('decoding'):
         generated = record.decode(texts, self.tools.final, self._workdir)
     record.charge(self.clock.split(), self.clock.programs())
+    self.owner.check()
     record.end(self._workdir, generated)
 
 

@@ -63,28 +63,8 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     files.write_atomic(path, text)
 
 
-def truncate(path: str | os.PathLike[str], step: int) -> None:
-  """Drops the records of steps after `step`, and a last line that a kill cut short.
-
-  Raises:
-    ValueError: for any other line that is not a record, naming file and line; nothing is changed.
-  """
-  path = paths.path_of(path)
-  if not path.exists():
-    return
-  kept = []
-  for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
-    if not line.endswith(b'\n'):
-      break
-    try:
-      if json.loads(line)['step'] <= step:
-        kept.append(line)
-    except (ValueError, TypeError, KeyError) as error:
-      raise ValueError(
-        f'{path}, line {number}: expected an object with a step, found {line[:80]!r}. '
-        'Fix or remove the line.'
-      ) from error
-  write_text(path, b''.join(kept).decode())
+def _line(record: Mapping[str, float]) -> str:
+  return json.dumps(to_json(record), allow_nan=False) + '\n'
 
 
 class _Lines:
@@ -103,15 +83,17 @@ class _Lines:
 
   def add(self, line: str) -> None:
     if self._file:
-      self._file.write(line)
-      self._file.flush()
+      with files.naming(self._path):
+        self._file.write(line)
+        self._file.flush()
     else:
       self._text += line
       self._path.write_text(self._text)
 
   def close(self) -> None:
     if self._file:
-      self._file.close()
+      with files.naming(self._path):
+        self._file.close()
 
 
 class _Events:
@@ -123,14 +105,23 @@ class _Events:
     record_writer.directory_check(str(folder))
     # With a suffix of seconds, a run that is resumed within one would overwrite its file.
     suffix = f'.{time.time_ns()}'
-    self._file = event_file_writer.EventsWriter(str(folder / 'events'), suffix)
+    self._path = folder / 'events'
+    with files.naming(self._path):
+      self._file = event_file_writer.EventsWriter(str(self._path), suffix)
     self.add(purge_step, session_log=_PROTO.SessionLog(status=_PROTO.SessionLog.START))
-    self.flush = self._file.flush
-    self.close = self._file.close
 
   def add(self, step: int, **values: object) -> None:
     """Adds an event with these fields."""
-    self._file.write_event(_PROTO.Event(wall_time=time.time(), step=step, **values))
+    with files.naming(self._path):
+      self._file.write_event(_PROTO.Event(wall_time=time.time(), step=step, **values))
+
+  def flush(self) -> None:
+    with files.naming(self._path):
+      self._file.flush()
+
+  def close(self) -> None:
+    with files.naming(self._path):
+      self._file.close()
 
 
 class _Records:
@@ -164,8 +155,9 @@ class Writer:
   Args:
     workdir: the run directory, which is made if it does not exist.
     total_steps: the number of the run's last step.
-    resume_step: the step of the checkpoint from which the run resumes; None for a run from the
-      start. Records of later steps are removed, since those steps are trained again.
+    resume_step: the step of the checkpoint from which the run resumes; 0 for a run from the start.
+    history: the records up to there. `metrics.jsonl` is written anew from them, so that it holds
+      no later ones, which come again, and nothing that was damaged meanwhile.
     active: whether this host writes.
     stream: where progress is shown; None for standard error.
   """
@@ -175,7 +167,8 @@ class Writer:
     workdir: str | os.PathLike[str],
     *,
     total_steps: int,
-    resume_step: int | None = None,
+    resume_step: int = 0,
+    history: Sequence[Mapping[str, float]] = (),
     active: bool = True,
     stream: TextIO | None = None,
   ):
@@ -184,13 +177,12 @@ class Writer:
       return
     workdir = paths.path_of(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    last = -1 if resume_step is None else resume_step
-    truncate(workdir / 'metrics.jsonl', last)
+    write_text(workdir / 'metrics.jsonl', ''.join(_line(record) for record in history))
     self._lines = _Lines(workdir / 'metrics.jsonl')
-    self._events = _Events(workdir / 'tensorboard', purge_step=last + 1)
+    self._events = _Events(workdir / 'tensorboard', purge_step=resume_step and resume_step + 1)
     self._stream = stream or sys.stderr
     self._total = total_steps
-    self._start = max(last, 0)
+    self._start = resume_step
     self._began = time.monotonic()
     self._seen: tuple[float, int] | None = None  # Time and examples of the last `progress`.
     self._status = ''
@@ -208,7 +200,7 @@ class Writer:
     """Adds one record; it is in the file when this returns."""
     if not self._active:
       return
-    self._lines.add(json.dumps(to_json({'step': step, **metrics}), allow_nan=False) + '\n')
+    self._lines.add(_line({'step': step, **metrics}))
     for name, value in metrics.items():
       self._events.add(step, summary=summary.scalar(name, float(value)))
 

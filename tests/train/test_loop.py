@@ -1,11 +1,6 @@
 """The loop as a whole: what a run leaves, and that an interrupted one ends like any other."""
 
 import json
-import os
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +8,7 @@ import pytest
 from lora_jax.result_schema import RunResult
 from lora_jax.train import evaluate, loop
 from tests.train.conftest import BROKEN, FINISHED
-from tests.train.runs import assert_same_run, result_of
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.train.runs import assert_same_run, result_of, start, wait_for_step
 
 
 def test_a_run_learns_and_says_how(finished):
@@ -76,36 +69,17 @@ def test_a_finished_run_is_not_run_again(finished, make_config):
 
 def test_killed_run_ends_the_same(tmp_path, whole, make_config):
   """kill -9 of a real process, twice, between checkpoints inside epochs."""
-  config = make_config(**BROKEN, **{'checkpoint.every_steps': 4})
-  (tmp_path / 'config.py').write_text(
-    'import json\nfrom ml_collections import config_dict\n'
-    f'def get_config():\n  return config_dict.ConfigDict(json.loads({config.to_json()!r}))\n'
-  )
-  killed = tmp_path / 'killed'
-  command = ['-m', 'experiments.train', f'--config={tmp_path}/config.py', f'--workdir={killed}']
-  once = os.environ | {'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'compiled')}
-
-  def start():
-    output = dict(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=once, **output)
-
+  config, killed = make_config(**BROKEN, **{'checkpoint.every_steps': 4}), tmp_path / 'killed'
   for least in (1, 30):  # Steps that have to be saved before the process is killed.
-    process = start()
-    while process.poll() is None and latest(killed) < least:
-      time.sleep(0.005)
+    process = start(config, killed)
+    wait_for_step(killed, least, process)
     process.kill()
     process.communicate()
   assert not (killed / 'result.json').exists(), 'the run ended before it was killed'
-  process = start()
+  process = start(config, killed)
   _, errors = process.communicate(timeout=300)
   assert process.returncode == 0, errors
   assert_same_run(whole, killed)
-
-
-def latest(workdir):
-  """The largest step that has a checkpoint."""
-  steps = [int(p.name) for p in (workdir / 'checkpoints').glob('*') if p.name.isdigit()]
-  return max(steps, default=0)
 
 
 @pytest.mark.parametrize(

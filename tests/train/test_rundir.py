@@ -1,9 +1,6 @@
 """Run directories: whose they are, what is read of them, and the signal that stops a run."""
 
 import json
-import os
-import signal
-import threading
 
 import pytest
 
@@ -68,22 +65,3 @@ def test_differences_are_the_leaves_that_differ_by_their_keys():
   rundir.check_same('they differ', old, old)
   with pytest.raises(ValueError, match=r'they differ:\n  b\.d: 3 in the directory, 4 given'):
     rundir.check_same('they differ', old, new)
-
-
-def test_sigterm_sets_an_event_inside_the_block_alone():
-  before = signal.getsignal(signal.SIGTERM)
-  with rundir.interruption() as interrupted:
-    assert not interrupted.is_set()
-    os.kill(os.getpid(), signal.SIGTERM)
-    assert interrupted.wait(5)
-  assert signal.getsignal(signal.SIGTERM) is before
-  found = []
-
-  def other():
-    with rundir.interruption() as event:
-      found.append((event.is_set(), signal.getsignal(signal.SIGTERM) is before))
-
-  thread = threading.Thread(target=other)  # Where no signal arrives.
-  thread.start()
-  thread.join()
-  assert found == [(False, True)]

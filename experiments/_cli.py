@@ -13,13 +13,18 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from absl import app
+from absl import app, flags
 
-from lora_jax import compilation, host_memory
+from lora_jax import compilation, host_memory, provenance
 from lora_jax.errors import nearest
 from lora_jax.train import signals
 
 MISTAKES = (ValueError, OSError, FloatingPointError)
+ALLOW_CHANGED_INPUTS = flags.DEFINE_bool(
+  provenance.FLAG.removeprefix('--'),
+  False,
+  'Use a run although files that it was made from have changed, and record that.',
+)
 CONFIG_HELP = 'Config file, followed by a colon and its argument: configs/glue.py:task=mrpc.'
 
 
@@ -51,7 +56,8 @@ def run(
         if keep_memory:
           host_memory.keep()
         compilation.keep()
-        main()
+        with provenance.changes_allowed(ALLOW_CHANGED_INPUTS.value):
+          main()
     except MISTAKES as error:
       show(error)
       signals.leave(1)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, NotRequired, TypedDict
 
+from lora_jax.provenance import Inputs
+
 # A config as JSON: nested sections of plain values.
 ConfigJson = Mapping[str, object]
 # An evaluation: `step`, `epoch`, and numbers such as `train/loss` and `dev/accuracy`.
@@ -118,6 +120,7 @@ class RunResult(Machine):
   padding: float
   shapes: NotRequired[Sequence[Sequence[int]]]
   shape_choice: NotRequired[ShapeChoice]
+  inputs: NotRequired[Inputs]
   config: ConfigJson
   overrides: NotRequired[str]
 

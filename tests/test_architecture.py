@@ -116,7 +116,7 @@ ARROWS = {
     'tree',
   },
   'report': {'paper', 'result_schema'},
-  'result_schema': set(),
+  'result_schema': {'provenance'},
   'lora_jax': {'adapters', 'methods', 'pretrained', 'tree'},
 }
 WITHOUT_JAX = ('data', 'metrics', 'paper', 'report', 'result_schema')

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from lora_jax import tree
+from lora_jax import provenance, tree
 from lora_jax.sweep import choice, members, step
 from lora_jax.sweep.grouping import Member
 from lora_jax.sweep.source import Source
@@ -57,17 +57,22 @@ def train(group: choice.Group, source: Source, workdir: Path, folder: Path, owne
   if saved:  # The members that it began with: they gave the stacked arrays their shapes.
     chosen = [member for member in chosen if member.name in saved['runs']]
   devices = mesh.make_mesh(**chosen[0].config.mesh)
-  works = source.jobs([member.config for member in chosen], devices)
-  by_seed = {work.config.seed: setup.make_batches(work, devices) for work in works}
-  records = [
-    Record(member.name, work, by_seed[work.config.seed], devices, code)
-    for member, work in zip(chosen, works)
-  ]
-  for record in records:
-    record.is_live = not rundir.read_outcome(workdir / record.name)
-  keep = works[0].config.checkpoint.keep
-  with contextlib.closing(Checkpoints(folder, keep, owner.check)) as checkpoints:
+  with contextlib.ExitStack() as stack:
+    read = stack.enter_context(provenance.recording())
+    works = source.jobs([member.config for member in chosen], devices)
+    by_seed = {work.config.seed: setup.make_batches(work, devices) for work in works}
+    records = [
+      Record(member.name, work, by_seed[work.config.seed], devices, code)
+      for member, work in zip(chosen, works)
+    ]
+    for record in records:
+      record.is_live = not rundir.read_outcome(workdir / record.name)
+    checkpoints = Checkpoints(folder, works[0].config.checkpoint.keep, owner.check)
+    stack.enter_context(contextlib.closing(checkpoints))
     engine = Stacked(records, workdir, checkpoints, owner, group.why)
+    inputs = rundir.keep_inputs(folder, read.inputs())
+    for record in records:
+      record.inputs = inputs
     if saved:
       engine.restore(saved)
       print(f'resumed at step {engine.done}, members {len(records)}', flush=True)
@@ -209,6 +214,7 @@ class Stacked:
     shutil.rmtree(folder, ignore_errors=True)  # What a killed process had begun of it.
     folder.mkdir(parents=True)
     writers.write_json(folder / 'config.json', json.loads(work.config.to_json_best_effort()))
+    writers.write_json(folder / provenance.FILE, record.inputs)
     self._save_member(record, folder, place)
     with writers.Writer(
       folder, total_steps=record.total_steps, stream=io.StringIO()

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import config_dict
 
+from lora_jax import provenance
 from lora_jax.result_schema import RunResult
 from lora_jax.train import evaluate, hosts, job, locks, mesh, paths, result, rundir, setup, single
 from lora_jax.train.engine import Engine
@@ -32,7 +33,8 @@ def train(config: config_dict.ConfigDict, workdir: str | Path) -> RunResult:
 
   Raises:
     ValueError: for a config, data, checkpoint or mesh that does not fit, saying what to do; for a
-      directory that holds a run of another config, or in which another process trains.
+      directory that holds a run of another config or of files that have changed since, or in which
+      another process trains.
     FloatingPointError: at the step whose loss is not finite; the last good checkpoint stays.
     OSError: if something cannot be written; what was saved before stays.
     SystemExit: with status 143 after SIGTERM, 130 after SIGINT (Ctrl-C), when the state is saved;
@@ -46,14 +48,15 @@ def train(config: config_dict.ConfigDict, workdir: str | Path) -> RunResult:
   locks.check_free(workdir)
   code = result.commit()  # Now: the checkout may change while the run goes on.
   devices = mesh.make_mesh(**config.mesh)
-  work = job.load(config, devices=devices)
-  record = Record(workdir.name, work, setup.make_batches(work, devices), devices, code)
-  if record.dropped:
-    logging.warning('init_adapter: the task head is new: %s', ', '.join(record.dropped))
-  if hosts.is_first():
-    print(work.summary, flush=True)
-  with single.open_run(record, workdir) as engine:
-    fit(engine)
+  with provenance.recording() as read:
+    work = job.load(config, devices=devices)
+    record = Record(workdir.name, work, setup.make_batches(work, devices), devices, code)
+    if record.dropped:
+      logging.warning('init_adapter: the task head is new: %s', ', '.join(record.dropped))
+    if hosts.is_first():
+      print(work.summary, flush=True)
+    with single.open_run(record, workdir, read) as engine:
+      fit(engine)
   return record.result
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 import jax
 import numpy as np
 
+from lora_jax import provenance
 from lora_jax.compilation import Programs
 from lora_jax.data import batches, dataset
 from lora_jax.result_schema import RunResult
@@ -67,6 +68,7 @@ class Record:
     dropped: paths of the task head that `init_adapter` has in another shape.
     progress: see `Progress`.
     metric: the name of the metric that selects its best evaluation (`dev/accuracy`).
+    inputs: the files that it is made from.
     error: '' or, of a run that diverged, what is not finite since which step.
     is_live: whether it trains on: it has neither ended nor failed.
     writer: what writes and displays its metrics, while it trains alone.
@@ -104,6 +106,7 @@ class Record:
     )
     self.metric = f'{next(iter(work.task.evals))}/{work.task.metric}'
     self.error = ''
+    self.inputs: provenance.Inputs = {}
     self.is_live = True
     self.writer: writers.Writer | None = None
     self._eval_every, _ = setup.intervals(config, training.steps_per_epoch)

@@ -70,6 +70,7 @@ def make(
     'shape_choice': shape_choice(record),
     **about(record.devices),
     'commit': record.commit,
+    'inputs': record.inputs,
     'config': json.loads(config.to_json_best_effort()),
   }
   return cast(RunResult, found)  # tests/train/test_result.py compares the keys.

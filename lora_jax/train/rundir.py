@@ -79,6 +79,29 @@ def begin(workdir: Path, config: config_dict.ConfigDict) -> None:
   check(workdir, config)
 
 
+def keep_inputs(workdir: Path, found: provenance.Inputs) -> provenance.Inputs:
+  """Checks the files that a run is made from against the directory's record, and keeps them there.
+
+  Args:
+    workdir: the run directory.
+    found: all that were read now.
+
+  Returns:
+    the record.
+
+  Raises:
+    ValueError: as `provenance.check`; on each process, for the files that it has read.
+  """
+  if hosts.is_first():
+    provenance.check(workdir, found, whole=True)
+    kept = provenance.updated(provenance.read_record(workdir), found)
+    writers.write_json(workdir / provenance.FILE, kept)
+  hosts.wait('inputs')
+  if not hosts.is_first():
+    provenance.check(workdir, found, whole=True)
+  return provenance.read_record(workdir) or {}
+
+
 def check(workdir: Path, config: config_dict.ConfigDict) -> None:
   """Raises a ValueError if a directory is neither empty nor that of a run of this config.
 

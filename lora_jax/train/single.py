@@ -12,6 +12,7 @@ from typing import cast
 import jax
 import numpy as np
 
+from lora_jax import provenance
 from lora_jax.data import layout
 from lora_jax.data.layout import Shape
 from lora_jax.train import hosts, locks, mesh, optimizer, rundir, setup, signals, step
@@ -28,21 +29,28 @@ LOOK_AHEAD = 512  # Dispatches whose programs are compiled before they are neede
 
 
 @contextlib.contextmanager
-def open_run(record: Record, workdir: Path) -> Iterator[Single]:
+def open_run(record: Record, workdir: Path, read: provenance.Recording) -> Iterator[Single]:
   """The engine of a run in its directory, restored from the last checkpoint if there is one.
 
   The directory becomes the run's own when the block begins: by then a mistake in the config has
   shown itself.
 
+  Args:
+    record: the run.
+    workdir: its directory.
+    read: of all files that it is made from.
+
   Raises:
-    ValueError: for settings that do not fit, a directory of another run, or one that another
-      process trains in.
+    ValueError: for settings that do not fit, a directory of another run or of other files, or one
+      that another process trains in.
   """
   engine = Single(record, workdir)
+  found = read.inputs()
   config = record.work.config
   with contextlib.ExitStack() as stack:
     owner = stack.enter_context(locks.hold(workdir))
     rundir.begin(workdir, config)
+    record.inputs = rundir.keep_inputs(workdir, found)
     checkpoints = Checkpoints(workdir, config.checkpoint.keep, owner.check)
     stack.enter_context(contextlib.closing(checkpoints))
     if engine.restore(checkpoints) and hosts.is_first():

@@ -46,7 +46,7 @@ ARROWS = {
     'stacking',
     'tree',
   },
-  'sweep': {'compilation', 'data', 'methods', 'models', 'result_schema', 'train', 'tree'},
+  'sweep': {'compilation', 'data', 'files', 'methods', 'models', 'result_schema', 'train', 'tree'},
   'bench': {
     'adapters',
     'cost',

@@ -32,6 +32,8 @@ from lora_jax.train.record import Record
 from lora_jax.train.step import Batch, Metrics, TrainState, init_state
 from lora_jax.tree import Params
 
+FOLDER = 'groups'  # Of a sweep: the stacked states of groups that are not finished.
+
 
 def train(group: choice.Group, source: Source, workdir: Path, folder: Path, owner: Locks) -> None:
   """Trains the members of a group to their ends, into `workdir / member.name`.
@@ -64,7 +66,7 @@ def train(group: choice.Group, source: Source, workdir: Path, folder: Path, owne
     for member, work in zip(chosen, works)
   ]
   for record in records:
-    record.is_live = not rundir.read_outcome(workdir / record.name)
+    record.is_live = not rundir.if_whole(rundir.read_outcome, workdir / record.name)
   keep = works[0].config.checkpoint.keep
   with contextlib.closing(Checkpoints(folder, keep, owner.check)) as checkpoints:
     engine = Stacked(records, workdir, checkpoints, owner, group.why)

@@ -60,6 +60,7 @@ ARROWS = {
   'sweep': {
     'compilation',
     'data',
+    'files',
     'methods',
     'models',
     'provenance',

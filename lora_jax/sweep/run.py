@@ -12,6 +12,7 @@ from typing import Any
 import jax
 from ml_collections import config_dict
 
+from lora_jax import files
 from lora_jax.result_schema import RunResult
 from lora_jax.sweep import choice, grouping, stacked
 from lora_jax.sweep.source import Source
@@ -57,11 +58,16 @@ def train(
   members = grouping.members(config, overrides)
   width = grouping.width(config)
   check_folder(workdir, config, members)
-  if not all(rundir.read_outcome(workdir / member.name) for member in members):
+  if not all(outcome(workdir / member.name) for member in members):
     source = Source()
     train_groups(choice.choose(members, width, source, shard[1]), source, workdir, shard)
-  outcomes = {member.name: rundir.read_outcome(workdir / member.name) for member in members}
+  outcomes = {member.name: outcome(workdir / member.name) for member in members}
   return {name: outcome for name, outcome in outcomes.items() if outcome}
+
+
+def outcome(folder: Path) -> RunResult | rundir.Failure | None:
+  """What a run ended with, or None for one that is not finished, or whose result is damaged."""
+  return rundir.if_whole(rundir.read_outcome, folder)
 
 
 def train_groups(
@@ -74,12 +80,10 @@ def train_groups(
   own = [*groups[index::count]]
   for group in own + [one for i, one in enumerate(groups) if i % count != index]:
     with Locks(workdir / locks.FOLDER) as owner:
-      taken = tuple(
-        x for x in group.members if rundir.read_outcome(workdir / x.name) or owner.take(x.name)
-      )
-      folder = workdir / 'groups' / grouping.identity(taken)
+      taken = tuple(x for x in group.members if outcome(workdir / x.name) or owner.take(x.name))
+      folder = workdir / stacked.FOLDER / grouping.identity(taken)
       # Asked again: the owner before may have finished a run until it was locked here.
-      if not all(rundir.read_outcome(workdir / x.name) for x in taken):
+      if not all(outcome(workdir / x.name) for x in taken):
         train_group(group._replace(members=taken), source, workdir, folder, owner)
       shutil.rmtree(folder, ignore_errors=True)
 
@@ -88,7 +92,7 @@ def train_group(
   group: choice.Group, source: Source, workdir: Path, folder: Path, owner: Locks
 ) -> None:
   """Trains a group as one program; a member that is left alone is trained as a single run."""
-  left = tuple(x for x in group.members if not rundir.read_outcome(workdir / x.name))
+  left = tuple(x for x in group.members if not outcome(workdir / x.name))
   if folder.exists() or len(left) > 1:
     chosen = group if folder.exists() else group._replace(members=left)
     stacked.train(chosen, source, workdir, folder, owner)
@@ -108,10 +112,16 @@ def check_folder(
   given = {'config': json.loads(config.to_json_best_effort()), 'runs': [x.name for x in members]}
   given['config'].pop('sweep')  # The same runs, whatever the width.
   if path.exists():
-    found = json.loads(path.read_text())
+    try:
+      found = files.read_object(path)
+    except ValueError as error:
+      raise ValueError(
+        f'{error}. If this command is that of the sweep, remove the file: it is written anew.'
+      ) from error
     rundir.check_same(f'{workdir} holds another sweep', found, writers.to_json(given))
     return
-  if workdir.exists() and any(workdir.iterdir()):
+  own = {locks.FOLDER, stacked.FOLDER, *(member.name for member in members)}
+  if workdir.exists() and any(other.name not in own for other in workdir.iterdir()):
     raise ValueError(f'{workdir} holds other files and no sweep.json: choose an empty --workdir')
   workdir.mkdir(parents=True, exist_ok=True)
   writers.write_json(path, given)

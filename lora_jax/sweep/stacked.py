@@ -32,6 +32,8 @@ from lora_jax.train.record import Record
 from lora_jax.train.step import Batch, Metrics, TrainState, init_state
 from lora_jax.tree import Params
 
+FOLDER = 'groups'  # Of a sweep: the stacked states of groups that are not finished.
+
 
 def train(group: choice.Group, source: Source, workdir: Path, folder: Path, owner: Locks) -> None:
   """Trains the members of a group to their ends, into `workdir / member.name`.
@@ -57,6 +59,7 @@ def train(group: choice.Group, source: Source, workdir: Path, folder: Path, owne
   if saved:  # The members that it began with: they gave the stacked arrays their shapes.
     chosen = [member for member in chosen if member.name in saved['runs']]
   devices = mesh.make_mesh(**chosen[0].config.mesh)
+<<<<<<< HEAD
   with contextlib.ExitStack() as stack:
     read = stack.enter_context(provenance.recording())
     works = source.jobs([member.config for member in chosen], devices)
@@ -69,6 +72,18 @@ def train(group: choice.Group, source: Source, workdir: Path, folder: Path, owne
       record.is_live = not rundir.read_outcome(workdir / record.name)
     checkpoints = Checkpoints(folder, works[0].config.checkpoint.keep, owner.check)
     stack.enter_context(contextlib.closing(checkpoints))
+=======
+  works = source.jobs([member.config for member in chosen], devices)
+  by_seed = {work.config.seed: setup.make_batches(work, devices) for work in works}
+  records = [
+    Record(member.name, work, by_seed[work.config.seed], devices, code)
+    for member, work in zip(chosen, works)
+  ]
+  for record in records:
+    record.is_live = not rundir.if_whole(rundir.read_outcome, workdir / record.name)
+  keep = works[0].config.checkpoint.keep
+  with contextlib.closing(Checkpoints(folder, keep, owner.check)) as checkpoints:
+>>>>>>> w19/disk
     engine = Stacked(records, workdir, checkpoints, owner, group.why)
     inputs = rundir.keep_inputs(folder, read.inputs())
     for record in records:

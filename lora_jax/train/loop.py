@@ -18,7 +18,7 @@ from ml_collections import config_dict
 
 from lora_jax import provenance
 from lora_jax.result_schema import RunResult
-from lora_jax.train import evaluate, hosts, job, locks, mesh, paths, result, rundir, setup, single
+from lora_jax.train import check, evaluate, hosts, job, mesh, paths, result, rundir, setup, single
 from lora_jax.train.engine import Engine
 from lora_jax.train.record import Record
 from lora_jax.train.step import Metrics
@@ -42,10 +42,9 @@ def train(config: config_dict.ConfigDict, workdir: str | Path) -> RunResult:
   """
   workdir = paths.path_of(workdir)
   rundir.check(workdir, config)
-  if finished := rundir.read_result(workdir):
+  if finished := rundir.if_whole(check.read_result, workdir):
     logging.info('%s is finished', workdir)
     return finished
-  locks.check_free(workdir)
   code = result.commit()  # Now: the checkout may change while the run goes on.
   devices = mesh.make_mesh(**config.mesh)
   with provenance.recording() as read:

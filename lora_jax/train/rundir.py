@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import TypedDict, TypeVar, cast
 
 import jax
 from ml_collections import config_dict
@@ -16,6 +17,9 @@ from lora_jax.result_schema import RunResult
 from lora_jax.train import hosts, locks, paths, writers
 
 FAILED = 'failed.json'  # It takes the place of result.json where a sweep's run diverged.
+
+
+Outcome = TypeVar('Outcome')
 
 
 class Failure(TypedDict):
@@ -37,22 +41,65 @@ def read_config(workdir: str | Path) -> config_dict.ConfigDict:
   """
   path = paths.path_of(workdir) / 'config.json'
   try:
+<<<<<<< HEAD
     provenance.note(path)
     return config_dict.ConfigDict(cast(dict[str, object], files.read_json(path)))
+=======
+    found = files.read_object(path)
+>>>>>>> w19/disk
   except FileNotFoundError as error:
     raise ValueError(f'{workdir} is not a run directory: it has no config.json') from error
+  _check_fields(path, found, {'task': str, 'model': dict, 'method': dict})
+  return config_dict.ConfigDict(found)
 
 
 def read_result(workdir: Path) -> RunResult | None:
-  """A finished run's `result.json`; None for a run that is not finished."""
+  """A finished run's `result.json`; None for a run that is not finished.
+
+  Raises:
+    ValueError: if it is damaged, naming it.
+  """
   path = workdir / 'result.json'
-  return cast(RunResult, files.read_json(path)) if path.exists() else None
+  if not path.exists():
+    return None
+  found = files.read_object(path)
+  _check_fields(path, found, {'metric': str, 'history': list, 'best': dict, 'last': dict})
+  if not found['history'] or found['best'] not in found['history']:
+    raise ValueError(f'{path}: expected a history that holds the best evaluation')
+  if found['metric'] not in found['best']:
+    raise ValueError(f'{path}: expected the best evaluation to have {found["metric"]!r}')
+  return cast(RunResult, found)
 
 
 def read_outcome(workdir: Path) -> RunResult | Failure | None:
   """As `read_result`; for a run of a sweep that diverged its `failed.json`, `{'error': ...}`."""
   path = workdir / FAILED
-  return cast(Failure, files.read_json(path)) if path.exists() else read_result(workdir)
+  if not path.exists():
+    return read_result(workdir)
+  found = files.read_object(path)
+  _check_fields(path, found, {'error': str})
+  return cast(Failure, found)
+
+
+def if_whole(read: Callable[[Path], Outcome | None], workdir: Path) -> Outcome | None:
+  """What `read_result` or `read_outcome` reads; None, with a warning, for a damaged file.
+
+  Training then ends the run again, from what is whole.
+  """
+  try:
+    return read(workdir)
+  except ValueError as error:
+    logging.warning('%s. It is written anew from what is whole', error)
+    return None
+
+
+def _check_fields(path: Path, found: Mapping[str, object], expected: Mapping[str, type]) -> None:
+  """Raises a ValueError that names the file if a field is missing or of another type."""
+  for name, kind in expected.items():
+    if not isinstance(found.get(name), kind):
+      raise ValueError(
+        f'{path}: expected {name!r} to be a {kind.__name__}, found {str(found.get(name))[:40]!r}'
+      )
 
 
 def begin(workdir: Path, config: config_dict.ConfigDict) -> None:
@@ -105,14 +152,23 @@ def keep_inputs(workdir: Path, found: provenance.Inputs) -> provenance.Inputs:
 def check(workdir: Path, config: config_dict.ConfigDict) -> None:
   """Raises a ValueError if a directory is neither empty nor that of a run of this config.
 
-  The message lists the keys that differ.
+  The message lists the keys that differ. A directory in which another process trains is refused
+  too, by that process's name.
   """
+  locks.check_free(workdir)
   if not workdir.exists() or not any(path.name != locks.FOLDER for path in workdir.iterdir()):
     return
   if not (workdir / 'config.json').exists():
+    if is_run(workdir):  # It was removed because it was damaged: `begin` writes it anew.
+      return
     raise ValueError(f'{workdir} holds other files and no config.json: choose an empty --workdir')
   given = json.loads(config.to_json_best_effort())
-  found = json.loads(read_config(workdir).to_json_best_effort())
+  try:
+    found = json.loads(read_config(workdir).to_json_best_effort())
+  except ValueError as error:
+    raise ValueError(
+      f'{error}. If the --config given is that of this run, remove the file: it is written anew.'
+    ) from error
   for fields in (given, found):
     fields.pop('sweep', None)  # How many runs are trained together changes none of them.
   check_same(f'{workdir} holds a run of another config', found, given)

@@ -63,7 +63,8 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     files.write_atomic(path, text)
 
 
-def _line(record: Mapping[str, float]) -> str:
+def line(record: Mapping[str, float]) -> str:
+  """A line of `metrics.jsonl`."""
   return json.dumps(to_json(record), allow_nan=False) + '\n'
 
 
@@ -177,7 +178,7 @@ class Writer:
       return
     workdir = paths.path_of(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    write_text(workdir / 'metrics.jsonl', ''.join(_line(record) for record in history))
+    write_text(workdir / 'metrics.jsonl', ''.join(line(record) for record in history))
     self._lines = _Lines(workdir / 'metrics.jsonl')
     self._events = _Events(workdir / 'tensorboard', purge_step=resume_step and resume_step + 1)
     self._stream = stream or sys.stderr
@@ -200,7 +201,7 @@ class Writer:
     """Adds one record; it is in the file when this returns."""
     if not self._active:
       return
-    self._lines.add(_line({'step': step, **metrics}))
+    self._lines.add(line({'step': step, **metrics}))
     for name, value in metrics.items():
       self._events.add(step, summary=summary.scalar(name, float(value)))
 

@@ -1,6 +1,7 @@
 """A sweep in a folder: what is trained, by whom, and what is left as it is."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -24,13 +25,19 @@ def test_a_finished_sweep_is_not_run_again(swept, make_config):
   assert before == {
     member.name: (folder / member.name).stat().st_mtime_ns for member in all_members
   }
-  assert list((folder / 'locks').iterdir()) == []
+  assert not (folder / 'locks').exists()
   with config.unlocked():
     config.train.batch_size = 4
   with pytest.raises(
     ValueError, match=r'another sweep:\n  config.train.batch_size: 8 in .* 4 given'
   ):
     train_sweep(config, RUNS, folder)
+
+
+def result(group):
+  """A result that says which runs were trained with it."""
+  best = {'x': 1.0, 'step': 1}
+  return {'metric': 'x', 'history': [best], 'best': best, 'last': best, 'by': group}
 
 
 @pytest.fixture
@@ -42,7 +49,7 @@ def trained_groups(monkeypatch):
     groups.append([member.name for member in group])
     for member in group:
       (workdir / member.name).mkdir()
-      (workdir / member.name / 'result.json').write_text(json.dumps({'by': groups[-1]}))
+      (workdir / member.name / 'result.json').write_text(json.dumps(result(groups[-1])))
 
   def alone(config, workdir):
     if config.optim.lr > 1:
@@ -64,7 +71,7 @@ def test_a_machine_trains_its_own_groups_first_and_then_what_nobody_has(
   config = make_config(**{'sweep.width': 2})
   results = train_sweep(config, runs, tmp_path / 'all', shard=(1, 2))
   assert trained_groups == [['rank=3', 'rank=4'], ['rank=1', 'rank=2'], ['rank=5']]
-  assert results['rank=1'] == {'by': ['rank=1', 'rank=2']} and len(results) == 5
+  assert results['rank=1'] == result(['rank=1', 'rank=2']) and len(results) == 5
   assert train_sweep(config, runs, tmp_path / 'all') == results and len(trained_groups) == 3
   assert list((tmp_path / 'all' / 'groups').glob('*')) == []
 
@@ -91,6 +98,24 @@ def test_a_folder_of_other_files_is_refused(tmp_path, make_config):
   (tmp_path / 'thesis.tex').touch()
   with pytest.raises(ValueError, match=rf'{tmp_path} holds other files and no sweep\.json'):
     train_sweep(make_config(), [{'seed': 1}], tmp_path)
+
+
+def test_what_is_damaged_of_a_sweep_is_written_anew_or_named(tmp_path, make_config, trained_groups):
+  folder, runs = tmp_path / 'all', [{'seed': 1}]
+  results = train_sweep(make_config(), runs, folder)
+  shutil.rmtree(folder / 'seed=1')
+  (folder / 'seed=1').mkdir()
+  for name, text in (('result.json', '['), (rundir.FAILED, '[]')):
+    (folder / 'seed=1' / name).write_text(text)
+    assert run.outcome(folder / 'seed=1') is None, 'it is trained again'
+    (folder / 'seed=1' / name).unlink()
+  for text in ('', '[]', '{"config"'):
+    (folder / 'sweep.json').write_text(text)
+    with pytest.raises(ValueError, match=r'sweep\.json: .*remove the file: it is written anew'):
+      train_sweep(make_config(), runs, folder)
+  (folder / 'sweep.json').unlink()
+  shutil.rmtree(folder / 'seed=1')
+  assert train_sweep(make_config(), runs, folder) == results
 
 
 @pytest.mark.slow

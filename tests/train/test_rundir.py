@@ -38,20 +38,56 @@ def test_a_directory_becomes_a_runs_own_and_stays_that_of_its_config(tmp_path, m
   assert rundir.is_run(folder)
 
 
-def test_what_is_no_run_or_a_damaged_one_is_said(tmp_path):
+@pytest.mark.parametrize(
+  'text', ['{', '', '[]', '7', '{}', '{"task": 3, "model": {}, "method": {}}', '[' * 100_000]
+)
+def test_what_is_no_run_or_a_damaged_one_is_said(tmp_path, text, make_config):
   with pytest.raises(ValueError, match=f'{tmp_path} is not a run directory'):
     rundir.read_config(tmp_path)
-  (tmp_path / 'config.json').write_text('{')
-  with pytest.raises(ValueError, match=r'config\.json: not valid JSON'):
+  (tmp_path / 'config.json').write_text(text)
+  with pytest.raises(ValueError, match=rf'{tmp_path}/config\.json: '):
     rundir.read_config(tmp_path)
+  with pytest.raises(ValueError, match=r'remove the file: it is written anew'):
+    rundir.check(tmp_path, make_config())
+  (tmp_path / 'config.json').unlink()  # As the message says.
+  (tmp_path / 'checkpoints').mkdir()
+  rundir.check(tmp_path, make_config())
+  rundir.begin(tmp_path, make_config())
+  rundir.check(tmp_path, make_config())
+
+
+BEST = {'step': 3, 'dev/x': 0.5}
+RESULT = {'metric': 'dev/x', 'history': [BEST], 'best': BEST, 'last': BEST}
 
 
 def test_an_outcome_is_a_result_or_the_failure_in_its_place(tmp_path):
   assert rundir.read_result(tmp_path) is rundir.read_outcome(tmp_path) is None
-  (tmp_path / 'result.json').write_text('{"steps": 3}')
-  assert rundir.read_result(tmp_path) == rundir.read_outcome(tmp_path) == {'steps': 3}
+  (tmp_path / 'result.json').write_text(json.dumps(RESULT))
+  assert rundir.read_result(tmp_path) == rundir.read_outcome(tmp_path) == RESULT
   (tmp_path / rundir.FAILED).write_text('{"error": "nan"}')
   assert rundir.read_outcome(tmp_path) == {'error': 'nan'}
+
+
+@pytest.mark.parametrize(
+  'name, read, value',
+  [
+    ('result.json', rundir.read_result, None),
+    ('result.json', rundir.read_result, []),
+    ('result.json', rundir.read_result, {}),
+    ('result.json', rundir.read_result, RESULT | {'history': []}),
+    ('result.json', rundir.read_result, RESULT | {'history': 3}),
+    ('result.json', rundir.read_result, RESULT | {'best': BEST | {'step': 4}}),
+    ('result.json', rundir.read_result, RESULT | {'metric': 'dev/y'}),
+    ('failed.json', rundir.read_outcome, []),
+    ('failed.json', rundir.read_outcome, {'error': 3}),
+  ],
+)
+def test_a_damaged_outcome_is_named_and_for_training_none(tmp_path, name, read, value, caplog):
+  (tmp_path / name).write_text('' if value is None else json.dumps(value))
+  with pytest.raises(ValueError, match=f'{tmp_path}/{name}: '):
+    read(tmp_path)
+  assert rundir.if_whole(read, tmp_path) is None
+  assert name in caplog.text and 'written anew' in caplog.text
 
 
 def test_differences_are_the_leaves_that_differ_by_their_keys():

@@ -59,7 +59,6 @@ def train(group: choice.Group, source: Source, workdir: Path, folder: Path, owne
   if saved:  # The members that it began with: they gave the stacked arrays their shapes.
     chosen = [member for member in chosen if member.name in saved['runs']]
   devices = mesh.make_mesh(**chosen[0].config.mesh)
-<<<<<<< HEAD
   with contextlib.ExitStack() as stack:
     read = stack.enter_context(provenance.recording())
     works = source.jobs([member.config for member in chosen], devices)
@@ -69,21 +68,9 @@ def train(group: choice.Group, source: Source, workdir: Path, folder: Path, owne
       for member, work in zip(chosen, works)
     ]
     for record in records:
-      record.is_live = not rundir.read_outcome(workdir / record.name)
+      record.is_live = not rundir.if_whole(rundir.read_outcome, workdir / record.name)
     checkpoints = Checkpoints(folder, works[0].config.checkpoint.keep, owner.check)
     stack.enter_context(contextlib.closing(checkpoints))
-=======
-  works = source.jobs([member.config for member in chosen], devices)
-  by_seed = {work.config.seed: setup.make_batches(work, devices) for work in works}
-  records = [
-    Record(member.name, work, by_seed[work.config.seed], devices, code)
-    for member, work in zip(chosen, works)
-  ]
-  for record in records:
-    record.is_live = not rundir.if_whole(rundir.read_outcome, workdir / record.name)
-  keep = works[0].config.checkpoint.keep
-  with contextlib.closing(Checkpoints(folder, keep, owner.check)) as checkpoints:
->>>>>>> w19/disk
     engine = Stacked(records, workdir, checkpoints, owner, group.why)
     inputs = rundir.keep_inputs(folder, read.inputs())
     for record in records:

@@ -41,12 +41,8 @@ def read_config(workdir: str | Path) -> config_dict.ConfigDict:
   """
   path = paths.path_of(workdir) / 'config.json'
   try:
-<<<<<<< HEAD
     provenance.note(path)
-    return config_dict.ConfigDict(cast(dict[str, object], files.read_json(path)))
-=======
     found = files.read_object(path)
->>>>>>> w19/disk
   except FileNotFoundError as error:
     raise ValueError(f'{workdir} is not a run directory: it has no config.json') from error
   _check_fields(path, found, {'task': str, 'model': dict, 'method': dict})

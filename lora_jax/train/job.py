@@ -186,8 +186,7 @@ def make_method(config: config_dict.ConfigDict, model: nn.Module) -> methods.Met
 
 def method_options(config: config_dict.ConfigDict, model: nn.Module) -> dict[str, Any]:
   """The name and options of the config's method, the task head's paths among them."""
-  plain = lambda x: x.to_dict() if isinstance(x, config_dict.ConfigDict) else x
-  options = {option: plain(value) for option, value in config.method.items()}
+  options = config.method.to_dict()
   options['train'] = (*options.get('train', ()), *model.head)
   return options
 

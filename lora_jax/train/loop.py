@@ -17,7 +17,7 @@ import numpy as np
 from ml_collections import config_dict
 
 from lora_jax.result_schema import RunResult
-from lora_jax.train import evaluate, hosts, job, mesh, paths, result, rundir, setup, single
+from lora_jax.train import check, evaluate, hosts, job, mesh, paths, result, rundir, setup, single
 from lora_jax.train.engine import Engine
 from lora_jax.train.record import Record
 from lora_jax.train.step import Metrics
@@ -37,6 +37,7 @@ def train(config: config_dict.ConfigDict, workdir: str | Path) -> RunResult:
     SystemExit: with status 143 after SIGTERM, when the state is saved; with several processes on
       all of them, whichever got the signal.
   """
+  check.check_config(config)
   workdir = paths.path_of(workdir)
   rundir.check(workdir, config)
   if finished := rundir.read_result(workdir):

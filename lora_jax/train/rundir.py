@@ -14,7 +14,7 @@ from typing import TypedDict, cast
 import jax
 from ml_collections import config_dict
 
-from lora_jax import files
+from lora_jax import fields, files
 from lora_jax.result_schema import RunResult
 from lora_jax.train import hosts, paths, writers
 
@@ -40,9 +40,14 @@ def read_config(workdir: str | Path) -> config_dict.ConfigDict:
   """
   path = paths.path_of(workdir) / 'config.json'
   try:
-    return config_dict.ConfigDict(cast(dict[str, object], files.read_json(path)))
+    config = config_dict.ConfigDict(cast(dict[str, object], files.read_json(path)))
   except FileNotFoundError as error:
     raise ValueError(f'{workdir} is not a run directory: it has no config.json') from error
+  try:
+    fields.check(config)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from error
+  return config
 
 
 def read_result(workdir: Path) -> RunResult | None:
@@ -92,8 +97,8 @@ def check(workdir: Path, config: config_dict.ConfigDict) -> None:
     raise ValueError(f'{workdir} holds other files and no config.json: choose an empty --workdir')
   given = json.loads(config.to_json_best_effort())
   found = json.loads(read_config(workdir).to_json_best_effort())
-  for fields in (given, found):
-    fields.pop('sweep', None)  # How many runs are trained together changes none of them.
+  for one in (given, found):
+    one.pop('sweep', None)  # How many runs are trained together changes none of them.
   check_same(f'{workdir} holds a run of another config', found, given)
 
 

@@ -33,7 +33,7 @@ def train(config: config_dict.ConfigDict, workdir: str | Path) -> RunResult:
   Raises:
     ValueError: for a config, data, checkpoint or mesh that does not fit, saying what to do; for a
       directory that holds a run of another config.
-    FloatingPointError: at the step whose loss is not finite; the last good checkpoint stays.
+    FloatingPointError: at a step or an evaluation that is not finite; the last checkpoint stays.
     SystemExit: with status 143 after SIGTERM, when the state is saved; with several processes on
       all of them, whichever got the signal.
   """
@@ -111,4 +111,5 @@ def evaluate_members(engine: Engine, due: Sequence[Record]) -> None:
   if tools.texts and due[0].work.config.decode.contexts:
     with engine.clock.measure('decoding'):
       examples = [record.sample(tools.texts, *engine.parts(record)) for record in due]
+  engine.check()
   engine.show(due, examples)

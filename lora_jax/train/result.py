@@ -38,7 +38,6 @@ def make(
   """
   work, progress = record.work, record.progress
   config, history, seconds = work.config, progress['history'], progress['seconds']
-  scores = [record.score(entry) for entry in history]
   found = {
     'experiment': config.experiment,
     'paper_table': config.paper_table,
@@ -48,7 +47,7 @@ def make(
     'preset': config.preset,
     'seed': config.seed,
     'metric': record.metric,
-    'best': history[scores.index(max(scores))],
+    'best': record.best,
     'last': history[-1],
     'history': history,
     **({} if generated is None else {'generated': generated}),

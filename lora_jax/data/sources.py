@@ -121,8 +121,14 @@ def decode(data: bytes, name: str) -> str:
   """The text of UTF-8, with or without a byte order mark.
 
   Raises:
-    ValueError: if the data is not UTF-8, naming file, line and byte.
+    ValueError: if the data is not UTF-8 or holds a NUL byte, naming file, line and byte.
   """
+  if (place := data.find(b'\0')) >= 0:
+    line = data.count(b'\n', 0, place) + 1
+    raise ValueError(
+      f'{name}, line {line}: expected text, found a NUL byte. Download the file again, or convert '
+      'it to UTF-8 if it is UTF-16.'
+    )
   try:
     return data.decode('utf-8-sig')
   except UnicodeDecodeError as error:
@@ -242,6 +248,14 @@ def get(value: object, key: str, kind: type[T], where: str) -> T:
   if key not in found:
     raise ValueError(f'{where}: expected the key {key!r}, found {", ".join(found) or "none"}')
   return expect(found[key], kind, f'{where}, {key}')
+
+
+def get_text(value: object, key: str, where: str) -> str:
+  """As `get`, of a text, without the spaces around it; an empty one is refused."""
+  text = get(value, key, str, where).strip()
+  if not text:
+    raise ValueError(f'{where}, {key}: expected a text, found an empty one')
+  return text
 
 
 def expect(value: object, kind: type[T], where: str) -> T:

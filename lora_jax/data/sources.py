@@ -123,20 +123,21 @@ def decode(data: bytes, name: str) -> str:
   Raises:
     ValueError: if the data is not UTF-8 or holds a NUL byte, naming file, line and byte.
   """
-  if (place := data.find(b'\0')) >= 0:
-    line = data.count(b'\n', 0, place) + 1
-    raise ValueError(
-      f'{name}, line {line}: expected text, found a NUL byte. Download the file again, or convert '
-      'it to UTF-8 if it is UTF-16.'
-    )
   try:
-    return data.decode('utf-8-sig')
+    text = data.decode('utf-8-sig')
   except UnicodeDecodeError as error:
     line = data.count(b'\n', 0, error.start) + 1
     raise ValueError(
       f'{name}, line {line}: expected UTF-8, found byte 0x{data[error.start]:02x}. Convert the '
       'file (iconv -f latin1 -t utf-8) or download the official one.'
     ) from error
+  if (place := text.find('\0')) >= 0:
+    line = text.count('\n', 0, place) + 1
+    raise ValueError(
+      f'{name}, line {line}: expected text, found a NUL byte. Convert the file to UTF-8 if it is '
+      'UTF-16, or download the official one.'
+    )
+  return text
 
 
 def read_tsv(

@@ -1,4 +1,4 @@
-"""What every config has: its fields with their defaults, and the argument that picks an entry.
+"""What every config has: its sections, and the argument that picks an entry.
 
 A config file is `get_config(arg)` and `sweep(arg)`, where `arg` is what follows the colon of
 `--config=configs/glue.py:task=mrpc,method=lora`. Any field can then be set by its own flag
@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ml_collections import config_dict
 
+from lora_jax import fields
 from lora_jax.errors import listed, nearest
-from lora_jax.paper import entries, translation
+from lora_jax.paper import entries
 
 Overrides = Mapping[str, object]
 
@@ -21,11 +22,11 @@ OPTIONS: dict[str, dict[str, object]] = {
   'full': {},
   'bitfit': {},
   'top_layers': dict(layers=2),
-  'adapter_h': dict(bottleneck=8, activation='silu'),  # Or relu, gelu, tanh.
+  'adapter_h': dict(bottleneck=8, activation='silu'),
   'adapter_l': dict(bottleneck=15, activation='relu'),
   'adapter_p': dict(bottleneck=16, activation='relu'),
-  'adapter_d': dict(bottleneck=16, activation='relu', drop=0),  # The lowest `drop` layers get none.
-  'prefix_embed': dict(prefix=184, infix=8),  # Tokens before and after the input.
+  'adapter_d': dict(bottleneck=16, activation='relu', drop=0),
+  'prefix_embed': dict(prefix=184, infix=8),
   'prefix_layer': dict(prefix=24, infix=8),
 }
 METHODS = ('lora', *OPTIONS, 'lora+prefix_embed', 'lora+prefix_layer')
@@ -45,97 +46,23 @@ RATES = {
 
 
 def base() -> config_dict.ConfigDict:
-  """All sections but `method`, with the defaults of the fields that few configs change; unlocked.
+  """All sections but `method`, with the defaults of `lora_jax/fields.py`; unlocked.
 
-  Batch sizes are global, in examples: the mesh splits them. Ratios are in [0, 1]; a placeholder
-  that stays None leaves the choice to the checkpoint.
+  A placeholder that stays None leaves the choice to the checkpoint.
   """
-  rate = config_dict.placeholder
-  return config_dict.ConfigDict(
-    dict(
-      experiment='',
-      paper_table='',  # The table of the paper that has this run's row, as 'table 2'; '' if none.
-      task='',
-      preset='paper',
-      seed=0,
-      # A run directory or an adapter (this project's, PEFT's, loralib's) whose factors the run
-      # starts from, and whose head, if it fits.
-      init_adapter='',
-      model=dict(
-        name='',  # A preset, a folder in Hugging Face layout, a run directory, or 'fresh'.
-        dtype='float32',  # Compute.
-        param_dtype='float32',  # Frozen weights.
-        scan=False,
-        remat='none',  # none, full, dots.
-        attention='auto',  # auto, xla, cudnn (NVIDIA GPUs), pallas (TPUs).
-        hidden_dropout=rate(float),
-        attention_dropout=rate(float),
-        classifier_dropout=rate(float),
-      ),
-      data=dict(
-        source='files',  # files, tfds.
-        dir='',
-        tokenizer='',  # A folder or archive; '' is the model's own.
-        max_length=512,
-        batching='pack',  # pack, pad, pad_max.
-        row_length=0,  # Tokens of a packed row; 0 chooses.
-        max_shapes=7,  # The most shapes of batches; as many are used as let the run end soonest.
-        limit=0,  # Training examples, after a seeded shuffle; 0 is all.
-      ),
-      train=dict(
-        batch_size=32,
-        eval_batch_size=64,
-        epochs=1,
-        accumulate=1,  # Microbatches of a batch.
-        steps_per_call=1,
-        label_smoothing=0.0,
-      ),
-      optim=dict(
-        lr=1e-3,
-        schedule='linear',  # linear, constant.
-        warmup_ratio=0.0,
-        warmup_steps=0,  # Takes precedence over the ratio when nonzero.
-        weight_decay=0.0,
-        clip=0.0,  # The largest global norm of the gradient; 0 is off.
-        beta1=0.9,
-        beta2=0.999,
-        eps=1e-8,
-      ),
-      decode=dict(  # How texts are generated, by language models only.
-        strategy='beam',  # beam, greedy, sample.
-        beams=10,
-        length_penalty=0.9,  # A beam's log-probability is divided by its length to this power.
-        no_repeat_ngram=4,  # No sequence of this many tokens is generated twice; 0 is off.
-        max_tokens=64,  # Generated tokens of a text.
-        batch_size=32,  # Contexts that are decoded together.
-        temperature=1.0,  # Used by `sample` alone, as top_k and top_p are.
-        top_k=0,  # 0 is all.
-        top_p=1.0,
-        stop=('<|endoftext|>', '\n\n'),  # Each ends a text if it is a token of the vocabulary.
-        contexts=0,  # Contexts of the first held-out split that every evaluation decodes.
-        final='',  # The split that the best checkpoint decodes at the end; '' is none.
-      ),
-      eval=dict(every_epochs=1, every_steps=0),  # Steps take precedence when nonzero.
-      checkpoint=dict(every_steps=0, keep=2),  # 0 steps saves at the end of each epoch.
-      mesh=dict(data=-1, fsdp=1, tensor=1),  # Devices of each axis; -1 is the rest.
-      sweep=dict(width=0),  # Most runs of a program; 0 chooses what ends soonest on this device.
-    )
-  )
+  config = config_dict.ConfigDict(fields.defaults())
+  for path, field in fields.FIELDS.items():
+    if field.default is None:
+      section, _, name = path.rpartition('.')
+      config[section][name] = config_dict.placeholder(field.kind)
+  return config
 
 
 def lora(rank: int, alpha: float, dropout: float = 0.0) -> dict[str, object]:
   """The `method` section of LoRA on the query and value kernels, as in most of the paper."""
-  return dict(
-    name='lora',
-    rank=rank,
-    alpha=float(alpha),
-    targets=translation.QUERY_VALUE,
-    dropout=dropout,
-    init='uniform',  # uniform (loralib's), normal.
-    rslora=False,
-    bias='none',  # none, adapted, all.
-    train=(),  # Paths of further parameters to train; the task head is always trained.
-  )
+  options = ('name', 'rank', 'alpha', 'targets', 'dropout', 'init', 'rslora', 'bias', 'train')
+  defaults = {name: fields.METHOD[name].default for name in options}
+  return defaults | dict(rank=rank, alpha=float(alpha), dropout=dropout)
 
 
 def method(name: str, lora: Mapping[str, object]) -> dict[str, object]:

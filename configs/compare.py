@@ -110,7 +110,7 @@ def read_finished(folder: str, model: str) -> list[Finished]:
     if (run.get('experiment'), run.get('preset')) != KIND:
       continue
     if not model or _base.last_part(run['model']) == _base.last_part(model):
-      config, score = run['config'], run['best'][run['metric']]
+      config, score = run['config'], float(run['best'][run['metric']])
       found.append(
         Finished(run['task'], run['seed'], config['optim']['lr'], config['method'], score)
       )

@@ -11,6 +11,7 @@ from absl import flags
 
 from configs import _base
 from experiments import _hosts
+from lora_jax import fields
 from lora_jax.train import generate, rundir, writers
 
 NOT_HERE = ('contexts', 'final', 'stop')  # When training decodes, and a list.
@@ -31,6 +32,7 @@ def main() -> None:
       decode[name] = type(decode[name])(value)
     except ValueError as error:
       raise ValueError(f'--decode={change}: {error}') from error
+  fields.check(decode, 'decode')
   report = generate.generate_run(
     WORKDIR.value, decode, split=SPLIT.value, out=OUT.value, which=WHICH.value
   )

@@ -13,14 +13,17 @@ machine that was lost, after ten minutes.
 
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import cast
 
 from absl import flags
 from ml_collections import config_flags
 
 from experiments import _cli
 from lora_jax import sweep
+from lora_jax.report import runs, scores
+from lora_jax.result_schema import RunResult
 from lora_jax.sweep import overrides
+from lora_jax.train import rundir
 
 CONFIG = config_flags.DEFINE_config_file('config', None, _cli.CONFIG_HELP)
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run directories.', required=True)
@@ -29,13 +32,17 @@ SHARD = flags.DEFINE_string(
 )
 
 
-def table(results: Mapping[str, Mapping[str, Any]]) -> str:
-  """A line for each run: its name and its best score, or its error."""
+def table(results: Mapping[str, RunResult | rundir.Failure]) -> str:
+  """A line for each run: its name and its best score, or its error; `scores.fault` is marked."""
   width = max(map(len, results), default=0)
   lines = []
   for name, found in results.items():
-    best = found.get('best')
-    shown = f'{best[found["metric"]]:.4f} at step {best["step"]}' if best else found['error']
+    if 'error' in found:
+      shown = f'diverged: {found["error"]}'
+    else:
+      run = runs.with_numbers(cast(RunResult, found))
+      shown = f'{run["best"][run["metric"]]:.4f} at step {run["best"]["step"]}'
+      shown += scores.faults([run])
     lines.append(f'{name:{width}}  {shown}')
   return '\n'.join(lines)
 
@@ -43,8 +50,8 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
 def main() -> None:
   shard = overrides.parse_shard(SHARD.value)
   path, _, arg = config_flags.get_config_filename(flags.FLAGS['config']).partition(':')
-  runs = overrides.read_overrides(path, arg)
-  results = sweep.train(CONFIG.value, runs, WORKDIR.value, shard)
+  members = overrides.read_overrides(path, arg)
+  results = sweep.train(CONFIG.value, members, WORKDIR.value, shard)
   print(table(results))
   print(f'{len(results)} runs are finished in {pathlib.Path(WORKDIR.value).absolute()}')
 

@@ -19,6 +19,7 @@ ARROWS = {
   'tree': {'errors'},
   'compilation': set(),
   'errors': set(),
+  'fields': {'errors', 'paper'},
   'files': set(),
   'host_memory': set(),
   'ops': set(),
@@ -46,6 +47,7 @@ ARROWS = {
     'compilation',
     'data',
     'errors',
+    'fields',
     'files',
     'generation',
     'methods',
@@ -120,7 +122,7 @@ ARROWS = {
   'result_schema': {'provenance'},
   'lora_jax': {'adapters', 'methods', 'pretrained', 'tree'},
 }
-WITHOUT_JAX = ('data', 'metrics', 'paper', 'report', 'result_schema')
+WITHOUT_JAX = ('data', 'fields', 'metrics', 'paper', 'report', 'result_schema')
 
 
 def imports(path: pathlib.Path, root: pathlib.Path) -> Iterator[tuple[int, str]]:
@@ -167,11 +169,11 @@ def _problem(name: str, importer: str, imported: str, root: pathlib.Path) -> str
     return None
   if folder == 'configs':
     # `import lora_jax.paper` runs lora_jax/__init__.py and so imports JAX: that is accepted.
-    ours = ('configs._base', 'lora_jax.paper', 'lora_jax.errors', '__future__')
+    ours = ('configs._base', 'lora_jax.paper', 'lora_jax.errors', 'lora_jax.fields', '__future__')
     allowed = top in ('ml_collections', *sys.stdlib_module_names) or imported.startswith(ours)
     # An ablation is a task's config with some fields changed.
     allowed = allowed or (name == 'configs/_base_ablation.py' and top == 'configs')
-    known = 'ml_collections, configs._base*, lora_jax.paper and lora_jax.errors'
+    known = 'ml_collections, configs._base*, lora_jax.paper, .errors and .fields'
     return None if allowed else f'configs import {known}, not {imported}'
   if top in JAX and importer in WITHOUT_JAX:
     return f'{importer} imports no JAX, found {imported}'

@@ -19,7 +19,7 @@ from lora_jax.data import tasks
 from lora_jax.errors import nearest
 from lora_jax.models import fused_attention, presets
 from lora_jax.pretrained import huggingface
-from lora_jax.train import job, mesh, optimizer, rundir, setup
+from lora_jax.train import config_check, job, mesh, optimizer, rundir, setup
 from lora_jax.train.step import TrainState
 from lora_jax.tree import Params
 
@@ -56,6 +56,7 @@ def abstract_job(config: config_dict.ConfigDict) -> job.Job:
     ValueError: for an unknown model, a method that does not fit, or rows that are longer than the
       model's positions.
   """
+  config_check.check_config(config)
   task = tasks.without_data(config.task)
   model = huggingface.make_model(architecture(config), **job.model_arguments(config, task))
   method = job.make_method(config, model)

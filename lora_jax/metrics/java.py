@@ -21,8 +21,11 @@ from typing import TextIO, cast
 SECONDS = 900
 
 _INSTALL = 'Install Java 8 or newer, for instance by: apt install default-jre-headless'
-# One thread for garbage collection, because the other scores are computed at the same time.
-_OPTIONS = ('-XX:+UseSerialGC', '-Xmx2G')
+# One thread for garbage collection, because the other scores are computed at the same time. METEOR
+# writes and reads its numbers as the locale has them.
+_OPTIONS = ('-XX:+UseSerialGC', '-Xmx2G', '-Duser.language=en', '-Duser.country=US')
+# Options that Java takes from the environment; some would take precedence over those above.
+_VARIABLES = ('JAVA_TOOL_OPTIONS', 'JDK_JAVA_OPTIONS', '_JAVA_OPTIONS')
 # Characters that end a line for Java or the tokenizer.
 _BREAKS = re.compile('[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+')
 
@@ -38,7 +41,6 @@ def version() -> str:
     Unavailable: if there is no Java, or it does not start.
   """
   said = _run([*_java(), '-version']).stderr.splitlines()
-  # Lines before it may list options that Java picked up from the environment.
   return next((line for line in said if 'version' in line), 'unknown')
 
 
@@ -88,7 +90,11 @@ def meteor(texts: Callable[[], tuple[Sequence[str], Sequence[Sequence[str]]]]) -
     ask(' ||| '.join(['EVAL', *statistics]))
     for _ in statistics[1:]:  # A score for each segment comes before that of all.
       ask()
-    return float(ask())
+    answer = ask()
+    try:
+      return float(answer)
+    except ValueError as error:
+      raise Unavailable(f'METEOR answered {answer!r}, expected a number') from error
 
 
 @contextlib.contextmanager
@@ -101,6 +107,7 @@ def _start(command: Sequence[str]) -> Iterator[Callable[..., str]]:
     try:
       process = subprocess.Popen(
         command,
+        env=_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,
@@ -108,7 +115,7 @@ def _start(command: Sequence[str]) -> Iterator[Callable[..., str]]:
         errors='replace',
       )
     except OSError as error:
-      raise Unavailable(f'Java does not start ({error}). {_INSTALL}') from error
+      raise Unavailable(f'{command[0]} does not start ({error})') from error
     expired = threading.Event()
 
     def stop() -> None:
@@ -137,7 +144,9 @@ def _start(command: Sequence[str]) -> Iterator[Callable[..., str]]:
       process.kill()
       process.wait()
       errors.seek(0)
-      said = f'{errors.read().decode("utf-8", "replace")}\n{error}'
+      said = errors.read().decode('utf-8', 'replace')
+      if not (said.strip() and isinstance(error, BrokenPipeError)):  # It says only that Java ended.
+        said += f'\n{error}'
       if expired.is_set():
         said = f'stopped because it had not ended within {SECONDS} s'
       raise Unavailable(_failed(command, process.returncode, said)) from error
@@ -151,6 +160,7 @@ def _run(command: Sequence[str], text: str = '') -> subprocess.CompletedProcess[
   try:
     done = subprocess.run(
       command,
+      env=_environment(),
       input=text,
       capture_output=True,
       encoding='utf-8',
@@ -158,14 +168,15 @@ def _run(command: Sequence[str], text: str = '') -> subprocess.CompletedProcess[
       timeout=SECONDS,
     )
   except (OSError, subprocess.TimeoutExpired) as error:
-    raise Unavailable(f'Java does not run ({error}). {_INSTALL}') from error
+    raise Unavailable(f'{command[0]} does not run ({error})') from error
   if done.returncode:
     raise Unavailable(_failed(command, done.returncode, done.stderr))
   return done
 
 
 def _failed(command: Sequence[str], status: int, said: str) -> str:
-  return f'{command[0]} ended with status {status}: {_last(said)}. {_INSTALL}'
+  remedy = f'. {_INSTALL}' if 'UnsupportedClassVersionError' in said else ''
+  return f'{command[0]} ended with status {status}: {_last(said)}{remedy}'
 
 
 def _last(said: str) -> str:
@@ -174,6 +185,10 @@ def _last(said: str) -> str:
   return next(
     (line for line in lines if 'rror' in line or 'xception' in line), ' '.join(lines[-1:])
   )
+
+
+def _environment() -> dict[str, str]:
+  return {name: value for name, value in os.environ.items() if name not in _VARIABLES}
 
 
 def _java() -> list[str]:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from lora_jax.report import runs
+
 
 def collect(directory: Path) -> Iterator[tuple[str, dict[str, object]]]:
   """What a directory holds to be kept, by the name of the file that it is kept in.
@@ -14,7 +16,7 @@ def collect(directory: Path) -> Iterator[tuple[str, dict[str, object]]]:
   for each run; an analysis is kept as it is.
 
   Raises:
-    ValueError: if there is nothing, or nothing finished.
+    ValueError: if there is nothing, nothing finished, or a run whose score is not a number.
   """
   name = directory.resolve().name
   if (directory / 'analysis.json').exists():
@@ -30,6 +32,10 @@ def collect(directory: Path) -> Iterator[tuple[str, dict[str, object]]]:
     )
   for source in sources:
     run = json.loads(source.read_text())
+    try:
+      runs.with_numbers(run)
+    except ValueError as error:
+      raise ValueError(f'{source}: {error}') from error
     own = source.parent.resolve().name
     # Two sweeps may have runs of the same name.
     parts = [run['task'], Path(run['model']).name, *([run['experiment']] if sweep else []), own]

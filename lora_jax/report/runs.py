@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +26,7 @@ from lora_jax.result_schema import (
 )
 
 LIMIT = 'data.limit'
+PLACES = ('data.dir', 'sweep.width')  # Where data lies and how runs are grouped changes no score.
 # What runs of one row of a table agree in, beside their config.
 SHARED = ('task', 'model', 'method', 'preset', 'metric', 'device', 'cpu')
 
@@ -45,18 +49,54 @@ def read(folder: str | Path) -> Recorded:
   """Reads the JSON files below a folder.
 
   Raises:
-    ValueError: naming a file that is not valid JSON or has no `experiment`.
+    ValueError: naming a file that is not valid JSON or has no `experiment`, or a run whose score is
+      not a number.
   """
   recorded = Recorded()
   for path in sorted(Path(folder).rglob('*.json')):
     try:
       value = json.loads(path.read_text())
       of_kind = _of_kind(recorded, value)
+      value = with_numbers(value) if of_kind is recorded.runs else value
     except (ValueError, KeyError, TypeError) as error:
       raise ValueError(f'{path}: expected the JSON of a run or benchmark: {error!r}') from error
     if of_kind is not None:
       of_kind[str(path.relative_to(folder))] = value
-  return recorded
+  return dataclasses.replace(recorded, runs=without_repeated(recorded.runs))
+
+
+def with_numbers(run: RunResult) -> RunResult:
+  """A run whose evaluations hold numbers: JSON has NaN and infinities as texts.
+
+  Raises:
+    ValueError: if the score of the best evaluation, or one of its texts, is not finite.
+  """
+  number = lambda value: float(value) if isinstance(value, str) else value
+  plain = lambda entry: {name: number(value) for name, value in entry.items()}
+  run = {**run, 'best': plain(run['best']), 'last': plain(run['last'])}
+  run['history'] = [plain(entry) for entry in run['history']]
+  results = {
+    run['metric']: run['best'][run['metric']],
+    **run.get('generated', {}).get('scores', {}),
+  }
+  if wrong := {name: value for name, value in results.items() if not math.isfinite(float(value))}:
+    raise ValueError(f'{wrong}: not a result. Remove this run, or train it again')
+  return run
+
+
+def without_repeated(found: Mapping[str, RunResult]) -> dict[str, RunResult]:
+  """The runs by file, of each config and seed the first; one that is left out is named in the log.
+
+  Two copies of one run are no two seeds.
+  """
+  first: dict[str, str] = {}
+  for name, run in found.items():
+    config = {key: value for key, value in leaves(run['config']).items() if key not in PLACES}
+    shared = [run['experiment'], run['task'], run['model'], run['method'], run['seed'], config]
+    kept = first.setdefault(json.dumps(shared, sort_keys=True), name)
+    if kept != name:
+      logging.warning('%s is left out: it has the config and the seed of %s', name, kept)
+  return {name: found[name] for name in first.values()}
 
 
 def _of_kind(recorded: Recorded, value: Mapping[str, object]) -> dict[str, object] | None:

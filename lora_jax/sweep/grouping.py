@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ml_collections import config_dict
 
 from lora_jax import methods
+from lora_jax.train import config_check
 
 # Fields in which members of one program may differ: labels, and numbers that are arrays in it.
 LABELS = ('experiment', 'paper_table', 'preset')
@@ -33,7 +34,8 @@ def members(
   """The runs of a sweep: the config with each of the overrides (`{'optim.lr': 1e-3}`).
 
   Raises:
-    ValueError: if there are none, for a field that the config does not have, or one given twice.
+    ValueError: if there are none, for a field that the config does not have, or one given twice;
+      naming the member, as `check_config`.
   """
   found: dict[str, Member] = {}
   for override in overrides:
@@ -43,6 +45,10 @@ def members(
     except (AttributeError, KeyError, TypeError) as error:
       raise ValueError(f'sweep: {dict(override)} does not fit the config: {error}') from error
     name = ','.join(f'{key.rpartition(".")[2]}={_slug(value)}' for key, value in override.items())
+    try:
+      config_check.check_config(one)
+    except ValueError as error:
+      raise ValueError(f'sweep: {dict(override)}: {error}') from error
     if name in found:
       raise ValueError(f'sweep: two runs are named {name!r}. Give each its own overrides.')
     found[name] = Member(name, one)
@@ -78,17 +84,6 @@ def group(of: Sequence[Member], most: int) -> list[tuple[Member, ...]]:
       rest += alike[full:]
     groups += [tuple(rest[i : i + most]) for i in range(0, len(rest), most)]
   return sorted(groups, key=lambda one: of.index(one[0]))
-
-
-def width(config: config_dict.ConfigDict) -> int:
-  """Members of a program at most: `config.sweep.width`; 0 leaves it to `choice.choose`.
-
-  Raises:
-    ValueError: for a negative one.
-  """
-  if config.sweep.width < 0:
-    raise ValueError(f'config.sweep.width={config.sweep.width}: a number of members, or 0')
-  return config.sweep.width
 
 
 def identity(group: Sequence[Member]) -> str:

@@ -56,11 +56,12 @@ def train(
       'share, or train each run by itself: experiments.train'
     )
   members = grouping.members(config, overrides)
-  width = grouping.width(config)
   check_folder(workdir, config, members)
   if not all(outcome(workdir / member.name) for member in members):
     source = Source()
-    train_groups(choice.choose(members, width, source, shard[1]), source, workdir, shard)
+    train_groups(
+      choice.choose(members, config.sweep.width, source, shard[1]), source, workdir, shard
+    )
   outcomes = {member.name: outcome(workdir / member.name) for member in members}
   return {name: outcome for name, outcome in outcomes.items() if outcome}
 

@@ -36,6 +36,7 @@ class Source:
     if key not in self._tasks:
       with provenance.recording() as read:
         self._tasks[key] = job.load_task(config), read
+      self._tasks[key][0].warn_of_truncation(config.data.max_length)
     task, read = self._tasks[key]
     read.replay()
     return task

@@ -224,14 +224,14 @@ class Stacked:
       for entry in record.history:
         metrics = {name: value for name, value in entry.items() if name != 'step'}
         record.writer.write(int(entry['step']), metrics)
-      if record.error:
-        record.fail(folder)
-        return
       generated = None
-      if self.tools.texts and self.tools.final:
+      if not record.error and self.tools.texts and self.tools.final:
         texts = functools.partial(self.tools.texts, *self._parts(record, self._best))
         with self.clock.measure('decoding'):
           generated = record.decode(texts, self.tools.final, folder)
+      if record.error:
+        record.fail(folder)
+        return
       record.charge(self.clock.split(), self.clock.programs())
       self._owner.check()
       record.end(folder, generated, len(self._records), self._why)
@@ -244,20 +244,19 @@ class Stacked:
 
   def _save_member(self, record: Record, folder: Path, place: int) -> None:
     """Saves the trainable parameters of the best evaluation, and the whole state of the end."""
-    if not record.history:
+    entry, work = record.best, record.work
+    if entry is None:
       return
-    work, scores = record.work, [record.score(entry) for entry in record.history]
-    best_step = int(record.history[scores.index(max(scores))]['step'])
-    keep = work.config.checkpoint.keep
+    best_step, keep = int(entry['step']), work.config.checkpoint.keep
     with contextlib.closing(Checkpoints(folder, keep)) as checkpoints:
       if record.error or best_step < self.done:
         best = members.resize(members.take(self._best, place), work.trainable)
-        checkpoints.save_trainable(best_step, best, record.progress, max(scores))
+        checkpoints.save_trainable(best_step, best, record.progress, record.score(entry))
       if not record.error:
         tx, _ = optimizer.make_optimizer(work.config.optim, record.total_steps)
         like = init_state(work.trainable, tx, work.config.seed)
         own = members.take_state(self._state, place, one_key=self._shared)
-        checkpoints.save(members.resize(own, like), record.progress, scores[-1])
+        checkpoints.save(members.resize(own, like), record.progress, record.last_score)
 
   def _with_best(self) -> TrainState:
     """The stacked state, with the parameters of each member's best evaluation."""

@@ -57,18 +57,46 @@ def evaluate(task: tasks.Task, computed: Computed) -> Iterator[tuple[str, float]
   Args:
     task: whose labels and metric are used.
     computed: the outputs of each split.
+
+  Raises:
+    FloatingPointError: for outputs that are not finite, naming the split and how many they are.
+    ValueError: for a split without labels.
   """
   for split, dataset in task.evals.items():
+    check_finite(split, computed[split], len(dataset.ids))
     outputs, loss, weight = collect(computed[split], len(dataset.ids))
     yield f'{split}/loss', loss / weight
     if task.kind == 'lm':
       # Per target token; without smoothing, as the authors' validation loss.
-      yield f'{split}/perplexity', math.exp(min(loss / weight, 700.0))
+      yield f'{split}/perplexity', perplexity(loss / weight)
     else:
       if task.score is None or dataset.labels is None:
         raise ValueError(f'{task.name} {split}: there are no labels to score predictions with')
       for name, value in task.score(dataset.labels, outputs['prediction']).items():
         yield f'{split}/{name}', float(value)
+
+
+def perplexity(loss: float) -> float:
+  """exp(loss); infinity where that exceeds the largest float."""
+  try:
+    return math.exp(loss)
+  except OverflowError:
+    return math.inf
+
+
+def check_finite(split: str, computed: Outputs, size: int) -> None:
+  """Raises a FloatingPointError if examples of a split of `size` have an output that is not finite.
+
+  The argmax of NaN is class 0: a model that has diverged would have the accuracy of that class.
+  """
+  bad: set[int] = set()
+  for batch, values in computed:
+    finite = np.all([np.isfinite(np.asarray(value)) for value in values.values()], axis=0)
+    bad |= set(batch['index'][~finite & (batch['index'] >= 0)].tolist())
+  if bad:
+    raise FloatingPointError(
+      f"{split}: the model's outputs are not finite for {len(bad)} of {size} examples"
+    )
 
 
 def layouts(
@@ -128,8 +156,14 @@ def evaluate_run(
     over all prediction positions. For a method that cannot be merged, `merged` is the reason.
     `changed_inputs` lists the files that differ from those that the run was made from, if there are
     any and they are allowed.
+
+  Raises:
+    FloatingPointError: for outputs that are not finite.
+    ValueError: for a split without labels, as `tasks.check_labeled`.
   """
-  devices = mesh.for_run(rundir.read_config(workdir).mesh)
+  config = rundir.read_config(workdir)
+  tasks.check_labeled(config.task, splits)
+  devices = mesh.for_run(config.mesh)
   work, trainable = job.load_run(workdir, which, evals=splits, devices=devices)
   frozen = work.frozen
   _, shape_tokens = estimate.shape_tokens(work, mesh.platform(devices))

@@ -76,7 +76,9 @@ def load(
   Raises:
     ValueError: as the data, the checkpoint, the method, the mesh and `check_ranges` say.
   """
-  return build(config, load_task(config, evals), devices=devices)
+  task = load_task(config, evals)
+  task.warn_of_truncation(config.data.max_length)
+  return build(config, task, devices=devices)
 
 
 def load_task(
@@ -194,8 +196,7 @@ def make_method(config: config_dict.ConfigDict, model: nn.Module) -> methods.Met
 
 def method_options(config: config_dict.ConfigDict, model: nn.Module) -> dict[str, Any]:
   """The name and options of the config's method, the task head's paths among them."""
-  plain = lambda x: x.to_dict() if isinstance(x, config_dict.ConfigDict) else x
-  options = {option: plain(value) for option, value in config.method.items()}
+  options = config.method.to_dict()
   options['train'] = (*options.get('train', ()), *model.head)
   return options
 

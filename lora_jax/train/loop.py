@@ -18,7 +18,19 @@ from ml_collections import config_dict
 
 from lora_jax import provenance
 from lora_jax.result_schema import RunResult
-from lora_jax.train import check, evaluate, hosts, job, mesh, paths, result, rundir, setup, single
+from lora_jax.train import (
+  check,
+  config_check,
+  evaluate,
+  hosts,
+  job,
+  mesh,
+  paths,
+  result,
+  rundir,
+  setup,
+  single,
+)
 from lora_jax.train.engine import Engine
 from lora_jax.train.record import Record
 from lora_jax.train.step import Metrics
@@ -35,11 +47,12 @@ def train(config: config_dict.ConfigDict, workdir: str | Path) -> RunResult:
     ValueError: for a config, data, checkpoint or mesh that does not fit, saying what to do; for a
       directory that holds a run of another config or of files that have changed since, or in which
       another process trains.
-    FloatingPointError: at the step whose loss is not finite; the last good checkpoint stays.
+    FloatingPointError: at a step or an evaluation that is not finite; the last checkpoint stays.
     OSError: if something cannot be written; what was saved before stays.
     SystemExit: with status 143 after SIGTERM, 130 after SIGINT (Ctrl-C), when the state is saved;
       with several processes with 143 on all of them, whichever got the signal.
   """
+  config_check.check_config(config)
   workdir = paths.path_of(workdir)
   rundir.check(workdir, config)
   if finished := rundir.if_whole(check.read_result, workdir):
@@ -114,4 +127,5 @@ def evaluate_members(engine: Engine, due: Sequence[Record]) -> None:
   if tools.texts and due[0].work.config.decode.contexts:
     with engine.clock.measure('decoding'):
       examples = [record.sample(tools.texts, *engine.parts(record)) for record in due]
+  engine.check()
   engine.show(due, examples)

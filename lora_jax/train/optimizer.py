@@ -12,9 +12,7 @@ import optax
 from ml_collections import ConfigDict
 
 from lora_jax import tree
-from lora_jax.errors import nearest
 
-SCHEDULES = ('linear', 'constant')
 Number = float | jax.Array  # Inside a sweep's program a number of each member is an array.
 Schedule = Callable[[Any], jax.Array]
 
@@ -42,13 +40,11 @@ def hyperparameters(config: ConfigDict, total_steps: int) -> Hyperparameters:
   rounded up.
 
   Raises:
-    ValueError: for an unknown schedule, or a warm-up longer than the run.
+    ValueError: for a warm-up longer than the run.
   """
   warmup = config.warmup_steps or math.ceil(config.warmup_ratio * total_steps)
   if warmup > total_steps:
     raise ValueError(f'optim.warmup_steps={warmup} exceeds the {total_steps} steps of the run')
-  if config.schedule not in SCHEDULES:
-    raise ValueError(f'optim.schedule={config.schedule!r}. {nearest(config.schedule, SCHEDULES)}')
   return Hyperparameters(config.lr, config.weight_decay, warmup, total_steps)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from lora_jax.train.job import Job
 from lora_jax.tree import Params
 
 Metrics = Mapping[str, np.ndarray]
+LOWER = 'Lower config.optim.lr, lengthen the warm-up, or set config.optim.clip.'
 
 
 class Progress(TypedDict):
@@ -69,7 +71,7 @@ class Record:
     progress: see `Progress`.
     metric: the name of the metric that selects its best evaluation (`dev/accuracy`).
     inputs: the files that it is made from.
-    error: '' or, of a run that diverged, what is not finite since which step.
+    error: '' or, of a run that diverged, what is not finite, and at which step.
     is_live: whether it trains on: it has neither ended nor failed.
     writer: what writes and displays its metrics, while it trains alone.
     result: the contents of `result.json`, once it has ended.
@@ -140,6 +142,9 @@ class Record:
   def evaluate(self, done: int, computed: evaluate.Computed) -> bool:
     """Adds an evaluation to the history; returns whether it is the best so far.
 
+    If outputs of the model are not finite, it sets `error` instead. A score that is not finite is
+    never the best.
+
     Args:
       done: number of updates.
       computed: the outputs of the held-out splits.
@@ -147,18 +152,32 @@ class Record:
     if self.error:
       return False
     progress = self.progress
+    try:
+      found = dict(evaluate.evaluate(self.work.task, computed))
+    except FloatingPointError as error:
+      self.error = f'{error}, at the evaluation of step {done}. {LOWER}'
+      return False
     entry = {
       'step': done,
       'epoch': done / self.training.steps_per_epoch,
       'train/loss': progress['loss_sum'] / progress['losses'],
       'train/grad_norm': progress['grad_norm'],
       'train/learning_rate': float(self._schedule(done - 1)),
-      **dict(evaluate.evaluate(self.work.task, computed)),
+      **found,
     }
-    before = [self.score(one) for one in self.history]
     progress['history'] = [*self.history, entry]
     progress['loss_sum'], progress['losses'] = 0.0, 0
-    return not before or self.score(entry) > max(before)
+    if not math.isfinite(entry[self.metric]):
+      logging.warning(
+        '%s: %s is %s at step %d: it does not count as the best evaluation',
+        self.name,
+        self.metric,
+        entry[self.metric],
+        done,
+      )
+      if done >= self.total_steps and self.best is None:
+        self.error = f'{self.metric} is not finite at any evaluation. {LOWER}'
+    return self.best is entry
 
   def sample(
     self, texts: generate.Texts, frozen: Params, trainable: Params
@@ -166,7 +185,13 @@ class Record:
     """Adds the scores of a few decoded texts to the last evaluation; returns examples of them."""
     if self.error:
       return []
-    scores, examples = generate.sample(self.work, texts, frozen, trainable)
+    try:
+      scores, examples = generate.sample(self.work, texts, frozen, trainable)
+    except FloatingPointError as error:
+      self.error = (
+        f'decoding: {error}, at the evaluation of step {self.history[-1]["step"]}. {LOWER}'
+      )
+      return []
     self.history[-1].update(scores)
     return examples
 
@@ -184,10 +209,17 @@ class Record:
     prompts: dataset.Prompts,
     folder: Path,
   ) -> dict[str, Any]:
-    """Decodes the split of `config.decode.final` into the run directory; returns the report."""
+    """Decodes the split of `config.decode.final` into the run directory; returns the report.
+
+    If the model's logits are not finite, it sets `error` instead.
+    """
     decode = self.work.config.decode
     path = folder / f'predictions-{decode.final}.txt'
-    return generate.report(self.work, decode, texts, decode.final, prompts, path)
+    try:
+      return generate.report(self.work, decode, texts, decode.final, prompts, path)
+    except FloatingPointError as error:
+      self.error = f'decoding {decode.final}: {error}. {LOWER}'
+      return {}
 
   def end(
     self,
@@ -232,9 +264,16 @@ class Record:
     return self.progress['history']
 
   @property
-  def last_score(self) -> float:
-    """The score of the last evaluation."""
-    return self.score(self.history[-1])
+  def best(self) -> dict[str, float] | None:
+    """The evaluation with the best finite score, of equals the earliest; None if there is none."""
+    finite = [entry for entry in self.history if math.isfinite(entry[self.metric])]
+    return max(finite, key=self.score, default=None)
+
+  @property
+  def last_score(self) -> float | None:
+    """The score of the last evaluation; None if it is not finite, which no score is worse than."""
+    score = self.score(self.history[-1])
+    return score if math.isfinite(score) else None
 
   def score(self, entry: Mapping[str, float]) -> float:
     """The number that selects the best evaluation; higher is better."""
@@ -249,7 +288,6 @@ def not_finite(metrics: Metrics, first: int, schedule: optimizer.Schedule) -> st
       if not math.isfinite(value):
         return (
           f'{name} is {value} at step {first + offset + 1} (learning rate '
-          f'{float(schedule(first + offset)):.3g}). Lower config.optim.lr, lengthen the warm-up, '
-          'or set config.optim.clip.'
+          f'{float(schedule(first + offset)):.3g}). {LOWER}'
         )
   return ''

@@ -38,7 +38,6 @@ def make(
   """
   work, progress = record.work, record.progress
   config, history, seconds = work.config, progress['history'], progress['seconds']
-  scores = [record.score(entry) for entry in history]
   found = {
     'experiment': config.experiment,
     'paper_table': config.paper_table,
@@ -48,7 +47,7 @@ def make(
     'preset': config.preset,
     'seed': config.seed,
     'metric': record.metric,
-    'best': history[scores.index(max(scores))],
+    'best': record.best,
     'last': history[-1],
     'history': history,
     **({} if generated is None else {'generated': generated}),
@@ -58,6 +57,7 @@ def make(
       'frozen': work.summary.frozen,
     },
     'init_adapter_dropped': record.dropped,
+    'truncation': work.task.truncation,
     'steps': history[-1]['step'],
     'members': members,
     **({'members_why': why} if why else {}),

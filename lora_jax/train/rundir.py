@@ -12,7 +12,7 @@ from typing import TypedDict, TypeVar, cast
 import jax
 from ml_collections import config_dict
 
-from lora_jax import files, provenance
+from lora_jax import fields, files, provenance
 from lora_jax.result_schema import RunResult
 from lora_jax.train import hosts, locks, paths, writers
 
@@ -46,7 +46,12 @@ def read_config(workdir: str | Path) -> config_dict.ConfigDict:
   except FileNotFoundError as error:
     raise ValueError(f'{workdir} is not a run directory: it has no config.json') from error
   _check_fields(path, found, {'task': str, 'model': dict, 'method': dict})
-  return config_dict.ConfigDict(found)
+  config = config_dict.ConfigDict(found)
+  try:
+    fields.check(config)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from error
+  return config
 
 
 def read_result(workdir: Path) -> RunResult | None:
@@ -165,8 +170,8 @@ def check(workdir: Path, config: config_dict.ConfigDict) -> None:
     raise ValueError(
       f'{error}. If the --config given is that of this run, remove the file: it is written anew.'
     ) from error
-  for fields in (given, found):
-    fields.pop('sweep', None)  # How many runs are trained together changes none of them.
+  for one in (given, found):
+    one.pop('sweep', None)  # How many runs are trained together changes none of them.
   check_same(f'{workdir} holds a run of another config', found, given)
 
 

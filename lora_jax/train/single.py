@@ -179,6 +179,7 @@ class Single:
       texts = functools.partial(self.tools.texts, record.work.frozen, best)
       with self.clock.measure('decoding'):
         generated = record.decode(texts, self.tools.final, self._workdir)
+      self.check()
     record.charge(self.clock.split(), self.clock.programs())
     self.owner.check()
     record.end(self._workdir, generated)

@@ -161,13 +161,14 @@ def make_outputs(apply: Apply, kind: str) -> Outputs:
   """`outputs(frozen, trainable, batch)`, not compiled: loss and prediction by position, [R, E].
 
   The prediction is the class of the largest logit, or the value of a regression. For a language
-  model there is none: the vocabulary's argmax is of no use to its evaluation.
+  model there is none. The loss of a class is NaN where any logit is not finite.
   """
 
   def outputs_of(frozen: Params, trainable: Params, batch: Batch) -> dict[str, jax.Array]:
     logits = apply(frozen, trainable, **model_inputs(batch), deterministic=True)
     outputs = {'loss': losses.per_position(kind, logits, batch['labels'])}
     if kind == 'classification':
+      outputs['loss'] = jnp.where(jnp.isfinite(logits).all(-1), outputs['loss'], jnp.nan)
       outputs['prediction'] = jnp.argmax(logits, axis=-1)
     elif kind == 'regression':
       outputs['prediction'] = logits[..., 0]

@@ -36,3 +36,9 @@ def test_what_is_kept_of_a_run_a_sweep_and_an_analysis(tmp_path):
   ]
   with pytest.raises(ValueError, match=r'expected result\.json.*start it again'):
     list(archive.collect(tmp_path / 'none'))
+
+
+def test_a_run_whose_score_is_not_a_number_is_not_kept(tmp_path):
+  write(tmp_path / 'result.json', run(0, 0.8) | {'best': {'dev/accuracy': 'nan'}})
+  with pytest.raises(ValueError, match=r'result\.json: .*dev/accuracy.*not a result'):
+    list(archive.collect(tmp_path))

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from lora_jax.report import runs
-from tests.report.toys import ablation, run
+from lora_jax.report import runs, scores
+from lora_jax.report.pages import all_runs
+from tests.report.toys import ablation, generated, run
 
 
 def write(path, value):
@@ -61,3 +62,31 @@ def test_a_run_in_words():
   assert runs.seeds([run(2, 0), run(0, 0)]) == '0, 2'
   with pytest.raises(ValueError, match=r'config\.optim: expected a section, found 3'):
     runs.section({'optim': 3}, 'optim')
+
+
+def test_two_copies_of_one_run_are_one_seed(tmp_path, caplog):
+  for name, one in {'a': run(0, 0.8), 'b': run(0, 0.8), 'c': run(1, 0.9)}.items():
+    one['config']['data'] = {'dir': name}
+    write(tmp_path / f'{name}.json', one)
+  found = runs.read(tmp_path)
+  assert list(found.runs) == ['a.json', 'c.json']
+  assert caplog.messages == ['b.json is left out: it has the config and the seed of a.json']
+  assert scores.entry(list(found.runs.values())) == '85.0 ± 7.1'
+
+
+@pytest.mark.parametrize('value', ['nan', 'inf', '-inf'])
+def test_a_score_that_is_not_a_number_is_refused_by_file(tmp_path, value):
+  write(tmp_path / 'bad.json', run(0, 0.8) | {'best': {'dev/accuracy': value}})
+  with pytest.raises(ValueError, match=rf'bad\.json.*dev/accuracy.*{value}.*not a result'):
+    runs.read(tmp_path)
+  write(tmp_path / 'bad.json', generated(0, 0.7, value))
+  with pytest.raises(ValueError, match=rf'bad\.json.*nist.*{value}.*not a result'):
+    runs.read(tmp_path)
+
+
+def test_a_last_evaluation_that_is_not_a_number_is_shown_as_that(tmp_path):
+  for seed in (0, 1):
+    last = {'dev/accuracy': 'nan', 'train/loss': 1.0}
+    write(tmp_path / f'{seed}.json', run(seed, 0.8, last=last, history=[last]))
+  (row,) = all_runs.rows(list(runs.read(tmp_path).runs.values()))
+  assert (row['best'], row['last']) == ('0.8000 ± 0.0000', 'nan ± nan')

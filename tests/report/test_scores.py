@@ -32,3 +32,15 @@ def test_the_detail_of_an_entry():
     'device': '1 x cpu (2 x x86_64)',
     'commit': 'a' * 10,
   }
+
+
+def test_a_score_that_says_nothing_is_marked():
+  good, constant = run(0, 0.8), run(1, 0.0)
+  constant['best']['dev/constant'] = 1.0
+  diverged = run(2, 0.0, last={'dev/accuracy': 0.0, 'train/loss': 6.7e14})
+  lost = run(3, 0.0, last={'dev/accuracy': 0.0, 'dev/loss': float('nan')})
+  runs = [good, constant, diverged, lost]
+  assert [scores.fault(one) for one in runs] == ['', 'constant', 'diverged', 'diverged']
+  assert scores.entry(runs).endswith(' (1 of 4 constant, 2 of 4 diverged)')
+  assert scores.entry([constant]) == '0.0 (n 1) (constant)'
+  assert scores.detail({}, [good, constant])['mean'].endswith(' (1 of 2 constant)')

@@ -2,7 +2,6 @@
 
 import jax
 import numpy as np
-import pytest
 
 from lora_jax.sweep import choice, grouping
 from lora_jax.sweep.source import Source
@@ -77,5 +76,3 @@ def test_a_width_that_is_given_is_kept_and_nothing_is_read_for_it(make_config):
   groups = choice.choose(of, 2, source=None)
   assert [len(group.members) for group in groups] == [2, 1]
   assert groups[0].why == 'at most 2 runs in a program, as config.sweep.width says'
-  with pytest.raises(ValueError, match=r'sweep\.width=-1'):
-    grouping.width(make_config(**{'sweep.width': -1}))

@@ -11,8 +11,9 @@ from lora_jax.result_schema import RunResult
 
 ABOUT = """Each row is the runs that differ in nothing but the seed, selected by their best epoch,
 as the paper does; the last one stands beside it. Means and sample standard deviations are over
-seeds. Minutes and tokens/s are wall time of a machine that may have had other work; speed is
-compared by `experiments.bench` ([speed](speed.md))."""
+seeds. A run is marked as diverged if a mean loss exceeds 100, and as constant if it predicts one
+class or value for all examples. Minutes and tokens/s are wall time of a machine that may have had
+other work; speed is compared by `experiments.bench` ([speed](speed.md))."""
 
 
 def page(found: Sequence[RunResult]) -> Page:
@@ -37,7 +38,7 @@ def rows(found: Sequence[RunResult]) -> list[dict[str, str]]:
         'method': runs.method_name(first),
         'settings': runs.settings(first, [other[0] for other in groups]),
         'metric': metric,
-        'best': scores.spread(best),
+        'best': scores.spread(best) + scores.faults(group),
         'median': f'{statistics.median(best):.4f}',
         'last': scores.spread([run['last'][metric] for run in group]),
         'seeds': ', '.join(str(run['seed']) for run in group),

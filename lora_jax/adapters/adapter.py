@@ -140,6 +140,20 @@ def check_base(
     )
 
 
+def check_values(tensors: Mapping[str, np.ndarray], where: str) -> None:
+  """Raises a ValueError naming `where` and the tensors with anything but finite float32 numbers."""
+  is_float = lambda x: jax.numpy.issubdtype(x.dtype, np.floating)
+  if other := [f'{name} is {x.dtype}' for name, x in tensors.items() if not is_float(x)]:
+    raise ValueError(f'{where}: expected floating-point tensors, but {errors.listed(other)}')
+  with np.errstate(over='ignore'):
+    bad = [name for name, x in tensors.items() if not np.isfinite(np.asarray(x, np.float32)).all()]
+  if bad:
+    raise ValueError(
+      f'{where}: NaN or infinity in {errors.listed(bad)}: the training diverged, or the file is '
+      'damaged. Use an earlier checkpoint, or fetch the file again.'
+    )
+
+
 def does_nothing(adapter: Adapter) -> bool:
   """Whether the adapter has factors, and in each pair one that is zero."""
   leaves = tree.flatten(adapter.trainable)

@@ -21,6 +21,7 @@ from lora_jax.adapters.adapter import (
   Adapter,
   check,
   check_base,
+  check_values,
   does_nothing,
   options_from_json,
 )
@@ -124,6 +125,7 @@ def load_adapter(
       f'{folder / TENSORS} is not the file that was saved with {DESCRIPTION} (its sha256 differs): '
       'it is corrupt, or belongs to another adapter. Fetch or export it again.'
     )
+  check_values(tensors, str(folder / TENSORS))
   adapter = Adapter(
     method=options_from_json(values['method']),
     trainable=tree.unflatten({path: np.array(tensors[path]) for path in tensors}),

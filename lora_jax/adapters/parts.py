@@ -265,17 +265,20 @@ def _train_and_bias(parts: Parts, base: BaseLayout) -> tuple[tuple[str, ...], st
   whole = whole_modules(base, parts.leaves)
   inside = {path for path in base.shapes if path.rsplit('/', 1)[0] in set(whole)}
   rest = set(parts.leaves) - inside
-  bias = 'none'
+  in_head = lambda path: any(re.fullmatch(pattern, path) for pattern in base.model.head)
+  lacking = set(all_biases(base)) - parts.leaves.keys()
+  bias, train = 'none', []
   if rest == set(biases(base, parts.pairs)) and rest:
     bias = 'adapted'
-  elif rest and set(all_biases(base)) <= parts.leaves.keys():
+  elif rest and not lacking:
     bias = 'all'
+  elif rest and all(map(in_head, lacking)):  # All of a model without a head.
+    train += sorted(rest)
   elif rest:
     raise ValueError(
       f'the biases {listed(sorted(rest))} are neither those of the adapted modules nor all biases '
       'of the model; only one of these can be read'
     )
-  train = []
   for pattern in base.model.head:
     matched = {path for path in base.shapes if re.fullmatch(pattern, path)}
     if matched <= inside:

@@ -9,7 +9,7 @@ import pytest
 from safetensors import numpy as writer
 
 from lora_jax import tree
-from lora_jax.adapters import peft
+from lora_jax.adapters import peft, peft_file
 from lora_jax.pretrained import safetensors
 from tests.adapters import toys
 from tests.adapters.toys import ADAPTERS, EXPORTS, base_of, config_of, export_of, make
@@ -22,7 +22,7 @@ def read(case):
 
 
 def shapes(folder):
-  return {name: x.shape for name, x in safetensors.Tensors(folder / peft.TENSORS).items()}
+  return {name: x.shape for name, x in safetensors.Tensors(folder / peft_file.TENSORS).items()}
 
 
 def fields(folder):
@@ -40,9 +40,11 @@ def test_theirs_is_computed_as_there(case):
 @pytest.mark.parametrize('case', [case for case in THEIRS if 'gpt2' not in case])
 def test_export_of_theirs_has_their_tensors(case, tmp_path):
   peft.write(read(case), tmp_path)
-  theirs = safetensors.Tensors(ADAPTERS / case / peft.TENSORS)
-  theirs = {name: x for name, x in theirs.items() if not any(part in name for part in peft.COPIES)}
-  found = safetensors.Tensors(tmp_path / peft.TENSORS)
+  theirs = safetensors.Tensors(ADAPTERS / case / peft_file.TENSORS)
+  theirs = {
+    name: x for name, x in theirs.items() if not any(part in name for part in peft_file.COPIES)
+  }
+  found = safetensors.Tensors(tmp_path / peft_file.TENSORS)
   assert found.keys() == theirs.keys()
   for name, x in theirs.items():
     np.testing.assert_array_equal(found[name], x, err_msg=name)
@@ -68,8 +70,10 @@ def test_theirs_without_the_note_comes_back(case, tmp_path):
 
 def strip_note(folder):
   """As PEFT does when it loads and saves an adapter."""
-  tensors = {name: np.array(x) for name, x in safetensors.Tensors(folder / peft.TENSORS).items()}
-  writer.save_file(tensors, folder / peft.TENSORS, metadata={'format': 'pt'})
+  tensors = {
+    name: np.array(x) for name, x in safetensors.Tensors(folder / peft_file.TENSORS).items()
+  }
+  writer.save_file(tensors, folder / peft_file.TENSORS, metadata={'format': 'pt'})
 
 
 @pytest.mark.parametrize('case', EXPORTS)
@@ -79,7 +83,7 @@ def test_ours_comes_back_to_the_last_bit(case, tmp_path):
   again = peft.read(tmp_path)
   toys.same(again, adapter)
   assert again.method == adapter.method
-  assert sorted(path.name for path in tmp_path.iterdir()) == [peft.CONFIG, peft.TENSORS]
+  assert sorted(path.name for path in tmp_path.iterdir()) == [peft.CONFIG, peft_file.TENSORS]
   # Read as a stranger's it has the same function.
   strip_note(tmp_path)
   stranger = peft.read(tmp_path, adapter.config)
@@ -90,7 +94,7 @@ def test_ours_comes_back_to_the_last_bit(case, tmp_path):
 def test_query_and_value_of_gpt2_are_blocks_of_one_pair(tmp_path):
   adapter = export_of('gpt2.qv')
   peft.write(adapter, tmp_path)
-  tensors = safetensors.Tensors(tmp_path / peft.TENSORS)
+  tensors = safetensors.Tensors(tmp_path / peft_file.TENSORS)
   leaves = tree.flatten(adapter.trainable)
   for layer in range(2):
     name = f'base_model.model.transformer.h.{layer}.attn.c_attn'
@@ -109,7 +113,7 @@ def test_query_and_value_of_gpt2_are_blocks_of_one_pair(tmp_path):
 def test_a_fused_pair_gives_each_third_the_same_a():
   adapter = read('peft.gpt2.fused')
   attention = adapter.trainable['decoder']['layers_1']['attention']
-  theirs = safetensors.Tensors(ADAPTERS / 'peft.gpt2.fused' / peft.TENSORS)
+  theirs = safetensors.Tensors(ADAPTERS / 'peft.gpt2.fused' / peft_file.TENSORS)
   name = 'base_model.model.transformer.h.1.attn.c_attn.lora_{}.weight'
   for i, part in enumerate(('query', 'key', 'value')):
     np.testing.assert_array_equal(attention[part]['lora_a'], theirs[name.format('A')].T)
@@ -226,14 +230,16 @@ def test_other_spellings_of_the_same(changes, tmp_path):
 
 def test_everything_that_does_not_fit_is_in_one_message(tmp_path):
   folder = copy_of('peft.bert.patterns', tmp_path)
-  tensors = {name: np.array(x) for name, x in safetensors.Tensors(folder / peft.TENSORS).items()}
+  tensors = {
+    name: np.array(x) for name, x in safetensors.Tensors(folder / peft_file.TENSORS).items()
+  }
   prefix = 'base_model.model.bert.encoder.layer'
   del tensors[f'{prefix}.0.attention.self.query.lora_B.weight']
   del tensors['base_model.model.classifier.bias']
   tensors[f'{prefix}.0.attention.self.value.lora_A.weight'] = np.zeros((24, 3), np.float32)
   tensors[f'{prefix}.7.attention.self.value.lora_A.weight'] = np.zeros((3, 24), np.float32)
   tensors['nonsense'] = np.zeros(1, np.float32)
-  writer.save_file(tensors, folder / peft.TENSORS)
+  writer.save_file(tensors, folder / peft_file.TENSORS)
   with pytest.raises(ValueError) as error:
     peft.read(folder, config_of('bert'))
   missing, unexpected, misshapen = str(error.value).split('; ')
@@ -249,11 +255,11 @@ def test_files_that_are_not_there_or_damaged(tmp_path):
   folder = copy_of('peft.bert.patterns', tmp_path)
   with pytest.raises(ValueError, match="the base's architecture: give its config"):
     peft.read(folder)
-  data = (folder / peft.TENSORS).read_bytes()
-  (folder / peft.TENSORS).write_bytes(data[:-10])
+  data = (folder / peft_file.TENSORS).read_bytes()
+  (folder / peft_file.TENSORS).write_bytes(data[:-10])
   with pytest.raises(ValueError, match='truncated'):
     peft.read(folder, config_of('bert'))
-  (folder / peft.TENSORS).unlink()
+  (folder / peft_file.TENSORS).unlink()
   with pytest.raises(FileNotFoundError, match='has neither adapter_model'):
     peft.read(folder, config_of('bert'))
   (folder / peft.CONFIG).write_text('{"peft')
@@ -274,9 +280,9 @@ def test_the_pickled_file_of_older_versions_is_read(tmp_path):
   from lora_jax.pretrained import pytorch_writer
 
   folder = copy_of('peft.roberta.rslora', tmp_path)
-  tensors = dict(safetensors.Tensors(folder / peft.TENSORS))
-  pytorch_writer.write(folder / peft.PICKLED, tensors)
-  (folder / peft.TENSORS).unlink()
+  tensors = dict(safetensors.Tensors(folder / peft_file.TENSORS))
+  pytorch_writer.write(folder / peft_file.PICKLED, tensors)
+  (folder / peft_file.TENSORS).unlink()
   toys.same(peft.read(folder, config_of('roberta')), read('peft.roberta.rslora'))
 
 

@@ -261,8 +261,8 @@ def _saved_leaves(
     saved += [path for path in all_biases(base) if path in own]
   elif values['bias'] == 'lora_only':
     saved += biases(base, [path for name in sites for path in base.modules[name]])
-  if source(WORDS) in plain:  # PEFT adds the words if their number was changed (resized).
-    saved.append(WORDS)
+  # PEFT loads all that a file holds. It saves the words, too, if their number was changed.
+  saved += [path for path in own if source(path) in plain]
   return list(dict.fromkeys(saved))
 
 
@@ -312,8 +312,12 @@ def _own_tensors(
     raise ValueError(
       f'{file}: lm_head.weight differs from wte.weight; only the tied output layer is supported'
     )
-  known = {names.source(config, path, shape).name for path, shape in base.shapes.items()}
-  unused = [x for x in plain if x not in known and re.fullmatch(names.UNUSED[config.family], x)]
+  known = tuple(f'{names.module_name(config, path.rsplit("/", 1)[0])}.' for path in base.shapes)
+  unused = [
+    name
+    for name in plain
+    if re.fullmatch(names.UNUSED[config.family], name) and not name.startswith(known)
+  ]
   if unused:
     logging.warning('%s: tensors that this model does not use: %s', file, listed(unused))
   return {name: x for name, x in plain.items() if name not in unused}

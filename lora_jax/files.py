@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
 import os
@@ -46,12 +47,33 @@ def read_json(path: Path) -> object:
   """The value in a JSON file.
 
   Raises:
-    ValueError: naming the file, if it is not valid JSON.
+    ValueError: naming the file, if it is not valid JSON; see `parse_json`.
   """
   try:
-    return json.loads(path.read_text(encoding='utf-8'))
+    return parse_json(path.read_bytes())
   except ValueError as error:
     raise ValueError(f'{path}: not valid JSON ({error})') from error
+
+
+def parse_json(text: bytes) -> object:
+  """The value of JSON in UTF-8.
+
+  Raises:
+    ValueError: if it is not valid JSON, names a key twice in an object, or is nested too deeply.
+  """
+  try:
+    return json.loads(text.decode(), object_pairs_hook=_unique)
+  except RecursionError:
+    raise ValueError('nested too deeply') from None
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+  values = dict(pairs)
+  if len(values) < len(pairs):
+    counts = collections.Counter(name for name, _ in pairs)
+    twice = [name for name, count in counts.items() if count > 1]
+    raise ValueError(f'an object has two values of {", ".join(twice)[:200]}')
+  return values
 
 
 @contextlib.contextmanager

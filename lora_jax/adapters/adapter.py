@@ -95,7 +95,7 @@ def attach(
 
 
 def check(adapter: Adapter, where: str) -> None:
-  """Raises a ValueError naming `where` if the parameters are not those that the method trains."""
+  """Raises a ValueError naming `where` if the parameters are not finite and of the method."""
   try:
     model = abstract_base(adapter.config, adapter.task, adapter.num_labels)
     params = presets.abstract_params(model)
@@ -104,6 +104,7 @@ def check(adapter: Adapter, where: str) -> None:
     raise ValueError(f'{where}: no such model or method: {error}') from error
   if problems := _problems(expected, adapter.trainable):
     raise ValueError(f'{where}: the parameters do not fit: {"; ".join(problems)}')
+  check_values(tree.flatten(adapter.trainable), where)
 
 
 def abstract_base(config: presets.Config, task: str, num_labels: int) -> presets.Model:

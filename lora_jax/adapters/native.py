@@ -21,7 +21,6 @@ from lora_jax.adapters.adapter import (
   Adapter,
   check,
   check_base,
-  check_values,
   does_nothing,
   options_from_json,
 )
@@ -125,7 +124,6 @@ def load_adapter(
       f'{folder / TENSORS} is not the file that was saved with {DESCRIPTION} (its sha256 differs): '
       'it is corrupt, or belongs to another adapter. Fetch or export it again.'
     )
-  check_values(tensors, str(folder / TENSORS))
   adapter = Adapter(
     method=options_from_json(values['method']),
     trainable=tree.unflatten({path: np.array(tensors[path]) for path in tensors}),
@@ -135,7 +133,7 @@ def load_adapter(
     base=values['base'],
     fingerprint=values['fingerprint'],
   )
-  check(adapter, str(folder))
+  check(adapter, str(folder / TENSORS))
   if does_nothing(adapter):
     logging.warning('%s: every factor B is zero: this adapter does nothing to its base.', folder)
   if model is not None and params is not None and not other_base:

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from lora_jax import errors, stacking, tree
-from lora_jax.adapters.adapter import Adapter, Options, abstract_base
+from lora_jax.adapters.adapter import Adapter, Options, abstract_base, check_values
 from lora_jax.errors import listed
 from lora_jax.methods.lora import FACTORS, rule, scale
 from lora_jax.models import presets
@@ -146,6 +146,7 @@ def to_parts(adapter: Adapter, target: str) -> tuple[Parts, BaseLayout]:
     )
   base = base_layout(adapter.config, adapter.task, adapter.num_labels)
   leaves = {path: np.asarray(x) for path, x in tree.flatten(adapter.trainable).items()}
+  check_values(leaves, 'the adapter')
   a, b = FACTORS
   sites = [path.removesuffix(f'/{a}') for path in leaves if path.endswith(f'/{a}')]
   known = {path for paths in base.modules.values() for path in paths}

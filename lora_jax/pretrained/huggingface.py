@@ -245,7 +245,7 @@ def convert(
     for stacked, leaf in leaves.items()
     for path, layer in stacking.looped_paths(stacked, layers)
   }
-  originals = {names.plain_name(name, model.config.family): name for name in tensors}
+  originals = _originals(tensors, model.config.family, where)
   fresh = _fresh_leaves(model, sources, originals, tensors, fresh_head)
   _check_tensors(model, sources, originals, tensors, fresh, where)
   if fresh:
@@ -256,7 +256,12 @@ def convert(
   def fill(path: str, out: np.ndarray, index: shards.Index) -> None:
     source = sources[path]
     value = heads[path] if path in fresh else source.extract(tensors[originals[source.name]])
-    shards.copy(out, value[index])
+    try:
+      shards.copy(out, value[index])
+    except ValueError as error:
+      raise ValueError(
+        f'{where}: {originals[source.name]}: {error}. Fetch the file again.'
+      ) from None
 
   def fill_layers(stacked: str, out: np.ndarray, index: shards.Index) -> None:
     for part, (path, _) in zip(out, stacking.looped_paths(stacked, layers)[index[0]]):
@@ -267,6 +272,24 @@ def convert(
     read = functools.partial(fill if path in sources else fill_layers, path)
     params[path] = shards.assemble(leaf, shardings[path], read)
   return tree.unflatten(params)
+
+
+def _originals(tensors: Mapping[str, np.ndarray], family: str, where: str) -> dict[str, str]:
+  """The name of a tensor in the file by its plain name.
+
+  Raises:
+    ValueError: if two names of one parameter have other values: with and without the family's
+      prefix, or the old and today's name of a norm.
+  """
+  originals: dict[str, str] = {}
+  for name in tensors:
+    other = originals.setdefault(names.plain_name(name, family), name)
+    if other != name and not shards.equal(tensors[other], tensors[name]):
+      raise ValueError(
+        f'{where}: {other} and {name} are one parameter, but their values differ. Remove the wrong '
+        'one.'
+      )
+  return originals
 
 
 def _fresh_leaves(
@@ -314,6 +337,9 @@ def _check_tensors(
       f'{where}: the tensors do not fit a {family} model: {"; ".join(problems)}. If only the head '
       'is misshapen, fresh_head=True draws another.'
     )
+  kinds = {name: tensors[name].dtype for name in expected}
+  if other := [f'{name} is {x}' for name, x in kinds.items() if not jnp.issubdtype(x, np.floating)]:
+    raise ValueError(f'{where}: expected floating-point tensors, but {errors.listed(other)}')
   if 'lm_head.weight' in originals and family == 'gpt2':
     word = tensors[originals['wte.weight']]
     if not shards.equal(tensors[originals['lm_head.weight']], word):

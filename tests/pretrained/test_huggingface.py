@@ -14,7 +14,14 @@ import pytest
 from safetensors import numpy as writer
 
 from lora_jax import tree
-from lora_jax.pretrained import fresh_model, huggingface, load_model, names, safetensors
+from lora_jax.pretrained import (
+  fresh_model,
+  huggingface,
+  load_model,
+  names,
+  pytorch_writer,
+  safetensors,
+)
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'models'
 TASKS = {'bert': 'classification', 'roberta': 'classification', 'gpt2': 'lm'}
@@ -116,6 +123,54 @@ def test_old_names_of_norms(tmp_path):
   old = {rename(name): x for name, x in tensors('bert').items()}
   assert 'bert.embeddings.LayerNorm.gamma' in old
   same(load(write(tmp_path, 'bert', old), 'bert')[1], load(GOLDEN / 'bert', 'bert')[1])
+
+
+@pytest.mark.parametrize('pickled', [False, True])
+@pytest.mark.parametrize(
+  'case, first, second',
+  [
+    ('bert', 'bert.embeddings.word_embeddings.weight', 'embeddings.word_embeddings.weight'),
+    ('bert', 'bert.embeddings.LayerNorm.weight', 'bert.embeddings.LayerNorm.gamma'),
+    ('gpt2', 'transformer.h.0.attn.c_attn.bias', 'h.0.attn.c_attn.bias'),
+  ],
+)
+def test_two_tensors_of_one_parameter_have_one_value(case, first, second, pickled, tmp_path):
+  every = tensors(case)
+  folder = write(tmp_path, case, every)
+
+  def rewrite(x):
+    changed = every | {second: x}
+    if pickled:
+      (folder / safetensors.SINGLE).unlink(missing_ok=True)
+      pytorch_writer.write(folder / 'pytorch_model.bin', changed)
+    else:
+      writer.save_file(changed, folder / safetensors.SINGLE)
+
+  rewrite(every[first])
+  same(load(folder, case)[1], load(GOLDEN / case, case)[1])
+  rewrite(every[first] + np.float32(1e-3))
+  with pytest.raises(ValueError, match='are one parameter, but their values differ') as error:
+    load(folder, case)
+  assert (
+    str(folder) in str(error.value) and first in str(error.value) and second in str(error.value)
+  )
+
+
+@pytest.mark.parametrize('dtype', [np.float32, np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+def test_a_weight_that_is_no_number_is_named(value, dtype, tmp_path):
+  name = 'bert.encoder.layer.1.attention.self.query.weight'
+  broken = {key: x.astype(dtype) for key, x in tensors('bert').items()}
+  broken[name][3, 5] = value
+  with pytest.raises(ValueError, match=f'{tmp_path}: {name}: NaN or infinity'):
+    load(write(tmp_path, 'bert', broken), 'bert')
+
+
+def test_a_tensor_of_whole_numbers_is_no_weight(tmp_path):
+  name = 'bert.encoder.layer.0.attention.self.query.weight'
+  quantized = tensors('bert') | {name: np.ones((24, 24), np.int8)}
+  with pytest.raises(ValueError, match=f'expected floating-point tensors, but {name} is int8'):
+    load(write(tmp_path, 'bert', quantized), 'bert')
 
 
 @pytest.mark.parametrize('case', ['bert', 'roberta'])

@@ -65,6 +65,9 @@ def base() -> config_dict.ConfigDict:
         name='',  # A preset, a folder in Hugging Face layout, a run directory, or 'fresh'.
         dtype='float32',  # Compute.
         param_dtype='float32',  # Frozen weights.
+        # The base's classification head: fresh draws another, keep takes the base's, whose classes
+        # have to have the names of the task's.
+        head='fresh',
         scan=False,
         remat='none',  # none, full, dots.
         attention='auto',  # auto, xla, cudnn (NVIDIA GPUs), pallas (TPUs).

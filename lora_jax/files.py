@@ -50,19 +50,19 @@ def read_json(path: Path) -> object:
     ValueError: naming the file, if it is not valid JSON; see `parse_json`.
   """
   try:
-    return parse_json(path.read_bytes())
+    return parse_json(path.read_text(encoding='utf-8'))
   except ValueError as error:
     raise ValueError(f'{path}: not valid JSON ({error})') from error
 
 
-def parse_json(text: bytes) -> object:
-  """The value of JSON in UTF-8.
+def parse_json(text: str) -> object:
+  """The value of a JSON text.
 
   Raises:
     ValueError: if it is not valid JSON, names a key twice in an object, or is nested too deeply.
   """
   try:
-    return json.loads(text.decode(), object_pairs_hook=_unique)
+    return json.loads(text, object_pairs_hook=_unique)
   except RecursionError:
     raise ValueError('nested too deeply') from None
 

@@ -107,6 +107,7 @@ class RunResult(Machine):
   history: Sequence[Record]
   generated: NotRequired[Generated]
   parameters: Parameters
+  head: NotRequired[str]
   init_adapter_dropped: NotRequired[Sequence[str]]
   steps: NotRequired[int]
   members: NotRequired[int]

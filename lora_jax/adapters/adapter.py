@@ -41,6 +41,7 @@ class Adapter(NamedTuple):
     num_labels: outputs of the head; 0 for a language model.
     base: the base model's name or folder; '' if unknown.
     fingerprint: the base's fingerprint; empty if unknown.
+    label_names: names of the head's classes; none if they are unknown.
   """
 
   method: Options
@@ -50,6 +51,7 @@ class Adapter(NamedTuple):
   num_labels: int = 0
   base: str = ''
   fingerprint: fingerprints.Fingerprint = types.MappingProxyType({})
+  label_names: tuple[str, ...] = ()
 
 
 def attach(

@@ -45,6 +45,7 @@ from lora_jax.errors import listed
 from lora_jax.methods.lora import rule
 from lora_jax.models import presets
 from lora_jax.pretrained import names
+from lora_jax.pretrained.architecture import to_hugging_face
 
 CONFIG = 'adapter_config.json'
 WORDS = 'embeddings/word/embedding'
@@ -95,11 +96,28 @@ def write(adapter: Adapter, folder: str | Path, *, base_name: str = '') -> None:
     task=adapter.task,
     num_labels=adapter.num_labels,
     fingerprint=dict(adapter.fingerprint),
+    label_names=adapter.label_names,
   )
   folder = Path(folder).expanduser()
   metadata = {'format': 'pt', NOTE: json.dumps(note._asdict())}
   files.write_atomic(folder / TENSORS, writer.save(tensors, metadata=metadata))
   files.write_json(folder / CONFIG, values)
+  if (
+    adapter.label_names
+  ):  # PEFT has no field for the names of classes; transformers reads them here.
+    named = to_hugging_face(adapter.config, adapter.num_labels, adapter.label_names)
+    files.write_json(folder / 'config.json', named)
+
+
+def vllm_limits(folder: Path) -> list[str]:
+  """What vLLM does not serve of an adapter in PEFT's format, a line each."""
+  values = peft_config.read(folder / CONFIG)
+  found = []
+  if other := sorted({*(values['modules_to_save'] or ())} - {'classifier', 'score'}):
+    found.append(f'vLLM takes only classifier or score in modules_to_save, not {listed(other)}')
+  if values['bias'] != 'none':
+    found.append(f'vLLM takes no trained biases (bias={values["bias"]!r})')
+  return [f'{line}; transformers and PEFT do. Export a merged model for vLLM.' for line in found]
 
 
 def read(folder: str | Path, config: presets.Config | None = None) -> Adapter:
@@ -164,7 +182,9 @@ def read(folder: str | Path, config: presets.Config | None = None) -> Adapter:
     name=values['base_model_name_or_path'],
     method=options_from_json(note.method) if note else None,
   )
-  return adapter._replace(fingerprint=note.fingerprint if note else {})
+  if note is None:
+    return adapter
+  return adapter._replace(fingerprint=note.fingerprint, label_names=tuple(note.label_names))
 
 
 def _fuse(pairs: Mapping[str, Pair], base: BaseLayout) -> Pair:
@@ -331,9 +351,9 @@ def _hint(
   if any(name.startswith('wte.lora_') for name in plain):
     return ". Factors on GPT-2's wte are not read: in PEFT its tied output layer lacks them."
   if words in plain and words in expected and plain[words].shape != expected[words]:
+    rows = len(plain[words])
     return (
-      f'. The adapter was trained on {len(plain[words])} word embeddings, the base has '
-      f'{expected[words][0]}: resize the base (model.resize_token_embeddings({len(plain[words])})), '
-      'save it, and name that folder.'
+      f'. The adapter was trained on {rows} word embeddings, the base has {expected[words][0]}: '
+      f'resize the base (model.resize_token_embeddings({rows})), save it, and name that folder.'
     )
   return '' if sites else '. target_modules matches no module of this base: is it the right one?'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +34,7 @@ class Note(NamedTuple):
   task: str
   num_labels: int
   fingerprint: Fingerprint
+  label_names: Sequence[str] = ()
 
 
 def read(folder: Path) -> tuple[dict[str, np.ndarray], Note | None]:
@@ -83,8 +84,8 @@ def _inside(tensors: Mapping[str, np.ndarray], file: Path) -> dict[str, np.ndarr
   """
   if runtime := [name for name in tensors if RUNTIME.search(name)]:
     raise ValueError(
-      f'{file}: {runtime[0]} holds the name of an adapter: this is a state dict of PyTorch. Load it '
-      'into its PeftModel, and write the folder with model.save_pretrained(FOLDER).'
+      f'{file}: {runtime[0]} holds the name of an adapter: this is a state dict of PyTorch. Load '
+      'it into its PeftModel, and write the folder with model.save_pretrained(FOLDER).'
     )
   return {
     name.removeprefix(PREFIX).replace('.base_layer.', '.'): x

@@ -126,7 +126,7 @@ def _read_header(path: Path) -> tuple[dict[str, Entry], dict[str, str], int]:
       )
     raw = file.read(length)
   try:
-    header, metadata = _entries(files.parse_json(raw))
+    header, metadata = _entries(files.parse_json(raw.decode()))
   except ValueError as error:
     raise ValueError(f'{path}: its header is not a safetensors header ({error})') from error
   problems = [problem for name, entry in header.items() if (problem := _problem(name, entry))]

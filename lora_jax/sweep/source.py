@@ -40,7 +40,7 @@ class Source:
       ValueError: as `job.load_base`.
     """
     task = self.task(config)
-    key = _key(config.model, config.seed, task.kind, task.num_labels, devices)
+    key = _key(config.model, config.seed, task.kind, task.num_labels, task.label_names, devices)
     if self._base is None or self._base[0] != key:
       self._base = None  # Before the next one is loaded: memory is for one.
       self._base = key, job.load_base(config, task, devices)

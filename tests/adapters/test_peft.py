@@ -380,7 +380,7 @@ def test_a_number_that_is_none_is_named(value, end, tmp_path):
 def test_tensors_of_whole_numbers_are_refused(tmp_path):
   folder = copy_of('peft.bert.patterns', tmp_path)
   rewrite(folder, lambda name, x: (name, x.astype(np.int8) if 'lora_B' in name else x))
-  with pytest.raises(ValueError, match='expected floating-point tensors, but .*lora_B.* is int8'):
+  with pytest.raises(ValueError, match=r'expected floating-point tensors, but .*lora_B.* is int8'):
     peft.read(folder, config_of('bert'))
 
 

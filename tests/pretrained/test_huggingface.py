@@ -220,8 +220,48 @@ def test_a_head_of_another_shape(tmp_path):
   assert 'expected (3, 24)' in str(error.value) and 'fresh_head=True' in str(error.value)
   _, params = load(GOLDEN / 'roberta', 'roberta', num_labels=3, fresh_head=True)
   assert params['classifier']['output']['kernel'].shape == (24, 3)
-  old = tensors('roberta')['classifier.dense.weight'].T  # This one fits, so it stays.
-  np.testing.assert_array_equal(params['classifier']['dense']['kernel'], old)
+  old = tensors('roberta')['classifier.dense.weight'].T  # It goes with its output layer.
+  assert not np.array_equal(params['classifier']['dense']['kernel'], old)
+
+
+def named(tmp_path, names):
+  id2label = {str(i): name for i, name in enumerate(names)}
+  return write(tmp_path, 'bert', tensors('bert'), {'id2label': id2label})
+
+
+def test_a_fresh_head_replaces_one_of_the_same_shape():
+  _, own = load(GOLDEN / 'bert', 'bert')
+  _, fresh = load(GOLDEN / 'bert', 'bert', fresh_head=True)
+  assert not np.array_equal(fresh['classifier']['kernel'], own['classifier']['kernel'])
+  own.pop('classifier')
+  fresh.pop('classifier')
+  same(fresh, own)  # The pooler is the base's.
+
+
+def test_a_head_that_is_kept_has_the_classes_by_name(tmp_path):
+  folder = named(tmp_path, ('CONTRADICTION', 'Neutral', 'entailment'))
+  _, own = load(folder, 'bert')
+  wanted = ('entailment', 'neutral', 'contradiction')
+  _, kept = load(folder, 'bert', label_names=wanted)
+  for leaf in ('kernel', 'bias'):
+    np.testing.assert_array_equal(
+      kept['classifier'][leaf], own['classifier'][leaf][..., jnp.array([2, 1, 0])]
+    )
+  with pytest.raises(ValueError, match=r'has the classes CONTRADICTION.* task has a, b, c'):
+    load(folder, 'bert', label_names=('a', 'b', 'c'))
+
+
+def test_a_head_without_names_is_kept_as_it_is(tmp_path, caplog):
+  caplog.set_level('INFO')
+  folder = named(tmp_path, ('LABEL_0', 'LABEL_1', 'LABEL_2'))
+  same(load(folder, 'bert', label_names=('a', 'b', 'c'))[1], load(folder, 'bert')[1])
+  assert 'names no classes' in caplog.text
+
+
+def test_a_head_that_is_missing_cannot_be_kept(tmp_path):
+  body = {name: x for name, x in tensors('bert').items() if not name.startswith('classifier')}
+  with pytest.raises(ValueError, match='has no classification head'):
+    load(write(tmp_path, 'bert', body), 'bert', label_names=())
 
 
 def test_everything_that_does_not_fit_is_in_one_message(tmp_path):
@@ -233,7 +273,7 @@ def test_everything_that_does_not_fit_is_in_one_message(tmp_path):
   broken['bert.encoder.layer.2.output.dense.bias'] = np.zeros(24, np.float32)
   broken['adapter.weight'] = np.zeros(1, np.float32)
   with pytest.raises(ValueError) as error:
-    load(write(tmp_path, 'bert', broken), 'bert', fresh_head=True)
+    load(write(tmp_path, 'bert', broken), 'bert')
   message = str(error.value)
   assert str(tmp_path) in message
   missing, unexpected, misshapen = message.split('; ')

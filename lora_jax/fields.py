@@ -139,6 +139,8 @@ FIELDS: dict[str, Field] = {
   'model.name': _text('', "Preset, folder in Hugging Face layout, run directory, or 'fresh'."),
   'model.dtype': _choice('float32 bfloat16 float16', 'Dtype of the computation.'),
   'model.param_dtype': _choice('float32 bfloat16 float16', 'Dtype of frozen weights.'),
+  'model.head': _choice('fresh keep', "The base's classification head: another one is drawn, or it "
+                                     'is kept, its classes compared by name.'),
   'model.scan': _switch('Whether the layers are one scanned layer: it compiles faster.'),
   'model.remat': _choice('none full dots', 'What the backward pass computes again.'),
   'model.attention': _choice('auto xla cudnn pallas', 'Attention: cudnn on NVIDIA GPUs, pallas on '

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
 import os
@@ -59,11 +60,11 @@ def read_json(path: Path) -> object:
   """The value in a JSON file.
 
   Raises:
-    ValueError: naming the file, if it is not valid JSON.
+    ValueError: naming the file, if it is not valid JSON; see `parse_json`.
   """
   try:
-    return json.loads(path.read_text(encoding='utf-8'))
-  except (ValueError, RecursionError) as error:
+    return parse_json(path.read_text(encoding='utf-8'))
+  except ValueError as error:
     raise ValueError(f'{path}: not valid JSON ({error})') from error
 
 
@@ -77,6 +78,27 @@ def read_object(path: Path) -> dict[str, Any]:
   if not isinstance(value, dict):
     raise ValueError(f'{path}: expected a JSON object {{...}}, found {str(value)[:40]!r}')
   return value
+
+
+def parse_json(text: str) -> object:
+  """The value of a JSON text.
+
+  Raises:
+    ValueError: if it is not valid JSON, names a key twice in an object, or is nested too deeply.
+  """
+  try:
+    return json.loads(text, object_pairs_hook=_unique)
+  except RecursionError:
+    raise ValueError('nested too deeply') from None
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+  values = dict(pairs)
+  if len(values) < len(pairs):
+    counts = collections.Counter(name for name, _ in pairs)
+    twice = [name for name, count in counts.items() if count > 1]
+    raise ValueError(f'an object has two values of {", ".join(twice)[:200]}')
+  return values
 
 
 @contextlib.contextmanager

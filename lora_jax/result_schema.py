@@ -111,6 +111,7 @@ class RunResult(Machine):
   history: Sequence[Record]
   generated: NotRequired[Generated]
   parameters: Parameters
+  head: NotRequired[str]
   init_adapter_dropped: NotRequired[Sequence[str]]
   truncation: NotRequired[Mapping[str, Mapping[str, int]]]
   steps: NotRequired[int]

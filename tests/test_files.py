@@ -81,3 +81,18 @@ def test_a_place_has_to_be_free_and_on_the_disk(tmp_path):
       files.check_new(path)
   with pytest.raises(ValueError, match='expected a folder on a local disk'):
     files.check_new('gs://bucket/x')
+
+
+@pytest.mark.parametrize(
+  'content, problem',
+  [
+    (b'{"a": 1, "b": {"a": 2, "a": 3}}', 'an object has two values of a'),
+    (b'[' * 100_000, 'nested too deeply'),
+    (b'{"a": "\xff"}', 'utf-8'),
+    (b'1' * 10_000, 'digits'),
+  ],
+)
+def test_json_that_does_not_say_one_thing(content, problem, tmp_path):
+  (tmp_path / 'x.json').write_bytes(content)
+  with pytest.raises(ValueError, match=f'x.json: not valid JSON .*{problem}'):
+    files.read_json(tmp_path / 'x.json')

@@ -41,6 +41,7 @@ class Adapter(NamedTuple):
     num_labels: outputs of the head; 0 for a language model.
     base: the base model's name or folder; '' if unknown.
     fingerprint: the base's fingerprint; empty if unknown.
+    label_names: names of the head's classes; none if they are unknown.
   """
 
   method: Options
@@ -50,6 +51,7 @@ class Adapter(NamedTuple):
   num_labels: int = 0
   base: str = ''
   fingerprint: fingerprints.Fingerprint = types.MappingProxyType({})
+  label_names: tuple[str, ...] = ()
 
 
 def attach(
@@ -95,7 +97,7 @@ def attach(
 
 
 def check(adapter: Adapter, where: str) -> None:
-  """Raises a ValueError naming `where` if the parameters are not those that the method trains."""
+  """Raises a ValueError naming `where` if the parameters are not finite and of the method."""
   try:
     model = abstract_base(adapter.config, adapter.task, adapter.num_labels)
     params = presets.abstract_params(model)
@@ -104,6 +106,7 @@ def check(adapter: Adapter, where: str) -> None:
     raise ValueError(f'{where}: no such model or method: {error}') from error
   if problems := _problems(expected, adapter.trainable):
     raise ValueError(f'{where}: the parameters do not fit: {"; ".join(problems)}')
+  check_values(tree.flatten(adapter.trainable), where)
 
 
 def abstract_base(config: presets.Config, task: str, num_labels: int) -> presets.Model:
@@ -137,6 +140,20 @@ def check_base(
     raise ValueError(
       f'this is not the base{name} that the adapter was trained on. They differ in '
       f'{"; ".join(found)}. Load that base{hint}.'
+    )
+
+
+def check_values(tensors: Mapping[str, np.ndarray], where: str) -> None:
+  """Raises a ValueError naming `where` and the tensors with anything but finite float32 numbers."""
+  is_float = lambda x: jax.numpy.issubdtype(x.dtype, np.floating)
+  if other := [f'{name} is {x.dtype}' for name, x in tensors.items() if not is_float(x)]:
+    raise ValueError(f'{where}: expected floating-point tensors, but {errors.listed(other)}')
+  with np.errstate(over='ignore'):
+    bad = [name for name, x in tensors.items() if not np.isfinite(np.asarray(x, np.float32)).all()]
+  if bad:
+    raise ValueError(
+      f'{where}: NaN or infinity in {errors.listed(bad)}: the training diverged, or the file is '
+      'damaged. Use an earlier checkpoint, or fetch the file again.'
     )
 
 

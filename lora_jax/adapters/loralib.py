@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lora_jax.adapters.adapter import Adapter
+from lora_jax.adapters.adapter import Adapter, check_values
 from lora_jax.adapters.parts import (
   BaseLayout,
   Pair,
@@ -83,6 +83,7 @@ def read(
   release = _release(path.name)
   family, where = config.family, str(path)
   stored = pytorch.Tensors(path, STATE if family == 'gpt2' else None, or_whole=True)
+  check_values(stored, where)
   named = ((name.removeprefix(ROOT), x) for name, x in stored.items())
   tensors = plain_names(where, named, family)
   if family == 'gpt2':

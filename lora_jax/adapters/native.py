@@ -41,6 +41,7 @@ FIELDS = {  # The fields of adapter.json that are read, with their types.
   'base': str,
   'fingerprint': dict,
   'sha256': str,
+  'label_names': list,
 }
 
 
@@ -54,6 +55,7 @@ class Description(TypedDict):
   base: str
   fingerprint: Fingerprint
   sha256: str
+  label_names: list[str]
 
 
 def save_adapter(folder: str | Path, adapter: Adapter) -> None:
@@ -79,6 +81,7 @@ def save_adapter(folder: str | Path, adapter: Adapter) -> None:
       'architecture': dataclasses.asdict(adapter.config),
       'task': adapter.task,
       'num_labels': adapter.num_labels,
+      'label_names': list(adapter.label_names),
       'base': adapter.base,
       'fingerprint': dict(adapter.fingerprint),
       'libraries': {name: importlib.metadata.version(name) for name in LIBRARIES},
@@ -132,8 +135,9 @@ def load_adapter(
     num_labels=values['num_labels'],
     base=values['base'],
     fingerprint=values['fingerprint'],
+    label_names=tuple(values['label_names']),
   )
-  check(adapter, str(folder))
+  check(adapter, str(folder / TENSORS))
   if does_nothing(adapter):
     logging.warning('%s: every factor B is zero: this adapter does nothing to its base.', folder)
   if model is not None and params is not None and not other_base:
@@ -158,6 +162,7 @@ def _read_description(folder: Path) -> Description:
       f'{path}: version {values.get("version")!r} of the format; this lora_jax reads version '
       f'{VERSION}. Use the lora_jax that wrote it, or export the run again.'
     )
+  values.setdefault('label_names', [])  # Files of the first versions name no classes.
   if wrong := [
     f'{name} is {values.get(name)!r}, expected {kind.__name__}'
     for name, kind in FIELDS.items()

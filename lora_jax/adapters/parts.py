@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from lora_jax import errors, stacking, tree
-from lora_jax.adapters.adapter import Adapter, Options, abstract_base
+from lora_jax.adapters.adapter import Adapter, Options, abstract_base, check_values
 from lora_jax.errors import listed
 from lora_jax.methods.lora import FACTORS, rule, scale
 from lora_jax.models import presets
@@ -146,6 +146,7 @@ def to_parts(adapter: Adapter, target: str) -> tuple[Parts, BaseLayout]:
     )
   base = base_layout(adapter.config, adapter.task, adapter.num_labels)
   leaves = {path: np.asarray(x) for path, x in tree.flatten(adapter.trainable).items()}
+  check_values(leaves, 'the adapter')
   a, b = FACTORS
   sites = [path.removesuffix(f'/{a}') for path in leaves if path.endswith(f'/{a}')]
   known = {path for paths in base.modules.values() for path in paths}
@@ -265,17 +266,20 @@ def _train_and_bias(parts: Parts, base: BaseLayout) -> tuple[tuple[str, ...], st
   whole = whole_modules(base, parts.leaves)
   inside = {path for path in base.shapes if path.rsplit('/', 1)[0] in set(whole)}
   rest = set(parts.leaves) - inside
-  bias = 'none'
+  in_head = lambda path: any(re.fullmatch(pattern, path) for pattern in base.model.head)
+  lacking = set(all_biases(base)) - parts.leaves.keys()
+  bias, train = 'none', []
   if rest == set(biases(base, parts.pairs)) and rest:
     bias = 'adapted'
-  elif rest and set(all_biases(base)) <= parts.leaves.keys():
+  elif rest and not lacking:
     bias = 'all'
+  elif rest and all(map(in_head, lacking)):  # All of a model without a head.
+    train += sorted(rest)
   elif rest:
     raise ValueError(
       f'the biases {listed(sorted(rest))} are neither those of the adapted modules nor all biases '
       'of the model; only one of these can be read'
     )
-  train = []
   for pattern in base.model.head:
     matched = {path for path in base.shapes if re.fullmatch(pattern, path)}
     if matched <= inside:

@@ -13,17 +13,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
+from absl import logging
 from safetensors import numpy as writer
 
-from lora_jax import files, methods
-from lora_jax.adapters import fused, peft_config
-from lora_jax.adapters.adapter import Adapter, Options, options_from_json
-from lora_jax.adapters.fingerprint import Fingerprint
+from lora_jax import errors, files
+from lora_jax.adapters import fused, peft_config, peft_file, peft_matching
+from lora_jax.adapters.adapter import Adapter, options_from_json
 from lora_jax.adapters.parts import (
   BaseLayout,
   Pair,
@@ -40,26 +40,15 @@ from lora_jax.adapters.parts import (
   whole_modules,
 )
 from lora_jax.adapters.peft_config import PeftConfig
+from lora_jax.adapters.peft_file import NOTE, PREFIX, TENSORS, Note
+from lora_jax.errors import listed
 from lora_jax.methods.lora import rule
 from lora_jax.models import presets
-from lora_jax.pretrained import names, pytorch, safetensors
+from lora_jax.pretrained import names
+from lora_jax.pretrained.architecture import to_hugging_face
 
-CONFIG, TENSORS, PICKLED = 'adapter_config.json', 'adapter_model.safetensors', 'adapter_model.bin'
-PREFIX = 'base_model.model.'
-NOTE = 'lora_jax'  # Key of the note in the safetensors header.
-# If biases and whole modules are trained, PEFT also saves copies from inside of its wrappers.
-COPIES = ('.original_module.', '.modules_to_save.')
-
-
-class Note(NamedTuple):
-  """What `write` adds to the file's header; PEFT has no fields for it."""
-
-  method: Options
-  ranks: Mapping[str, int]  # By module path.
-  architecture: Mapping[str, Any]  # Fields of `presets.architecture`.
-  task: str
-  num_labels: int
-  fingerprint: Fingerprint
+CONFIG = 'adapter_config.json'
+WORDS = 'embeddings/word/embedding'
 
 
 def write(adapter: Adapter, folder: str | Path, *, base_name: str = '') -> None:
@@ -107,11 +96,28 @@ def write(adapter: Adapter, folder: str | Path, *, base_name: str = '') -> None:
     task=adapter.task,
     num_labels=adapter.num_labels,
     fingerprint=dict(adapter.fingerprint),
+    label_names=adapter.label_names,
   )
   folder = Path(folder).expanduser()
   metadata = {'format': 'pt', NOTE: json.dumps(note._asdict())}
   files.write_atomic(folder / TENSORS, writer.save(tensors, metadata=metadata))
   files.write_json(folder / CONFIG, values)
+  if (
+    adapter.label_names
+  ):  # PEFT has no field for the names of classes; transformers reads them here.
+    named = to_hugging_face(adapter.config, adapter.num_labels, adapter.label_names)
+    files.write_json(folder / 'config.json', named)
+
+
+def vllm_limits(folder: Path) -> list[str]:
+  """What vLLM does not serve of an adapter in PEFT's format, a line each."""
+  values = peft_config.read(folder / CONFIG)
+  found = []
+  if other := sorted({*(values['modules_to_save'] or ())} - {'classifier', 'score'}):
+    found.append(f'vLLM takes only classifier or score in modules_to_save, not {listed(other)}')
+  if values['bias'] != 'none':
+    found.append(f'vLLM takes no trained biases (bias={values["bias"]!r})')
+  return [f'{line}; transformers and PEFT do. Export a merged model for vLLM.' for line in found]
 
 
 def read(folder: str | Path, config: presets.Config | None = None) -> Adapter:
@@ -130,37 +136,39 @@ def read(folder: str | Path, config: presets.Config | None = None) -> Adapter:
   """
   folder = Path(folder).expanduser()
   values = peft_config.read(folder / CONFIG)
-  tensors, note = _read_tensors(folder)
+  tensors, note = peft_file.read(folder)
   if config is None:
     if note is None:
       raise ValueError(f"{folder}: PEFT does not store the base's architecture: give its config")
     config = presets.architecture(**note.architecture)
-  family = config.family
-  inside = lambda name: name.removeprefix(PREFIX).replace('.base_layer.', '.')
-  kept = ((inside(name), x) for name, x in tensors.items() if not any(x in name for x in COPIES))
-  plain = plain_names(str(folder), kept, family)
+  family, file = config.family, str(folder)
+  plain = plain_names(file, tensors.items(), family)
   _check_task(values, family, folder)
   labels = note.num_labels if note else getattr(config, 'num_labels', 0)
-  task, labels = task_of(str(folder), config, plain, labels)
+  task, labels = task_of(file, config, plain, labels)
   base = base_layout(config, task, labels)
-  sites = [module for module in base.modules if peft_config.targets(values, module, family)]
-  if values['target_modules'] in (None, 'all-linear'):
-    sites = [module for module in base.modules if _keys(module, base)[0] in plain]
-  saved = _saved_leaves(values, base, sites)
+  plain = _own_tensors(plain, base, file)
+  inside = peft_matching.names_inside(base, tensors, file)
+  sites = _sites(values, base, inside)
+  saved = _saved_leaves(values, base, sites, inside, plain, file)
   sources = {path: names.source(config, path, base.shapes[path]) for path in saved}
   expected = {source.name: source.shape for source in sources.values()}
-  for module in sites:
-    rank = peft_config.rank(values, module, family)
+  for module, (rank, _) in sites.items():
     shapes = factor_shapes(base, base.modules[module], (rank, rank))
     expected |= dict(zip(_keys(module, base), shapes))
-  check(str(folder), expected, plain, _hint(plain, sites))
+  check(
+    file,
+    expected,
+    plain,
+    _hint(expected, plain, names.source(config, WORDS, base.shapes[WORDS]).name, sites),
+  )
   pairs = {
     module: Pair(
       *(np.asarray(plain[key], np.float32).T for key in _keys(module, base)),
-      alpha=peft_config.alpha(values, module, family),
-      rslora=bool(values.get('use_rslora')),
+      alpha=alpha,
+      rslora=values['use_rslora'],
     )
-    for module in sites
+    for module, (_, alpha) in sites.items()
   }
   parts = Parts(
     _pairs_by_path(pairs, base, note, folder),
@@ -174,7 +182,9 @@ def read(folder: str | Path, config: presets.Config | None = None) -> Adapter:
     name=values['base_model_name_or_path'],
     method=options_from_json(note.method) if note else None,
   )
-  return adapter._replace(fingerprint=note.fingerprint if note else {})
+  if note is None:
+    return adapter
+  return adapter._replace(fingerprint=note.fingerprint, label_names=tuple(note.label_names))
 
 
 def _fuse(pairs: Mapping[str, Pair], base: BaseLayout) -> Pair:
@@ -229,17 +239,50 @@ def _keys(module: str, base: BaseLayout) -> tuple[str, str]:
   return f'{module}.lora_A.weight', f'{module}.lora_B.weight'
 
 
-def _saved_leaves(values: PeftConfig, base: BaseLayout, sites: Iterable[str]) -> list[str]:
-  """Paths of the leaves that are trained and saved besides factors, according to a config."""
+def _sites(
+  values: PeftConfig, base: BaseLayout, inside: Mapping[str, str]
+) -> dict[str, peft_matching.Factors]:
+  """Rank and alpha of the modules with factors, by plain name."""
+  linear = {
+    name
+    for plain, name in inside.items()
+    if any(f'{path}/kernel' in base.shapes for path in base.modules.get(plain, ()))
+  }
+  values = peft_matching.resolve(values, sorted(linear), base.model.config.family)
+  found = {
+    plain: peft_matching.factors(values, inside[plain]) for plain in base.modules if plain in inside
+  }
+  return {plain: factors for plain, factors in found.items() if factors is not None}
+
+
+def _saved_leaves(
+  values: PeftConfig,
+  base: BaseLayout,
+  sites: Iterable[str],
+  inside: Mapping[str, str],
+  plain: Mapping[str, np.ndarray],
+  file: str,
+) -> list[str]:
+  """Paths of the leaves that are trained and saved besides factors, by a config and the tensors."""
   config = base.model.config
-  name = lambda path: names.full_name(
-    names.module_name(config, path.rsplit('/', 1)[0]), config.family
-  )
-  saved = [path for path in base.shapes if peft_config.saves(values, name(path))]
+  module = lambda path: names.module_name(config, path.rsplit('/', 1)[0])
+  source = lambda path: names.source(config, path, base.shapes[path]).name
+  own = [path for path in base.shapes if module(path) in inside]
+  saved = []
+  for key in values['modules_to_save'] or ():
+    covered = [path for path in own if peft_matching.saves(key, inside[module(path)])]
+    if any(source(path) in plain for path in covered):
+      saved += covered
+    elif covered:  # So does PEFT, for example after a conversion of PiSSA to LoRA.
+      logging.warning(
+        '%s: modules_to_save lists %r, the tensors lack it: it stays as the base has it.', file, key
+      )
   if values['bias'] == 'all':
-    saved += all_biases(base)
+    saved += [path for path in all_biases(base) if path in own]
   elif values['bias'] == 'lora_only':
-    saved += biases(base, [path for module in sites for path in base.modules[module]])
+    saved += biases(base, [path for name in sites for path in base.modules[name]])
+  # PEFT loads all that a file holds. It saves the words, too, if their number was changed.
+  saved += [path for path in own if source(path) in plain]
   return list(dict.fromkeys(saved))
 
 
@@ -268,38 +311,49 @@ def _task_type(adapter: Adapter, parts: Parts, base: BaseLayout) -> str | None:
 
 def _check_task(values: PeftConfig, family: str, folder: Path) -> None:
   fitting = 'CAUSAL_LM' if presets.TASKS[family] == ('lm',) else 'SEQ_CLS'
-  if values['task_type'] not in (None, fitting):
+  if values['task_type'] not in (None, fitting, 'FEATURE_EXTRACTION'):
     raise ValueError(
-      f'{folder}: task_type={values["task_type"]!r}; of a {family} model only {fitting} is read'
+      f'{folder}: task_type={values["task_type"]!r}; of a {family} model only {fitting} and '
+      'FEATURE_EXTRACTION are read'
     )
 
 
-def _read_tensors(folder: Path) -> tuple[dict[str, np.ndarray], Note | None]:
-  """The tensors, and the note that `write` added; None if it did not write them."""
-  path = folder / TENSORS
-  if not path.is_file():
-    if (folder / PICKLED).is_file():
-      return dict(pytorch.Tensors(folder / PICKLED)), None
-    raise FileNotFoundError(f'{folder}: has neither {TENSORS} nor {PICKLED}')
-  tensors = safetensors.Tensors(path)
-  if (text := tensors.metadata.get(NOTE)) is None:
-    return dict(tensors), None
-  try:
-    note = Note(**json.loads(text))
-    methods.make(**note.method)
-    presets.architecture(**note.architecture)
-    if not all(isinstance(rank, int) and rank > 0 for rank in note.ranks.values()):
-      raise ValueError(f'ranks {note.ranks}')
-  except (ValueError, TypeError, KeyError, AttributeError) as error:
+def _own_tensors(
+  plain: dict[str, np.ndarray], base: BaseLayout, file: str
+) -> dict[str, np.ndarray]:
+  """The tensors of modules that this package's model has, with a warning that names the others.
+
+  Raises:
+    ValueError: if GPT-2's output layer is not the table of its words.
+  """
+  config = base.model.config
+  output, words = plain.get('lm_head.weight'), plain.get('wte.weight')
+  if output is not None and not (words is not None and np.array_equal(output, words)):
     raise ValueError(
-      f"{path}: lora_jax's note in the header is damaged ({error!r}). Export the adapter again."
-    ) from error
-  return dict(tensors), note
+      f'{file}: lm_head.weight differs from wte.weight; only the tied output layer is supported'
+    )
+  known = tuple(f'{names.module_name(config, path.rsplit("/", 1)[0])}.' for path in base.shapes)
+  unused = [
+    name
+    for name in plain
+    if re.fullmatch(names.UNUSED[config.family], name) and not name.startswith(known)
+  ]
+  if unused:
+    logging.warning('%s: tensors that this model does not use: %s', file, listed(unused))
+  return {name: x for name, x in plain.items() if name not in unused}
 
 
-def _hint(plain: Mapping[str, np.ndarray], sites: list[str]) -> str:
+def _hint(
+  expected: Mapping[str, errors.Shape], plain: Mapping[str, np.ndarray], words: str, sites: object
+) -> str:
   if any('lora_magnitude' in name for name in plain):
     return '. It is a DoRA adapter, which this package does not compute.'
   if any(name.startswith('wte.lora_') for name in plain):
     return ". Factors on GPT-2's wte are not read: in PEFT its tied output layer lacks them."
+  if words in plain and words in expected and plain[words].shape != expected[words]:
+    rows = len(plain[words])
+    return (
+      f'. The adapter was trained on {rows} word embeddings, the base has {expected[words][0]}: '
+      f'resize the base (model.resize_token_embeddings({rows})), save it, and name that folder.'
+    )
   return '' if sites else '. target_modules matches no module of this base: is it the right one?'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,6 @@ from lora_jax import files, provenance
 from lora_jax.adapters.adapter import Options
 from lora_jax.adapters.parts import Pair
 from lora_jax.errors import listed
-from lora_jax.pretrained import names
 
 Number = TypeVar('Number', int, float)
 
@@ -46,12 +46,15 @@ IGNORED = [
   'runtime_config',
   'loftq_config',
   'eva_config',
+  'corda_config',
   'megatron_core',
   'qalora_group_size',
   'lora_ga_config',
 ]
-# Initializations that leave the base as it is; others subtract something from it.
-PLAIN_INITS = (True, False, None, 'gaussian', 'eva', 'orthogonal')
+# Initializations that leave the base as it is (mica's B is frozen, its A begins at zero), and
+# beginnings of those that subtract something from it or, as loftq, quantize it.
+PLAIN_INITS = ('gaussian', 'eva', 'orthogonal', 'mica')
+BASE_INITS = ('pissa', 'olora', 'corda', 'loftq', 'lora_ga')
 
 
 class PeftConfig(TypedDict):
@@ -135,46 +138,16 @@ def read(path: Path) -> PeftConfig:
     raise ValueError(f'{path}: peft_type={kind!r}; only LORA is read')
   known = (*DEFAULTS, *IGNORED)
   problems = [f'{name}={x!r}' for name, x in values.items() if x and name not in known]
-  if values.get('init_lora_weights') not in PLAIN_INITS:
-    problems.append(f'init_lora_weights={values["init_lora_weights"]!r} (it changes the base)')
+  problems += _check_inits(values)
   if problems:
     raise ValueError(f'{path}: features that this package does not compute: {listed(problems)}')
   given = {name: x for name, x in values.items() if name in DEFAULTS and x is not None}
   _check_types(DEFAULTS | given, path)
   config = cast(PeftConfig, DEFAULTS | given)
   if config['task_type'] == 'SEQ_CLS':  # PEFT adds these when it loads such an adapter.
-    config['modules_to_save'] = [*(config['modules_to_save'] or ()), 'classifier', 'score']
+    saved = [*(config['modules_to_save'] or ()), 'classifier', 'score']
+    config['modules_to_save'] = list(dict.fromkeys(saved))
   return config
-
-
-def targets(values: PeftConfig, module: str, family: str) -> bool:
-  """Whether PEFT puts factors on a module, by its plain name."""
-  name = names.full_name(module, family)
-  if any(re.match(rf'(^|.*\.){key}($|\..*)', name) for key in values['modules_to_save'] or ()):
-    return False
-  return any(
-    _matches(values['target_modules'], key)
-    and not _matches(values['exclude_modules'], key)
-    and _in_layers(values, key)
-    for key in (name, module)
-  )
-
-
-def saves(values: PeftConfig, name: str) -> bool:
-  """Whether a module, by its full name, is trained and saved as a whole."""
-  within = [name.rsplit('.', i)[0] for i in range(name.count('.') + 1)]
-  return any(outer.endswith(key) for key in values['modules_to_save'] or () for outer in within)
-
-
-def rank(values: PeftConfig, module: str, family: str) -> int:
-  """Rank of a module's factors, by its plain name."""
-  return _by_pattern(values['rank_pattern'], names.full_name(module, family), values['r'])
-
-
-def alpha(values: PeftConfig, module: str, family: str) -> float:
-  """Alpha of a module's factors, by its plain name."""
-  full = names.full_name(module, family)
-  return float(_by_pattern(values['alpha_pattern'], full, values['lora_alpha']))
 
 
 def suffixes(selection: Sequence[str], everything: Iterable[str]) -> list[str]:
@@ -210,55 +183,87 @@ def _number(alpha: float) -> int | float:
   return int(alpha) if alpha == int(alpha) else alpha
 
 
-def _by_pattern(patterns: Mapping[str, Number], name: str, default: Number) -> Number:
-  for pattern, number in patterns.items():
-    if re.match(rf'(.*\.)?({pattern})$', name):
-      return number
-  return default
-
-
-def _matches(wanted: str | Sequence[str] | None, name: str) -> bool:
-  """Whether a regular expression matches the whole name, or a list holds an end of it."""
-  if isinstance(wanted, str):
-    return re.fullmatch(wanted, name) is not None
-  return any(_ends(name, end) for end in wanted or ())
-
-
-def _in_layers(values: PeftConfig, name: str) -> bool:
-  """Whether a module lies in the layers to transform, by the first number in its name."""
-  layers, patterns = values['layers_to_transform'], values['layers_pattern']
-  exact = isinstance(values['target_modules'], str) or name in (values['target_modules'] or ())
-  if layers is None or layers == [] or exact:
-    return True
-  patterns = [patterns] if isinstance(patterns, str) else patterns or [r'[^.]*']
-  found = (re.match(rf'(?:^|.*?\.){pattern}\.(\d+)\.', name) for pattern in patterns)
-  index = next((match[1] for match in found if match), None)
-  return index is not None and int(index) in (layers if isinstance(layers, list) else [layers])
+def _check_inits(values: Mapping[str, object]) -> list[str]:
+  """The problem of an initialization that changes the base, or that PEFT does not have."""
+  init = values.get('init_lora_weights')
+  if init in (True, False, None):
+    return []
+  name = str(init).lower()
+  if name in PLAIN_INITS:
+    return []
+  if name.startswith(BASE_INITS):
+    hint = 'it changes the base: save it with path_initial_model_for_weight_conversion'
+    return [f'init_lora_weights={init!r} ({hint})']
+  return [f'init_lora_weights={init!r} (PEFT has {", ".join((*PLAIN_INITS, *BASE_INITS))})']
 
 
 def _check_types(values: Mapping[str, Any], path: Path) -> None:
   """Raises a ValueError naming the fields of another type or range than PEFT's."""
   strings = lambda x: isinstance(x, list) and all(isinstance(item, str) for item in x)
   whole = lambda x: isinstance(x, int) and not isinstance(x, bool) and x > 0
-  number = lambda x: isinstance(x, int | float) and not isinstance(x, bool) and x > 0
+  index = lambda x: isinstance(x, int) and not isinstance(x, bool)
+  number = lambda x: _is_number(x) and x > 0
   mapping = lambda x, check: isinstance(x, dict) and all(map(check, x.values()))
+  names = lambda x: x is None or isinstance(x, str) or strings(x)
   fine = {
     'r': whole,
     'lora_alpha': number,
+    'lora_dropout': lambda x: _is_number(x) and 0 <= x < 1,
     'rank_pattern': lambda x: mapping(x, whole),
     'alpha_pattern': lambda x: mapping(x, number),
     'bias': lambda x: x in BIASES.values(),
-    'target_modules': lambda x: x is None or isinstance(x, str) or strings(x),
-    'exclude_modules': lambda x: x is None or isinstance(x, str) or strings(x),
+    'use_rslora': lambda x: isinstance(x, bool),
+    'target_modules': names,
+    'exclude_modules': names,
+    'layers_pattern': names,
+    'layers_to_transform': lambda x: (
+      x is None or index(x) or (isinstance(x, list) and all(map(index, x)))
+    ),
     'modules_to_save': lambda x: x is None or strings(x),
+    'task_type': lambda x: x is None or isinstance(x, str),
+    'base_model_name_or_path': lambda x: isinstance(x, str),
   }
-  wrong = [f'{name}={values[name]!r}' for name, check in fine.items() if not check(values[name])]
-  patterns = [values['target_modules'], values['exclude_modules']]
-  patterns = [x for x in patterns if isinstance(x, str)]
-  for pattern in [*patterns, *values['rank_pattern'], *values['alpha_pattern']]:
-    try:
-      re.compile(pattern)
-    except re.error as error:
-      wrong.append(f'{pattern!r} is not a regular expression ({error})')
+  wrong = [
+    f'{name}={values[name]!r:.200}' for name, check in fine.items() if not check(values[name])
+  ]
+  if not wrong:
+    wrong = [*_bad_layers(values), *_bad_patterns(values)]
   if wrong:
     raise ValueError(f'{path}: values that PEFT does not write: {listed(wrong)}')
+
+
+def _is_number(x: object) -> bool:
+  return isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x)
+
+
+def _bad_layers(values: Mapping[str, Any]) -> list[str]:
+  """Choices of layers that PEFT refuses: beside a regular expression, or a pattern alone."""
+  layers, patterns = values['layers_to_transform'], values['layers_pattern']
+  if isinstance(values['target_modules'], str) and (layers is not None or patterns is not None):
+    return [
+      f'layers_to_transform={layers!r}, layers_pattern={patterns!r} beside a target_modules '
+      'that is one string'
+    ]
+  if patterns and layers is None:
+    return [f'layers_pattern={patterns!r} without layers_to_transform']
+  return []
+
+
+def _bad_patterns(values: Mapping[str, Any]) -> list[str]:
+  """The regular expressions that do not compile."""
+  whole = [values['target_modules'], values['exclude_modules'], values['layers_pattern']]
+  patterns = [x for x in whole if isinstance(x, str)]
+  if isinstance(values['layers_pattern'], list):
+    patterns += values['layers_pattern']
+  patterns += [
+    *values['rank_pattern'],
+    *values['alpha_pattern'],
+    *(values['modules_to_save'] or ()),
+  ]
+  wrong = []
+  for pattern in patterns:
+    try:
+      re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+      wrong.append(f'{pattern!r:.200} is not a regular expression ({error})')
+  return wrong

@@ -122,6 +122,7 @@ class Task(NamedTuple):
     prompts: contexts of a language model to generate from, by split as in `evals`.
     scoring: how generated texts are scored (metrics/text.py).
     tokenizer: turns generated ids into texts.
+    label_names: names of the classes, in the order of their ids; none where there are no classes.
   """
 
   name: str
@@ -135,6 +136,7 @@ class Task(NamedTuple):
   prompts: Mapping[str, Prompts] = types.MappingProxyType({})
   scoring: str = ''
   tokenizer: Tokenizer | None = None
+  label_names: tuple[str, ...] = ()
 
   @property
   def truncation(self) -> dict[str, Truncation]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -67,7 +68,15 @@ class FastTokenizer(Tokenizer):
   def save(self, folder: str | pathlib.Path) -> None:
     path = pathlib.Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    self.backend.save(str(path / 'tokenizer.json'))
+    values = json.loads(self.backend.to_str())
+    # As strings, which every version of the library reads; those before 0.20 read no pairs. A merge
+    # of a part with a space, which byte-level BPE does not have, can only be a pair.
+    merges = values['model'].get('merges', [])
+    if not any(' ' in part for merge in merges for part in merge if isinstance(merge, list)):
+      joined = [' '.join(merge) if isinstance(merge, list) else merge for merge in merges]
+      values['model'] |= {'merges': joined} if merges else {}
+    text = json.dumps(values, indent=2, ensure_ascii=False)
+    (path / 'tokenizer.json').write_text(text, encoding='utf-8')
 
 
 def train_byte_level(texts: Iterable[str], vocab_size: int, name: str) -> FastTokenizer:

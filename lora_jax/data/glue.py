@@ -113,6 +113,7 @@ def load(name: str, request: Request) -> Task:
     metric=spec.metrics[0],
     higher_is_better=True,
     score=functools.partial(metrics.score, spec.metrics),
+    label_names=spec.classes,
   )
 
 

@@ -113,6 +113,7 @@ def without_data(name: str) -> Task:
     metric='',
     higher_is_better=True,
     score=None,
+    label_names=spec.classes if spec else (),
   )
 
 

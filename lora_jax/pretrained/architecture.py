@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lora_jax import errors
@@ -10,6 +10,7 @@ from lora_jax.models.deberta import DebertaConfig
 from lora_jax.models.encoder import EncoderConfig
 from lora_jax.models.gpt2 import GPT2Config
 from lora_jax.models.presets import Config, check
+from lora_jax.pretrained.labels import fields as label_fields
 
 Values = Mapping[str, Any]  # The JSON object in a config.json.
 
@@ -37,8 +38,10 @@ def from_hugging_face(values: Values, where: str = 'config.json') -> Config:
     raise ValueError(
       f'{where}: a {model_type} model needs the key {error}, which is missing'
     ) from None
-  except (TypeError, AttributeError, ValueError) as error:
-    raise ValueError(f'{where}: a value is of another type than it has to be ({error})') from error
+  except (TypeError, AttributeError, ValueError, ArithmeticError) as error:
+    raise ValueError(
+      f'{where}: a value of another type than transformers writes: {error}'
+    ) from error
   problems = [
     f'{key}={values[key]!r}; supported: {allowed!r}'
     for key, allowed in fixed.items()
@@ -49,13 +52,16 @@ def from_hugging_face(values: Values, where: str = 'config.json') -> Config:
   return check(config, where)
 
 
-def to_hugging_face(config: Config, num_labels: int | None = None) -> dict[str, Any]:
+def to_hugging_face(
+  config: Config, num_labels: int | None = None, label_names: Sequence[str] = ()
+) -> dict[str, Any]:
   """The config.json of a model; the inverse of `from_hugging_face`.
 
   Args:
     config: the architecture.
     num_labels: outputs of the classifier, where 1 is a regression; None means as many as `config`
       has. Ignored for a language model.
+    label_names: names of the classes; none writes `LABEL_0`, ...
   """
   if isinstance(config, GPT2Config):
     return {
@@ -78,7 +84,6 @@ def to_hugging_face(config: Config, num_labels: int | None = None) -> dict[str, 
       'eos_token_id': config.vocab_size - 1,
     }
   labels = config.num_labels if num_labels is None else num_labels
-  names = [f'LABEL_{i}' for i in range(labels)]
   kind = {'bert': 'Bert', 'roberta': 'Roberta', 'deberta-v2': 'DebertaV2'}[config.family]
   values = {
     'architectures': [f'{kind}ForSequenceClassification'],
@@ -95,9 +100,7 @@ def to_hugging_face(config: Config, num_labels: int | None = None) -> dict[str, 
     'type_vocab_size': config.type_vocab_size,
     'hidden_dropout_prob': config.hidden_dropout,
     'attention_probs_dropout_prob': config.attention_dropout,
-    'num_labels': labels,
-    'id2label': {str(i): name for i, name in enumerate(names)},
-    'label2id': {name: i for i, name in enumerate(names)},
+    **label_fields(labels, label_names),
     'problem_type': 'regression' if labels == 1 else 'single_label_classification',
   }
   if not isinstance(config, DebertaConfig):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from safetensors import numpy as writer
 
 from lora_jax import errors, files, provenance, stacking, tree
 from lora_jax.models import presets
-from lora_jax.pretrained import architecture, names, pytorch, safetensors, shards
+from lora_jax.pretrained import architecture, head, labels, names, pytorch, safetensors, shards
 
 FETCHED = (
   'config.json',
@@ -43,6 +43,7 @@ def load_model(
   num_labels: int | None = None,
   seed: int = 0,
   fresh_head: bool = False,
+  label_names: Sequence[str] | None = None,
   place: shards.Place | None = None,
   **options: Any,
 ) -> tuple[presets.Model, tree.Tree]:
@@ -59,14 +60,18 @@ def load_model(
     task: `classification` or `regression` for encoders, `lm` for GPT-2.
     num_labels: outputs of the classifier; None means as many as config.json names.
     seed: seed of the head, which is drawn if the checkpoint has none.
-    fresh_head: also draw the head if the checkpoint has one of another shape.
+    fresh_head: draw the head whatever the checkpoint holds. BERT's and DeBERTa's pooler is no part
+      of this: it stays if there is one.
+    label_names: the checkpoint has to have a head, whose outputs are put in the order of these
+      names of classes; () takes them as they are.
     place: takes the tree of the parameters' shapes and returns the tree of their shardings.
     **options: attributes of the model: `dtype`, `param_dtype` (of embeddings and kernels; norms and
       heads stay float32), `scan`, `remat`, `attention`, `hidden_dropout`, `attention_dropout`,
       `classifier_dropout` (a rate of None means the checkpoint's).
 
   Raises:
-    ValueError: for an unknown name, architecture or option; for a corrupt file; for tensors that do
+    ValueError: for an unknown name, architecture or option; for a corrupt file; for a head that is
+      missing or has other classes than `label_names`; for tensors that do
       not fit (all that are missing, unexpected or misshapen, in one message); for shardings that do
       not fit.
     FileNotFoundError: if the folder lacks a file.
@@ -76,8 +81,14 @@ def load_model(
   config = read_config(folder)
   model = make_model(config, task=task, num_labels=num_labels, **options)
   tensors = (pytorch if pytorch.is_only_format(folder) else safetensors).read(folder)
+  where, outputs = str(folder), None
+  if label_names is not None:
+    head.check(model, tensors, where)
+    outputs = labels.order(label_names_of(folder), label_names, where)
+    named = 'its config.json names no classes' if outputs is None else f'outputs {outputs}'
+    logging.info("%s: the checkpoint's own head is kept: %s", where, named)
   return model, convert(
-    model, tensors, seed=seed, fresh_head=fresh_head, where=str(folder), place=place
+    model, tensors, seed=seed, fresh_head=fresh_head, outputs=outputs, where=where, place=place
   )
 
 
@@ -105,7 +116,7 @@ def fresh_model(
   shardings = shards.leaf_shardings(declared, place)
 
   def draw(key: jax.Array) -> dict[str, jax.Array]:
-    leaves = tree.flatten(_init(exact, key))
+    leaves = tree.flatten(head.initialize(exact, key))
     return {path: leaf.astype(declared[path].dtype) for path, leaf in leaves.items()}
 
   return model, tree.unflatten(jax.jit(draw, out_shardings=shardings)(jax.random.key(seed)))
@@ -117,6 +128,7 @@ def save_model(
   params: tree.Params,
   *,
   tokenizer_files: Iterable[str | Path] = (),
+  label_names: Sequence[str] = (),
 ) -> None:
   """Writes a model, an adapted one after `method.merge`, as a folder that transformers loads.
 
@@ -127,6 +139,7 @@ def save_model(
       it are replaced.
     model, params: looped or scanned, in any dtype.
     tokenizer_files: files to copy, under their own names.
+    label_names: names of the classes, for config.json.
 
   Raises:
     ValueError: if `params` are not the model's own, for example because factors were not merged;
@@ -148,7 +161,9 @@ def save_model(
     for path, layer in stacking.looped_paths(stacked, model.config.num_layers)
   }
   tensors = names.to_tensors(model.config, leaves)
-  values = architecture.to_hugging_face(model.config, getattr(model, 'num_labels', None))
+  values = architecture.to_hugging_face(
+    model.config, getattr(model, 'num_labels', None), label_names
+  )
   kernel = next(leaf for path, leaf in leaves.items() if path.endswith('attention/query/kernel'))
   values['torch_dtype'] = str(kernel.dtype)
   folder = Path(folder).expanduser()
@@ -199,6 +214,13 @@ def read_config(folder: Path) -> presets.Config:
   return architecture.from_hugging_face(values, str(path))
 
 
+def label_names_of(folder: Path) -> tuple[str, ...]:
+  """The names of the classes in a folder's config.json; none if it names none."""
+  path = folder / 'config.json'
+  values = files.read_json(path)
+  return labels.names(values if isinstance(values, dict) else {}, str(path))
+
+
 def make_model(config: presets.Config, *, task: str, **options: Any) -> presets.Model:
   """The Flax module of an architecture for a task.
 
@@ -227,13 +249,15 @@ def convert(
   *,
   seed: int = 0,
   fresh_head: bool = False,
+  outputs: Sequence[int] | None = None,
   where: str = 'checkpoint',
   place: shards.Place | None = None,
 ) -> tree.Tree:
   """The model's parameters from Hugging Face's tensors by name, in the layout of the model.
 
-  The tensors are read as `load_model` says. A head that they lack is drawn from `seed`, as Hugging
-  Face would: N(0, initializer_range^2), biases zero.
+  The tensors are read as `load_model` says; `outputs` are the numbers of the head's outputs in the
+  order of the model's, None if they are in that order. A head that they lack is drawn from `seed`,
+  as Hugging Face would: N(0, initializer_range^2), biases zero.
 
   Raises:
     ValueError: naming `where` and all tensors that are missing, unexpected or misshapen; for
@@ -246,18 +270,28 @@ def convert(
     for stacked, leaf in leaves.items()
     for path, layer in stacking.looped_paths(stacked, layers)
   }
-  originals = {names.plain_name(name, model.config.family): name for name in tensors}
-  fresh = _fresh_leaves(model, sources, originals, tensors, fresh_head)
+  originals = _originals(tensors, model.config.family, where)
+  fresh = _fresh_leaves(model, sources, originals, fresh_head)
   _check_tensors(model, sources, originals, tensors, fresh, where)
   if fresh:
     logging.info('%s: fresh head: %s', where, ', '.join(sorted(fresh)))
   shardings = shards.leaf_shardings(leaves, place)
-  heads = tree.flatten(jax.tree.map(np.asarray, _draw_head(model, seed))) if fresh else {}
+  heads = tree.flatten(jax.tree.map(np.asarray, head.draw(model, seed))) if fresh else {}
+
+  output = names.OUTPUT.get(model.config.family, '')
+  last = (output, output.replace('.weight', '.bias'))
 
   def fill(path: str, out: np.ndarray, index: shards.Index) -> None:
     source = sources[path]
     value = heads[path] if path in fresh else source.extract(tensors[originals[source.name]])
-    shards.copy(out, value[index])
+    if outputs is not None and source.name in last:
+      value = value[..., list(outputs)]
+    try:
+      shards.copy(out, value[index])
+    except ValueError as error:
+      raise ValueError(
+        f'{where}: {originals[source.name]}: {error}. Fetch the file again.'
+      ) from None
 
   def fill_layers(stacked: str, out: np.ndarray, index: shards.Index) -> None:
     for part, (path, _) in zip(out, stacking.looped_paths(stacked, layers)[index[0]]):
@@ -270,23 +304,38 @@ def convert(
   return tree.unflatten(params)
 
 
+def _originals(tensors: Mapping[str, np.ndarray], family: str, where: str) -> dict[str, str]:
+  """The name of a tensor in the file by its plain name.
+
+  Raises:
+    ValueError: if two names of one parameter have other values: with and without the family's
+      prefix, or the old and today's name of a norm.
+  """
+  originals: dict[str, str] = {}
+  for name in tensors:
+    other = originals.setdefault(names.plain_name(name, family), name)
+    if other != name and not shards.equal(tensors[other], tensors[name]):
+      raise ValueError(
+        f'{where}: {other} and {name} are one parameter, but their values differ. Remove the wrong '
+        'one.'
+      )
+  return originals
+
+
 def _fresh_leaves(
   model: presets.Model,
   sources: Mapping[str, names.Source],
   originals: Mapping[str, str],
-  tensors: Mapping[str, np.ndarray],
   fresh_head: bool,
 ) -> set[str]:
-  """The paths of the head to draw: of modules that the tensors lack or, on request, misshape."""
-  head = [path for path in sources if any(re.fullmatch(pattern, path) for pattern in model.head)]
-  missing = {path for path in head if sources[path].name not in originals}
-  shape = lambda path: tensors[originals[sources[path].name]].shape
-  misshapen = [path for path in head if path not in missing and shape(path) != sources[path].shape]
+  """The paths of the head to draw: of modules that the tensors lack, or on request the output's."""
+  paths = [path for path in sources if any(re.fullmatch(pattern, path) for pattern in model.head)]
+  missing = {path for path in paths if sources[path].name not in originals}
   module = lambda path: path.rsplit('/', 1)[0]
   # A head's module is drawn as a whole or not at all: one that lacks only its bias is an error.
-  modules = set(map(module, missing)) - {module(path) for path in head if path not in missing}
-  modules |= set(map(module, misshapen)) if fresh_head else set()
-  return {path for path in head if module(path) in modules}
+  modules = set(map(module, missing)) - {module(path) for path in paths if path not in missing}
+  drawn = {path for path in paths if module(path) in modules}
+  return drawn | set(head.output_part(model, paths)) if fresh_head else drawn
 
 
 def _check_tensors(
@@ -315,23 +364,15 @@ def _check_tensors(
       f'{where}: the tensors do not fit a {family} model: {"; ".join(problems)}. If only the head '
       'is misshapen, fresh_head=True draws another.'
     )
+  kinds = {name: tensors[name].dtype for name in expected}
+  if other := [f'{name} is {x}' for name, x in kinds.items() if not jnp.issubdtype(x, np.floating)]:
+    raise ValueError(f'{where}: expected floating-point tensors, but {errors.listed(other)}')
   if 'lm_head.weight' in originals and family == 'gpt2':
     word = tensors[originals['wte.weight']]
     if not shards.equal(tensors[originals['lm_head.weight']], word):
       raise ValueError(
         f'{where}: lm_head.weight differs from wte.weight; only the tied output layer is supported'
       )
-
-
-def _init(model: presets.Model, key: jax.Array) -> tree.Params:
-  return model.init(key, jnp.zeros((1, 1), jnp.int32))['params']
-
-
-def _draw_head(model: presets.Model, seed: int) -> tree.Tree:
-  """The head's leaves as `fresh_model` would draw them: a parameter's key is that of its path."""
-  small = model.clone(config=dataclasses.replace(model.config, num_layers=1))
-  draw = jax.jit(lambda key: tree.split(_init(small, key), model.head)[1])
-  return draw(jax.random.key(seed))
 
 
 def _fetch(name: str, preset: presets.Preset) -> Path:

@@ -161,6 +161,8 @@ def _set_items(mapping: dict[object, object], pairs: Sequence[object]) -> None:
     # Hashing a key of another type may recurse deeply.
     if type(key) not in (str, int):
       raise ValueError(f'a key of type {type(key).__name__}, expected str or int')
+    if key in mapping:
+      raise ValueError(f'the key {key!r:.100} twice in one dict')
     mapping[key] = value
 
 

@@ -148,6 +148,8 @@ def _read_archive(
   root = pickles[0].filename.removesuffix('data.pkl')
   orders = [e for e in entries if e.filename == f'{root}byteorder']
   storages = [e for e in entries if e.filename.startswith(f'{root}data/')]
+  if len({entry.filename for entry in storages}) < len(storages):
+    raise ValueError(f'{path}: two records of one name')
   for entry in (*pickles, *orders):
     if entry.file_size > MAX_PICKLE:
       raise ValueError(

@@ -6,19 +6,22 @@ JSON with every tensor's dtype, shape and byte range, and the bytes.
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypedDict
 
 import ml_dtypes
 import numpy as np
 
 from lora_jax import errors, files, provenance
+from lora_jax.pretrained import shards
 
 SINGLE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
+MAX_HEADER = 100 << 20  # Bytes, as in the library of the format.
+MAX_SIZE = 1 << 60  # Elements or bytes: beyond any file.
+MAX_DIMENSIONS = 32
 DTYPES = {
   'F64': np.dtype('<f8'),
   'F32': np.dtype('<f4'),
@@ -118,16 +121,24 @@ def _read_header(path: Path) -> tuple[dict[str, Entry], dict[str, str], int]:
       raise ValueError(
         f'{path}: not a safetensors file, or cut off within its header ({size} bytes).{lfs}'
       )
+    if length > MAX_HEADER:
+      raise ValueError(
+        f'{path}: its header has {length} bytes; a safetensors header has {MAX_HEADER} at most'
+      )
     raw = file.read(length)
   try:
-    header = json.loads(raw)
-    metadata = dict(header.pop('__metadata__', None) or {})
-    problems = [problem for name, entry in header.items() if (problem := _problem(name, entry))]
-    end = max((entry['data_offsets'][1] for entry in header.values()), default=0)
-  except (ValueError, AttributeError, KeyError, TypeError, IndexError) as error:
-    raise ValueError(f'{path}: its header is not a safetensors header ({error!r})') from error
+    header, metadata = _entries(files.parse_json(raw.decode()))
+  except ValueError as error:
+    raise ValueError(f'{path}: its header is not a safetensors header ({error})') from error
+  problems = [problem for name, entry in header.items() if (problem := _problem(name, entry))]
+  end = 0
+  for name, entry in sorted(header.items(), key=lambda item: item[1]['data_offsets']):
+    if not problems and entry['data_offsets'][0] != end:
+      begin = entry['data_offsets'][0]
+      problems.append(f'{name} begins at byte {begin}, the tensor before it ends at {end}')
+    end = max(end, entry['data_offsets'][1])
   if problems:
-    raise ValueError(f'{path}: {"; ".join(problems)}')
+    raise ValueError(f'{path}: {errors.listed(problems)}')
   if 8 + length + end != size:
     raise ValueError(
       f'{path}: {size} bytes, but its header describes {8 + length + end}: the file is truncated '
@@ -136,12 +147,37 @@ def _read_header(path: Path) -> tuple[dict[str, Entry], dict[str, str], int]:
   return header, metadata, 8 + length
 
 
+def _entries(header: object) -> tuple[dict[str, Entry], dict[str, str]]:
+  """The entries and the metadata of a header.
+
+  Raises:
+    ValueError: if it does not have the types of a header.
+  """
+  if not isinstance(header, dict):
+    raise ValueError(f'a {type(header).__name__}, expected an object')
+  metadata = header.pop('__metadata__', None) or {}
+  if not isinstance(metadata, dict) or not all(isinstance(x, str) for x in metadata.values()):
+    raise ValueError('__metadata__ is not an object of strings')
+  size = lambda x: type(x) is int and 0 <= x < MAX_SIZE
+  for name, entry in header.items():
+    if not isinstance(entry, dict) or entry.keys() != Entry.__annotations__.keys():
+      raise ValueError(f'{name}: expected an object with {", ".join(Entry.__annotations__)}')
+    shape, offsets = entry['shape'], entry['data_offsets']
+    if not isinstance(shape, list) or not all(map(size, shape)) or len(shape) > MAX_DIMENSIONS:
+      raise ValueError(f'{name} has the shape {shape!r:.100}')
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(size, offsets)):
+      raise ValueError(f'{name} has the offsets {offsets!r:.100}')
+    if not isinstance(entry['dtype'], str) or math.prod(max(n, 1) for n in shape) >= MAX_SIZE:
+      raise ValueError(f'{name} has dtype {entry["dtype"]!r:.100} and shape {shape!r:.100}')
+  return header, metadata
+
+
 def _problem(name: str, entry: Entry) -> str | None:
   """The reason why a tensor cannot be read, if there is one."""
   if entry['dtype'] not in DTYPES:
     return f'{name} has dtype {entry["dtype"]}, expected one of {", ".join(DTYPES)}'
   begin, end = entry['data_offsets']
-  if end - begin != math.prod(entry['shape']) * DTYPES[entry['dtype']].itemsize or begin < 0:
+  if end - begin != math.prod(entry['shape']) * DTYPES[entry['dtype']].itemsize:
     return f'{name} has {end - begin} bytes for {entry["dtype"]} {entry["shape"]}'
   return None
 
@@ -156,9 +192,21 @@ def _read_index(
   if not isinstance(shard_of, dict) or not all(isinstance(x, str) for x in shard_of.values()):
     raise ValueError(f'{index}: not an index: expected an object weight_map of tensors to files')
   names = sorted(set(shard_of.values()))
+  if outside := [name for name in names if _is_outside(name)]:
+    raise ValueError(f'{index}: names files outside of its folder: {errors.listed(outside)}')
   if absent := [name for name in names if not (index.parent / name).is_file()]:
     raise FileNotFoundError(f'{index}: names shards that do not exist: {errors.listed(absent)}')
-  shards = {name: kind(index.parent / name) for name in names}
-  if lost := [f'{name} ({shard})' for name, shard in shard_of.items() if name not in shards[shard]]:
+  held = {name: kind(index.parent / name) for name in names}
+  if lost := [f'{name} ({shard})' for name, shard in shard_of.items() if name not in held[shard]]:
     raise ValueError(f'{index}: names tensors that their shard lacks: {errors.listed(lost)}')
-  return {name: shards[shard] for name, shard in shard_of.items()}
+  for other, tensors in held.items():
+    for name in tensors.keys() & shard_of.keys():
+      own = held[shard_of[name]]
+      if own is not tensors and not shards.equal(own[name], tensors[name]):
+        raise ValueError(f'{index}: {name} has other values in {shard_of[name]} than in {other}')
+  return {name: held[shard] for name, shard in shard_of.items()}
+
+
+def _is_outside(name: str) -> bool:
+  path = PurePosixPath(name.replace('\\', '/'))
+  return path.is_absolute() or '..' in path.parts

@@ -92,9 +92,17 @@ def assemble(
 
 
 def copy(out: np.ndarray, view: np.ndarray) -> None:
-  """`out[...] = view`, cast to the dtype of `out`; the view's file is read in its own order."""
+  """`out[...] = view`, cast to the dtype of `out`; the view's file is read in its own order.
+
+  Raises:
+    ValueError: if a floating-point number of the view is NaN or infinite.
+  """
+  infinity = np.array(np.inf, view.dtype).view(f'u{view.itemsize}')
   for at, block in blocks(view):
     out[at] = block
+    # By the bits of the exponent: np.isfinite takes five times as long in bfloat16.
+    if ((block.view(infinity.dtype) & infinity) == infinity).any():
+      raise ValueError('NaN or infinity')
 
 
 def equal(one: np.ndarray, other: np.ndarray) -> bool:

@@ -48,7 +48,7 @@ class Source:
       ValueError: as `job.load_base`.
     """
     task = self.task(config)
-    key = _key(config.model, config.seed, task.kind, task.num_labels, devices)
+    key = _key(config.model, config.seed, task.kind, task.num_labels, task.label_names, devices)
     if self._base is None or self._base[0] != key:
       self._base = None  # Before the next one is loaded: memory is for one.
       with provenance.recording() as read, provenance.part('base'):

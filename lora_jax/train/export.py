@@ -127,9 +127,19 @@ def export_adapter(
       raise ValueError(f'merging {source} needs its base: name it (--base)')
     return _write(out, format, adapter._replace(base=base or adapter.base), None, base_name)
   labels = None if adapter.task == 'lm' else adapter.num_labels
-  model, params = huggingface.load_model(
-    folder, task=adapter.task, num_labels=labels, fresh_head=True
+  # An adapter without a head of its own needs that of the base.
+  brings = adapter.task == 'lm' or any(
+    path.startswith('classifier/') for path in tree.paths(adapter.trainable)
   )
+  model, params = huggingface.load_model(
+    folder,
+    task=adapter.task,
+    num_labels=labels,
+    fresh_head=brings,
+    label_names=None if brings else (),
+  )
+  if not brings:
+    adapter = adapter._replace(label_names=huggingface.label_names_of(folder))
   if not other_base:
     adapters.check_base(adapter, model, params)
   adapter = adapter._replace(base=base, fingerprint=fingerprint(params, model.config))
@@ -156,6 +166,9 @@ def _write(
       native.save_adapter(part, adapter)
     if format == 'peft':
       peft.write(adapter, part, base_name=base_name or _public_name(adapter.base))
+      noted['warnings'] = peft.vllm_limits(part)
+      for line in noted['warnings']:
+        logging.warning('%s: %s', out, line)
     if format == 'loralib':
       file = 'lora.pt' if adapter.task == 'lm' else 'lora.bin'
       noted['alpha'] = loralib.write(adapter, part / file)  # The file does not store it.
@@ -178,7 +191,8 @@ def _write(
 def _write_merged(folder: Path, adapter: Adapter, base: LoadedBase) -> None:
   """Writes the merged model, and the files of its base's tokenizer."""
   method, frozen, trainable = adapters.attach(adapter, base.model, base.params, other_base=True)
-  huggingface.save_model(folder, base.model, method.merge(frozen, trainable))
+  merged = method.merge(frozen, trainable)
+  huggingface.save_model(folder, base.model, merged, label_names=adapter.label_names)
   for name, content in tokenizer_files.read_files(base.tokenizer).items():
     if name != 'config.json':  # The model's own, which save_model has written.
       (folder / name).write_bytes(content)

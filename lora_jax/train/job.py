@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
-from lora_jax import methods, provenance, tree
+from lora_jax import errors, methods, provenance, tree
 from lora_jax.data import dataset, tasks, tokenizer_files
 from lora_jax.models import fused_attention, presets
 from lora_jax.models.presets import TOKENS
-from lora_jax.pretrained import huggingface, shards
+from lora_jax.pretrained import head, huggingface, labels, shards
 from lora_jax.train import mesh, paths, rundir
 from lora_jax.train.checkpoints import Checkpoints
 from lora_jax.tree import Params
@@ -212,7 +213,7 @@ def load_base(
   name, chosen = config.model.name, config.model
   options = model_options(config)
   if rundir.is_run(name):
-    model, params = _merged(name, task, devices)
+    model, params = _merged(config, task, devices)
     model = model.clone(**options)
     declared = tree.flatten(presets.abstract_params(model))
     leaves = tree.flatten(params)
@@ -228,17 +229,49 @@ def load_base(
     return huggingface.fresh_model(architecture, **options)
   folder = huggingface.locate(name)
   options['place'] = _place(devices, huggingface.read_config(folder).family)
+  keeps = task.kind != 'lm' and head_choice(config) == 'keep'
+  options |= {'label_names': task.label_names} if keeps else {'fresh_head': task.kind != 'lm'}
   return huggingface.load_model(folder, **options)
+
+
+def head_choice(config: config_dict.ConfigDict) -> str:
+  """`fresh` or `keep`; runs of older versions, whose config names neither, drew a head.
+
+  Raises:
+    ValueError: for another choice.
+  """
+  choice = config.model.get('head', 'fresh')
+  if choice not in ('fresh', 'keep'):
+    raise ValueError(f'config.model.head={choice!r}. {errors.nearest(choice, ("fresh", "keep"))}')
+  return choice
 
 
 def _place(devices: Mesh | None, family: str) -> shards.Place | None:
   return None if devices is None else lambda shapes: mesh.shardings(shapes, devices, family)
 
 
-def _merged(workdir: str, task: tasks.Task, devices: Mesh | None) -> tuple[nn.Module, Params]:
-  """The model of another run, with its adapter merged."""
-  work, trainable = load_run(workdir, 'best', task, devices=devices)
-  return work.model, work.method.merge(work.frozen, trainable)
+def _merged(
+  config: config_dict.ConfigDict, task: tasks.Task, devices: Mesh | None
+) -> tuple[nn.Module, Params]:
+  """The model of another run, with its adapter merged, and the head that the config asks for."""
+  workdir = config.model.name
+  own = tasks.without_data(rundir.read_config(workdir).task)
+  work, trainable = load_run(workdir, 'best', own, devices=devices)
+  model, params = work.model, work.method.merge(work.frozen, trainable)
+  if task.kind == 'lm':
+    return model, params
+  if head_choice(config) == 'fresh':
+    logging.info('%s: its head is not kept: a fresh one is drawn', workdir)
+    model = model.clone(num_labels=task.num_labels)
+    return model, head.fresh_output(model, params, config.seed)
+  if (own.kind, own.num_labels) != (task.kind, task.num_labels):
+    raise ValueError(
+      f'{workdir}: its head is of a {own.kind} with {own.num_labels} outputs, {task.name} is a '
+      f'{task.kind} with {task.num_labels}. Draw a fresh head (--config.model.head=fresh).'
+    )
+  outputs = labels.order(own.label_names, task.label_names, workdir)
+  logging.info('%s: its head is kept: outputs %s', workdir, outputs)
+  return model, params if outputs is None else head.reorder(model, params, outputs)
 
 
 def model_options(config: config_dict.ConfigDict) -> dict[str, Any]:

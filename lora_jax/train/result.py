@@ -16,7 +16,7 @@ import jax
 from jax.sharding import Mesh
 
 from lora_jax.result_schema import RunResult, ShapeChoice
-from lora_jax.train import estimate, mesh
+from lora_jax.train import estimate, job, mesh
 
 if TYPE_CHECKING:
   from lora_jax.train.record import Record
@@ -56,6 +56,7 @@ def make(
       'trainable_without_head': work.summary.trainable - work.summary.head,
       'frozen': work.summary.frozen,
     },
+    **({} if work.task.kind == 'lm' else {'head': job.head_choice(config)}),
     'init_adapter_dropped': record.dropped,
     'truncation': work.task.truncation,
     'steps': history[-1]['step'],

@@ -44,6 +44,7 @@ def from_job(work: job.Job, trained: tree.Params) -> Adapter:
     num_labels=work.task.num_labels,
     base=work.config.model.name,
     fingerprint=fingerprint(base_params(work), work.model.config),
+    label_names=work.task.label_names,
   )
 
 

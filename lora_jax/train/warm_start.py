@@ -6,12 +6,15 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from absl import logging
 from ml_collections import config_dict
 
 from lora_jax import provenance, stacking, tree
 from lora_jax.adapters import formats
+from lora_jax.data import tasks
+from lora_jax.pretrained import head, labels
 from lora_jax.train import rundir
-from lora_jax.train.job import Job, method_options, read_trainable
+from lora_jax.train.job import Job, head_choice, method_options, read_trainable
 from lora_jax.tree import Params
 
 SAME = ('name', 'rank', 'alpha', 'rslora', 'targets')  # Options that have to agree, between runs.
@@ -22,6 +25,8 @@ def warm_start(job: Job, source: str | Path) -> tuple[Params, list[str]]:
   """The trainable parameters of a job, taken from another run or an adapter.
 
   A module of the head that has another shape keeps its own start: MNLI has three classes, RTE two.
+  So does a head of other classes (by name; CoLA's of MRPC), or of classes without names, unless
+  config.model.head is `keep`. Classes in another order are put in this task's.
 
   Args:
     job: the job to initialize.
@@ -31,29 +36,60 @@ def warm_start(job: Job, source: str | Path) -> tuple[Params, list[str]]:
     the parameters, and the paths of the head that were not taken.
 
   Raises:
-    ValueError: if the source trained other leaves than heads, or at another scale.
+    ValueError: if the source trained other leaves than heads, or at another scale; if the head is
+      to be kept and has other classes.
     FileNotFoundError: if there is nothing at `source`.
   """
   with provenance.part('init_adapter'):
-    options, found, same = _read(job, source)
+    options, found, same, classes = _read(job, source)
   _check_options(job, source, options, same)
   scanned = stacking.is_scanned(job.trainable)
   saved = tree.flatten(stacking.unstack(found))
   own = tree.flatten(stacking.unstack(job.trainable))
-  dropped = _dropped(job, source, own, saved)
+  outputs = _outputs(job, source, classes, own, saved)
+  if outputs:
+    saved = tree.flatten(head.reorder(job.model, tree.unflatten(saved), outputs))
+  dropped = _dropped(job, source, own, saved, is_foreign=outputs is None)
   kept = {path: saved[path] for path in own if path not in dropped}
   start = tree.unflatten(own | kept)
   return stacking.stack(start, job.model.config.num_layers) if scanned else start, dropped
 
 
-def _read(job: Job, source: str | Path) -> tuple[Mapping[str, object], Params, tuple[str, ...]]:
-  """Method options and parameters of the source, and the options that have to agree."""
+def _read(
+  job: Job, source: str | Path
+) -> tuple[Mapping[str, object], Params, tuple[str, ...], tuple[str, tuple[str, ...]]]:
+  """Method options and parameters of the source, the options that have to agree, its classes."""
   if rundir.is_run(source):
     config = rundir.read_config(source)
     _, trained = read_trainable(source, config, 'best')
-    return stacking.looped_patterns(config.method), trained, SAME
+    task = tasks.without_data(config.task)
+    classes = (task.kind, task.label_names)
+    return stacking.looped_patterns(config.method), trained, SAME, classes
   adapter = formats.read_adapter(source, config=job.model.config)
-  return adapter.method, adapter.trainable, SAME_ADAPTER
+  return adapter.method, adapter.trainable, SAME_ADAPTER, (adapter.task, adapter.label_names)
+
+
+def _outputs(
+  job: Job, source: str | Path, classes: tuple[str, tuple[str, ...]], own: Params, saved: Params
+) -> tuple[int, ...] | None:
+  """The source's outputs in the order of this task's; () as they are, None for a foreign head."""
+  kind, names = classes
+  task, keeps = job.task, head_choice(job.config) == 'keep'
+  output = head.output_part(job.model, own)
+  if task.kind == 'lm' or any(x not in saved or saved[x].shape != own[x].shape for x in output):
+    return ()  # There is none, or its shape decides.
+  try:
+    outputs = labels.order(names, task.label_names, f'init_adapter={source}')
+  except ValueError:
+    if keeps:
+      raise
+    return None
+  if outputs is not None:
+    return () if outputs == tuple(range(len(outputs))) else outputs
+  same = kind == task.kind == 'regression'  # Similarities have no names.
+  if keeps and not same:
+    logging.warning('init_adapter=%s: its head is kept; it names no classes', source)
+  return () if keeps or same else None
 
 
 def _check_options(
@@ -72,28 +108,31 @@ def _check_options(
     )
 
 
-def _dropped(job: Job, source: str | Path, own: Params, saved: Params) -> list[str]:
-  """Paths of the head's modules that the source has in another shape.
+def _dropped(
+  job: Job, source: str | Path, own: Params, saved: Params, *, is_foreign: bool
+) -> list[str]:
+  """Paths of the head's modules that the source has in another shape, or of other classes.
 
   Raises:
     ValueError: if other leaves than the head's differ.
   """
   paths = own.keys() | saved.keys()
-  head = {path for path in paths if any(re.fullmatch(x, path) for x in job.model.head)}
+  of_head = {path for path in paths if any(re.fullmatch(x, path) for x in job.model.head)}
   unfit = {
     path
     for path in paths
     if path not in own or path not in saved or own[path].shape != saved[path].shape
   }
-  if unfit - head:
+  if unfit - of_head:
     raise ValueError(
-      f'init_adapter={source} does not fit: {sorted(unfit - head)} are missing in the source or '
+      f'init_adapter={source} does not fit: {sorted(unfit - of_head)} are missing in the source or '
       'in this run, or have another shape. Only a task head may differ.'
     )
   # A head goes by its modules, as in the authors' code: RoBERTa's is one module, whose dense layer
   # is dropped with its output; BERT's and DeBERTa's pooler is a module of its own, and stays.
   gone = [pattern for pattern in job.model.head if any(re.fullmatch(pattern, p) for p in unfit)]
-  return sorted(p for p in own if any(re.fullmatch(pattern, p) for pattern in gone))
+  dropped = {p for p in own if any(re.fullmatch(pattern, p) for pattern in gone)}
+  return sorted(dropped | set(head.output_part(job.model, own) if is_foreign else ()))
 
 
 def _plain(value: object) -> object:

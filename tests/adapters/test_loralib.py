@@ -199,3 +199,12 @@ def test_a_flat_file_of_gpt2_is_read(tmp_path):
   found = loralib.read(tmp_path / 'x.bin', config_of('gpt2'), alpha=16)
   toys.same(found, read('loralib.gpt2'))
   assert tree.count(found.trainable) == 2 * 2 * (24 + 24) * 2
+
+
+@pytest.mark.parametrize('name', [f'{LAYER}.query.lora_B', 'classifier.dense.bias'])
+def test_a_number_that_is_none_is_named(name, tmp_path):
+  broken = held(path_of('loralib.roberta'))[name]
+  broken.flat[0] = np.inf
+  path = changed(tmp_path, 'loralib.roberta', more={name: broken})
+  with pytest.raises(ValueError, match=f'x.bin: NaN or infinity in {name}'):
+    loralib.read(path, config_of('roberta'), alpha=6)

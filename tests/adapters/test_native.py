@@ -171,3 +171,18 @@ def test_nothing_is_written_that_could_not_be_read(tmp_path, monkeypatch):
   with pytest.raises(ZeroDivisionError):
     save_adapter(tmp_path / 'saved', adapter)
   assert {path.name for path in tmp_path.iterdir()} == {'full'}
+
+
+def test_a_number_that_is_none_is_named(saved):
+  path = 'encoder/layers_1/attention/query/lora_b'
+  tensors = {name: np.array(x) for name, x in safetensors.Tensors(saved / native.TENSORS).items()}
+  tensors[path][0] = np.nan
+  writer.save_file(tensors, saved / native.TENSORS)
+  description = json.loads((saved / native.DESCRIPTION).read_text())
+  description['sha256'] = native._digest(saved / native.TENSORS)
+  (saved / native.DESCRIPTION).write_text(json.dumps(description))
+  with pytest.raises(ValueError, match=f'saved/adapter.safetensors: NaN or infinity in {path}'):
+    load_adapter(saved)
+  adapter = make()._replace(trainable=tree.unflatten(tensors))
+  with pytest.raises(ValueError, match=f'the adapter: NaN or infinity in {path}'):
+    save_adapter(saved.parent / 'again', adapter)

@@ -1,5 +1,6 @@
 """PEFT's format: theirs is computed here as there, ours comes back to the last bit."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -8,13 +9,16 @@ import numpy as np
 import pytest
 from safetensors import numpy as writer
 
-from lora_jax import tree
-from lora_jax.adapters import peft
+from lora_jax import methods, tree
+from lora_jax.adapters import peft, peft_file
 from lora_jax.pretrained import safetensors
 from tests.adapters import toys
 from tests.adapters.toys import ADAPTERS, EXPORTS, base_of, config_of, export_of, make
 
-THEIRS = sorted(path.name for path in ADAPTERS.glob('peft.*'))
+RESIZED = 'peft.roberta.resized'  # Of a base of 65 words, unlike the toy.
+THEIRS = sorted(path.name for path in ADAPTERS.glob('peft.*') if path.name != RESIZED)
+# PEFT wrapped another model, or left something out that it trained.
+OTHER_KEYS = ('peft.bert.bare', 'peft.bert.converted')
 
 
 def read(case):
@@ -22,7 +26,7 @@ def read(case):
 
 
 def shapes(folder):
-  return {name: x.shape for name, x in safetensors.Tensors(folder / peft.TENSORS).items()}
+  return {name: x.shape for name, x in safetensors.Tensors(folder / peft_file.TENSORS).items()}
 
 
 def fields(folder):
@@ -37,12 +41,16 @@ def test_theirs_is_computed_as_there(case):
   assert adapter.base == f'toys/{base_of(case)}'
 
 
-@pytest.mark.parametrize('case', [case for case in THEIRS if 'gpt2' not in case])
+@pytest.mark.parametrize(
+  'case', [case for case in THEIRS if 'gpt2' not in case and case not in OTHER_KEYS]
+)
 def test_export_of_theirs_has_their_tensors(case, tmp_path):
   peft.write(read(case), tmp_path)
-  theirs = safetensors.Tensors(ADAPTERS / case / peft.TENSORS)
-  theirs = {name: x for name, x in theirs.items() if not any(part in name for part in peft.COPIES)}
-  found = safetensors.Tensors(tmp_path / peft.TENSORS)
+  theirs = safetensors.Tensors(ADAPTERS / case / peft_file.TENSORS)
+  theirs = {
+    name: x for name, x in theirs.items() if not any(part in name for part in peft_file.COPIES)
+  }
+  found = safetensors.Tensors(tmp_path / peft_file.TENSORS)
   assert found.keys() == theirs.keys()
   for name, x in theirs.items():
     np.testing.assert_array_equal(found[name], x, err_msg=name)
@@ -68,8 +76,10 @@ def test_theirs_without_the_note_comes_back(case, tmp_path):
 
 def strip_note(folder):
   """As PEFT does when it loads and saves an adapter."""
-  tensors = {name: np.array(x) for name, x in safetensors.Tensors(folder / peft.TENSORS).items()}
-  writer.save_file(tensors, folder / peft.TENSORS, metadata={'format': 'pt'})
+  tensors = {
+    name: np.array(x) for name, x in safetensors.Tensors(folder / peft_file.TENSORS).items()
+  }
+  writer.save_file(tensors, folder / peft_file.TENSORS, metadata={'format': 'pt'})
 
 
 @pytest.mark.parametrize('case', EXPORTS)
@@ -79,7 +89,7 @@ def test_ours_comes_back_to_the_last_bit(case, tmp_path):
   again = peft.read(tmp_path)
   toys.same(again, adapter)
   assert again.method == adapter.method
-  assert sorted(path.name for path in tmp_path.iterdir()) == [peft.CONFIG, peft.TENSORS]
+  assert sorted(path.name for path in tmp_path.iterdir()) == [peft.CONFIG, peft_file.TENSORS]
   # Read as a stranger's it has the same function.
   strip_note(tmp_path)
   stranger = peft.read(tmp_path, adapter.config)
@@ -90,7 +100,7 @@ def test_ours_comes_back_to_the_last_bit(case, tmp_path):
 def test_query_and_value_of_gpt2_are_blocks_of_one_pair(tmp_path):
   adapter = export_of('gpt2.qv')
   peft.write(adapter, tmp_path)
-  tensors = safetensors.Tensors(tmp_path / peft.TENSORS)
+  tensors = safetensors.Tensors(tmp_path / peft_file.TENSORS)
   leaves = tree.flatten(adapter.trainable)
   for layer in range(2):
     name = f'base_model.model.transformer.h.{layer}.attn.c_attn'
@@ -109,7 +119,7 @@ def test_query_and_value_of_gpt2_are_blocks_of_one_pair(tmp_path):
 def test_a_fused_pair_gives_each_third_the_same_a():
   adapter = read('peft.gpt2.fused')
   attention = adapter.trainable['decoder']['layers_1']['attention']
-  theirs = safetensors.Tensors(ADAPTERS / 'peft.gpt2.fused' / peft.TENSORS)
+  theirs = safetensors.Tensors(ADAPTERS / 'peft.gpt2.fused' / peft_file.TENSORS)
   name = 'base_model.model.transformer.h.1.attn.c_attn.lora_{}.weight'
   for i, part in enumerate(('query', 'key', 'value')):
     np.testing.assert_array_equal(attention[part]['lora_a'], theirs[name.format('A')].T)
@@ -184,9 +194,20 @@ def copy_of(case, tmp_path, **changes):
     (dict(trainable_token_indices=[3]), 'trainable_token_indices'),
     (dict(target_parameters=['x.weight']), 'target_parameters'),
     (dict(a_feature_of_tomorrow=1), 'a_feature_of_tomorrow=1'),
-    (dict(init_lora_weights='pissa_niter_4'), 'pissa_niter_4.*changes the base'),
+    (dict(init_lora_weights='pissa_niter_4'), 'pissa_niter_4.*path_initial_model_for_weight_conv'),
+    (dict(init_lora_weights='loftq'), "'loftq' .it changes the base"),
+    (dict(init_lora_weights='lora_ga'), "'lora_ga' .it changes the base"),
+    (dict(init_lora_weights='tomorrow'), "'tomorrow' .PEFT has gaussian, eva, orthogonal, mica"),
+    (dict(lora_alpha=float('inf')), 'lora_alpha=inf'),
+    (dict(lora_dropout='much'), "lora_dropout='much'"),
+    (dict(layers_to_transform='1'), "layers_to_transform='1'"),
+    (dict(layers_pattern='layer'), "layers_pattern='layer' without layers_to_transform"),
+    (dict(target_modules='.*query', layers_to_transform=1), 'beside a target_modules that is one'),
+    (dict(modules_to_save=['(']), r"'\(' is not a regular expression"),
+    (dict(target_modules=None), 'unexpected embeddings.word_embeddings.lora_embed'),
+    (dict(target_modules='all-linear'), 'missing .*self.key.lora_A'),
     (dict(peft_type='IA3'), "peft_type='IA3'; only LORA"),
-    (dict(task_type='TOKEN_CLS'), "task_type='TOKEN_CLS'; of a bert model only SEQ_CLS"),
+    (dict(task_type='TOKEN_CLS'), "task_type='TOKEN_CLS'; of a bert model only SEQ_CLS and FEAT"),
     (dict(r='4'), "values that PEFT does not write: r='4'"),
     (dict(bias='some'), "bias='some'"),
     (dict(lora_alpha=-1), 'lora_alpha=-1'),
@@ -214,7 +235,8 @@ def test_configs_that_do_not_fit(changes, problem, tmp_path):
   'changes',
   [
     dict(target_modules=r'.*\.(query|value|word_embeddings)', layers_to_transform=None),
-    dict(target_modules='all-linear'),
+    *[dict(init_lora_weights=x) for x in (False, 'gaussian', 'eva', 'orthogonal', 'mica', 'MiCA')],
+    dict(task_type='FEATURE_EXTRACTION', modules_to_save=['classifier']),
     dict(lora_ga_config=None, eva_config=None, use_dora=False, peft_version='0.5.0'),
     dict(modules_to_save=None),  # PEFT adds the classifier by itself.
   ],
@@ -226,14 +248,16 @@ def test_other_spellings_of_the_same(changes, tmp_path):
 
 def test_everything_that_does_not_fit_is_in_one_message(tmp_path):
   folder = copy_of('peft.bert.patterns', tmp_path)
-  tensors = {name: np.array(x) for name, x in safetensors.Tensors(folder / peft.TENSORS).items()}
+  tensors = {
+    name: np.array(x) for name, x in safetensors.Tensors(folder / peft_file.TENSORS).items()
+  }
   prefix = 'base_model.model.bert.encoder.layer'
   del tensors[f'{prefix}.0.attention.self.query.lora_B.weight']
   del tensors['base_model.model.classifier.bias']
   tensors[f'{prefix}.0.attention.self.value.lora_A.weight'] = np.zeros((24, 3), np.float32)
   tensors[f'{prefix}.7.attention.self.value.lora_A.weight'] = np.zeros((3, 24), np.float32)
   tensors['nonsense'] = np.zeros(1, np.float32)
-  writer.save_file(tensors, folder / peft.TENSORS)
+  writer.save_file(tensors, folder / peft_file.TENSORS)
   with pytest.raises(ValueError) as error:
     peft.read(folder, config_of('bert'))
   missing, unexpected, misshapen = str(error.value).split('; ')
@@ -243,17 +267,148 @@ def test_everything_that_does_not_fit_is_in_one_message(tmp_path):
   assert 'value.lora_A.weight is (24, 3), expected (3, 24)' in misshapen
 
 
+def rewrite(folder, change):
+  """Writes the tensors that `change(name, tensor)` gives, by name."""
+  stored = safetensors.Tensors(folder / peft_file.TENSORS)
+  tensors = dict(change(name, np.array(x)) for name, x in stored.items())
+  writer.save_file(tensors, folder / peft_file.TENSORS)
+
+
+def test_an_alpha_of_a_bare_model_is_that_of_its_own_name():
+  """PEFT matches the name inside the wrapped model, `encoder...`, from its beginning."""
+  alpha = read('peft.bert.bare').method['alpha']
+  assert alpha == {'encoder/layers_1/attention/query': 16.0, '.*': 8.0}
+  rank = read('peft.bert.bare').method['rank']
+  assert rank == {'encoder/layers_0/attention/value': 2, '.*': 4}
+
+
+@pytest.mark.parametrize('case', ['peft.bert.excluded', 'peft.bert.lookahead'])
+def test_a_condition_holds_for_one_name_alone(case):
+  assert read(case).method['targets'] == (
+    'encoder/layers_1/attention/query',
+    'encoder/layers_1/attention/value',
+  )
+
+
+def test_all_dense_layers_but_the_head(tmp_path):
+  folder = copy_of('peft.bert.lookahead', tmp_path, target_modules='all-linear')
+  shape = {'intermediate.dense': (40, 24), 'output.dense': (24, 40)}
+  tensors = {
+    name: np.array(x)
+    for name, x in safetensors.Tensors(folder / peft_file.TENSORS).items()
+    if 'classifier' in name
+  }
+  ends = ('attention.self.query', 'attention.self.key', 'attention.self.value')
+  ends = (*ends, 'attention.output.dense', *shape)
+  modules = [f'bert.encoder.layer.{i}.{end}' for i in range(2) for end in ends]
+  for module in (*modules, 'bert.pooler.dense'):
+    inner = 'attention' in module or 'pooler' in module
+    out, into = (24, 24) if inner else shape['.'.join(module.split('.')[-2:])]
+    tensors[f'base_model.model.{module}.lora_A.weight'] = np.ones((4, into), np.float32)
+    tensors[f'base_model.model.{module}.lora_B.weight'] = np.ones((out, 4), np.float32)
+  writer.save_file(tensors, folder / peft_file.TENSORS)
+  adapter = peft.read(folder, config_of('bert'))
+  toys.fits(adapter)
+  assert sum(path.endswith('lora_a') for path in tree.flatten(adapter.trainable)) == 13
+
+
+def test_words_that_were_added_come_with_the_adapter():
+  config = dataclasses.replace(config_of('roberta'), vocab_size=65)
+  adapter = peft.read(ADAPTERS / RESIZED, config)
+  assert adapter.trainable['embeddings']['word']['embedding'].shape == (65, 24)
+  model, params = toys.model_of('roberta')
+  model = model.clone(config=dataclasses.replace(model.config, vocab_size=65))
+  trained = tree.flatten(adapter.trainable)
+  frozen = {path: x for path, x in tree.flatten(params).items() if path not in trained}
+  inputs, valid = toys.inputs_of('roberta')
+  method = methods.make(**adapter.method)
+  found = toys.computed(model, method, tree.unflatten(frozen), adapter.trainable, inputs)
+  np.testing.assert_allclose(found[valid], toys.expected(RESIZED), atol=1e-5, rtol=0)
+  with pytest.raises(ValueError, match=r'on 65 word embeddings, the base has 61: resize the base'):
+    peft.read(ADAPTERS / RESIZED, config_of('roberta'))
+
+
+def test_words_with_factors_are_saved_beside_them(tmp_path):
+  folder = copy_of('peft.bert.patterns', tmp_path)
+  table = np.full((61, 24), 0.5, np.float32)
+  prefix = 'base_model.model.bert.embeddings.word_embeddings'
+  stored = dict(safetensors.Tensors(folder / peft_file.TENSORS))
+  writer.save_file({**stored, f'{prefix}.base_layer.weight': table}, folder / peft_file.TENSORS)
+  adapter = peft.read(folder, config_of('bert'))
+  toys.fits(adapter)
+  np.testing.assert_array_equal(adapter.trainable['embeddings']['word']['embedding'], table)
+
+
+def test_the_output_layer_of_gpt2_is_its_table_of_words(tmp_path):
+  folder = copy_of('peft.gpt2.fused', tmp_path)
+  stored = dict(safetensors.Tensors(folder / peft_file.TENSORS))
+  table = np.full((61, 24), 0.5, np.float32)
+  prefix = 'base_model.model'
+  tied = {f'{prefix}.transformer.wte.weight': table, f'{prefix}.lm_head.weight': table}
+  writer.save_file({**stored, **tied}, folder / peft_file.TENSORS)
+  adapter = peft.read(folder, config_of('gpt2'))
+  toys.fits(adapter)
+  writer.save_file(
+    {**stored, **tied, f'{prefix}.lm_head.weight': 2 * table}, folder / peft_file.TENSORS
+  )
+  with pytest.raises(ValueError, match=r'lm_head.weight differs from wte.weight'):
+    peft.read(folder, config_of('gpt2'))
+
+
+def test_a_head_that_was_left_out_stays_the_base_s(caplog):
+  adapter = read('peft.bert.converted')
+  assert 'classifier' not in adapter.trainable
+  assert (adapter.method['rank'], adapter.method['alpha']) == (8, 16.0)
+  assert "lists 'classifier', the tensors lack it: it stays as the base has it" in caplog.text
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize('end', ['value.lora_B.weight', 'classifier.bias', 'embedding_A'])
+def test_a_number_that_is_none_is_named(value, end, tmp_path):
+  folder = copy_of('peft.bert.patterns', tmp_path)
+
+  def poison(name, x):
+    if name.endswith(end):
+      x.flat[-1] = value
+    return name, x
+
+  rewrite(folder, poison)
+  with pytest.raises(ValueError, match=f'{peft_file.TENSORS}: NaN or infinity in .*{end}'):
+    peft.read(folder, config_of('bert'))
+
+
+def test_tensors_of_whole_numbers_are_refused(tmp_path):
+  folder = copy_of('peft.bert.patterns', tmp_path)
+  rewrite(folder, lambda name, x: (name, x.astype(np.int8) if 'lora_B' in name else x))
+  with pytest.raises(ValueError, match=r'expected floating-point tensors, but .*lora_B.* is int8'):
+    peft.read(folder, config_of('bert'))
+
+
+@pytest.mark.parametrize('adapter', ['default', 'mine'])
+def test_a_state_dict_of_pytorch_is_named_as_such(adapter, tmp_path):
+  folder = copy_of('peft.bert.patterns', tmp_path)
+
+  def runtime(name, x):
+    if 'lora_embedding' in name:
+      return f'{name}.{adapter}', x
+    return name.replace('.weight', f'.{adapter}.weight') if 'lora_' in name else name, x
+
+  rewrite(folder, runtime)
+  with pytest.raises(ValueError, match=rf'\.{adapter}.* state dict of PyTorch.*save_pretrained'):
+    peft.read(folder, config_of('bert'))
+
+
 def test_files_that_are_not_there_or_damaged(tmp_path):
   with pytest.raises(FileNotFoundError, match='no adapter_config'):
     peft.read(tmp_path, config_of('bert'))
   folder = copy_of('peft.bert.patterns', tmp_path)
   with pytest.raises(ValueError, match="the base's architecture: give its config"):
     peft.read(folder)
-  data = (folder / peft.TENSORS).read_bytes()
-  (folder / peft.TENSORS).write_bytes(data[:-10])
+  data = (folder / peft_file.TENSORS).read_bytes()
+  (folder / peft_file.TENSORS).write_bytes(data[:-10])
   with pytest.raises(ValueError, match='truncated'):
     peft.read(folder, config_of('bert'))
-  (folder / peft.TENSORS).unlink()
+  (folder / peft_file.TENSORS).unlink()
   with pytest.raises(FileNotFoundError, match='has neither adapter_model'):
     peft.read(folder, config_of('bert'))
   (folder / peft.CONFIG).write_text('{"peft')
@@ -274,9 +429,9 @@ def test_the_pickled_file_of_older_versions_is_read(tmp_path):
   from lora_jax.pretrained import pytorch_writer
 
   folder = copy_of('peft.roberta.rslora', tmp_path)
-  tensors = dict(safetensors.Tensors(folder / peft.TENSORS))
-  pytorch_writer.write(folder / peft.PICKLED, tensors)
-  (folder / peft.TENSORS).unlink()
+  tensors = dict(safetensors.Tensors(folder / peft_file.TENSORS))
+  pytorch_writer.write(folder / peft_file.PICKLED, tensors)
+  (folder / peft_file.TENSORS).unlink()
   toys.same(peft.read(folder, config_of('roberta')), read('peft.roberta.rslora'))
 
 

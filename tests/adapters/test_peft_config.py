@@ -39,29 +39,3 @@ def test_a_field_that_is_missing_or_null_has_its_default(tmp_path):
   assert (values['r'], values['lora_alpha'], values['bias']) == (8, 8, 'none')
   assert values['modules_to_save'] == ['classifier', 'score']
   assert set(values) == set(peft_config.DEFAULTS)
-
-
-@pytest.mark.parametrize(
-  'fields, expected',
-  [
-    ({}, [0, 1, 2]),
-    (dict(layers_to_transform=[0, 2]), [0, 2]),
-    (dict(layers_to_transform=1, layers_pattern='h'), [1]),
-    (dict(exclude_modules=['1.attn.c_attn']), [0, 2]),
-    (dict(target_modules=r'.*\.[12]\.attn\.c_attn'), [1, 2]),
-    (dict(modules_to_save=['c_attn']), []),
-  ],
-)
-def test_modules_with_factors(fields, expected, tmp_path):
-  values = read(tmp_path, **fields)
-  names = [f'h.{i}.attn.c_attn' for i in range(3)]
-  assert [i for i in range(3) if peft_config.targets(values, names[i], 'gpt2')] == expected
-  assert not peft_config.targets(values, 'h.0.mlp.c_proj', 'gpt2')
-
-
-def test_ranks_and_alphas_by_pattern(tmp_path):
-  patterns = dict(r=4, rank_pattern={r'h\.0\.attn': 1, '1.attn.c_attn': 2}, alpha_pattern={'x': 3})
-  values = read(tmp_path, **patterns)
-  rank = lambda name: peft_config.rank(values, name, 'gpt2')
-  assert [rank(f'h.{i}.attn.c_attn') for i in range(3)] == [4, 2, 4]
-  assert peft_config.alpha(values, 'h.0.attn.c_attn', 'gpt2') == 8.0

@@ -1,9 +1,10 @@
 """Makes adapters/: adapters of the toys in models/, by PEFT and by loralib, with their logits.
 
   python tests/golden/make_adapters.py                  # In an environment with torch,
-  python tests/golden/make_adapters.py check FOLDER     # transformers, peft and loralib.
+  python tests/golden/make_adapters.py add CASE...      # transformers, peft and loralib.
+  python tests/golden/make_adapters.py check FOLDER
 
-The second form reads what tests/golden/make_exports.py wrote to FOLDER by lora_jax: it prints the
+The last form reads what tests/golden/make_exports.py wrote to FOLDER by lora_jax: it prints the
 largest difference between our logits and those that transformers, PEFT and torch.load have of it.
 Inputs are those of models/*/expected.npz. Factors and heads are random, none is zero.
 """
@@ -45,6 +46,30 @@ PEFT = {  # Name, and the base in models/ before a dot: fields of PEFT's config.
     r=4, lora_alpha=8, target_modules=['c_attn', 'mlp.c_proj', 'wpe'], task_type='CAUSAL_LM',
   ),
   'gpt2.biases': dict(r=2, lora_alpha=4, target_modules=['c_attn'], bias='lora_only'),
+  'bert.bare': dict(
+    r=4, lora_alpha=8, target_modules=['query', 'value', 'pooler.dense'], bias='all',
+    task_type='FEATURE_EXTRACTION', alpha_pattern={'^encoder.layer.1.attention.self.query': 16},
+    rank_pattern={'^encoder.layer.0.attention.self.value': 2},
+  ),
+  'gpt2.bare': dict(
+    r=4, lora_alpha=8, target_modules=['c_attn', 'mlp.c_proj'], layers_to_transform=[1],
+    layers_pattern='.*', alpha_pattern={'^h.1.attn.c_attn': 16},
+  ),
+  'bert.excluded': dict(
+    r=4, lora_alpha=8, target_modules=['query', 'value'], task_type='SEQ_CLS',
+    exclude_modules=r'bert\.encoder\.layer\.0\..*', init_lora_weights='mica',
+  ),
+  'bert.lookahead': dict(
+    r=4, lora_alpha=8, target_modules=r'(?!bert\.encoder\.layer\.0\.).*\.(query|value)',
+    task_type='SEQ_CLS',
+  ),
+  'bert.converted': dict(
+    r=4, lora_alpha=8, target_modules=['query', 'value'], task_type='SEQ_CLS',
+    init_lora_weights='pissa',
+  ),
+  'roberta.resized': dict(
+    r=4, lora_alpha=8, target_modules=['query', 'value'], task_type='SEQ_CLS',
+  ),
 }  # fmt: skip
 
 
@@ -75,16 +100,33 @@ def randomise(model, seed):
 
 
 def made_by_peft(case, fields, seed):
-  model, name = load(case)
+  whole, name = load(case)
+  folder, kind = FOLDER / f'peft.{case}', case.split('.')[1]
+  if kind == 'resized':
+    whole.resize_token_embeddings(65)
+  model = whole.base_model if kind == 'bare' else whole
   model = peft.get_peft_model(model, peft.LoraConfig(**fields))
+  config = model.peft_config['default']
+  config.base_model_name_or_path = str(MODELS / name)  # PEFT compares its number of words.
+  options = {}
+  if kind == 'converted':
+    options['path_initial_model_for_weight_conversion'] = str(folder / 'start')
+    config.init_lora_weights = True
+    model.save_pretrained(folder / 'start')
+    config.init_lora_weights = fields['init_lora_weights']
   randomise(model, seed)
-  model.peft_config['default'].base_model_name_or_path = f'toys/{name}'
-  folder = FOLDER / f'peft.{case}'
-  model.save_pretrained(folder)
+  model.save_pretrained(folder, **options)
+  if kind == 'converted':  # Only factors are saved: the head is the base's own.
+    shutil.rmtree(folder / 'start')
+    config = peft.PeftConfig.from_pretrained(folder)
+    config.task_type = config.modules_to_save = None  # PEFT 0.21 demands the head that it left out.
+    whole = peft.PeftModel.from_pretrained(load(case)[0], folder, config=config)
+  path = folder / 'adapter_config.json'
+  path.write_text(path.read_text().replace(str(MODELS), 'toys'))
   (folder / 'README.md').unlink()
   for path in folder.iterdir():
     path.chmod(0o644)
-  np.savez_compressed(folder / 'expected.npz', logits=logits(model, name))
+  np.savez_compressed(folder / 'expected.npz', logits=logits(whole, name))
 
 
 def replaced(layer, new):
@@ -167,6 +209,10 @@ def check(folder):
 def main():
   if sys.argv[1:2] == ['check']:
     return check(pathlib.Path(sys.argv[2]))
+  if sys.argv[1:2] == ['add']:
+    for case in sys.argv[2:]:
+      made_by_peft(case, PEFT[case], list(PEFT).index(case))
+    return None
   shutil.rmtree(FOLDER, ignore_errors=True)
   FOLDER.mkdir()
   torch.manual_seed(0)

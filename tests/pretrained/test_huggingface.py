@@ -14,7 +14,14 @@ import pytest
 from safetensors import numpy as writer
 
 from lora_jax import tree
-from lora_jax.pretrained import fresh_model, huggingface, load_model, names, safetensors
+from lora_jax.pretrained import (
+  fresh_model,
+  huggingface,
+  load_model,
+  names,
+  pytorch_writer,
+  safetensors,
+)
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'models'
 TASKS = {'bert': 'classification', 'roberta': 'classification', 'gpt2': 'lm'}
@@ -118,6 +125,54 @@ def test_old_names_of_norms(tmp_path):
   same(load(write(tmp_path, 'bert', old), 'bert')[1], load(GOLDEN / 'bert', 'bert')[1])
 
 
+@pytest.mark.parametrize('pickled', [False, True])
+@pytest.mark.parametrize(
+  'case, first, second',
+  [
+    ('bert', 'bert.embeddings.word_embeddings.weight', 'embeddings.word_embeddings.weight'),
+    ('bert', 'bert.embeddings.LayerNorm.weight', 'bert.embeddings.LayerNorm.gamma'),
+    ('gpt2', 'transformer.h.0.attn.c_attn.bias', 'h.0.attn.c_attn.bias'),
+  ],
+)
+def test_two_tensors_of_one_parameter_have_one_value(case, first, second, pickled, tmp_path):
+  every = tensors(case)
+  folder = write(tmp_path, case, every)
+
+  def rewrite(x):
+    changed = every | {second: x}
+    if pickled:
+      (folder / safetensors.SINGLE).unlink(missing_ok=True)
+      pytorch_writer.write(folder / 'pytorch_model.bin', changed)
+    else:
+      writer.save_file(changed, folder / safetensors.SINGLE)
+
+  rewrite(every[first])
+  same(load(folder, case)[1], load(GOLDEN / case, case)[1])
+  rewrite(every[first] + np.float32(1e-3))
+  with pytest.raises(ValueError, match='are one parameter, but their values differ') as error:
+    load(folder, case)
+  assert (
+    str(folder) in str(error.value) and first in str(error.value) and second in str(error.value)
+  )
+
+
+@pytest.mark.parametrize('dtype', [np.float32, np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+def test_a_weight_that_is_no_number_is_named(value, dtype, tmp_path):
+  name = 'bert.encoder.layer.1.attention.self.query.weight'
+  broken = {key: x.astype(dtype) for key, x in tensors('bert').items()}
+  broken[name][3, 5] = value
+  with pytest.raises(ValueError, match=f'{tmp_path}: {name}: NaN or infinity'):
+    load(write(tmp_path, 'bert', broken), 'bert')
+
+
+def test_a_tensor_of_whole_numbers_is_no_weight(tmp_path):
+  name = 'bert.encoder.layer.0.attention.self.query.weight'
+  quantized = tensors('bert') | {name: np.ones((24, 24), np.int8)}
+  with pytest.raises(ValueError, match=f'expected floating-point tensors, but {name} is int8'):
+    load(write(tmp_path, 'bert', quantized), 'bert')
+
+
 @pytest.mark.parametrize('case', ['bert', 'roberta'])
 def test_a_checkpoint_without_head_gets_one_from_the_seed(case, tmp_path):
   body = {name: x for name, x in tensors(case).items() if not name.startswith('classifier')}
@@ -165,8 +220,48 @@ def test_a_head_of_another_shape(tmp_path):
   assert 'expected (3, 24)' in str(error.value) and 'fresh_head=True' in str(error.value)
   _, params = load(GOLDEN / 'roberta', 'roberta', num_labels=3, fresh_head=True)
   assert params['classifier']['output']['kernel'].shape == (24, 3)
-  old = tensors('roberta')['classifier.dense.weight'].T  # This one fits, so it stays.
-  np.testing.assert_array_equal(params['classifier']['dense']['kernel'], old)
+  old = tensors('roberta')['classifier.dense.weight'].T  # It goes with its output layer.
+  assert not np.array_equal(params['classifier']['dense']['kernel'], old)
+
+
+def named(tmp_path, names):
+  id2label = {str(i): name for i, name in enumerate(names)}
+  return write(tmp_path, 'bert', tensors('bert'), {'id2label': id2label})
+
+
+def test_a_fresh_head_replaces_one_of_the_same_shape():
+  _, own = load(GOLDEN / 'bert', 'bert')
+  _, fresh = load(GOLDEN / 'bert', 'bert', fresh_head=True)
+  assert not np.array_equal(fresh['classifier']['kernel'], own['classifier']['kernel'])
+  own.pop('classifier')
+  fresh.pop('classifier')
+  same(fresh, own)  # The pooler is the base's.
+
+
+def test_a_head_that_is_kept_has_the_classes_by_name(tmp_path):
+  folder = named(tmp_path, ('CONTRADICTION', 'Neutral', 'entailment'))
+  _, own = load(folder, 'bert')
+  wanted = ('entailment', 'neutral', 'contradiction')
+  _, kept = load(folder, 'bert', label_names=wanted)
+  for leaf in ('kernel', 'bias'):
+    np.testing.assert_array_equal(
+      kept['classifier'][leaf], own['classifier'][leaf][..., jnp.array([2, 1, 0])]
+    )
+  with pytest.raises(ValueError, match=r'has the classes CONTRADICTION.* task has a, b, c'):
+    load(folder, 'bert', label_names=('a', 'b', 'c'))
+
+
+def test_a_head_without_names_is_kept_as_it_is(tmp_path, caplog):
+  caplog.set_level('INFO')
+  folder = named(tmp_path, ('LABEL_0', 'LABEL_1', 'LABEL_2'))
+  same(load(folder, 'bert', label_names=('a', 'b', 'c'))[1], load(folder, 'bert')[1])
+  assert 'names no classes' in caplog.text
+
+
+def test_a_head_that_is_missing_cannot_be_kept(tmp_path):
+  body = {name: x for name, x in tensors('bert').items() if not name.startswith('classifier')}
+  with pytest.raises(ValueError, match='has no classification head'):
+    load(write(tmp_path, 'bert', body), 'bert', label_names=())
 
 
 def test_everything_that_does_not_fit_is_in_one_message(tmp_path):
@@ -178,7 +273,7 @@ def test_everything_that_does_not_fit_is_in_one_message(tmp_path):
   broken['bert.encoder.layer.2.output.dense.bias'] = np.zeros(24, np.float32)
   broken['adapter.weight'] = np.zeros(1, np.float32)
   with pytest.raises(ValueError) as error:
-    load(write(tmp_path, 'bert', broken), 'bert', fresh_head=True)
+    load(write(tmp_path, 'bert', broken), 'bert')
   message = str(error.value)
   assert str(tmp_path) in message
   missing, unexpected, misshapen = message.split('; ')

@@ -64,6 +64,10 @@ def corrupt(text, length=None):
   return (len(raw) if length is None else length).to_bytes(8, 'little') + raw
 
 
+def entry(dtype, shape, offsets, name='a'):
+  return json.dumps({name: {'dtype': dtype, 'shape': shape, 'data_offsets': offsets}})
+
+
 @pytest.mark.parametrize(
   'content, message',
   [
@@ -80,6 +84,23 @@ def corrupt(text, length=None):
       corrupt('{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}') + bytes(9),
       'corrupt',
     ),
+    ((1 << 60).to_bytes(8, 'little') + b'{}', 'cut off'),
+    (corrupt('{"a": {}, "a": {}}'), 'two values of a'),
+    (corrupt('{"a": ' + '[' * 100_000), 'nested too deeply'),
+    (corrupt('{"__metadata__": {"format": 1}}'), '__metadata__ is not an object of strings'),
+    (corrupt(entry('F32', [-1, -1], [0, 4])) + bytes(4), r'a has the shape \[-1, -1\]'),
+    (corrupt(entry('F32', [0, 1 << 70], [0, 0])), 'a has the shape'),
+    (corrupt(entry('F32', [0, 1 << 40, 1 << 40], [0, 0])), 'and shape'),
+    (corrupt(entry('F32', [1.0], [0, 4])) + bytes(4), r'a has the shape \[1.0\]'),
+    (corrupt(entry('F32', [1], [0, 4, 8])) + bytes(4), 'a has the offsets'),
+    (corrupt(entry('F32', [1], [-4, 0])), 'a has the offsets'),
+    (corrupt(entry('F32', [1 << 50], [0, 4 << 50])), 'truncated'),
+    (corrupt(entry('F32', [1], [4, 8])) + bytes(8), 'a begins at byte 4, the tensor before it'),
+    (
+      corrupt(entry('F32', [2], [0, 8])[:-1] + ', ' + entry('F32', [2], [4, 12], 'b')[1:])
+      + bytes(12),
+      'b begins at byte 4, the tensor before it ends at 8',
+    ),
   ],
 )
 def test_corrupt(tmp_path, content, message):
@@ -92,6 +113,26 @@ def test_an_index_that_names_an_absent_shard(tmp_path):
   write_shards(tmp_path)
   (tmp_path / 'model-2.safetensors').unlink()
   with pytest.raises(FileNotFoundError, match=r'index.json: names shards .*: model-2.safetensors'):
+    safetensors.read(tmp_path)
+
+
+@pytest.mark.parametrize('name', ['../model-2.safetensors', '/etc/passwd', 'a/../../b', '..\\b'])
+def test_an_index_that_names_a_file_elsewhere(name, tmp_path):
+  folder = tmp_path / 'model'
+  folder.mkdir()
+  write_shards(folder, {'a': 'model-1.safetensors', 'b': name})
+  with pytest.raises(ValueError, match=r'index.json: names files outside of its folder: '):
+    safetensors.read(folder)
+
+
+def test_a_tensor_in_two_shards_has_one_value(tmp_path):
+  write_shards(tmp_path)
+  expected = np.ones((2, 3), np.float32)
+  second = {'a': expected, 'b': np.zeros(4, np.float32)}
+  writer.save_file(second, tmp_path / 'model-2.safetensors')
+  same(safetensors.read(tmp_path)['a'], expected)
+  writer.save_file(second | {'a': 2 * expected}, tmp_path / 'model-2.safetensors')
+  with pytest.raises(ValueError, match=r'a has other values in model-1.* than in model-2'):
     safetensors.read(tmp_path)
 
 

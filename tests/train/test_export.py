@@ -96,7 +96,7 @@ def test_a_run_is_written_in_every_format(exported):
   assert files == {
     'adapter': {'adapter.json', 'adapter.safetensors', 'README.md'},
     'last': {'adapter.json', 'adapter.safetensors', 'README.md'},
-    'peft': {'adapter_config.json', 'adapter_model.safetensors', 'README.md'},
+    'peft': {'adapter_config.json', 'adapter_model.safetensors', 'config.json', 'README.md'},
     'loralib': {'lora.bin', 'README.md'},
     'merged': {'config.json', 'model.safetensors', 'vocab.txt', 'README.md'},
   }
@@ -153,6 +153,9 @@ def test_warm_start_takes_other_tools_files(kind, exported, make_config, base, t
   if kind == 'loralib':  # Its scale is known by its name.
     source = tmp_path / 'roberta_base_lora_sst2.bin'
     shutil.copy(exported / kind / 'lora.bin', source)
+    _, dropped = warm_start.warm_start(work, source)  # It names no classes.
+    assert {path.split('/')[0] for path in dropped} == {'classifier'}
+    work = work._replace(config=make_config(**paths, **{'model.head': 'keep'}))
   started, dropped = warm_start.warm_start(work, source)
   assert not dropped
   same(started, formats.read_adapter(exported / 'adapter').trainable)

@@ -66,7 +66,7 @@ def base() -> config_dict.ConfigDict:
         dtype='float32',  # Compute.
         param_dtype='float32',  # Frozen weights.
         # The base's classification head: fresh draws another, keep takes the base's, whose classes
-        # have to have the names of the task's.
+        # have to have the names of the task's. A run on the same task as base keeps its own.
         head='fresh',
         scan=False,
         remat='none',  # none, full, dots.

@@ -255,8 +255,8 @@ def convert(
   """The model's parameters from Hugging Face's tensors by name, in the layout of the model.
 
   The tensors are read as `load_model` says; `outputs` are the numbers of the head's outputs in the
-  order of the model's, None if they are in that order. A head that they lack is drawn from `seed`, as Hugging
-  Face would: N(0, initializer_range^2), biases zero.
+  order of the model's, None if they are in that order. A head that they lack is
+  drawn from `seed`, as Hugging Face would: N(0, initializer_range^2), biases zero.
 
   Raises:
     ValueError: naming `where` and all tensors that are missing, unexpected or misshapen; for

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lora_jax import methods
+from lora_jax.adapters import merging
 from lora_jax.data import batches, tasks
 from lora_jax.data.layout import Batch
 from lora_jax.train import estimate, job, mesh, rundir, step
@@ -138,7 +139,8 @@ def evaluate_run(
   adapted = lambda batch: adapted_step(frozen, trainable, placed(batch))
   report: dict[str, Any] = {'adapted': dict(evaluate(work.task, compute(adapted, held_out)))}
   try:
-    merged_params = jax.jit(work.method.merge)(frozen, trainable)
+    merge = jax.jit(work.method.merge)
+    merged_params, _ = merging.merge(merge, frozen, trainable, str(workdir))
   except ValueError as error:
     return report | {'merged': f'not possible: {error}'}
   plain = methods.bind(work.model.apply, methods.full())

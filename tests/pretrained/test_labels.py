@@ -20,7 +20,7 @@ def test_the_names_of_a_config(id2label, expected):
 
 @pytest.mark.parametrize('id2label', [['a', 'b'], {'1': 'a'}, {'x': 'a'}, 3])
 def test_what_is_no_id2label_is_named(id2label):
-  with pytest.raises(ValueError, match='here: id2label=.*expected names by the ids'):
+  with pytest.raises(ValueError, match=r'here: id2label=.*expected names by the ids'):
     labels.names({'id2label': id2label}, 'here')
 
 

@@ -95,5 +95,5 @@ def test_the_head_of_a_base_is_kept_on_request_alone(make_config, base, tmp_path
     ValueError, match='has the classes unacceptable, acceptable, the task has neg'
   ):
     load('keep')
-  with pytest.raises(ValueError, match="config.model.head='new'"):
+  with pytest.raises(ValueError, match=r"config.model.head='new'"):
     load('new')

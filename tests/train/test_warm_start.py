@@ -65,7 +65,7 @@ def test_a_head_of_other_classes_is_dropped_or_refused(finished, work, make_conf
   _, dropped = warm_start.warm_start(foreign, finished[0])
   assert dropped == ['classifier/bias', 'classifier/kernel']
   keeping = foreign._replace(config=make_config(**{'model.head': 'keep'}))
-  with pytest.raises(ValueError, match='init_adapter=.*has the classes negative, positive'):
+  with pytest.raises(ValueError, match=r'init_adapter=.*has the classes negative, positive'):
     warm_start.warm_start(keeping, finished[0])
 
 

@@ -33,6 +33,12 @@ OUT = flags.DEFINE_string('out', None, 'New folder to write to.', required=True)
 BASE_NAME = flags.DEFINE_string(
   'base_name', '', "Name of the base on the hub, which other tools load the adapter's base by."
 )
+DTYPE = flags.DEFINE_enum(
+  'dtype',
+  None,
+  ['float32', 'bfloat16', 'float16'],
+  "Dtype of a merged model's weights; by default the run's, or float32 with --adapter.",
+)
 PUSH = flags.DEFINE_string('push', '', 'Repository on the hub to upload to: user/name.')
 
 
@@ -45,7 +51,9 @@ def main() -> None:
     raise ValueError(f'only with {other}: {", ".join(given)}')
   if PUSH.value:
     hub.check_push(PUSH.value)  # Before the work.
-  names = dict(format=FORMAT.value, base_name=BASE_NAME.value)
+  if DTYPE.value and FORMAT.value != 'merged':
+    raise ValueError('--dtype is for --format=merged; adapters are float32')
+  names = dict(format=FORMAT.value, base_name=BASE_NAME.value, dtype=DTYPE.value or '')
   if WORKDIR.value:
     name = PUSH.value.rpartition('/')[2]
     report = export.export_run(WORKDIR.value, OUT.value, which=WHICH.value, name=name, **names)

@@ -227,7 +227,8 @@ def _check_types(values: Mapping[str, Any], path: Path) -> None:
     f'{name}={values[name]!r:.200}' for name, check in fine.items() if not check(values[name])
   ]
   if not wrong:
-    wrong = [*_bad_layers(values), *_bad_patterns(values)]
+    checked = cast(PeftConfig, values)
+    wrong = [*_bad_layers(checked), *_bad_patterns(checked)]
   if wrong:
     raise ValueError(f'{path}: values that PEFT does not write: {listed(wrong)}')
 
@@ -236,7 +237,7 @@ def _is_number(x: object) -> bool:
   return isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x)
 
 
-def _bad_layers(values: Mapping[str, Any]) -> list[str]:
+def _bad_layers(values: PeftConfig) -> list[str]:
   """Choices of layers that PEFT refuses: beside a regular expression, or a pattern alone."""
   layers, patterns = values['layers_to_transform'], values['layers_pattern']
   if isinstance(values['target_modules'], str) and (layers is not None or patterns is not None):
@@ -249,7 +250,7 @@ def _bad_layers(values: Mapping[str, Any]) -> list[str]:
   return []
 
 
-def _bad_patterns(values: Mapping[str, Any]) -> list[str]:
+def _bad_patterns(values: PeftConfig) -> list[str]:
   """The regular expressions that do not compile."""
   whole = [values['target_modules'], values['exclude_modules'], values['layers_pattern']]
   patterns = [x for x in whole if isinstance(x, str)]

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lora_jax import methods
+from lora_jax.adapters import merging
 from lora_jax.data import batches, tasks
 from lora_jax.data.layout import Batch
 from lora_jax.train import estimate, job, mesh, rundir, step
@@ -176,7 +177,8 @@ def evaluate_run(
   if work.changed:
     report['changed_inputs'] = list(work.changed)
   try:
-    merged_params = jax.jit(work.method.merge)(frozen, trainable)
+    merge = jax.jit(work.method.merge)
+    merged_params, _ = merging.merge(merge, frozen, trainable, str(workdir))
   except ValueError as error:
     return report | {'merged': f'not possible: {error}'}
   plain = methods.bind(work.model.apply, methods.full())

@@ -11,7 +11,7 @@ from absl import logging
 
 from lora_jax import errors, files, tree
 from lora_jax.adapters import adapter as adapters
-from lora_jax.adapters import formats, loralib, native, peft
+from lora_jax.adapters import formats, loralib, merging, native, peft
 from lora_jax.adapters.adapter import Adapter
 from lora_jax.adapters.fingerprint import fingerprint
 from lora_jax.data import tokenizer_files
@@ -38,6 +38,7 @@ def export_run(
   which: str = 'best',
   name: str = '',
   base_name: str = '',
+  dtype: str = '',
 ) -> dict[str, object]:
   """Writes the adapter of a run as a new folder, whole or not at all. It needs no data of the run.
 
@@ -48,6 +49,9 @@ def export_run(
     which: the checkpoint, `best` or `last`.
     name: the model's name in its card; '' takes that of the folder.
     base_name: the base's name on the hub, for other tools; '' takes the preset's, or the run's.
+
+    dtype: dtype of the weights of a merged model; '' is that of the run. In bfloat16 small updates
+      are lost; the report's `merge_error` says how much.
 
   Returns:
     A report of what was written.
@@ -78,7 +82,7 @@ def export_run(
     )
   else:
     logging.warning('no %s: the run has not ended, so no model card is written', result)
-  return _write(out, format, adapter, base, base_name, text)
+  return _write(out, format, adapter, base, base_name, dtype, text)
 
 
 def export_adapter(
@@ -90,6 +94,7 @@ def export_adapter(
   alpha: float | None = None,
   other_base: bool = False,
   base_name: str = '',
+  dtype: str = '',
 ) -> dict[str, object]:
   """Writes an adapter in another format, as a new folder, whole or not at all.
 
@@ -100,7 +105,7 @@ def export_adapter(
       fetched to merge into it.
     alpha: alpha of a loralib file.
     other_base: accept a base that is not the adapter's own.
-    out, format, base_name: as for `export_run`.
+    out, format, base_name, dtype: as for `export_run`; '' is float32.
 
   Raises:
     FileExistsError: if there is something at `out`.
@@ -125,7 +130,7 @@ def export_adapter(
   if folder is None:
     if format == 'merged':
       raise ValueError(f'merging {source} needs its base: name it (--base)')
-    return _write(out, format, adapter._replace(base=base or adapter.base), None, base_name)
+    return _write(out, format, adapter._replace(base=base or adapter.base), None, base_name, '')
   labels = None if adapter.task == 'lm' else adapter.num_labels
   # An adapter without a head of its own needs that of the base.
   brings = adapter.task == 'lm' or any(
@@ -143,7 +148,7 @@ def export_adapter(
   if not other_base:
     adapters.check_base(adapter, model, params)
   adapter = adapter._replace(base=base, fingerprint=fingerprint(params, model.config))
-  return _write(out, format, adapter, LoadedBase(model, params, folder), base_name)
+  return _write(out, format, adapter, LoadedBase(model, params, folder), base_name, dtype)
 
 
 def _check_format(format: str) -> None:
@@ -157,6 +162,7 @@ def _write(
   adapter: Adapter,
   base: LoadedBase | None,
   base_name: str,
+  dtype: str,
   card: str = '',
 ) -> dict[str, object]:
   """Writes the folder, merged if a base is needed, and returns the report."""
@@ -173,7 +179,7 @@ def _write(
       file = 'lora.pt' if adapter.task == 'lm' else 'lora.bin'
       noted['alpha'] = loralib.write(adapter, part / file)  # The file does not store it.
     if format == 'merged' and base is not None:
-      _write_merged(part, adapter, base)
+      noted['merge_error'] = _write_merged(part, adapter, base, dtype, out)
     if card:
       (part / 'README.md').write_text(card, encoding='utf-8')
   return {
@@ -188,14 +194,20 @@ def _write(
   }
 
 
-def _write_merged(folder: Path, adapter: Adapter, base: LoadedBase) -> None:
-  """Writes the merged model, and the files of its base's tokenizer."""
-  method, frozen, trainable = adapters.attach(adapter, base.model, base.params, other_base=True)
-  merged = method.merge(frozen, trainable)
+def _write_merged(folder: Path, adapter: Adapter, base: LoadedBase, dtype: str, out: Path) -> float:
+  """Writes the merged model and its base's tokenizer; returns the relative error of the update."""
+  params = base.params
+  if dtype:
+    declared = tree.flatten(presets.abstract_params(base.model.clone(param_dtype=dtype)))
+    leaves = tree.flatten(params)
+    params = tree.unflatten({path: x.astype(declared[path].dtype) for path, x in leaves.items()})
+  method, frozen, trainable = adapters.attach(adapter, base.model, params, other_base=True)
+  merged, error = merging.merge(method.merge, frozen, trainable, str(out))
   huggingface.save_model(folder, base.model, merged, label_names=adapter.label_names)
   for name, content in tokenizer_files.read_files(base.tokenizer).items():
     if name != 'config.json':  # The model's own, which save_model has written.
       (folder / name).write_bytes(content)
+  return error
 
 
 def _public_name(name: str) -> str:

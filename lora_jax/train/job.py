@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from ml_collections import config_dict
 
 from lora_jax import errors, methods, provenance, tree
+from lora_jax.adapters import merging
 from lora_jax.data import dataset, tasks, tokenizer_files
 from lora_jax.models import fused_attention, presets
 from lora_jax.models.presets import TOKENS
@@ -235,7 +236,7 @@ def load_base(
 
 
 def head_choice(config: config_dict.ConfigDict) -> str:
-  """`fresh` or `keep`; runs of older versions, whose config names neither, drew a head.
+  """`fresh` or `keep`. A base that is a run on the same task keeps its head: it is not foreign.
 
   Raises:
     ValueError: for another choice.
@@ -243,7 +244,9 @@ def head_choice(config: config_dict.ConfigDict) -> str:
   choice = config.model.get('head', 'fresh')
   if choice not in ('fresh', 'keep'):
     raise ValueError(f'config.model.head={choice!r}. {errors.nearest(choice, ("fresh", "keep"))}')
-  return choice
+  name = config.model.name
+  same = rundir.is_run(name) and rundir.read_config(name).task == config.task
+  return 'keep' if same else choice
 
 
 def _place(devices: Mesh | None, family: str) -> shards.Place | None:
@@ -257,7 +260,7 @@ def _merged(
   workdir = config.model.name
   own = tasks.without_data(rundir.read_config(workdir).task)
   work, trainable = load_run(workdir, 'best', own, devices=devices)
-  model, params = work.model, work.method.merge(work.frozen, trainable)
+  model, params = work.model, merging.merge(work.method.merge, work.frozen, trainable, workdir)[0]
   if task.kind == 'lm':
     return model, params
   if head_choice(config) == 'fresh':

@@ -267,13 +267,6 @@ def test_everything_that_does_not_fit_is_in_one_message(tmp_path):
   assert 'value.lora_A.weight is (24, 3), expected (3, 24)' in misshapen
 
 
-def rewrite(folder, change):
-  """Writes the tensors that `change(name, tensor)` gives, by name."""
-  stored = safetensors.Tensors(folder / peft_file.TENSORS)
-  tensors = dict(change(name, np.array(x)) for name, x in stored.items())
-  writer.save_file(tensors, folder / peft_file.TENSORS)
-
-
 def test_an_alpha_of_a_bare_model_is_that_of_its_own_name():
   """PEFT matches the name inside the wrapped model, `encoder...`, from its beginning."""
   alpha = read('peft.bert.bare').method['alpha']
@@ -360,42 +353,6 @@ def test_a_head_that_was_left_out_stays_the_base_s(caplog):
   assert 'classifier' not in adapter.trainable
   assert (adapter.method['rank'], adapter.method['alpha']) == (8, 16.0)
   assert "lists 'classifier', the tensors lack it: it stays as the base has it" in caplog.text
-
-
-@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize('end', ['value.lora_B.weight', 'classifier.bias', 'embedding_A'])
-def test_a_number_that_is_none_is_named(value, end, tmp_path):
-  folder = copy_of('peft.bert.patterns', tmp_path)
-
-  def poison(name, x):
-    if name.endswith(end):
-      x.flat[-1] = value
-    return name, x
-
-  rewrite(folder, poison)
-  with pytest.raises(ValueError, match=f'{peft_file.TENSORS}: NaN or infinity in .*{end}'):
-    peft.read(folder, config_of('bert'))
-
-
-def test_tensors_of_whole_numbers_are_refused(tmp_path):
-  folder = copy_of('peft.bert.patterns', tmp_path)
-  rewrite(folder, lambda name, x: (name, x.astype(np.int8) if 'lora_B' in name else x))
-  with pytest.raises(ValueError, match=r'expected floating-point tensors, but .*lora_B.* is int8'):
-    peft.read(folder, config_of('bert'))
-
-
-@pytest.mark.parametrize('adapter', ['default', 'mine'])
-def test_a_state_dict_of_pytorch_is_named_as_such(adapter, tmp_path):
-  folder = copy_of('peft.bert.patterns', tmp_path)
-
-  def runtime(name, x):
-    if 'lora_embedding' in name:
-      return f'{name}.{adapter}', x
-    return name.replace('.weight', f'.{adapter}.weight') if 'lora_' in name else name, x
-
-  rewrite(folder, runtime)
-  with pytest.raises(ValueError, match=rf'\.{adapter}.* state dict of PyTorch.*save_pretrained'):
-    peft.read(folder, config_of('bert'))
 
 
 def test_files_that_are_not_there_or_damaged(tmp_path):

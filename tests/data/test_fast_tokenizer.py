@@ -44,3 +44,12 @@ def test_a_vocabulary_is_a_function_of_its_texts():
     assert first.decode(first.encode([text])[0]) == text
   with pytest.raises(ValueError, match='vocab_size must be above 256, found 256'):
     fast_tokenizer.train_byte_level(texts, 256, 'toy')
+
+
+def test_merges_are_strings_that_older_versions_read(tmp_path):
+  trained = fast_tokenizer.train_byte_level(['the quick brown fox'] * 9, 290, 'x')
+  trained.save(tmp_path)
+  merges = json.loads((tmp_path / 'tokenizer.json').read_text(encoding='utf-8'))['model']['merges']
+  assert merges and all(isinstance(merge, str) and merge.count(' ') == 1 for merge in merges)
+  again = tokenizers.Tokenizer.from_file(str(tmp_path / 'tokenizer.json'))
+  assert again.encode('the fox').ids == list(trained.encode(['the fox'])[0])

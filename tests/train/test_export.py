@@ -237,3 +237,12 @@ def test_the_command_prints_what_it_wrote(exported, tmp_path):
   assert done.returncode == 0, done.stderr
   report = json.loads(done.stdout)
   assert (report['alpha'], report['files']) == (16.0, ['lora.bin'])
+
+
+def test_exports_name_the_classes(exported):
+  for name in ('merged', 'peft'):
+    values = json.loads((exported / name / 'config.json').read_text())
+    assert values['id2label'] == {'0': 'negative', '1': 'positive'}, name
+    assert (values['num_labels'], values['label2id']) == (2, {'negative': 0, 'positive': 1})
+  for name in ('adapter', 'peft'):
+    assert formats.read_adapter(exported / name).label_names == ('negative', 'positive')

@@ -1,5 +1,8 @@
 """A job on a mesh: both parts lie there from the start, and are those of a job on one device."""
 
+import json
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -71,3 +74,26 @@ def test_a_method_takes_the_base_as_it_is(make_config, base):
   work = job.build(config, task, (model, params))
   given = tree.flatten(params)
   assert work.frozen and all(x is given[path] for path, x in tree.flatten(work.frozen).items())
+
+
+def test_the_head_of_a_base_is_kept_on_request_alone(make_config, base, tmp_path):
+  folder = tmp_path / 'base'
+  shutil.copytree(base['model.name'], folder)
+  values = json.loads((folder / 'config.json').read_text())
+  values['id2label'] = {'0': 'POSITIVE', '1': 'Negative'}
+  (folder / 'config.json').write_text(json.dumps(values))
+  own = huggingface.load_model(folder, task='classification')[1]['classifier']['kernel']
+  load = lambda head: job.load(
+    make_config(**{'model.name': str(folder), 'model.head': head, 'data.limit': 4})
+  )
+  fresh = load('fresh').trainable['classifier']['kernel']
+  assert not np.array_equal(fresh, own) and not np.array_equal(fresh, own[:, ::-1])
+  np.testing.assert_array_equal(load('keep').trainable['classifier']['kernel'], own[:, ::-1])
+  values['id2label'] = {'0': 'unacceptable', '1': 'acceptable'}
+  (folder / 'config.json').write_text(json.dumps(values))
+  with pytest.raises(
+    ValueError, match='has the classes unacceptable, acceptable, the task has neg'
+  ):
+    load('keep')
+  with pytest.raises(ValueError, match=r"config.model.head='new'"):
+    load('new')

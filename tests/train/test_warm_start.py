@@ -58,3 +58,21 @@ def test_warm_start_drops_all_of_robertas_head(make_config, tmp_path):
   assert dropped == [
     f'classifier/{layer}/{leaf}' for layer in ('dense', 'output') for leaf in ('bias', 'kernel')
   ]
+
+
+def test_a_head_of_other_classes_is_dropped_or_refused(finished, work, make_config):
+  foreign = work._replace(task=work.task._replace(label_names=('unacceptable', 'acceptable')))
+  _, dropped = warm_start.warm_start(foreign, finished[0])
+  assert dropped == ['classifier/bias', 'classifier/kernel']
+  keeping = foreign._replace(config=make_config(**{'model.head': 'keep'}))
+  with pytest.raises(ValueError, match=r'init_adapter=.*has the classes negative, positive'):
+    warm_start.warm_start(keeping, finished[0])
+
+
+def test_classes_in_another_order_change_places(finished, work):
+  reverse = work._replace(task=work.task._replace(label_names=('positive', 'negative')))
+  started, dropped = warm_start.warm_start(reverse, finished[0])
+  assert dropped == []
+  for leaf in ('kernel', 'bias'):
+    expected = trained(finished[0], 'best')[f'classifier/{leaf}'][..., ::-1]
+    np.testing.assert_array_equal(started['classifier'][leaf], expected)

@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import pathlib
+import re
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
@@ -270,6 +271,8 @@ def expect(value: object, kind: type[T], where: str) -> T:
   if not isinstance(value, kind):
     names = {dict: 'an object', list: 'a list', str: 'a string'}
     raise ValueError(f'{where}: expected {names[kind]}, found {str(value)[:60]!r}')
+  if isinstance(value, str) and re.search('[\ud800-\udfff]', value):
+    raise ValueError(f'{where}: expected text, found half of a surrogate pair in {value[:60]!r}')
   return value
 
 

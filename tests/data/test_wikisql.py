@@ -53,3 +53,9 @@ def test_damaged_files_are_named(folder):
     wikisql.read('dev', 'files', folder)
   with pytest.raises(FileNotFoundError, match=r'No test.tables.jsonl'):
     wikisql.read('test', 'files', folder)
+
+
+def test_half_of_a_character_is_named(folder):
+  (folder / 'dev.tables.jsonl').write_text(json.dumps(TABLE | {'header': ['\ud800', 'No.', 'x']}))
+  with pytest.raises(ValueError, match=r'dev\.tables\.jsonl, line 1, header: .*surrogate pair'):
+    wikisql.read('dev', 'files', folder)

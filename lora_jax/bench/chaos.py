@@ -207,7 +207,7 @@ class Trial:
     """Kills the run, and flips a bit of its newest checkpoint."""
     ended = self.interrupted('SIGKILL')
     files = [path for path in newest_files(self.run) if path.stat().st_size]
-    if files:
+    if files and not rundir.read_result(self.run):
       flip(self._random.choice(files), self._random)
     return ended
 

@@ -4,6 +4,7 @@ import json
 import pathlib
 
 import pytest
+import tokenizers
 
 from lora_jax.data import fast_tokenizer, load_tokenizer
 

@@ -1,4 +1,4 @@
-"""PEFT's folders with other tensors than factors and heads: all dense layers, and tables of words."""
+"""Folders of PEFT with more than factors and heads: all dense layers, and tables of words."""
 
 import dataclasses
 import json

@@ -1,0 +1,105 @@
+"""Folders of PEFT with more than factors and heads: all dense layers, and tables of words."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from safetensors import numpy as writer
+
+from lora_jax import methods, tree
+from lora_jax.adapters import peft, peft_file
+from lora_jax.pretrained import safetensors
+from tests.adapters import toys
+from tests.adapters.toys import ADAPTERS, config_of, export_of
+
+RESIZED = 'peft.roberta.resized'  # Of a base of 65 words, unlike the toy.
+
+
+def copy_of(case, tmp_path, **changes):
+  folder = shutil.copytree(ADAPTERS / case, tmp_path / 'copy')
+  values = json.loads((folder / peft.CONFIG).read_text()) | changes
+  (folder / peft.CONFIG).write_text(json.dumps(values))
+  return folder
+
+
+@pytest.mark.parametrize(
+  'case, said',
+  [
+    ('bert.plain', ['pooler']),
+    ('bert.all', ['pooler', "bias='all'"]),
+    ('roberta.adapted', ["bias='lora_only'"]),
+    ('gpt2.qv', []),
+  ],
+)
+def test_what_vllm_does_not_take_is_said(case, said, tmp_path):
+  peft.write(export_of(case), tmp_path)
+  lines = peft.vllm_limits(tmp_path)
+  assert len(lines) == len(said)
+  assert all(word in line and 'vLLM' in line for word, line in zip(said, lines))
+
+
+def test_all_dense_layers_but_the_head(tmp_path):
+  folder = copy_of('peft.bert.lookahead', tmp_path, target_modules='all-linear')
+  shape = {'intermediate.dense': (40, 24), 'output.dense': (24, 40)}
+  tensors = {
+    name: np.array(x)
+    for name, x in safetensors.Tensors(folder / peft_file.TENSORS).items()
+    if 'classifier' in name
+  }
+  ends = ('attention.self.query', 'attention.self.key', 'attention.self.value')
+  ends = (*ends, 'attention.output.dense', *shape)
+  modules = [f'bert.encoder.layer.{i}.{end}' for i in range(2) for end in ends]
+  for module in (*modules, 'bert.pooler.dense'):
+    inner = 'attention' in module or 'pooler' in module
+    out, into = (24, 24) if inner else shape['.'.join(module.split('.')[-2:])]
+    tensors[f'base_model.model.{module}.lora_A.weight'] = np.ones((4, into), np.float32)
+    tensors[f'base_model.model.{module}.lora_B.weight'] = np.ones((out, 4), np.float32)
+  writer.save_file(tensors, folder / peft_file.TENSORS)
+  adapter = peft.read(folder, config_of('bert'))
+  toys.fits(adapter)
+  assert sum(path.endswith('lora_a') for path in tree.flatten(adapter.trainable)) == 13
+
+
+def test_words_that_were_added_come_with_the_adapter():
+  config = dataclasses.replace(config_of('roberta'), vocab_size=65)
+  adapter = peft.read(ADAPTERS / RESIZED, config)
+  assert adapter.trainable['embeddings']['word']['embedding'].shape == (65, 24)
+  model, params = toys.model_of('roberta')
+  model = model.clone(config=dataclasses.replace(model.config, vocab_size=65))
+  trained = tree.flatten(adapter.trainable)
+  frozen = {path: x for path, x in tree.flatten(params).items() if path not in trained}
+  inputs, valid = toys.inputs_of('roberta')
+  method = methods.make(**adapter.method)
+  found = toys.computed(model, method, tree.unflatten(frozen), adapter.trainable, inputs)
+  np.testing.assert_allclose(found[valid], toys.expected(RESIZED), atol=1e-5, rtol=0)
+  with pytest.raises(ValueError, match=r'on 65 word embeddings, the base has 61: resize the base'):
+    peft.read(ADAPTERS / RESIZED, config_of('roberta'))
+
+
+def test_words_with_factors_are_saved_beside_them(tmp_path):
+  folder = copy_of('peft.bert.patterns', tmp_path)
+  table = np.full((61, 24), 0.5, np.float32)
+  prefix = 'base_model.model.bert.embeddings.word_embeddings'
+  stored = dict(safetensors.Tensors(folder / peft_file.TENSORS))
+  writer.save_file({**stored, f'{prefix}.base_layer.weight': table}, folder / peft_file.TENSORS)
+  adapter = peft.read(folder, config_of('bert'))
+  toys.fits(adapter)
+  np.testing.assert_array_equal(adapter.trainable['embeddings']['word']['embedding'], table)
+
+
+def test_the_output_layer_of_gpt2_is_its_table_of_words(tmp_path):
+  folder = copy_of('peft.gpt2.fused', tmp_path)
+  stored = dict(safetensors.Tensors(folder / peft_file.TENSORS))
+  table = np.full((61, 24), 0.5, np.float32)
+  prefix = 'base_model.model'
+  tied = {f'{prefix}.transformer.wte.weight': table, f'{prefix}.lm_head.weight': table}
+  writer.save_file({**stored, **tied}, folder / peft_file.TENSORS)
+  adapter = peft.read(folder, config_of('gpt2'))
+  toys.fits(adapter)
+  writer.save_file(
+    {**stored, **tied, f'{prefix}.lm_head.weight': 2 * table}, folder / peft_file.TENSORS
+  )
+  with pytest.raises(ValueError, match=r'lm_head.weight differs from wte.weight'):
+    peft.read(folder, config_of('gpt2'))

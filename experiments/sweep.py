@@ -8,7 +8,7 @@ are computed one after the other. Each leaves a run directory of its own in `DIR
 
 If a sweep was interrupted, the same command resumes it. Several machines that share `DIR` divide
 it by `--shard=0/2` and `--shard=1/2`, the same n at every start; the others take over the runs of a
-machine that was lost, after ten minutes.
+machine that was lost, after two minutes.
 """
 
 import pathlib

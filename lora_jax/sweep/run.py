@@ -44,16 +44,16 @@ def train(
 
   Raises:
     ValueError: as `loop.train`; for a folder of another sweep, saying what differs.
-    SystemExit: with status 143 after SIGTERM, when the state is saved.
+    SystemExit: as `loop.train`.
   """
   if jax.process_count() > 1:
     raise ValueError('a sweep runs in one process a machine; split it over machines by --shard=i/n')
   workdir = paths.path_of(workdir)
   if paths.on_bucket(workdir):
     raise ValueError(
-      f'{workdir}: the machines of a sweep divide its runs by lock files, which only one of them '
-      'can make, and a bucket has no such files. Give a --workdir on a disk that the machines '
-      'share, or train each run by itself: experiments.train'
+      f'{workdir}: a sweep replaces the folders of its runs as a whole, and a bucket has none. '
+      'Give a --workdir on a disk that the machines share, or train each run by itself: '
+      'experiments.train'
     )
   members = grouping.members(config, overrides)
   check_folder(workdir, config, members)

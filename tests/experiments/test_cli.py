@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments import _cli
+
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = '--config=configs/glue.py:task=mrpc,model=roberta-base'
 
@@ -32,3 +34,10 @@ def test_a_mistake_is_one_message_and_leaves_nothing(tmp_path, flag, words):
   assert all(word in done.stderr for word in words), done.stderr
   assert 'Traceback' not in done.stderr
   assert not (tmp_path / 'run').exists()
+
+
+def test_the_last_line_of_a_failure_is_its_cause(capsys):
+  _cli.show(ValueError('the directory holds another run:\n  lr: 1, 2 given\nChoose another one.'))
+  lines = capsys.readouterr().err.splitlines()
+  assert lines[-1] == 'error: ValueError: the directory holds another run'
+  assert lines[1:-1] == ['  lr: 1, 2 given', 'Choose another one.']

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -18,7 +19,17 @@ from orbax.checkpoint._src.path import gcs_utils
 from experiments import report as report_command
 from lora_jax import stacking, sweep
 from lora_jax.adapters import native
-from lora_jax.train import checkpoints, export, job, loop, paths, rundir, warm_start, writers
+from lora_jax.train import (
+  checkpoints,
+  export,
+  job,
+  locks,
+  loop,
+  paths,
+  rundir,
+  warm_start,
+  writers,
+)
 from tests.train import bucket, test_writers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -145,9 +156,41 @@ def test_an_export_needs_a_disk(place):
     export.export_run(place('none'), place('out'))
 
 
+def test_a_lock_on_a_bucket_is_for_one_at_a_time(place, monkeypatch):
+  folder = paths.path_of(place('locked'))
+  with locks.hold(folder) as owner:
+    with pytest.raises(ValueError, match='is being trained by process'):
+      locks.check_free(folder)
+    assert not paths.create(folder / 'locks' / 'run.0.json', 'mine')
+    owner.check()
+    monkeypatch.setattr(locks, 'RENEWED_EVERY', 0.01)
+    other = locks._self() | {'host': 'elsewhere', 'time': time.time()}
+    assert paths.create(folder / 'locks' / 'run.1.json', json.dumps(other))
+    with pytest.raises(locks.Lost, match=r'by process .* on elsewhere'):
+      owner.check()
+  with pytest.raises(ValueError, match='on elsewhere'):
+    locks.check_free(folder)
+  other['time'] -= locks.LOST_AFTER + 1
+  (folder / 'locks' / 'run.1.json').write_text(json.dumps(other))
+  with locks.hold(folder):
+    assert (folder / 'locks' / 'run.2.json').exists()
+
+
+def test_a_damaged_checkpoint_on_a_bucket_is_passed_over(runs, make_config):
+  local, remote = runs
+  saved = checkpoints.Checkpoints(paths.path_of(remote))
+  result, last = rundir.read_result(local), saved.last_step()
+  damaged = next((saved.folder / str(last) / 'trainable' / 'd').iterdir())
+  damaged.write_bytes(b'x' + damaged.read_bytes()[1:])
+  (epath.Path(remote) / 'result.json').unlink()
+  loop.train(make_config(**CONFIG), remote)
+  assert rundir.read_result(paths.path_of(remote))['history'] == result['history']
+  assert (saved.folder / f'{last}.set-aside').exists() and saved.last_step() == last
+
+
 def test_sweeps_need_a_disk(place, make_config):
   with pytest.raises(
-    ValueError, match=r'gs://bucket/sweep: .* lock files.*a bucket has no such files'
+    ValueError, match=r'gs://bucket/sweep: a sweep replaces.*a --workdir on a disk'
   ):
     sweep.train(make_config(), [{'seed': 1}], place('sweep'))
 

@@ -1,7 +1,9 @@
 """The engine of one run: where it resumes, when it stops, what it leaves."""
 
 import contextlib
+import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -12,9 +14,10 @@ import numpy as np
 import pytest
 
 from lora_jax import tree
-from lora_jax.train import loop, mesh, setup, single
+from lora_jax.train import locks, loop, mesh, setup, single, step_files
 from lora_jax.train.checkpoints import Checkpoints
 from lora_jax.train.record import Record
+from lora_jax.train.writers import Writer
 from tests.train.conftest import BROKEN
 from tests.train.runs import assert_same_run
 
@@ -38,6 +41,47 @@ def test_sigterm_saves_and_the_next_start_ends_the_same(tmp_path, whole, make_co
   assert not (interrupted / 'result.json').exists()
   loop.train(config, interrupted)
   assert_same_run(whole, interrupted)
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_the_run_ends_the_same(
+  tmp_path, whole, make_config, caplog
+):
+  folder = shutil.copytree(whole, tmp_path / 'run')
+  last = Checkpoints(folder).last_step()
+  data = max((folder / f'checkpoints/{last}').rglob('*'), key=lambda path: path.stat().st_size)
+  data.write_bytes(data.read_bytes()[:-3] + b'xyz')
+  (folder / 'result.json').unlink()
+  loop.train(make_config(**BROKEN), folder)
+  assert_same_run(whole, folder)
+  assert str(data) in caplog.text and Checkpoints(folder).last_step() == last
+
+
+def test_a_second_process_is_refused_and_a_paused_owner_stops(tmp_path, make_config):
+  """Another process has the directory, or takes it over while this one trains."""
+  config, folder = make_config(**BROKEN), tmp_path / 'run'
+  with locks.hold(folder), pytest.raises(ValueError, match='is being trained by process'):
+    loop.train(config, folder)
+
+  def take_over(self, *arguments):
+    other = locks._self() | {'host': 'elsewhere'}
+    (folder / 'locks' / 'run.1.json').write_text(json.dumps(other))
+
+  with pytest.MonkeyPatch.context() as patch, pytest.raises(locks.Lost):
+    patch.setattr(Writer, 'progress', take_over)
+    loop.train(config, folder)
+  assert (folder / 'metrics.jsonl').read_text() == '' and not Checkpoints(folder).steps()
+
+
+def test_a_save_that_fails_in_the_background_stops_the_run_at_the_next_step(engine, tmp_path):
+  with contextlib.closing(Checkpoints(tmp_path)) as saved, pytest.MonkeyPatch.context() as patch:
+    patch.setattr(step_files, 'write', mock.Mock(side_effect=OSError(28, 'No space left')))
+    engine.restore(saved)
+    engine.save(evaluated=False)
+    while not saved._saver._pending.done():
+      time.sleep(0.01)
+    with pytest.raises(OSError, match='step 0 could not be written'):
+      engine.check()
+  assert not Checkpoints(tmp_path).steps()
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, make_config):

@@ -216,9 +216,10 @@ class Trial:
     begun, process = time.monotonic(), start(self._work.command(self.run))
     time.sleep(self._random.uniform(0, self._seconds))
     filler = self._work.runs / 'filler'
-    with filler.open('wb') as file:
-      free = shutil.disk_usage(self._work.runs).free
-      file.write(bytes(max(0, free - self._random.randrange(1 << 16))))
+    room = self._random.randrange(1 << 16)
+    with contextlib.suppress(OSError), filler.open('wb', buffering=0) as file:
+      while (free := shutil.disk_usage(self._work.runs).free) > room:
+        file.write(bytes(free - room))
     ended = wait(process, begun)
     filler.unlink()
     return ended, (1,)

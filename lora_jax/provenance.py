@@ -194,11 +194,12 @@ def check(workdir: Path, found: Inputs, *, whole: bool) -> list[str]:
   lines = list(_differences(recorded, found, whole))
   if not lines:
     return []
+  names = errors.listed([line.partition(':')[0] for line in lines])
   listed = '\n'.join(f'  {line}' for line in lines)
   if not _ALLOWED.get():
     raise ValueError(
-      f'{workdir} was made from other files than those found now:\n{listed}\nPut the first files '
-      f'back, or train in another --workdir. {FLAG} uses the changed ones and records that.'
+      f'{workdir} was made from other files than those found now: {names}\n{listed}\nPut the first '
+      f'files back, or train in another --workdir. {FLAG} uses the changed ones and records that.'
     )
   logging.warning('%s is used with changed files (%s):\n%s', workdir, FLAG, listed)
   return lines

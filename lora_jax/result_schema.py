@@ -90,8 +90,10 @@ class RunResult(Machine):
   `paper_table` is the table of the paper that has this run's row (`table 2 †`), '' if none.
   `members` is the number of runs that one program trained together; of more than one, `seconds` are
   this run's equal part of those that passed, `programs` those of all of them, and `members_why`
-  says why they were trained together. `best` and `last` are entries of `history`, whose scores have
-  the names of `metric`. `overrides` is not in the file: `experiments.report` adds the flags by
+  says why they were trained together. `truncation` says how many `examples` of each split were
+  used, how many of them were `cut` at `data.max_length`, and how many had to be `left_out`. `best`
+  and `last` are entries of `history`, whose scores have the names of `metric`.
+  `overrides` is not in the file: `experiments.report` adds the flags by
   which the run differs from its config file.
   """
 
@@ -108,6 +110,7 @@ class RunResult(Machine):
   generated: NotRequired[Generated]
   parameters: Parameters
   init_adapter_dropped: NotRequired[Sequence[str]]
+  truncation: NotRequired[Mapping[str, Mapping[str, int]]]
   steps: NotRequired[int]
   members: NotRequired[int]
   members_why: NotRequired[str]

@@ -330,6 +330,11 @@ def collect(index: Sequence[np.ndarray], outputs: Sequence[np.ndarray], n: int) 
 def _check(dataset: Dataset, layout: str, max_length: int, row_length: int) -> None:
   if layout not in LAYOUTS:
     raise ValueError(f'unknown layout {layout!r}. {nearest(layout, LAYOUTS)}')
+  if not len(dataset) and dataset.left_out:
+    raise ValueError(
+      f'none of {dataset.left_out} examples is left: their contexts alone fill '
+      'config.data.max_length tokens, so there is no target. Raise it.'
+    )
   if not len(dataset):
     raise ValueError('expected at least one example, found none: the split or the limit is empty')
   longest = int(dataset.lengths.argmax())

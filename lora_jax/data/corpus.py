@@ -94,7 +94,7 @@ def articles(file: sources.Text) -> list[str]:
   Raises:
     ValueError: if the file does not begin with the title of an article.
   """
-  lines = file.text.split('\n')
+  lines = [line.removesuffix('\r') for line in file.text.split('\n')]
   found: list[list[str]] = []
   for i, line in enumerate(lines):
     if not line.strip():
@@ -109,6 +109,8 @@ def articles(file: sources.Text) -> list[str]:
         f'lines, found {line[:60]!r}. Is it WikiText-2 as its makers tokenized it?'
       )
     found[-1].append(_paragraph(line))
+  if not found:
+    raise ValueError(f'{file.name}: expected articles, found an empty file')
   return ['\n\n'.join(paragraphs) for paragraphs in found]
 
 

@@ -51,7 +51,7 @@ def _rows(entry: object, where: str) -> list[Example]:
   context = data_to_text.linearize(triples)
   # One annotation of the test file (set 116) has null for its text.
   return [
-    Example(context, sources.get(annotation, 'text', str, where).strip())
+    Example(context, sources.get_text(annotation, 'text', where))
     for annotation in sources.get(entry, 'annotations', list, where)
     if not (isinstance(annotation, dict) and annotation.get('text', '') is None)
   ]

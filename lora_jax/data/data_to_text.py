@@ -75,15 +75,21 @@ def encode(rows: Iterable[Example], tokenizer: Tokenizer, max_length: int) -> Da
   """BPE(context) + eos + BPE(' ' + reference) + eos, truncated on the right.
 
   The first eos belongs to the context. Tokens that are cut off are not targets, as in the authors'
-  code (examples/NLG, data_utils.py).
+  code (examples/NLG, data_utils.py). An example of whose target nothing is left is left out.
   """
   rows = list(rows)
   eos = np.array([tokenizer.eos_id], np.int32)
   contexts = tokenizer.encode([row.context for row in rows])
   # The authors strip a line's end before they cut it at '||', so no reference ends in a space.
   targets = tokenizer.encode([' ' + row.reference.strip() for row in rows])
-  ids = [np.concatenate([c, eos, t, eos])[:max_length] for c, t in zip(contexts, targets)]
-  return Dataset(ids=ids, target_starts=np.array([len(c) + 1 for c in contexts], np.int32))
+  pairs = [(c, t) for c, t in zip(contexts, targets) if len(c) + 1 < max_length]
+  whole = [np.concatenate([c, eos, t, eos]) for c, t in pairs]
+  return Dataset(
+    ids=[ids[:max_length] for ids in whole],
+    target_starts=np.array([len(c) + 1 for c, _ in pairs], np.int32),
+    cut=sum(len(ids) > max_length for ids in whole),
+    left_out=len(rows) - len(pairs),
+  )
 
 
 def prompts(

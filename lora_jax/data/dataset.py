@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import types
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
@@ -26,6 +27,8 @@ class Dataset:
   labels: np.ndarray | None = None  # int32 [n] class ids, or float32 [n] values
   # int32 [n], at least 1: the number of context tokens. The tokens from there on are the target.
   target_starts: np.ndarray | None = None
+  cut: int = 0  # Examples whose end did not fit in the most tokens of an example.
+  left_out: int = 0  # Examples that are missing here: nothing of their target fitted.
 
   def __post_init__(self):
     for name in ('token_types', 'labels', 'target_starts'):
@@ -132,6 +135,33 @@ class Task(NamedTuple):
   prompts: Mapping[str, Prompts] = types.MappingProxyType({})
   scoring: str = ''
   tokenizer: Tokenizer | None = None
+
+  @property
+  def truncation(self) -> dict[str, Truncation]:
+    """What `max_length` cut, by split, the training examples first."""
+    every = {'train': self.train, **self.evals}
+    return {
+      split: Truncation(examples=len(data), cut=data.cut, left_out=data.left_out)
+      for split, data in every.items()
+    }
+
+  def warn_of_truncation(self, max_length: int) -> None:
+    """Logs how many examples of each split were cut at `max_length` tokens, where any were."""
+    for split, found in self.truncation.items():
+      if found['cut'] or found['left_out']:
+        logging.warning(
+          '%s %s: config.data.max_length=%d cuts the end of %d of %d examples; %d more are left '
+          'out, as nothing of their target fits',
+          *(self.name, split, max_length, found['cut'], found['examples'], found['left_out']),
+        )
+
+
+class Truncation(TypedDict):
+  """Of a split the examples that are used, how many of them were cut, and how many are missing."""
+
+  examples: int
+  cut: int
+  left_out: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

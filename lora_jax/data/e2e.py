@@ -54,7 +54,11 @@ def read(split: str, source: str, data_dir: str, raw: bool = False) -> list[Exam
   table = sources.read_csv(file, ('mr', 'ref'))
   contexts: dict[str, str] = {}  # Nine references share a meaning on average.
   rows = []
+  if not table.rows:
+    raise ValueError(f'{file.name}: expected rows below the header, found none')
   for i, (meaning, reference) in enumerate(table.rows):
+    if not reference.strip():
+      raise ValueError(f'{table.where(i)}: expected a sentence as ref, found none')
     if meaning not in contexts:
       contexts[meaning] = linearize(meaning, table.where(i))
     rows.append(Example(contexts[meaning], reference.strip() if raw else tokenize(reference)))

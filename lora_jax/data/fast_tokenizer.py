@@ -14,12 +14,16 @@ from lora_jax.data.tokenizer import Tokenizer, check_room
 
 
 class FastTokenizer(Tokenizer):
-  """Text to int32 ids and back, as the fast tokenizers of transformers, which run this library."""
+  """Text to int32 ids and back, as the fast tokenizers of transformers, which run this library.
+
+  Unlike there, the name of a special token in a text is text.
+  """
 
   def __init__(self, backend: tokenizers.Tokenizer, name: str):
     # Some files (all-MiniLM-L6-v2) switch on truncation and padding to 128 tokens.
     backend.no_truncation()
     backend.no_padding()
+    backend.encode_special_tokens = True  # As text, where a text has the name of one.
     self.backend = backend
     self.name = name
 
@@ -38,6 +42,9 @@ class FastTokenizer(Tokenizer):
     self.backend.no_truncation()
     encoded = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
     return [np.array(x.ids, np.int32) for x in encoded]
+
+  def id_of(self, token: str) -> int | None:
+    return self.backend.token_to_id(token)
 
   def encode_pairs(
     self, first: Sequence[str], second: Sequence[str] | None = None, *, max_length: int

@@ -24,6 +24,7 @@ _MNLI_SPLITS = {
   'test_mismatched': ('test_mismatched.tsv', 'test_mismatched'),
 }
 _DIGITS = ('0', '1')
+UNCUT = 1 << 20  # Tokens: more than any text has.
 
 
 class Glue(NamedTuple):
@@ -118,7 +119,10 @@ def load(name: str, request: Request) -> Task:
 def encode(rows: Rows, tokenizer: Tokenizer, max_length: int) -> Dataset:
   """Tokens of texts or pairs, with special tokens, at most `max_length` of each."""
   ids, token_types = tokenizer.encode_pairs(*rows.texts, max_length=max_length)
-  return Dataset(ids=ids, token_types=token_types, labels=rows.labels)
+  full = rows.take([i for i, one in enumerate(ids) if len(one) == max_length])
+  whole, _ = tokenizer.encode_pairs(*full.texts, max_length=UNCUT)
+  cut = sum(len(one) > max_length for one in whole)
+  return Dataset(ids=ids, token_types=token_types, labels=rows.labels, cut=cut)
 
 
 def read(name: str, split: str, source: str, data_dir: str) -> Rows:
@@ -148,11 +152,21 @@ def _from_files(name: str, split: str, data_dir: str) -> Rows:
   else:
     table = sources.read_tsv(file, columns, skip_incomplete=name == 'qqp')
   texts = tuple([row[i] for row in table.rows] for i in range(len(spec.columns)))
+  _check_texts(name, texts, table)
   if not labeled:
     return Rows(texts, None)
   parse = _parse_class if spec.classes else _parse_value
   labels = [parse(row[-1], spec, table, i) for i, row in enumerate(table.rows)]
   return Rows(texts, np.array(labels, np.int32 if spec.classes else np.float32))
+
+
+def _check_texts(name: str, texts: Sequence[Sequence[str]], table: sources.Table) -> None:
+  if not table.rows:
+    raise ValueError(f'{table.name}: expected rows, found none')
+  for column, found in zip(TASKS[name].columns, texts):
+    empty = next((i for i, text in enumerate(found) if not text.strip()), None)
+    if empty is not None and name != 'qqp':  # A few of its questions are empty.
+      raise ValueError(f'{table.where(empty)}: expected a text in column {column}, found none')
 
 
 def _parse_class(written: str, spec: Glue, table: sources.Table, row: int) -> int:

@@ -32,10 +32,8 @@ def read(split: str, source: str, data_dir: str) -> list[Example]:
 def _row(chat: object, where: str) -> Example | None:
   """A chat as a row; None if it has no utterances (the training file has one such chat)."""
   lines = sources.get(chat, 'dialogue', str, where).splitlines()
-  summary = ' '.join(sources.get(chat, 'summary', str, where).split())
   utterances = [' '.join(line.split()) for line in lines if line.strip()]
   if not utterances:
     return None
-  if not summary:
-    raise ValueError(f'{where}: expected a summary, found none')
+  summary = ' '.join(sources.get_text(chat, 'summary', where).split())
   return Example('\n'.join(utterances) + '\n\n', summary)

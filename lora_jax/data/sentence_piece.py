@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,8 +15,8 @@ SPECIAL = ('[PAD]', '[CLS]', '[SEP]', '[UNK]', '[MASK]')
 class SentencePiece(Tokenizer):
   """Text to int32 ids and back, as transformers' slow tokenizer of DeBERTa-v2.
 
-  A special token that a file lacks, `[MASK]` in all that are published, gets the next free id. In
-  a text the name of a special token is that token.
+  A special token that a file lacks, `[MASK]` in all that are published, gets the next free id.
+  Unlike there, the name of a special token in a text is text.
 
   Raises:
     ValueError: if the file has no `[CLS]`, `[SEP]` or `[UNK]`.
@@ -37,7 +36,6 @@ class SentencePiece(Tokenizer):
     added = [token for token in SPECIAL if token not in known]
     self._special = {token: known[token] for token in SPECIAL if token in known}
     self._special |= {token: pieces + i for i, token in enumerate(added)}
-    self._split = re.compile(f'({"|".join(map(re.escape, SPECIAL))})')
 
   @property
   def vocab_size(self) -> int:
@@ -49,18 +47,14 @@ class SentencePiece(Tokenizer):
     return self._special['[SEP]']
 
   def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-    # Odd parts are special tokens.
-    parts = [self._split.split(text) for text in texts]
-    plain = [part.lower() if self._lowercase else part for text in parts for part in text[::2]]
-    ids = iter(self.backend.encode(plain))
-    return [self._ids(text, ids) for text in parts]
+    plain = [text.lower() if self._lowercase else text for text in texts]
+    return [np.array(ids, np.int32) for ids in self.backend.encode(plain)]
 
-  def _ids(self, parts: Sequence[str], plain: Iterator[list[int]]) -> np.ndarray:
-    """Ids of one text: those of special tokens at odd places, the next of `plain` at even ones."""
-    ids: list[int] = []
-    for i, part in enumerate(parts):
-      ids += [self._special[part]] if i % 2 else next(plain)
-    return np.array(ids, np.int32)
+  def id_of(self, token: str) -> int | None:
+    if token in self._special:
+      return self._special[token]
+    found = self.backend.piece_to_id(token)
+    return found if self.backend.id_to_piece(found) == token else None
 
   def encode_pairs(
     self, first: Sequence[str], second: Sequence[str] | None = None, *, max_length: int

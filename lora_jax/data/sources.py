@@ -121,16 +121,23 @@ def decode(data: bytes, name: str) -> str:
   """The text of UTF-8, with or without a byte order mark.
 
   Raises:
-    ValueError: if the data is not UTF-8, naming file, line and byte.
+    ValueError: if the data is not UTF-8 or holds a NUL byte, naming file, line and byte.
   """
   try:
-    return data.decode('utf-8-sig')
+    text = data.decode('utf-8-sig')
   except UnicodeDecodeError as error:
     line = data.count(b'\n', 0, error.start) + 1
     raise ValueError(
       f'{name}, line {line}: expected UTF-8, found byte 0x{data[error.start]:02x}. Convert the '
       'file (iconv -f latin1 -t utf-8) or download the official one.'
     ) from error
+  if (place := text.find('\0')) >= 0:
+    line = text.count('\n', 0, place) + 1
+    raise ValueError(
+      f'{name}, line {line}: expected text, found a NUL byte. Convert the file to UTF-8 if it is '
+      'UTF-16, or download the official one.'
+    )
+  return text
 
 
 def read_tsv(
@@ -242,6 +249,14 @@ def get(value: object, key: str, kind: type[T], where: str) -> T:
   if key not in found:
     raise ValueError(f'{where}: expected the key {key!r}, found {", ".join(found) or "none"}')
   return expect(found[key], kind, f'{where}, {key}')
+
+
+def get_text(value: object, key: str, where: str) -> str:
+  """As `get`, of a text, without the spaces around it; an empty one is refused."""
+  text = get(value, key, str, where).strip()
+  if not text:
+    raise ValueError(f'{where}, {key}: expected a text, found an empty one')
+  return text
 
 
 def expect(value: object, kind: type[T], where: str) -> T:

@@ -79,6 +79,23 @@ def load_task(
   return LOADERS[name](name, request)
 
 
+def check_labeled(name: str, splits: Sequence[str]) -> None:
+  """Refuses splits of a task that have no labels to evaluate on, before anything is read.
+
+  Raises:
+    ValueError: for an unknown task; for a test split of GLUE, naming the splits that have labels.
+  """
+  _check_name(name)
+  spec = glue.TASKS.get('mnli' if name == 'mnli_text' else name)
+  hidden = [split for split in splits if split.startswith('test')]
+  if spec and hidden:
+    labeled = ', '.join(split for split in spec.splits if not split.startswith('test'))
+    raise ValueError(
+      f"{name} {hidden[0]}: the labels of GLUE's test splits are not public, its server alone has "
+      f'them. Splits with labels: {labeled}'
+    )
+
+
 def without_data(name: str) -> Task:
   """A task without examples, for what a model has to know of it: its kind and number of labels.
 

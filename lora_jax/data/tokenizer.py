@@ -34,7 +34,15 @@ class Tokenizer(abc.ABC):
 
   @abc.abstractmethod
   def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-    """int32 ids of each text, without special tokens, not truncated."""
+    """int32 ids of each text, without special tokens, not truncated.
+
+    Text is text: the name of a special token in it (`[SEP]`, `</s>`, `<|endoftext|>`) is encoded
+    like any other characters, by `encode_pairs` as well. Hugging Face reads it as the token.
+    """
+
+  @abc.abstractmethod
+  def id_of(self, token: str) -> int | None:
+    """The id of a token by its name, special or not; None if the vocabulary has no such token."""
 
   @abc.abstractmethod
   def encode_pairs(

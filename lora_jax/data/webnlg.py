@@ -84,7 +84,7 @@ def _entry(entry: object, where: str) -> Entry:
   if not triples:
     raise ValueError(f'{where}: expected at least one triple in modifiedtripleset, found none')
   references = [
-    sources.get(text, 'lex', str, where).strip()
+    sources.get_text(text, 'lex', where)
     for text in sources.get(entry, 'lexicalisations', list, where)
     if sources.get(text, 'comment', str, where) == 'good'
   ]

@@ -64,7 +64,7 @@ def _row(value: object, tables: dict[str, list[str]], where: str) -> Example:
     pick(header, query.get('sel'), 'a selected column'),
     tuple(conditions),
   )
-  question = ' '.join(sources.get(value, 'question', str, where).split())
+  question = ' '.join(sources.get_text(value, 'question', where).split())
   return Example(f'{" | ".join(header)}\n{question}', str(form))
 
 

@@ -9,6 +9,7 @@ spaced form of the authors' files need references in that form.
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -84,6 +85,7 @@ def score(
   Raises:
     ValueError: for an unknown scoring or metric, unequal counts, no segments, or a segment without
       a reference.
+    FloatingPointError: for a score that is not finite.
   """
   names = _select(scoring, metrics)
   predictions, written = list(predictions), [list(texts) for texts in references]
@@ -102,6 +104,8 @@ def score(
   scores, unavailable, java_version = text_metrics.compute(
     scoring, names, predictions, written if limit else filled, filled
   )
+  if lost := [name for name, value in scores.items() if not math.isfinite(value)]:
+    raise FloatingPointError(f'{scoring}: {lost[0]} is {scores[lost[0]]}, not a score')
   settings: dict[str, str | int] = {name: text_metrics.ABOUT[name].setting for name in names}
   if 'meteor' in names and not limit:
     settings['meteor'] = f'{text_metrics.ABOUT["meteor"].setting}, {text_metrics.CAPTION}'

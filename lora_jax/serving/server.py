@@ -79,6 +79,8 @@ class Server(NamedTuple):
     )
     for i, name, row in zip(order, names, logits):
       answers[i] = self._describe(name, row)
+      if not answers[i]:
+        answers[i] = {'line': first + i, 'error': f'the outputs of {name!r} are not finite'}
     return answers, sum(len(ids[i]) for i in order)
 
   def answer_stream(self, stream: BinaryIO, out: TextIO) -> dict[str, float]:
@@ -111,8 +113,10 @@ class Server(NamedTuple):
     return request
 
   def _describe(self, name: str, logits: np.ndarray) -> Answer:
-    """The answer of an adapter that computed these logits."""
+    """The answer of an adapter that computed these logits; {} if they are not finite."""
     logits = logits[: self.bank.labels(name)].astype(np.float64)
+    if not np.isfinite(logits).all():
+      return {}
     if self.tasks[name] == 'regression':
       return {'adapter': name, 'score': round(float(logits[0]), 6)}
     scores = np.exp(logits - logits.max())

@@ -31,6 +31,7 @@ class Source:
     key = _key(config.task, config.data, config.model.name, seed)
     if key not in self._tasks:
       self._tasks[key] = job.load_task(config)
+      self._tasks[key].warn_of_truncation(config.data.max_length)
     return self._tasks[key]
 
   def base(self, config: ConfigDict, devices: Mesh | None = None) -> tuple[nn.Module, Params]:

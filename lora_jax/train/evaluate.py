@@ -157,8 +157,11 @@ def evaluate_run(
 
   Raises:
     FloatingPointError: for outputs that are not finite.
+    ValueError: for a split without labels, as `tasks.check_labeled`.
   """
-  devices = mesh.for_run(rundir.read_config(workdir).mesh)
+  config = rundir.read_config(workdir)
+  tasks.check_labeled(config.task, splits)
+  devices = mesh.for_run(config.mesh)
   work, trainable = job.load_run(workdir, which, evals=splits, devices=devices)
   frozen = work.frozen
   _, shape_tokens = estimate.shape_tokens(work, mesh.platform(devices))

@@ -100,6 +100,7 @@ def settings(
   names = {field.name for field in dataclasses.fields(generation.Settings)} - {'end_ids', 'seed'}
   stops = tokenizer.encode(list(decode.stop))
   ends = {int(ids[0]) for ids in stops if len(ids) == 1} | {tokenizer.eos_id}
+  ends |= {end for stop in decode.stop if (end := tokenizer.id_of(stop)) is not None}
   return generation.Settings(
     **{name: decode[name] for name in names}, end_ids=tuple(sorted(ends)), seed=seed
   )

@@ -73,7 +73,9 @@ def load(
   Raises:
     ValueError: as the data, the checkpoint, the method, the mesh and `check_ranges` say.
   """
-  return build(config, load_task(config, evals), devices=devices)
+  task = load_task(config, evals)
+  task.warn_of_truncation(config.data.max_length)
+  return build(config, task, devices=devices)
 
 
 def load_task(

@@ -57,6 +57,7 @@ def make(
       'frozen': work.summary.frozen,
     },
     'init_adapter_dropped': record.dropped,
+    'truncation': work.task.truncation,
     'steps': history[-1]['step'],
     'members': members,
     **({'members_why': why} if why else {}),

@@ -84,6 +84,12 @@ def test_a_text_that_is_no_wikitext_is_refused(gpt2):
   text = '\n\nPlain prose.\n = Title = \n'
   with pytest.raises(ValueError, match=r"^w.txt, line 3: .*found 'Plain prose.'"):
     corpus.articles(sources.Text('w.txt', text))
+  for empty in ('', '\n \n'):
+    with pytest.raises(ValueError, match=r'w.txt: expected articles, found an empty file'):
+      corpus.articles(sources.Text('w.txt', empty))
+  lines = ' = Title = \n\n Some text . \n'
+  crlf = sources.Text('w.txt', lines.replace('\n', '\r\n'))
+  assert corpus.articles(crlf) == corpus.articles(sources.Text('w.txt', lines)) != []
   with pytest.raises(ValueError, match='at least 2 for a corpus, found 1'):
     corpus.chunks(TEXTS, gpt2, 1)
   with pytest.raises(ValueError, match="corpus has no split 'valid'"):

@@ -59,6 +59,7 @@ def test_equal_triple_sets_are_one_prompt(tmp_path, gpt2):
     (SET | {'tripleset': [['a', 'b', 3]]}, "expected a string, found '3'"),
     (SET | {'tripleset': ['abc']}, "expected a list, found 'abc'"),
     (SET | {'annotations': [{'source': 'x'}]}, "expected the key 'text', found source"),
+    (SET | {'annotations': [{'text': ' '}]}, 'text: expected a text, found an empty one'),
     (SET | {'annotations': ['x']}, "expected an object, found 'x'"),
     ([], r"expected an object, found '\[\]'"),
   ],

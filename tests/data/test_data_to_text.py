@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lora_jax.data import data_to_text, load_tokenizer
+from lora_jax.data import batches, data_to_text, load_tokenizer
 from lora_jax.data.data_to_text import Example
 from lora_jax.data.dataset import Request
 
@@ -33,12 +33,34 @@ def test_examples_read_out_the_reference_and_its_end(gpt2):
   assert data.num_predictions.tolist() == [len(i) - s for i, s in zip(data.ids, data.target_starts)]
 
 
-@pytest.mark.parametrize('cut', [5, 100, 120])
+@pytest.mark.parametrize('cut', [90, 95, 101])
 def test_overlong_examples_are_cut_on_the_right(cut, gpt2):
   whole = data_to_text.encode(ROWS[3:4], gpt2, max_length=512)
   part = data_to_text.encode(ROWS[3:4], gpt2, max_length=cut)
   np.testing.assert_array_equal(part.ids[0], whole.ids[0][:cut])
-  assert part.num_predictions[0] == max(0, len(part.ids[0]) - whole.target_starts[0])
+  assert part.num_predictions[0] == len(part.ids[0]) - whole.target_starts[0] > 0
+  assert (part.cut, whole.cut, part.left_out) == (1, 0, 0)
+
+
+def test_examples_of_whose_target_nothing_fits_are_left_out_and_counted(gpt2, caplog):
+  whole = data_to_text.encode(ROWS, gpt2, max_length=512)
+  longest = int(whole.target_starts[3])
+  for most, kept, cut in ((longest + 1, 5, 1), (longest, 4, 0), (1, 0, 0)):
+    part = data_to_text.encode(ROWS, gpt2, max_length=most)
+    assert (len(part), part.cut, part.left_out) == (kept, cut, 5 - kept), most
+    assert not len(part) or part.num_predictions.min() > 0
+  request = Request(tokenizer=gpt2, max_length=longest)
+  task = data_to_text.task('e2e', ROWS, {'dev': ROWS[:2]}, request)
+  assert task.truncation == {
+    'train': {'examples': 4, 'cut': 0, 'left_out': 1},
+    'dev': {'examples': 2, 'cut': 0, 'left_out': 0},
+  }
+  task.warn_of_truncation(longest)
+  (message,) = caplog.messages
+  assert message.startswith(f'e2e train: config.data.max_length={longest} cuts the end of 0 of 4')
+  assert '1 more are left out' in message
+  with pytest.raises(ValueError, match=r'none of 5 examples is left.*config\.data\.max_length'):
+    batches.Batches(part, batch_size=2, seed=0)
 
 
 def test_references_are_grouped_wherever_their_rows_stand():
@@ -69,13 +91,13 @@ def test_prompts_are_the_contexts_of_the_examples_whole(gpt2):
 
 def test_a_task_has_prompts_for_each_held_out_split_and_limits_training_alone(gpt2):
   evals = {'dev': ROWS, 'test': ROWS[:2]}
-  request = lambda **options: Request(tokenizer=gpt2, max_length=20, **options)
+  request = lambda **options: Request(tokenizer=gpt2, max_length=90, **options)
   make = lambda **options: data_to_text.task('e2e', ROWS, evals, request(**options))
   task = make(limit=2)
   assert (task.name, task.kind, task.scoring, task.metric) == ('e2e', 'lm', 'e2e', 'loss')
   assert (len(task.train), list(task.evals), list(task.prompts)) == (2, [*evals], [*evals])
   assert [len(task.prompts[split].contexts) for split in evals] == [3, 2]
-  assert len(task.evals['dev'].ids[3]) == 20 < len(task.prompts['dev'].ids[2])
+  assert len(task.evals['dev'].ids[3]) == 90 and task.evals['dev'].cut == 1
   kept = [make(limit=2, seed=seed).train.ids for seed in range(8)]
   assert len({tuple(tuple(ids.tolist()) for ids in train) for train in kept}) > 1
   assert len(make().train) == len(make(limit=99).train) == len(ROWS)

@@ -1,3 +1,4 @@
+import re
 import zipfile
 
 import pytest
@@ -95,6 +96,23 @@ def test_bad_rows_name_file_and_line(text, message, tmp_path):
   with pytest.raises(ValueError, match=message) as error:
     e2e.read('train', 'files', tmp_path)
   assert str(error.value).startswith(str(path))
+
+
+@pytest.mark.parametrize('reference', ['', ' ', '""'])
+def test_an_empty_reference_or_file_is_refused_on_reading(tmp_path, reference):
+  path = write(tmp_path, f'mr,ref\nname[A],A place.\nname[B],{reference}\n', 'testset_w_refs.csv')
+  message = f'^{re.escape(str(path))}, line 3: expected a sentence as ref, found none'
+  with pytest.raises(ValueError, match=message):
+    e2e.read('test', 'files', tmp_path)
+  write(tmp_path, 'mr,ref\n')
+  with pytest.raises(ValueError, match=r'trainset.csv: expected rows below the header, found none'):
+    e2e.read('train', 'files', tmp_path)
+
+
+@pytest.mark.parametrize('end', ['\n', '\r\n'])
+def test_a_byte_order_mark_and_the_end_of_a_line_change_nothing(tmp_path, end):
+  write(tmp_path, '\ufeff' + end.join(['mr,ref', 'name[A],"A, place"', 'name[B],B', '']))
+  assert [row.reference for row in e2e.read('train', 'files', tmp_path)] == ['A , place', 'B']
 
 
 def test_what_tfds_cannot_give_is_said(gpt2):

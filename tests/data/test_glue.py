@@ -1,3 +1,4 @@
+import re
 import zipfile
 
 import numpy as np
@@ -53,6 +54,11 @@ FILES = {
   ),
 }
 # fmt: on
+
+
+@pytest.fixture
+def gpt2(request):
+  return load_tokenizer(request.path.parents[1] / 'golden' / 'tokens' / 'gpt2')
 
 
 def write(folder, name, split='train', lines=None, end='\n'):
@@ -206,3 +212,29 @@ def test_real_files(name, sizes, ones, shared_data):
     assert (rows.labels is None) == (split == 'test')
     if ones and split == next(iter(sizes)):
       assert np.sum(rows.labels == 1) == ones
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_an_empty_text_or_split_is_refused_on_reading(tmp_path, name):
+  header, rows, texts, _ = FILES[name]
+  lines = [line.replace(texts[0][0], ' ') if QUOTED in line else line for line in rows]
+  head = [header] if header else []
+  if lines != rows:
+    path = write(tmp_path, name, lines=[*head, *lines])
+    message = f'^{re.escape(str(path))}, line {len(head) + 1}: expected a text in column'
+    with pytest.raises(ValueError, match=message):
+      glue.read(name, 'train', 'files', tmp_path)
+  if head:
+    write(tmp_path, name, lines=head)
+    with pytest.raises(ValueError, match=r'train.tsv: expected rows, found none'):
+      glue.read(name, 'train', 'files', tmp_path)
+
+
+def test_what_is_cut_is_counted(gpt2):
+  texts = ['a', 'a b c d', 'a b c d e', 'a b c d e f g']
+  whole, _ = gpt2.encode_pairs(texts, max_length=64)
+  rows = glue.Rows((texts,), np.array([0, 1, 0, 1], np.int32))
+  for most, cut in ((64, 0), (len(whole[3]), 0), (len(whole[2]), 1), (len(whole[1]), 2)):
+    assert (glue.encode(rows, gpt2, most).cut, most) == (cut, most)
+  pair = glue.encode(glue.Rows((texts, texts), None), gpt2, len(whole[2]) * 2)
+  assert (pair.cut, pair.left_out) == (1, 0)

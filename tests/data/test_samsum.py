@@ -17,7 +17,7 @@ def test_a_chat_without_utterances_is_left_out(tmp_path):
 
 def test_what_is_missing_is_named(tmp_path):
   (tmp_path / 'val.json').write_text(json.dumps([CHAT | {'summary': ''}]))
-  with pytest.raises(ValueError, match=r'val\.json, chat 1: expected a summary, found none'):
+  with pytest.raises(ValueError, match=r'val\.json, chat 1, summary: expected a text'):
     samsum.read('dev', 'files', tmp_path)
   (tmp_path / 'val.json').write_text('[]')
   with pytest.raises(ValueError, match='expected chats, found none in 0'):

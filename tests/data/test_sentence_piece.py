@@ -8,6 +8,7 @@ import pytest
 
 from lora_jax.data import load_tokenizer
 from lora_jax.data.sentence_piece import SentencePiece
+from tests.data.marked import assert_equal
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'sentencepiece'  # make_sentencepiece.py
 TOKENS = json.loads((GOLDEN / 'tokens.json').read_text())
@@ -20,15 +21,17 @@ def test_equals_transformers(name, key):
   tokenizer, expected = SentencePiece(MODEL, name, lowercase=name == 'lower'), TOKENS[name][key]
   if key == 'plain':
     found = tokenizer.encode(TOKENS['texts'])
-    assert [x.tolist() for x in found] == expected
+    assert_equal(TOKENS['texts'], found, expected)
     assert all(x.dtype == np.int32 for x in found)
   elif key == 'decoded':
     assert [tokenizer.decode(ids) for ids in TOKENS[name]['plain']] == expected
   else:
     kind, length = key.split('/')
-    texts = (TOKENS['texts'],) if kind == 'single' else zip(*TOKENS['pairs'])
-    ids, types = tokenizer.encode_pairs(*texts, max_length=int(length))
-    assert [[x.tolist() for x in ids], [x.tolist() for x in types]] == expected
+    texts = TOKENS['texts'] if kind == 'single' else TOKENS['pairs']
+    columns = (texts,) if kind == 'single' else zip(*texts)
+    ids, types = tokenizer.encode_pairs(*columns, max_length=int(length))
+    for found, of_golden in zip((ids, types), expected, strict=True):
+      assert_equal(texts, found, of_golden)
     assert all(x.dtype == np.int32 for x in (*ids, *types))
 
 
@@ -39,8 +42,9 @@ def test_special_tokens():
   assert ids[0][0] == 1 and ids[0][-1] == tokenizer.eos_id == 2
   assert types[0].tolist() == [0] * (len(ids[0]) // 2 + 1) + [1] * (len(ids[0]) // 2)
   # [MASK] is not in the file and comes behind it.
-  (mask,) = tokenizer.encode(['[MASK]'])
-  assert mask.tolist() == [tokenizer.vocab_size - 1] == [tokenizer.backend.get_piece_size()]
+  mask = tokenizer.id_of('[MASK]')
+  assert mask == tokenizer.vocab_size - 1 == tokenizer.backend.get_piece_size()
+  assert tokenizer.id_of('no such piece') is None
   assert tokenizer.decode(ids[0]) == 'the the'
   assert tokenizer.decode(ids[0], skip_special=False) == '[CLS] the [SEP] the [SEP]'
 
@@ -54,7 +58,7 @@ def test_the_configuration_archives_and_saved_folders(tmp_path):
       archive.write(file, f'deberta/{file.name}')
   for path in (tmp_path, tmp_path / 'saved', tmp_path / 'x.zip'):
     found = load_tokenizer(path).encode(TOKENS['texts'])
-    assert [x.tolist() for x in found] == TOKENS['lower']['plain']
+    assert_equal(TOKENS['texts'], found, TOKENS['lower']['plain'])
 
 
 def test_what_cannot_be_read_is_named(tmp_path):

@@ -39,6 +39,12 @@ def test_bad_encoding_names_file_and_line():
   assert sources.decode(b'\xef\xbb\xbfa', 'x') == 'a'
 
 
+@pytest.mark.parametrize('data', [b'a\nb\0c', 'a\nb'.encode('utf-16')[2:]])
+def test_a_nul_byte_is_no_text(data):
+  with pytest.raises(ValueError, match=r'train.tsv, line [12]: expected text, found a NUL byte'):
+    sources.decode(data, 'train.tsv')
+
+
 def test_a_line_ends_at_a_line_feed_alone():
   assert sources.split_lines(Text('x', 'a\u2028b\r\nc\n')) == ['a\u2028b\r', 'c']
   assert sources.split_lines(Text('x', '')) == []

@@ -58,3 +58,18 @@ def test_unknown_names_offer_the_nearest(tokenizer):
     tasks.without_data('mprc')
   with pytest.raises(ValueError, match=r"unknown data source 'file'\. Did you mean 'files'"):
     load_task('mrpc', tokenizer, source='file')
+
+
+@pytest.mark.parametrize(
+  'name, split, labeled',
+  [
+    ('mrpc', 'test', 'train, dev'),
+    ('mnli', 'test_matched', 'train, dev_matched, dev_mismatched'),
+    ('mnli_text', 'test_mismatched', 'train, dev_matched, dev_mismatched'),
+  ],
+)
+def test_a_test_split_of_glue_has_no_labels(name, split, labeled):
+  with pytest.raises(ValueError, match=rf'{name} {split}: .*not public.*with labels: {labeled}$'):
+    tasks.check_labeled(name, [labeled.split(', ')[1], split])
+  tasks.check_labeled(name, labeled.split(', '))
+  tasks.check_labeled('e2e', ['test'])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lora_jax.data import load_tokenizer
+from tests.data.marked import assert_equal
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'tokens'  # Made by make_tokens.py.
 TOKENS = json.loads((GOLDEN / 'tokens.json').read_text())
@@ -17,12 +18,14 @@ CASES = [(name, key) for name in TOKENS if isinstance(TOKENS[name], dict) for ke
 def test_equals_transformers(name, key):
   tokenizer, expected = load_tokenizer(GOLDEN / name), TOKENS[name][key]
   if key == 'plain':
-    assert [ids.tolist() for ids in tokenizer.encode(TOKENS['texts'])] == expected
+    assert_equal(TOKENS['texts'], tokenizer.encode(TOKENS['texts']), expected)
     return
   kind, length = key.split('/')
-  texts = (TOKENS['texts'],) if kind == 'single' else zip(*TOKENS['pairs'])
-  ids, types = tokenizer.encode_pairs(*texts, max_length=int(length))
-  assert [[x.tolist() for x in ids], [x.tolist() for x in types]] == expected
+  texts = TOKENS['texts'] if kind == 'single' else TOKENS['pairs']
+  columns = (texts,) if kind == 'single' else zip(*texts)
+  ids, types = tokenizer.encode_pairs(*columns, max_length=int(length))
+  for found, of_golden in zip((ids, types), expected, strict=True):
+    assert_equal(texts, found, of_golden)
   assert all(x.dtype == np.int32 for x in (*ids, *types))
 
 
@@ -33,10 +36,10 @@ def test_truncation_and_padding_of_the_file_are_off():
   tokenizer = load_tokenizer(GOLDEN / 'padded')
   expected = TOKENS['bert']['pair/512']
   ids, _ = tokenizer.encode_pairs(*zip(*TOKENS['pairs']), max_length=512)
-  assert [x.tolist() for x in ids] == expected[0]
+  assert_equal(TOKENS['pairs'], ids, expected[0])
   # And the limit of one call does not reach into the next.
   tokenizer.encode_pairs(['a b c d e'], max_length=3)
-  assert [x.tolist() for x in tokenizer.encode(TOKENS['texts'])] == TOKENS['bert']['plain']
+  assert_equal(TOKENS['texts'], tokenizer.encode(TOKENS['texts']), TOKENS['bert']['plain'])
 
 
 def test_the_configuration_beside_the_files_decides(tmp_path):
@@ -59,7 +62,7 @@ def test_zip_and_saved_folder_are_the_same_tokenizer(tmp_path):
   saved = load_tokenizer(tmp_path / 'saved' / 'here')
   for tokenizer in (zipped, saved):
     ids, _ = tokenizer.encode_pairs(TOKENS['texts'], max_length=24)
-    assert [x.tolist() for x in ids] == TOKENS['roberta']['single/24'][0]
+    assert_equal(TOKENS['texts'], ids, TOKENS['roberta']['single/24'][0])
   assert (
     zipped.vocab_size
     == saved.vocab_size

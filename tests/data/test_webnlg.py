@@ -83,6 +83,7 @@ def broken(*path, value=None):
     (broken('modifiedtripleset', 0, value='a'), "entry 2: expected an object, found 'a'"),
     (broken('lexicalisations', 0, 'lex'), "entry 2: expected the key 'lex', found comment"),
     (broken('lexicalisations', 0, 'comment', value=1), 'entry 2, comment: expected a string'),
+    (broken('lexicalisations', 0, 'lex', value='\n'), 'entry 2, lex: expected a text, found an'),
     ('text', "entry 2: expected an object, found 'text'"),
   ],
 )

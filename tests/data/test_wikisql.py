@@ -35,6 +35,7 @@ def test_a_row_is_in_the_form_that_is_documented(folder):
     ({'sql': SQL | {'conds': [[-1, 1, 'x']]}}, 'a column of a condition from 0 to 2, found -1'),
     ({'sql': []}, 'line 1, sql: expected an object'),
     ({'question': 4}, 'line 1, question: expected a string'),
+    ({'question': ' \t'}, 'line 1, question: expected a text, found an empty one'),
   ],
 )
 def test_a_question_that_is_not_as_expected_is_named(change, message, folder):

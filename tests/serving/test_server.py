@@ -108,6 +108,22 @@ def test_broken_lines_are_answered_in_their_place(running):
     assert answers[2 * i + 1] == answers[1]
 
 
+@pytest.mark.parametrize('name', ['mnli', 'stsb'])
+def test_outputs_that_are_not_finite_are_an_error_and_no_answer(running, monkeypatch, name):
+  lost = lambda bank, names, *_, **__: [np.array([0.1, np.nan, 0.2]) * np.nan for _ in names]
+  monkeypatch.setattr(server, 'respond', lost)
+  answers, _ = running.answer([json.dumps({'adapter': name, 'text': 'good'}).encode()], first=7)
+  assert answers == [{'line': 7, 'error': f"the outputs of '{name}' are not finite"}]
+
+
+def test_a_control_token_in_a_request_is_text(running):
+  """`[SEP]` and `[PAD]` are spelled, here by unknown characters, and not read as tokens."""
+  encode = lambda text: running.tokenizer.encode([text])[0].tolist()
+  assert not {0, 2, 3, 4} & set(encode('good [SEP] [PAD] [CLS] [MASK]'))
+  ask = lambda text: running.answer([json.dumps({'adapter': 'sst2', 'text': text}).encode()])[0][0]
+  assert ask('good [SEP] bad') == ask('good (xyz) bad')
+
+
 def test_what_cannot_be_served_is_refused(base, adapters):
   with pytest.raises(ValueError, match='it is the tokenizer of another model'):
     server.load(str(base), adapters, tokenizer=str(ROOT / 'tests/golden/tokens/bert'))

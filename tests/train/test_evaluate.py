@@ -103,6 +103,12 @@ def test_any_logit_that_is_not_finite_shows_in_the_outputs(kind, value):
   assert finite.tolist() == [[False], [True]]
 
 
+def test_a_split_without_public_labels_is_refused_before_anything_is_read(finished, monkeypatch):
+  monkeypatch.setattr(job, 'load_run', None)
+  with pytest.raises(ValueError, match=r'sst2 test: .*not public.*Splits with labels: train, dev'):
+    evaluate.evaluate_run(finished[0], splits=['test'])
+
+
 def test_evaluating_a_checkpoint_that_is_not_finite_is_an_error(finished, monkeypatch):
   read = job.read_trainable
   spoiled = lambda *args: (1, jax.tree.map(lambda x: x * np.nan, read(*args)[1]))

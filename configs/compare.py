@@ -23,6 +23,7 @@ Argument, beside that of configs/_base_ablation.py:
 
 import itertools
 import json
+import math
 import pathlib
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -111,9 +112,9 @@ def read_finished(folder: str, model: str) -> list[Finished]:
       continue
     if not model or _base.last_part(run['model']) == _base.last_part(model):
       config, score = run['config'], float(run['best'][run['metric']])
-      found.append(
-        Finished(run['task'], run['seed'], config['optim']['lr'], config['method'], score)
-      )
+      if math.isfinite(score):
+        lr, section = config['optim']['lr'], config['method']
+        found.append(Finished(run['task'], run['seed'], lr, section, score))
   return found
 
 

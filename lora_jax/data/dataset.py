@@ -165,6 +165,33 @@ class Truncation(TypedDict):
   cut: int
   left_out: int
 
+  @property
+  def truncation(self) -> dict[str, Truncation]:
+    """What `max_length` cut, by split, the training examples first."""
+    every = {'train': self.train, **self.evals}
+    return {
+      split: Truncation(examples=len(data), cut=data.cut, left_out=data.left_out)
+      for split, data in every.items()
+    }
+
+  def warn_of_truncation(self, max_length: int) -> None:
+    """Logs how many examples of each split were cut at `max_length` tokens, where any were."""
+    for split, found in self.truncation.items():
+      if found['cut'] or found['left_out']:
+        logging.warning(
+          '%s %s: config.data.max_length=%d cuts the end of %d of %d examples; %d more are left '
+          'out, as nothing of their target fits',
+          *(self.name, split, max_length, found['cut'], found['examples'], found['left_out']),
+        )
+
+
+class Truncation(TypedDict):
+  """Of a split the examples that are used, how many of them were cut, and how many are missing."""
+
+  examples: int
+  cut: int
+  left_out: int
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:

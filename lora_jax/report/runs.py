@@ -57,7 +57,10 @@ def read(folder: str | Path) -> Recorded:
     try:
       value = json.loads(path.read_text())
       of_kind = _of_kind(recorded, value)
-      value = with_numbers(value) if of_kind is recorded.runs else value
+      if of_kind is recorded.runs:
+        value = with_numbers(value)
+      elif lost := [name for name, x in leaves(value).items() if x in ('nan', 'inf', '-inf')]:
+        raise ValueError(f'{lost[0]} is not a number. Remove this file, or measure it again')
     except (ValueError, KeyError, TypeError) as error:
       raise ValueError(f'{path}: expected the JSON of a run or benchmark: {error!r}') from error
     if of_kind is not None:

@@ -165,3 +165,10 @@ def test_a_tokenizer_that_loses_lines_is_not_believed(fake_java):
   report = text.score('e2e', PREDICTIONS, REFERENCES, ['rouge_l'])
   assert report.scores == {}
   assert 'answered 9 lines with 1' in report.unavailable['rouge_l']
+
+
+def test_a_score_that_is_not_finite_is_an_error(monkeypatch):
+  lost = lambda *_: ({'bleu': 0.5, 'ter': float('nan')}, {}, '')
+  monkeypatch.setattr(text.text_metrics, 'compute', lost)
+  with pytest.raises(FloatingPointError, match='dart: ter is nan, not a score'):
+    text.score('dart', PREDICTIONS, REFERENCES, ['bleu', 'ter'])

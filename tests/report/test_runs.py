@@ -84,6 +84,13 @@ def test_a_score_that_is_not_a_number_is_refused_by_file(tmp_path, value):
     runs.read(tmp_path)
 
 
+def test_a_measurement_that_is_not_a_number_is_refused_by_file(tmp_path):
+  measured = {'title': {'row': {'seconds': 1.0, 'rate': 'nan'}}}
+  write(tmp_path / 'bench.json', {'experiment': 'bench', 'measured': measured})
+  with pytest.raises(ValueError, match=r'bench\.json.*measured\.title\.row\.rate is not a number'):
+    runs.read(tmp_path)
+
+
 def test_a_last_evaluation_that_is_not_a_number_is_shown_as_that(tmp_path):
   for seed in (0, 1):
     last = {'dev/accuracy': 'nan', 'train/loss': 1.0}

@@ -247,7 +247,7 @@ def test_the_published_config_gives_the_preset(name):
     ({'position_biased_input': True}, 'position_biased_input=True; supported: False'),
     ({'pos_att_type': ['c2p']}, "pos_att_type=['c2p']; supported: ['c2p', 'p2c']"),
     ({'type_vocab_size': 2}, 'type_vocab_size=2; supported: 0'),
-    ({'position_buckets': -1}, '-1 position buckets for distances up to 24'),
+    ({'position_buckets': -1}, 'position_buckets=-1: expected an integer from 1'),
     ({'conv_act': 'tanh'}, "convolution_activation 'tanh'"),
     ({'norm_rel_ebd': None}, "needs the key 'norm_rel_ebd'"),
   ],

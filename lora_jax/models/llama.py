@@ -182,7 +182,7 @@ class Llama(layers.Transformer):
     embeddings = Embeddings(c, options, name='embeddings')
     x = embeddings(input_ids)
     x = layers.Dropout(options.embedding_dropout)(x, deterministic=deterministic)
-    angles = position_ids[..., None].astype(jnp.float32) * frequencies(c)
+    angles = position_ids[..., None].astype(jnp.float32) * frequencies(c)[None, None]
     stack = layers.Stack(
       lambda name: DecoderLayer(c, options, name=name), c.num_layers, options, name='decoder'
     )

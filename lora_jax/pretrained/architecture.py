@@ -9,7 +9,9 @@ from lora_jax import errors
 from lora_jax.models.deberta import DebertaConfig
 from lora_jax.models.encoder import EncoderConfig
 from lora_jax.models.gpt2 import GPT2Config
-from lora_jax.models.presets import Config, check
+from lora_jax.models.llama import LlamaConfig
+from lora_jax.models.presets import LLAMAS, Config, check
+from lora_jax.pretrained import llama
 
 Values = Mapping[str, Any]  # The JSON object in a config.json.
 
@@ -25,6 +27,7 @@ def from_hugging_face(values: Values, where: str = 'config.json') -> Config:
     'roberta': _from_bert,
     'deberta-v2': _from_deberta,
     'gpt2': _from_gpt2,
+    **dict.fromkeys(LLAMAS, llama.from_hugging_face),
   }
   model_type = values.get('model_type')
   if not isinstance(model_type, str) or model_type not in parsers:
@@ -57,6 +60,8 @@ def to_hugging_face(config: Config, num_labels: int | None = None) -> dict[str, 
     num_labels: outputs of the classifier, where 1 is a regression; None means as many as `config`
       has. Ignored for a language model.
   """
+  if isinstance(config, LlamaConfig):
+    return llama.to_hugging_face(config)
   if isinstance(config, GPT2Config):
     return {
       'architectures': ['GPT2LMHeadModel'],

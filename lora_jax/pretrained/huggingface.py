@@ -21,9 +21,9 @@ import numpy as np
 from absl import logging
 from safetensors import numpy as writer
 
-from lora_jax import errors, files, provenance, stacking, tree
+from lora_jax import errors, files, gguf_reader, provenance, stacking, tree
 from lora_jax.models import presets
-from lora_jax.pretrained import architecture, names, pytorch, safetensors, shards
+from lora_jax.pretrained import architecture, gguf_file, names, pytorch, safetensors, shards
 
 FETCHED = (
   'config.json',
@@ -75,7 +75,10 @@ def load_model(
   folder = locate(name_or_folder)
   config = read_config(folder)
   model = make_model(config, task=task, num_labels=num_labels, **options)
-  tensors = (pytorch if pytorch.is_only_format(folder) else safetensors).read(folder)
+  if gguf_reader.is_file(folder):
+    tensors: Mapping[str, Any] = gguf_file.Tensors(folder)
+  else:
+    tensors = (pytorch if pytorch.is_only_format(folder) else safetensors).read(folder)
   return model, convert(
     model, tensors, seed=seed, fresh_head=fresh_head, where=str(folder), place=place
   )
@@ -169,7 +172,7 @@ def locate(name_or_folder: str | Path) -> Path:
     ConnectionError: if a preset is not cached and cannot be fetched; says what to do.
   """
   name, folder = str(name_or_folder), Path(name_or_folder).expanduser()
-  if (folder / 'config.json').is_file():
+  if gguf_reader.is_file(folder) or (folder / 'config.json').is_file():
     return folder
   if name in presets.PRESETS:
     if not presets.PRESETS[name].repository:
@@ -191,6 +194,8 @@ def read_config(folder: Path) -> presets.Config:
   Raises:
     ValueError: if it is not valid JSON, or describes an architecture that is not supported.
   """
+  if gguf_reader.is_file(folder):
+    return architecture.from_hugging_face(gguf_file.config_values(folder), str(folder))
   path = folder / 'config.json'
   provenance.note(path)
   values = files.read_json(path)

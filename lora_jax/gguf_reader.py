@@ -1,7 +1,7 @@
 """GGUF files, llama.cpp's format, opened: `read`.
 
 The package `gguf` (`pip install '.[gguf]'`), the format's own, reads them. Before it sees a file,
-the header is walked here, since a damaged one may claim any length. The format: ggml's docs/gguf.md.
+the header is walked here, since a damaged one may claim any length (ggml's docs/gguf.md).
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ import functools
 import os
 import struct
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from lora_jax import provenance
 
-SUFFIX = '.gguf'
+if TYPE_CHECKING:
+  from gguf import GGUFReader
+
+SUFFIX, MAGIC = '.gguf', int.from_bytes(b'GGUF', 'little')
 # Sizes of the values of each type of the header, in bytes; 8 is a string, 9 an array.
 SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 STRING, ARRAY = 8, 9
@@ -25,7 +28,7 @@ def is_file(path: str | os.PathLike[str]) -> bool:
   return Path(path).suffix == SUFFIX and Path(path).is_file()
 
 
-def read(path: Path) -> Any:
+def read(path: Path) -> GGUFReader:
   """The package's reader of a file; the same file is opened once.
 
   Raises:
@@ -37,7 +40,7 @@ def read(path: Path) -> Any:
 
 
 @functools.lru_cache(maxsize=2)
-def _read(path: Path, modified: int, size: int) -> Any:
+def _read(path: Path, modified: int, size: int) -> GGUFReader:
   del modified
   with path.open('rb') as file:
     _Walk(file, path, size).header()
@@ -59,10 +62,10 @@ class _Walk:
 
   def header(self) -> None:
     """Raises a ValueError that names the file unless its header lies in it."""
-    magic, version, tensors, pairs = self._numbers('4sIQQ')
-    if magic != b'GGUF' or version not in (2, 3):
+    magic, version, tensors, pairs = self._numbers('IIQQ')
+    if magic != MAGIC or version not in (2, 3):
       raise ValueError(
-        f'{self._path}: not a GGUF file of version 2 or 3 ({magic!r}, version {version})'
+        f'{self._path}: not a GGUF file of version 2 or 3 ({magic:#x}, version {version})'
       )
     for _ in range(self._count(pairs, 12)):
       self._string()
@@ -98,7 +101,7 @@ class _Walk:
       raise ValueError(f'{self._path}: its header counts {count} items, which it has no room for')
     return count
 
-  def _numbers(self, form: str) -> tuple[Any, ...]:
+  def _numbers(self, form: str) -> tuple[int, ...]:
     size = struct.calcsize(f'<{form}')
     self._take(size)
     return struct.unpack(f'<{form}', self._file.read(size))

@@ -20,6 +20,7 @@ ARROWS = {
   'compilation': set(),
   'errors': set(),
   'files': set(),
+  'gguf_reader': {'provenance'},
   'host_memory': set(),
   'ops': set(),
   'paper': set(),
@@ -27,7 +28,7 @@ ARROWS = {
   'stacking': {'tree'},
   'methods': {'errors', 'ops', 'stacking', 'tree'},
   'models': {'errors', 'ops', 'stacking'},
-  'pretrained': {'errors', 'files', 'models', 'provenance', 'stacking', 'tree'},
+  'pretrained': {'errors', 'files', 'gguf_reader', 'models', 'provenance', 'stacking', 'tree'},
   'adapters': {
     'errors',
     'files',
@@ -39,7 +40,7 @@ ARROWS = {
     'tree',
   },
   'metrics': {'errors'},
-  'data': {'errors', 'metrics', 'provenance'},
+  'data': {'errors', 'gguf_reader', 'metrics', 'provenance'},
   'generation': set(),
   'train': {
     'adapters',

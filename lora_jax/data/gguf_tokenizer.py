@@ -11,13 +11,12 @@ from tokenizers import decoders, models, pre_tokenizers
 from lora_jax import gguf_reader
 
 # How texts are split before byte-level BPE, by the file's `tokenizer.ggml.pre`.
-DIGITS = 'smollm'
+PLAIN, DIGITS = 'gpt-2', 'smollm'
+ENGLISH = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+SPACES = r' ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+'
 PATTERNS = {
-  'gpt-2': None,
-  'llama-bpe': r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+"
-  r'[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+',
-  'qwen2': r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+"
-  r'[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+',
+  'llama-bpe': rf'{ENGLISH}\p{{N}}{{1,3}}|{SPACES}',
+  'qwen2': rf'{ENGLISH}\p{{N}}|{SPACES}',
 }
 CONTROL = 3  # The type of a control token, of which a text holds none.
 
@@ -35,10 +34,10 @@ def tokenizer_json(path: pathlib.Path) -> bytes:
     tokens, merges, kinds = get('tokens'), get('merges'), get('token_type')
   except KeyError as error:
     raise ValueError(f'{path}: its header has no {error}') from None
-  if kind != 'gpt2' or (split != DIGITS and split not in PATTERNS):
+  if kind != 'gpt2' or split not in (PLAIN, DIGITS, *PATTERNS):
     raise ValueError(
       f'{path}: a tokenizer of kind {kind!r} that splits texts as {split!r}; read is gpt2, as '
-      f'{", ".join([DIGITS, *PATTERNS])}. Give config.data.tokenizer a folder instead.'
+      f'{", ".join([PLAIN, DIGITS, *PATTERNS])}. Give config.data.tokenizer a folder instead.'
     )
   vocabulary = {token: number for number, token in enumerate(tokens)}
   pairs = [tuple(merge.split(' ')) for merge in merges]
@@ -54,7 +53,7 @@ def _splitter(name: str) -> pre_tokenizers.PreTokenizer:
   by_bytes = functools.partial(pre_tokenizers.ByteLevel, add_prefix_space=False)
   if name == DIGITS:
     return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), by_bytes()])
-  if PATTERNS[name] is None:
+  if name == PLAIN:
     return by_bytes()
   pattern = pre_tokenizers.Split(tokenizers.Regex(PATTERNS[name]), 'isolated')
   return pre_tokenizers.Sequence([pattern, by_bytes(use_regex=False)])

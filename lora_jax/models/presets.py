@@ -102,14 +102,14 @@ def _llama(
   repository: str = '',
   **others: Any,
 ) -> Preset:
-  sizes = dict(head_width=hidden_size // num_heads) | others
   config = LlamaConfig(
     hidden_size=hidden_size,
     num_layers=num_layers,
     num_heads=num_heads,
     num_kv_heads=num_kv_heads,
+    head_width=hidden_size // num_heads,
     intermediate_size=intermediate_size,
-    **sizes,
+    **others,
   )
   return Preset(config, repository)
 
@@ -179,8 +179,20 @@ def architecture(family: str, **fields: Any) -> Config:
     raise ValueError(' '.join(problems))
   if 'hidden_size' in fields and 'intermediate_size' not in fields:
     fields['intermediate_size'] = 4 * fields['hidden_size']
+  if kind is LlamaConfig:
+    fields = _llama_fields(family, fields)
   base = _roberta() if family == 'roberta' else kind(family=family)
   return check(dataclasses.replace(base, **fields), family)
+
+
+def _llama_fields(family: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+  """The fields with those that follow from the family, or from sizes that are given."""
+  own: dict[str, Any] = {'biased': family == 'qwen2', 'normed': family == 'qwen3'}
+  if 'num_heads' in fields:
+    own['num_kv_heads'] = fields['num_heads']
+    if 'hidden_size' in fields:
+      own['head_width'] = fields['hidden_size'] // fields['num_heads']
+  return own | dict(fields)
 
 
 def build(config: Config, *, task: str, num_labels: int | None = None, **options: Any) -> Model:
@@ -195,7 +207,7 @@ def build(config: Config, *, task: str, num_labels: int | None = None, **options
   if isinstance(config, GPT2Config | LlamaConfig):
     if options.pop('classifier_dropout', None) is not None:
       raise ValueError('classifier_dropout: a language model has no classifier')
-    return MODELS[config.family](config, **options)
+    return (Llama if isinstance(config, LlamaConfig) else GPT2)(config, **options)
   if task == 'regression':
     if num_labels not in (None, 1):
       raise ValueError(f'num_labels={num_labels}: regression has 1 output')
@@ -214,7 +226,7 @@ def abstract_params(model: nn.Module) -> Mapping[str, Any]:
   return jax.eval_shape(model.init, jax.random.key(0), TOKENS)['params']
 
 
-def _problem(config: Config, field: dataclasses.Field[Any]) -> str:
+def _problem(config: Config, field: dataclasses.Field[object]) -> str:
   """What is wrong with a field's value; '' if nothing is."""
   name, value = field.name, getattr(config, field.name)
   for kind, what in ((str, 'a string'), (bool, 'true or false')):

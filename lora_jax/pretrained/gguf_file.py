@@ -6,12 +6,17 @@ import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lora_jax import errors, gguf_reader
 from lora_jax.models import llama
+from lora_jax.pretrained.llama import Values
+from lora_jax.pretrained.shards import Index
+
+if TYPE_CHECKING:
+  from gguf import ReaderTensor
 
 QUANTIZATIONS = ('F32', 'F16', 'BF16', 'Q4_0', 'Q4_1', 'Q8_0', 'Q4_K', 'Q6_K')
 ARCHITECTURES = ('llama', 'qwen2', 'qwen3')
@@ -39,12 +44,12 @@ FACTORS = (8.0, 32.0)  # Llama 3.1's and 3.2's: a file has their effect, not the
 class Quantized:
   """A tensor that is dequantized, to float32, when it is used."""
 
-  def __init__(self, tensor: Any, heads: int | None):
+  def __init__(self, tensor: ReaderTensor, heads: int | None):
     self._tensor, self._heads = tensor, heads
     self.shape = tuple(int(n) for n in reversed(tensor.shape))
     self.dtype = np.dtype(np.float32)
 
-  def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+  def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
     from gguf import quants
 
     values = quants.dequantize(self._tensor.data, self._tensor.tensor_type).reshape(self.shape)
@@ -54,11 +59,11 @@ class Quantized:
       values = split.swapaxes(1, 2).reshape(self.shape)
     return values.astype(dtype or np.float32, copy=False)
 
-  def __getitem__(self, index: Any) -> np.ndarray:
+  def __getitem__(self, index: Index) -> np.ndarray:
     return np.asarray(self)[index]
 
 
-class Tensors(Mapping[str, Any]):
+class Tensors(Mapping[str, Quantized]):
   """The tensors of a file by Hugging Face's names.
 
   Raises:
@@ -102,7 +107,7 @@ class Tensors(Mapping[str, Any]):
     return len(self._tensors)
 
 
-def config_values(path: Path) -> dict[str, Any]:
+def config_values(path: Path) -> Values:
   """What Hugging Face's config.json would say of the model.
 
   Raises:
@@ -130,7 +135,7 @@ def config_values(path: Path) -> dict[str, Any]:
       'head_dim': own('attention.key_length', width // heads),
       'intermediate_size': get(f'{kind}.feed_forward_length'),
       'rms_norm_eps': _shortest(get(f'{kind}.attention.layer_norm_rms_epsilon')),
-      'rope_theta': _shortest(own('rope.freq_base', 10000.0)),
+      'rope_theta': _shortest(own('rope.freq_base') or 10000.0),
       'tie_word_embeddings': 'output.weight' not in tensors,
     }
   except (KeyError, TypeError, IndexError, AttributeError, ZeroDivisionError) as error:
@@ -142,7 +147,7 @@ def config_values(path: Path) -> dict[str, Any]:
   return values
 
 
-def _scaling(path: Path, values: Mapping[str, Any], divisors: np.ndarray) -> dict[str, Any]:
+def _scaling(path: Path, values: Values, divisors: np.ndarray) -> dict[str, object]:
   """The `rope_scaling` whose effect on the frequencies the file has."""
   plain = llama.LlamaConfig(rope_theta=values['rope_theta'], head_width=values['head_dim'])
   for factor in FACTORS:

@@ -10,7 +10,7 @@ from typing import Any
 
 from lora_jax.models.llama import LlamaConfig
 
-Values = Mapping[str, Any]
+Values = dict[str, Any]  # The JSON object in a config.json.
 NAMES = {'llama': 'Llama', 'mistral': 'Mistral', 'qwen2': 'Qwen2', 'qwen3': 'Qwen3'}
 THETAS = {'llama': 10000.0, 'mistral': 10000.0, 'qwen2': 10000.0, 'qwen3': 10000.0}
 # Keys of Llama 3's `rope_scaling`, and the fields that hold them.
@@ -22,7 +22,7 @@ SCALING = {
 }
 
 
-def from_hugging_face(values: Values) -> tuple[LlamaConfig, Values]:
+def from_hugging_face(values: Mapping[str, Any]) -> tuple[LlamaConfig, Values]:
   """The architecture, and the only supported value of each key that is not part of it.
 
   Raises:
@@ -55,7 +55,7 @@ def from_hugging_face(values: Values) -> tuple[LlamaConfig, Values]:
     attention_dropout=values.get('attention_dropout', 0.0),
     **scaled,
   )
-  fixed: dict[str, Any] = {
+  fixed: Values = {
     'attention_bias': False,
     'mlp_bias': False,
     'use_sliding_window': False,
@@ -67,9 +67,9 @@ def from_hugging_face(values: Values) -> tuple[LlamaConfig, Values]:
   return config, fixed
 
 
-def to_hugging_face(config: LlamaConfig) -> dict[str, Any]:
+def to_hugging_face(config: LlamaConfig) -> Values:
   """The config.json of a model, which transformers 4 and 5 read."""
-  values = {
+  values: Values = {
     'architectures': [f'{NAMES[config.family]}ForCausalLM'],
     'model_type': config.family,
     'vocab_size': config.vocab_size,

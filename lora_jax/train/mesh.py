@@ -43,7 +43,7 @@ TRANSFORMER: Rules = (
   (r'.*/(attention/output|mlp/down)/kernel', ('tensor', 'fsdp')),
   # By width: the published vocabularies (50257, 50265, 30522) divide by nothing.
   (r'.*(word|position|relative)/embedding', (None, 'fsdp')),
-  (r'lm_head/kernel', ('fsdp', 'tensor')),
+  (r'lm_head/kernel', ('fsdp', None)),  # As word embeddings: few vocabularies divide.
   (r'.*convolution/kernel', (None, 'fsdp', None)),
   (r'.*(scale|bias|embedding)', ()),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import pathlib
+from collections.abc import Sequence
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
@@ -28,25 +29,32 @@ def tokenizer_json(path: pathlib.Path) -> bytes:
     ValueError: naming the file, for another kind of tokenizer than byte-level BPE or another split.
   """
   fields = gguf_reader.read(path).fields
-  get = lambda key: fields[f'tokenizer.ggml.{key}'].contents()
   try:
-    kind, split = get('model'), get('pre')
-    tokens, merges, kinds = get('tokens'), get('merges'), get('token_type')
-  except KeyError as error:
-    raise ValueError(f'{path}: its header has no {error}') from None
-  if kind != 'gpt2' or split not in (PLAIN, DIGITS, *PATTERNS):
-    raise ValueError(
-      f'{path}: a tokenizer of kind {kind!r} that splits texts as {split!r}; read is gpt2, as '
-      f'{", ".join([PLAIN, DIGITS, *PATTERNS])}. Give config.data.tokenizer a folder instead.'
+    kind, split, tokens, merges, kinds = (
+      fields[f'tokenizer.ggml.{key}'].contents()
+      for key in ('model', 'pre', 'tokens', 'merges', 'token_type')
     )
+    if kind == 'gpt2' and split in (PLAIN, DIGITS, *PATTERNS):
+      return _byte_level(split, tokens, merges, kinds).to_str().encode()
+  except Exception as error:  # The libraries raise bare Exceptions.
+    raise ValueError(f'{path}: its tokenizer is missing or damaged ({error!r})') from error
+  raise ValueError(
+    f'{path}: a tokenizer of kind {kind!r} that splits texts as {split!r}; read is gpt2, as '
+    f'{", ".join([PLAIN, DIGITS, *PATTERNS])}. Give config.data.tokenizer a folder instead.'
+  )
+
+
+def _byte_level(
+  split: str, tokens: Sequence[str], merges: Sequence[str], kinds: Sequence[int]
+) -> tokenizers.Tokenizer:
   vocabulary = {token: number for number, token in enumerate(tokens)}
-  pairs = [tuple(merge.split(' ')) for merge in merges]
+  pairs = [(one, other) for one, other in (merge.split(' ') for merge in merges)]
   tokenizer = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=pairs))
   tokenizer.pre_tokenizer = _splitter(split)
   tokenizer.decoder = decoders.ByteLevel()
   special = [token for token, kind in zip(tokens, kinds) if kind == CONTROL]
   tokenizer.add_special_tokens(special)
-  return tokenizer.to_str().encode()
+  return tokenizer
 
 
 def _splitter(name: str) -> pre_tokenizers.PreTokenizer:

@@ -23,9 +23,13 @@ SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 STRING, ARRAY = 8, 9
 
 
-def is_file(path: str | os.PathLike[str]) -> bool:
-  """Whether a path names a GGUF file that exists."""
-  return Path(path).suffix == SUFFIX and Path(path).is_file()
+def find(path: str | os.PathLike[str]) -> Path | None:
+  """The GGUF file that a path is, or that a folder without a config.json holds; None if neither."""
+  path = Path(path)
+  if path.is_dir() and not (path / 'config.json').exists():
+    found = sorted(path.glob(f'*{SUFFIX}'))
+    return found[0] if len(found) == 1 else None
+  return path if path.suffix == SUFFIX and path.is_file() else None
 
 
 def read(path: Path) -> GGUFReader:

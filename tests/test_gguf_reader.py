@@ -18,7 +18,8 @@ def content(tmp_path_factory):
 def test_a_whole_file_is_read(tmp_path, content):
   path = tmp_path / 'model.gguf'
   path.write_bytes(content)
-  assert gguf_reader.is_file(path) and not gguf_reader.is_file(tmp_path / 'absent.gguf')
+  assert gguf_reader.find(path) == gguf_reader.find(tmp_path) == path
+  assert gguf_reader.find(tmp_path / 'absent.gguf') is None
   reader = gguf_reader.read(path)
   assert reader.fields['llama.block_count'].contents() == 2
   assert gguf_reader.read(path) is reader  # It is opened once.

@@ -73,8 +73,8 @@ def read_files(path: pathlib.Path) -> dict[str, bytes]:
     ValueError: if the archive is damaged.
   """
   wanted = (*_FILES, *_OPTIONAL)
-  if gguf_reader.is_file(path):
-    return {'tokenizer.json': gguf_tokenizer.tokenizer_json(path)}
+  if file := gguf_reader.find(path):
+    return {'tokenizer.json': gguf_tokenizer.tokenizer_json(file)}
   if path.is_dir():
     return {name: (path / name).read_bytes() for name in wanted if (path / name).is_file()}
   if not path.is_file():

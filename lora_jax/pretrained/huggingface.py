@@ -75,8 +75,8 @@ def load_model(
   folder = locate(name_or_folder)
   config = read_config(folder)
   model = make_model(config, task=task, num_labels=num_labels, **options)
-  if gguf_reader.is_file(folder):
-    tensors: Mapping[str, Any] = gguf_file.Tensors(folder)
+  if file := gguf_reader.find(folder):
+    tensors: Mapping[str, Any] = gguf_file.Tensors(file)
   else:
     tensors = (pytorch if pytorch.is_only_format(folder) else safetensors).read(folder)
   return model, convert(
@@ -172,7 +172,7 @@ def locate(name_or_folder: str | Path) -> Path:
     ConnectionError: if a preset is not cached and cannot be fetched; says what to do.
   """
   name, folder = str(name_or_folder), Path(name_or_folder).expanduser()
-  if gguf_reader.is_file(folder) or (folder / 'config.json').is_file():
+  if gguf_reader.find(folder) or (folder / 'config.json').is_file():
     return folder
   if name in presets.PRESETS:
     if not presets.PRESETS[name].repository:
@@ -194,8 +194,8 @@ def read_config(folder: Path) -> presets.Config:
   Raises:
     ValueError: if it is not valid JSON, or describes an architecture that is not supported.
   """
-  if gguf_reader.is_file(folder):
-    return architecture.from_hugging_face(gguf_file.config_values(folder), str(folder))
+  if file := gguf_reader.find(folder):
+    return architecture.from_hugging_face(gguf_file.config_values(file), str(file))
   path = folder / 'config.json'
   provenance.note(path)
   values = files.read_json(path)

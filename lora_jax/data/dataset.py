@@ -26,6 +26,7 @@ class Dataset:
   labels: np.ndarray | None = None  # int32 [n] class ids, or float32 [n] values
   # int32 [n], at least 1: the number of context tokens. The tokens from there on are the target.
   target_starts: np.ndarray | None = None
+  reads_last: bool = False  # The prediction is the last token's, not the first's.
 
   def __post_init__(self):
     for name in ('token_types', 'labels', 'target_starts'):
@@ -58,6 +59,7 @@ class Dataset:
       token_types=None if self.token_types is None else [self.token_types[i] for i in indices],
       labels=None if self.labels is None else self.labels[indices],
       target_starts=None if self.target_starts is None else self.target_starts[indices],
+      reads_last=self.reads_last,
     )
 
 
@@ -73,6 +75,7 @@ def with_virtual(dataset: Dataset, vocab_size: int, counts: tuple[int, int]) -> 
 
   A language model's input is its context, so the infix stands before the target. An encoder's input
   is the whole example, and the prefix follows the first token, whose output is the prediction.
+  Where the last token's output is, the infix stands before it.
   """
   prefix, infix = virtual_tokens(vocab_size, counts)
   if not sum(counts):
@@ -81,6 +84,9 @@ def with_virtual(dataset: Dataset, vocab_size: int, counts: tuple[int, int]) -> 
   if starts is not None:
     ids = [np.concatenate([prefix, x[:n], infix, x[n:]]) for x, n in zip(dataset.ids, starts)]
     return dataclasses.replace(dataset, ids=ids, target_starts=starts + np.int32(sum(counts)))
+  if dataset.reads_last:
+    ids = [np.concatenate([prefix, x[:-1], infix, x[-1:]]) for x in dataset.ids]
+    return dataclasses.replace(dataset, ids=ids)
   ids = [np.concatenate([x[:1], prefix, x[1:], infix]) for x in dataset.ids]
   types = dataset.token_types
   if types is not None:

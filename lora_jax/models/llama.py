@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lora_jax import ops
-from lora_jax.models import layers
+from lora_jax.models import heads, layers
 from lora_jax.models.attention import Cached, Rotation, SelfAttention
 
 
@@ -59,6 +59,7 @@ class LlamaConfig:
   tied: bool = False
   hidden_dropout: float = 0.0
   attention_dropout: float = 0.0
+  num_labels: int = 2
 
 
 def frequencies(config: LlamaConfig) -> np.ndarray:
@@ -158,12 +159,14 @@ class GatedMLP(nn.Module):
 
 
 class Llama(layers.Transformer):
-  """A language model of the Llama family."""
+  """A language model of the Llama family, or with `num_labels` a classifier (1: a regression)."""
+
+  num_labels: int | None = None
 
   @property
   def head(self) -> tuple[str, ...]:
-    """A language model has no task head."""
-    return ()
+    """Patterns of the parameter paths of the task head; a language model has none."""
+    return () if self.num_labels is None else heads.PATHS[self.config.family]
 
   @nn.compact
   def __call__(
@@ -176,7 +179,11 @@ class Llama(layers.Transformer):
     *,
     deterministic: bool = True,
   ) -> jax.Array:
-    """Float32 logits [R, E, vocab_size]; arguments and result are those of `gpt2.GPT2`."""
+    """Float32 logits [R, E, vocab_size]; arguments and result are those of `gpt2.GPT2`.
+
+    Those of a classifier are [R, E, num_labels], and `prediction_positions` are the columns of the
+    examples' last tokens, which have seen all others.
+    """
     c, options = self.config, self.options
     position_ids = layers.positions(input_ids, segment_ids, position_ids, c.max_positions)
     embeddings = Embeddings(c, options, name='embeddings')
@@ -196,6 +203,8 @@ class Llama(layers.Transformer):
       deterministic=deterministic,
     )
     x = layers.RMSNorm(c.norm_epsilon, options.dtype, name='final_norm')(x)
+    if self.num_labels is not None:
+      return heads.llama(x, self.num_labels, std=c.initializer_range)
     if c.tied:
       return embeddings.attend(x)
     return layers.dense(

@@ -14,12 +14,12 @@ from lora_jax import errors
 from lora_jax.models.deberta import Deberta, DebertaConfig
 from lora_jax.models.encoder import Encoder, EncoderConfig
 from lora_jax.models.gpt2 import GPT2, GPT2Config
+from lora_jax.models.heads import LLAMAS
 from lora_jax.models.llama import Llama, LlamaConfig
 from lora_jax.ops import ACTIVATIONS
 
 Config = EncoderConfig | DebertaConfig | GPT2Config | LlamaConfig
 Model = Encoder | GPT2 | Llama  # Deberta is an Encoder.
-LLAMAS = ('llama', 'mistral', 'qwen2', 'qwen3')  # As Hugging Face's `model_type` names them.
 FAMILIES: dict[str, type[Config]] = {
   'bert': EncoderConfig,
   'roberta': EncoderConfig,
@@ -39,7 +39,7 @@ TASKS = {
   'roberta': ('classification', 'regression'),
   'deberta-v2': ('classification', 'regression'),
   'gpt2': ('lm',),
-  **dict.fromkeys(LLAMAS, ('lm',)),
+  **dict.fromkeys(LLAMAS, ('lm', 'classification', 'regression')),
 }
 # Sizes of an architecture, beyond which it is a damaged file rather than a model.
 LARGEST, DEEPEST = 1 << 24, 1000
@@ -204,10 +204,13 @@ def build(config: Config, *, task: str, num_labels: int | None = None, **options
   tasks = TASKS[config.family]
   if task not in tasks:
     raise ValueError(f'task={task!r}: a {config.family} model does {" or ".join(tasks)}')
-  if isinstance(config, GPT2Config | LlamaConfig):
-    if options.pop('classifier_dropout', None) is not None:
-      raise ValueError('classifier_dropout: a language model has no classifier')
-    return (Llama if isinstance(config, LlamaConfig) else GPT2)(config, **options)
+  decoder = isinstance(config, GPT2Config | LlamaConfig)
+  if decoder and options.pop('classifier_dropout', None) is not None:
+    raise ValueError('classifier_dropout: a language model has none')
+  if isinstance(config, GPT2Config):
+    return GPT2(config, **options)
+  if task == 'lm':
+    return Llama(config, **options)
   if task == 'regression':
     if num_labels not in (None, 1):
       raise ValueError(f'num_labels={num_labels}: regression has 1 output')
@@ -216,6 +219,8 @@ def build(config: Config, *, task: str, num_labels: int | None = None, **options
     num_labels = config.num_labels
   if num_labels < 1:
     raise ValueError(f'num_labels={num_labels}: a head has at least 1 output')
+  if isinstance(config, LlamaConfig):
+    return Llama(config, num_labels=num_labels, **options)
   if isinstance(config, DebertaConfig):
     return Deberta(config, num_labels=num_labels, **options)
   return Encoder(config, num_labels=num_labels, **options)

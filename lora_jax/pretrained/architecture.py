@@ -61,7 +61,7 @@ def to_hugging_face(config: Config, num_labels: int | None = None) -> dict[str, 
       has. Ignored for a language model.
   """
   if isinstance(config, LlamaConfig):
-    return llama.to_hugging_face(config)
+    return llama.to_hugging_face(config, num_labels)
   if isinstance(config, GPT2Config):
     return {
       'architectures': ['GPT2LMHeadModel'],

@@ -320,12 +320,11 @@ def _check_tensors(
       f'{where}: the tensors do not fit a {family} model: {"; ".join(problems)}. If only the head '
       'is misshapen, fresh_head=True draws another.'
     )
-  if 'lm_head.weight' in originals and family == 'gpt2':
-    word = tensors[originals['wte.weight']]
-    if not shards.equal(tensors[originals['lm_head.weight']], word):
-      raise ValueError(
-        f'{where}: lm_head.weight differs from wte.weight; only the tied output layer is supported'
-      )
+  name = names.module_name(model.config, 'embeddings/word') + '.weight'
+  if 'lm_head.weight' in originals and getattr(model.config, 'tied', family == 'gpt2'):
+    word, output = (np.asarray(tensors[originals[key]]) for key in (name, 'lm_head.weight'))
+    if not shards.equal(output, word):
+      raise ValueError(f'{where}: lm_head.weight differs from {name}, but its config ties them')
 
 
 def _init(model: presets.Model, key: jax.Array) -> tree.Params:

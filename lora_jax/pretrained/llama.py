@@ -53,6 +53,7 @@ def from_hugging_face(values: Mapping[str, Any]) -> tuple[LlamaConfig, Values]:
     normed=family == 'qwen3',
     tied=values.get('tie_word_embeddings', False),
     attention_dropout=values.get('attention_dropout', 0.0),
+    num_labels=len(values['id2label']) if 'id2label' in values else values.get('num_labels', 2),
     **scaled,
   )
   fixed: Values = {
@@ -67,10 +68,12 @@ def from_hugging_face(values: Mapping[str, Any]) -> tuple[LlamaConfig, Values]:
   return config, fixed
 
 
-def to_hugging_face(config: LlamaConfig) -> Values:
-  """The config.json of a model, which transformers 4 and 5 read."""
+def to_hugging_face(config: LlamaConfig, num_labels: int | None) -> Values:
+  """The config.json of a model, or of a classifier, which transformers 4 and 5 read."""
   values: Values = {
-    'architectures': [f'{NAMES[config.family]}ForCausalLM'],
+    'architectures': [
+      f'{NAMES[config.family]}For{"CausalLM" if num_labels is None else "SequenceClassification"}'
+    ],
     'model_type': config.family,
     'vocab_size': config.vocab_size,
     'max_position_embeddings': config.max_positions,
@@ -90,6 +93,8 @@ def to_hugging_face(config: LlamaConfig) -> Values:
   if config.rope_factor != 1:
     scaling = {key: getattr(config, field) for key, field in SCALING.items()}
     values['rope_scaling'] = {'rope_type': 'llama3', **scaling}
+  if num_labels is not None:
+    values['num_labels'] = num_labels
   if config.family == 'mistral':
     values['sliding_window'] = None
   return values

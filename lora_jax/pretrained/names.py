@@ -28,7 +28,7 @@ OUTSIDE = {
   'roberta': ('classifier.',),
   'deberta-v2': ('classifier.', 'pooler.'),
   'gpt2': (),
-  **dict.fromkeys(LLAMAS, ('lm_head.',)),
+  **dict.fromkeys(LLAMAS, ('lm_head.', 'score.')),
 }
 NORMS = {'gamma': 'weight', 'beta': 'bias'}  # Names in the first BERT checkpoints -> today's.
 # Tensors that a checkpoint may hold and no model reads: buffers, and heads of other tasks.
@@ -38,7 +38,7 @@ UNUSED = {
   'deberta-v2': r'embeddings\.position_(ids|embeddings\.weight)|(cls|(lm|mask)_predictions)\..*',
   'gpt2': r'h\.\d+\.attn\.(bias|masked_bias)|lm_head\.weight',
   # A buffer of transformers before 4.32.
-  **dict.fromkeys(LLAMAS, r'layers\.\d+\.self_attn\.rotary_emb\.inv_freq'),
+  **dict.fromkeys(LLAMAS, r'layers\.\d+\.self_attn\.rotary_emb\.inv_freq|(lm_head|score)\.weight'),
 }
 # Module paths of this package -> Hugging Face's names; in a layer, both within that layer.
 ENCODER = {
@@ -97,6 +97,7 @@ LLAMA = {
   'mlp/down': 'mlp.down_proj',
   'final_norm': 'norm',
   'lm_head': 'lm_head',
+  'score': 'score',
 }
 TABLES = {
   'bert': ENCODER,
@@ -112,6 +113,7 @@ OUTPUT = {  # The tensor whose rows are a head's outputs.
   'bert': 'classifier.weight',
   'roberta': 'classifier.out_proj.weight',
   'deberta-v2': 'classifier.weight',
+  **dict.fromkeys(LLAMAS, 'score.weight'),
 }
 
 

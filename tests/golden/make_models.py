@@ -142,6 +142,23 @@ def llama(name, kind, seed, gradients=(), **options):
   language_model(name, model, (*every, *gradients), seed)
 
 
+def llama_classifier(name, seed):
+  """The prediction is that of the last token before the padding."""
+  sizes = SIZES | dict(num_attention_heads=4, num_key_value_heads=2)
+  config = transformers.LlamaConfig(
+    **sizes, max_position_embeddings=POSITIONS, pad_token_id=0, num_labels=3
+  )
+  model = randomise(transformers.LlamaForSequenceClassification(config), seed)
+  ids, mask, _ = inputs(seed, 0, 1)
+  labels = torch.tensor([0, 2, 1, 1])
+  out = model(torch.tensor(ids), attention_mask=torch.tensor(mask), labels=labels)
+  gradients = ('model.embed_tokens.weight', 'model.layers.1.mlp.down_proj.weight', 'score.weight')
+  save(
+    name, model, out.loss, gradients, input_ids=ids, mask=mask, labels=labels.numpy(),
+    logits=out.logits.detach().numpy(),
+  )  # fmt: skip
+
+
 def gpt2(name, seed):
   config = transformers.GPT2Config(
     vocab_size=61, n_positions=POSITIONS, n_embd=24, n_layer=2, n_head=3, n_inner=40,
@@ -219,6 +236,7 @@ def main():
   llama('mistral', 'Mistral', 10, tie_word_embeddings=True, sliding_window=None, head_dim=8)
   llama('qwen2', 'Qwen2', 11, ['model.layers.0.self_attn.q_proj.bias'], tie_word_embeddings=True)
   llama('qwen3', 'Qwen3', 12, ['model.layers.1.self_attn.q_norm.weight'], head_dim=8)
+  llama_classifier('llama-classifier', 13)
   versions = {'torch': torch.__version__, 'transformers': transformers.__version__}
   (HERE / 'versions.json').write_text(json.dumps(versions, indent=2) + '\n')
 

@@ -148,6 +148,30 @@ def test_llama(case, layout):
 
 
 @pytest.mark.usefixtures('strict_dtypes')
+def test_llama_classifier():
+  case = GOLDEN / 'llama-classifier'
+  expected = np.load(case / 'expected.npz')
+  model, params = load_model(case, task='classification')
+  last = expected['mask'].sum(axis=1, keepdims=True).astype(np.int32) - 1
+
+  def loss_fn(params):
+    ids, mask = expected['input_ids'], expected['mask']
+    logits = model.apply({'params': params}, ids, mask, prediction_positions=last)[:, 0]
+    labels = expected['labels'][:, None]
+    return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), labels, axis=-1)), logits
+
+  (loss, logits), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(params)
+  close(logits, expected['logits'])
+  close(loss, expected['loss'])
+  close(leaf(grads, 'score/kernel').T, expected['grad:score.weight'])
+  found = leaf(grads, 'decoder/layers_1/mlp/down/kernel')
+  close(found.T, expected['grad:model.layers.1.mlp.down_proj.weight'])
+  # The body of a language model's file serves as well, with a head of its own.
+  _, params = load_model(GOLDEN / 'llama-untied', task='classification', num_labels=4)
+  assert params['score']['kernel'].shape == (24, 4) and 'lm_head' not in params
+
+
+@pytest.mark.usefixtures('strict_dtypes')
 @pytest.mark.parametrize('layout', LAYOUTS)
 def test_gpt2(layout):
   grads, expected = language_model('gpt2', layout)

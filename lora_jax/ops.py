@@ -165,6 +165,30 @@ def normalize(
   return (centered * lax.rsqrt(variance + epsilon) * scale + bias).astype(dtype)
 
 
+def rms_normalize(x: jax.Array, scale: jax.Array, epsilon: float, dtype: DTypeLike) -> jax.Array:
+  """x / sqrt(mean(x^2) + epsilon) * scale over the last axis, in float32, returned as `dtype`."""
+  x = x.astype(jnp.float32)
+  scale = jnp.expand_dims(scale.astype(jnp.float32), tuple(range(x.ndim - 1)))
+  mean = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+  return (x * lax.rsqrt(mean + epsilon) * scale).astype(dtype)
+
+
+def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
+  """Rotary positions (Su et al. 2021): turns the pairs (i, i + width / 2) of each head.
+
+  Args:
+    x: queries or keys [R, T, heads, width].
+    cos, sin: float32 [R, T, width / 2], of each pair's angle.
+
+  Returns:
+    [R, T, heads, width] in the dtype of `x`, computed in float32.
+  """
+  one, other = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+  cos, sin = cos[:, :, None, :], sin[:, :, None, :]
+  turned = one * cos - other * sin, other * cos + one * sin
+  return jnp.concatenate(turned, axis=-1).astype(x.dtype)
+
+
 def _gelu(x: jax.Array) -> jax.Array:
   # jax.nn.gelu goes by erfc, which takes twice the time of erf on CPU.
   return 0.5 * x * (1 + lax.erf(x * np.float32(np.sqrt(0.5))))
@@ -174,6 +198,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {  # By Hugging Face'
   'gelu': _gelu,
   'gelu_new': functools.partial(jax.nn.gelu, approximate=True),
   'relu': jax.nn.relu,
+  'silu': jax.nn.silu,
 }
 
 
@@ -184,6 +209,12 @@ def activate(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Ar
   """
   compute = lambda x: function(x.astype(jnp.float32)).astype(x.dtype)
   return jax.checkpoint(compute)(x)
+
+
+def gate(function: Callable[[jax.Array], jax.Array], x: jax.Array, y: jax.Array) -> jax.Array:
+  """`function(x) * y` computed in float32, returned in the dtype of `x`; only x and y are kept."""
+  compute = lambda x, y: (function(x.astype(jnp.float32)) * y.astype(jnp.float32)).astype(x.dtype)
+  return jax.checkpoint(compute)(x, y)
 
 
 def drop(key: jax.Array, rate: float, x: jax.Array) -> jax.Array:

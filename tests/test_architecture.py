@@ -21,6 +21,7 @@ ARROWS = {
   'errors': set(),
   'fields': {'errors', 'paper'},
   'files': set(),
+  'gguf_reader': {'provenance'},
   'host_memory': set(),
   'ops': set(),
   'paper': set(),
@@ -28,7 +29,7 @@ ARROWS = {
   'stacking': {'tree'},
   'methods': {'errors', 'ops', 'stacking', 'tree'},
   'models': {'errors', 'ops', 'stacking'},
-  'pretrained': {'errors', 'files', 'models', 'provenance', 'stacking', 'tree'},
+  'pretrained': {'errors', 'files', 'gguf_reader', 'models', 'provenance', 'stacking', 'tree'},
   'adapters': {
     'errors',
     'files',
@@ -40,7 +41,7 @@ ARROWS = {
     'tree',
   },
   'metrics': {'errors'},
-  'data': {'errors', 'metrics', 'provenance'},
+  'data': {'errors', 'gguf_reader', 'metrics', 'provenance'},
   'generation': set(),
   'train': {
     'adapters',

@@ -33,7 +33,7 @@ def summarize(
     options: the method's, without alpha (which no count depends on) and without the task head.
     scan: whether the layers are one stack. The numbers are the same.
   """
-  task = 'lm' if architecture.family == 'gpt2' else 'classification'
+  task = presets.TASKS[architecture.family][0]
   model = presets.build(architecture, task=task, scan=scan)
   params = presets.abstract_params(model)
   if 'lora' in method.split('+'):

@@ -29,6 +29,7 @@ class Dataset:
   target_starts: np.ndarray | None = None
   cut: int = 0  # Examples whose end did not fit in the most tokens of an example.
   left_out: int = 0  # Examples that are missing here: nothing of their target fitted.
+  reads_last: bool = False  # The prediction is the last token's, not the first's.
 
   def __post_init__(self):
     for name in ('token_types', 'labels', 'target_starts'):
@@ -61,6 +62,7 @@ class Dataset:
       token_types=None if self.token_types is None else [self.token_types[i] for i in indices],
       labels=None if self.labels is None else self.labels[indices],
       target_starts=None if self.target_starts is None else self.target_starts[indices],
+      reads_last=self.reads_last,
     )
 
 
@@ -76,6 +78,7 @@ def with_virtual(dataset: Dataset, vocab_size: int, counts: tuple[int, int]) -> 
 
   A language model's input is its context, so the infix stands before the target. An encoder's input
   is the whole example, and the prefix follows the first token, whose output is the prediction.
+  Where the last token's output is, the infix stands before it.
   """
   prefix, infix = virtual_tokens(vocab_size, counts)
   if not sum(counts):
@@ -84,6 +87,9 @@ def with_virtual(dataset: Dataset, vocab_size: int, counts: tuple[int, int]) -> 
   if starts is not None:
     ids = [np.concatenate([prefix, x[:n], infix, x[n:]]) for x, n in zip(dataset.ids, starts)]
     return dataclasses.replace(dataset, ids=ids, target_starts=starts + np.int32(sum(counts)))
+  if dataset.reads_last:
+    ids = [np.concatenate([prefix, x[:-1], infix, x[-1:]]) for x in dataset.ids]
+    return dataclasses.replace(dataset, ids=ids)
   ids = [np.concatenate([x[:1], prefix, x[1:], infix]) for x in dataset.ids]
   types = dataset.token_types
   if types is not None:
@@ -137,33 +143,6 @@ class Task(NamedTuple):
   scoring: str = ''
   tokenizer: Tokenizer | None = None
   label_names: tuple[str, ...] = ()
-
-  @property
-  def truncation(self) -> dict[str, Truncation]:
-    """What `max_length` cut, by split, the training examples first."""
-    every = {'train': self.train, **self.evals}
-    return {
-      split: Truncation(examples=len(data), cut=data.cut, left_out=data.left_out)
-      for split, data in every.items()
-    }
-
-  def warn_of_truncation(self, max_length: int) -> None:
-    """Logs how many examples of each split were cut at `max_length` tokens, where any were."""
-    for split, found in self.truncation.items():
-      if found['cut'] or found['left_out']:
-        logging.warning(
-          '%s %s: config.data.max_length=%d cuts the end of %d of %d examples; %d more are left '
-          'out, as nothing of their target fits',
-          *(self.name, split, max_length, found['cut'], found['examples'], found['left_out']),
-        )
-
-
-class Truncation(TypedDict):
-  """Of a split the examples that are used, how many of them were cut, and how many are missing."""
-
-  examples: int
-  cut: int
-  left_out: int
 
   @property
   def truncation(self) -> dict[str, Truncation]:

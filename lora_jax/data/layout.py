@@ -117,7 +117,8 @@ class Writer:
     """Columns and labels of all predictions, and how many of them each example has."""
     counts = self.dataset.num_predictions[examples]
     if self.dataset.target_starts is None:
-      return offsets, self.labels[examples], counts
+      last = self.dataset.lengths[examples] - 1 if self.dataset.reads_last else 0
+      return offsets + last, self.labels[examples], counts
     # Column i predicts token i + 1, and the last token predicts nothing.
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     within += np.repeat(self.dataset.target_starts[examples] - 1, counts)

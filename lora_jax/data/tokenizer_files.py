@@ -10,7 +10,8 @@ from typing import Any
 
 import tokenizers
 
-from lora_jax import provenance
+from lora_jax import gguf_reader, provenance
+from lora_jax.data import gguf_tokenizer
 from lora_jax.data.fast_tokenizer import FastTokenizer, byte_level, wordpiece
 from lora_jax.data.sentence_piece import SentencePiece
 from lora_jax.data.tokenizer import Tokenizer
@@ -27,7 +28,7 @@ _OPTIONAL = ('config.json', 'tokenizer_config.json')
 
 
 def load_tokenizer(path: str | pathlib.Path) -> Tokenizer:
-  """Reads a tokenizer from a folder or a zip archive.
+  """Reads a tokenizer from a folder, a zip archive or a GGUF file.
 
   It holds `tokenizer.json`, or `vocab.txt` (BERT), or `vocab.json` and `merges.txt` (byte-level
   BPE: RoBERTa's if a config.json beside them or the special tokens say so, else GPT-2's), or
@@ -72,6 +73,8 @@ def read_files(path: pathlib.Path) -> dict[str, bytes]:
     ValueError: if the archive is damaged.
   """
   wanted = (*_FILES, *_OPTIONAL)
+  if file := gguf_reader.find(path):
+    return {'tokenizer.json': gguf_tokenizer.tokenizer_json(file)}
   if path.is_dir():
     return {name: (path / name).read_bytes() for name in wanted if (path / name).is_file()}
   if not path.is_file():

@@ -27,6 +27,13 @@ class Cached(NamedTuple):
   visible: jax.Array
 
 
+class Rotation(NamedTuple):
+  """Cosines and sines of the angles of queries and keys, float32 [R, T, width of a head / 2]."""
+
+  cos: jax.Array
+  sin: jax.Array
+
+
 def attention(
   query: jax.Array,
   key: jax.Array,
@@ -45,7 +52,8 @@ def attention(
 
   Args:
     query: [R, T, heads, width of a head].
-    key, value: [R, L, heads, width of a head].
+    key, value: [R, L, heads, width of a head], or fewer heads: each then serves as many heads of
+      queries that follow each other.
     segment_ids: [R, L]; a token sees the tokens of its own segment only. None: one segment.
     columns: [R, T], the column of each query. None: T = L and all columns in order.
     mask: bool [R, T, L], in place of segments and causality: the columns that each query sees.
@@ -62,6 +70,7 @@ def attention(
     ValueError: if a kernel was asked for by name that cannot compute the call.
   """
   given = mask is not None
+  groups = query.shape[2] // key.shape[2]
   chosen = fused_attention.choose(
     'xla' if given else implementation,
     fused_attention.Call(
@@ -72,6 +81,8 @@ def attention(
       whole=columns is None,
     ),
   )
+  if groups > 1 and chosen != 'xla':
+    key, value = (jnp.repeat(x, groups, axis=2) for x in (key, value))
   if chosen == 'pallas':
     return fused_attention.pallas(query, key, value, bias, segment_ids, scale=scale, causal=causal)
   if given:
@@ -85,11 +96,33 @@ def attention(
     causal = False
   if chosen == 'cudnn':
     return fused_attention.cudnn(query, key, value, bias, mask, scale=scale, causal=causal)
-  # The products below are those of JAX's own `xla`, in an order that is faster on a CPU: it saves 4
-  # to 18 % of a step in float32 (rows of 64 to 512), 5 to 14 % in bfloat16, half with a cache.
   if causal:
     seen = jnp.tri(query.shape[1], key.shape[1], dtype=bool)[None, None]
     mask = seen if mask is None else mask & seen
+  return _by_xla(query, key, value, bias, mask, scale=scale, dropout=dropout)
+
+
+def _by_xla(
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  bias: jax.Array | None,
+  mask: jax.Array | None,
+  *,
+  scale: float | None,
+  dropout: Callable[[jax.Array], jax.Array] | None,
+) -> jax.Array:
+  """`attention`, with a mask [R, 1, T, L] in place of segments and causality.
+
+  The products are those of JAX's own `xla`, in an order that is faster on a CPU: it saves 4 to 18 %
+  of a step in float32 (rows of 64 to 512), 5 to 14 % in bfloat16, half with a cache.
+  """
+  rows, length, heads, width = query.shape
+  groups = heads // key.shape[2]
+  if groups > 1:  # The queries that share a head of keys become rows of one product.
+    query = query.reshape(rows, length, heads // groups, groups, width)
+    query = query.swapaxes(2, 3).reshape(rows, length * groups, heads // groups, width)
+    mask = None if mask is None else jnp.repeat(mask, groups, axis=2)
   scores = ops.dot_general(
     query, key, (((3,), (3,)), ((0, 2), (0, 2))), preferred_element_type=jnp.float32
   ) * np.float32(query.shape[-1] ** -0.5 if scale is None else scale)
@@ -101,7 +134,10 @@ def attention(
   if dropout:
     weights = dropout(weights)
   weights = weights.astype(value.dtype)
-  return ops.dot_general(weights, value, (((3,), (1,)), ((0, 1), (0, 2)))).swapaxes(1, 2)
+  y = ops.dot_general(weights, value, (((3,), (1,)), ((0, 1), (0, 2)))).swapaxes(1, 2)
+  if groups > 1:
+    y = y.reshape(rows, length, groups, heads // groups, width).swapaxes(2, 3)
+  return y.reshape(rows, length, heads, width)
 
 
 def weight_dropout(
@@ -119,13 +155,29 @@ def implementation_of(module: nn.Module, options: layers.Options) -> fused_atten
 
 
 class SelfAttention(nn.Module):
-  """Projections, attention and the output projection; no residual, norm or dropout after it."""
+  """Projections, attention and the output projection; no residual, norm or dropout after it.
+
+  Attributes:
+    num_heads: of the queries.
+    options: of the model.
+    causal: whether a token sees no later one.
+    std, output_std: deviations of the kernels as they are drawn.
+    num_kv_heads, head_width: heads of keys and values, and the width of each; None: `num_heads`,
+      and the input's width divided by these.
+    biased, output_biased: whether the projections, and the output's, have biases.
+    norm_epsilon: of the norms of each head's queries and keys; None for no norms.
+  """
 
   num_heads: int
   options: layers.Options
   causal: bool = False
   std: float = 0.02
   output_std: float = 0.02
+  num_kv_heads: int | None = None
+  head_width: int | None = None
+  biased: bool = True
+  output_biased: bool = True
+  norm_epsilon: float | None = None
 
   @nn.compact
   def __call__(
@@ -134,20 +186,33 @@ class SelfAttention(nn.Module):
     columns: jax.Array | None,
     *,
     segment_ids: jax.Array | None = None,
+    rotation: Rotation | None = None,
     cached: Cached | None = None,
     deterministic: bool,
   ) -> jax.Array:
-    width = x.shape[-1]
+    head_width = self.head_width or x.shape[-1] // self.num_heads
+    num_kv_heads = self.num_kv_heads or self.num_heads
 
-    def heads(name: str, x: jax.Array) -> jax.Array:
-      projected = layers.dense(width, self.options, self.std, name)(x)
-      return projected.reshape(*x.shape[:-1], self.num_heads, width // self.num_heads)
+    def heads(name: str, x: jax.Array, count: int) -> jax.Array:
+      width = count * head_width
+      projected = layers.dense(width, self.options, self.std, name, biased=self.biased)(x)
+      return projected.reshape(*x.shape[:-1], count, head_width)
 
-    key, value = heads('key', x), heads('value', x)
+    def placed(name: str, x: jax.Array, count: int, columns: jax.Array | None) -> jax.Array:
+      y = heads(name, x, count)
+      if self.norm_epsilon is not None:
+        norm = layers.RMSNorm(self.norm_epsilon, self.options.dtype, name=f'{name}_norm')
+        y = norm(y)
+      if rotation is None:
+        return y
+      return ops.rotate(y, *(layers.take_columns(angle, columns) for angle in rotation))
+
+    key = placed('key', x, num_kv_heads, None)
+    value = heads('value', x, num_kv_heads)
     if self.is_mutable_collection('cache') and not self.is_initializing():
       key, value = self._keep(key, value, cached)
     y = attention(
-      heads('query', layers.take_columns(x, columns)),
+      placed('query', layers.take_columns(x, columns), self.num_heads, columns),
       key,
       value,
       segment_ids,
@@ -157,9 +222,10 @@ class SelfAttention(nn.Module):
       implementation=implementation_of(self, self.options),
       dropout=weight_dropout(self, self.options.attention_dropout, deterministic),
     )
-    return layers.dense(width, self.options, self.output_std, 'output')(
-      y.reshape(*y.shape[:-2], width)
+    output = layers.dense(
+      x.shape[-1], self.options, self.output_std, 'output', biased=self.output_biased
     )
+    return output(y.reshape(*y.shape[:-2], -1))
 
   def _keep(
     self, key: jax.Array, value: jax.Array, cached: Cached | None

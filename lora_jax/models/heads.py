@@ -54,8 +54,20 @@ def roberta(x: jax.Array, num_labels: int, *, std: float, dropout: Dropout) -> j
   return head(x.astype(jnp.float32), dropout)
 
 
+def llama(x: jax.Array, num_labels: int, *, std: float) -> jax.Array:
+  """x [..., width] to logits [..., num_labels], without bias or dropout."""
+  options = layers.Options()
+  return layers.dense(num_labels, options, std, 'score', biased=False)(x.astype(jnp.float32))
+
+
 deberta = functools.partial(bert, activation=ops.ACTIVATIONS['gelu'])
 
+LLAMAS = ('llama', 'mistral', 'qwen2', 'qwen3')  # As Hugging Face's `model_type` names them.
 HEADS = {'bert': bert, 'roberta': roberta, 'deberta-v2': deberta}
 POOLED = (r'pooler/.*', r'classifier/.*')
-PATHS = {'bert': POOLED, 'roberta': (r'classifier/.*',), 'deberta-v2': POOLED}
+PATHS = {
+  'bert': POOLED,
+  'roberta': (r'classifier/.*',),
+  'deberta-v2': POOLED,
+  **dict.fromkeys(LLAMAS, (r'score/.*',)),
+}

@@ -7,6 +7,7 @@ between layers has the compute dtype.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -128,14 +129,34 @@ class Embed(nn.Embed):
     return ops.dot_general(query, table, dims, preferred_element_type=jnp.float32)
 
 
-def dense(features: int, options: Options, std: float, name: str) -> nn.Dense:
-  """A dense layer whose kernel is drawn from N(0, std^2), its bias zero."""
+def dense(
+  features: int,
+  options: Options,
+  std: float,
+  name: str,
+  *,
+  biased: bool = True,
+  result_dtype: DTypeLike | None = None,
+) -> nn.Dense:
+  """A dense layer whose kernel is drawn from N(0, std^2), its bias zero.
+
+  Args:
+    features: its width.
+    options: of the model.
+    std: the deviation.
+    name: the module's.
+    biased: whether it has a bias.
+    result_dtype: of the result, for a layer without bias; None is the compute dtype.
+  """
   return nn.Dense(
     features,
+    use_bias=biased,
     dtype=options.dtype,
     param_dtype=options.param_dtype,
     kernel_init=nn.initializers.normal(std),
-    dot_general=ops.dot_general,
+    dot_general=functools.partial(ops.dot_general, preferred_element_type=result_dtype)
+    if result_dtype
+    else ops.dot_general,
     name=name,
   )
 
@@ -174,6 +195,18 @@ class LayerNorm(nn.Module):
     scale = self.param('scale', nn.initializers.ones, (x.shape[-1],), jnp.float32)
     bias = self.param('bias', nn.initializers.zeros, (x.shape[-1],), jnp.float32)
     return ops.normalize(x, scale, bias, self.epsilon, self.dtype)
+
+
+class RMSNorm(nn.Module):
+  """`ops.rms_normalize` with a scale of its own."""
+
+  epsilon: float
+  dtype: DTypeLike
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    scale = self.param('scale', nn.initializers.ones, (x.shape[-1],), jnp.float32)
+    return ops.rms_normalize(x, scale, self.epsilon, self.dtype)
 
 
 class Dropout(nn.Module):

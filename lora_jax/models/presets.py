@@ -14,22 +14,32 @@ from lora_jax import errors
 from lora_jax.models.deberta import Deberta, DebertaConfig
 from lora_jax.models.encoder import Encoder, EncoderConfig
 from lora_jax.models.gpt2 import GPT2, GPT2Config
+from lora_jax.models.heads import LLAMAS
+from lora_jax.models.llama import Llama, LlamaConfig
 from lora_jax.ops import ACTIVATIONS
 
-Config = EncoderConfig | DebertaConfig | GPT2Config
-Model = Encoder | GPT2  # Deberta is an Encoder.
+Config = EncoderConfig | DebertaConfig | GPT2Config | LlamaConfig
+Model = Encoder | GPT2 | Llama  # Deberta is an Encoder.
 FAMILIES: dict[str, type[Config]] = {
   'bert': EncoderConfig,
   'roberta': EncoderConfig,
   'deberta-v2': DebertaConfig,
   'gpt2': GPT2Config,
+  **dict.fromkeys(LLAMAS, LlamaConfig),
 }
-MODELS = {'bert': Encoder, 'roberta': Encoder, 'deberta-v2': Deberta, 'gpt2': GPT2}
+MODELS = {
+  'bert': Encoder,
+  'roberta': Encoder,
+  'deberta-v2': Deberta,
+  'gpt2': GPT2,
+  **dict.fromkeys(LLAMAS, Llama),
+}
 TASKS = {
   'bert': ('classification', 'regression'),
   'roberta': ('classification', 'regression'),
   'deberta-v2': ('classification', 'regression'),
   'gpt2': ('lm',),
+  **dict.fromkeys(LLAMAS, ('lm', 'classification', 'regression')),
 }
 # Sizes of an architecture, beyond which it is a damaged file rather than a model.
 LARGEST, DEEPEST = 1 << 24, 1000
@@ -83,10 +93,34 @@ def _gpt3(hidden_size: int, num_layers: int, num_heads: int) -> Preset:
   return Preset(_gpt2(hidden_size, num_layers, num_heads, max_positions=2048))
 
 
+def _llama(
+  hidden_size: int,
+  num_layers: int,
+  num_heads: int,
+  num_kv_heads: int,
+  intermediate_size: int,
+  repository: str = '',
+  **others: Any,
+) -> Preset:
+  config = LlamaConfig(
+    hidden_size=hidden_size,
+    num_layers=num_layers,
+    num_heads=num_heads,
+    num_kv_heads=num_kv_heads,
+    head_width=hidden_size // num_heads,
+    intermediate_size=intermediate_size,
+    **others,
+  )
+  return Preset(config, repository)
+
+
 XXLARGE = DebertaConfig(
   hidden_size=1536, num_layers=48, num_heads=24, intermediate_size=6144, convolution=3
 )
 DEBERTA = ('spm.model', 'pytorch_model.bin')  # There is no safetensors file.
+SMOLLM2 = dict(vocab_size=49152, max_positions=8192, rope_theta=100000.0, tied=True)
+LLAMA3 = dict(vocab_size=128256, max_positions=8192, rope_theta=500000.0)
+LLAMA3_2 = LLAMA3 | dict(max_positions=131072, rope_factor=32.0, tied=True)
 LARGE = dict(hidden_size=1024, num_layers=24, num_heads=16, intermediate_size=4096)
 PRESETS: dict[str, Preset] = {
   'bert-base-uncased': Preset(_bert(), 'google-bert/bert-base-uncased'),
@@ -109,6 +143,22 @@ PRESETS: dict[str, Preset] = {
   'gpt3-6.7b': _gpt3(4096, 32, 32),
   'gpt3-13b': _gpt3(5120, 40, 40),
   'gpt3-175b': _gpt3(12288, 96, 96),
+  # The sizes of each repository's config.json.
+  'smollm2-135m': _llama(576, 30, 9, 3, 1536, 'HuggingFaceTB/SmolLM2-135M', **SMOLLM2),
+  'smollm2-360m': _llama(960, 32, 15, 5, 2560, 'HuggingFaceTB/SmolLM2-360M', **SMOLLM2),
+  'smollm2-1.7b': _llama(
+    2048, 24, 32, 32, 8192, 'HuggingFaceTB/SmolLM2-1.7B', **SMOLLM2 | {'rope_theta': 130000.0}
+  ),
+  'tinyllama-1.1b': _llama(
+    2048, 22, 32, 4, 5632, 'TinyLlama/TinyLlama-1.1B-intermediate-step-1431k-3T', max_positions=2048
+  ),
+  'llama-2-7b': _llama(4096, 32, 32, 32, 11008, 'meta-llama/Llama-2-7b-hf'),
+  'llama-2-13b': _llama(5120, 40, 40, 40, 13824, 'meta-llama/Llama-2-13b-hf'),
+  'llama-2-70b': _llama(8192, 80, 64, 8, 28672, 'meta-llama/Llama-2-70b-hf'),
+  'llama-3-8b': _llama(4096, 32, 32, 8, 14336, 'meta-llama/Meta-Llama-3-8B', **LLAMA3),
+  'llama-3-70b': _llama(8192, 80, 64, 8, 28672, 'meta-llama/Meta-Llama-3-70B', **LLAMA3),
+  'llama-3.2-1b': _llama(2048, 16, 32, 8, 8192, 'meta-llama/Llama-3.2-1B', **LLAMA3_2),
+  'llama-3.2-3b': _llama(3072, 28, 24, 8, 8192, 'meta-llama/Llama-3.2-3B', **LLAMA3_2),
 }
 
 
@@ -129,8 +179,20 @@ def architecture(family: str, **fields: Any) -> Config:
     raise ValueError(' '.join(problems))
   if 'hidden_size' in fields and 'intermediate_size' not in fields:
     fields['intermediate_size'] = 4 * fields['hidden_size']
+  if kind is LlamaConfig:
+    fields = _llama_fields(family, fields)
   base = _roberta() if family == 'roberta' else kind(family=family)
   return check(dataclasses.replace(base, **fields), family)
+
+
+def _llama_fields(family: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+  """The fields with those that follow from the family, or from sizes that are given."""
+  own: dict[str, Any] = {'biased': family == 'qwen2', 'normed': family == 'qwen3'}
+  if 'num_heads' in fields:
+    own['num_kv_heads'] = fields['num_heads']
+    if 'hidden_size' in fields:
+      own['head_width'] = fields['hidden_size'] // fields['num_heads']
+  return own | dict(fields)
 
 
 def build(config: Config, *, task: str, num_labels: int | None = None, **options: Any) -> Model:
@@ -142,10 +204,13 @@ def build(config: Config, *, task: str, num_labels: int | None = None, **options
   tasks = TASKS[config.family]
   if task not in tasks:
     raise ValueError(f'task={task!r}: a {config.family} model does {" or ".join(tasks)}')
+  decoder = isinstance(config, GPT2Config | LlamaConfig)
+  if decoder and options.pop('classifier_dropout', None) is not None:
+    raise ValueError('classifier_dropout: a language model has none')
   if isinstance(config, GPT2Config):
-    if options.pop('classifier_dropout', None) is not None:
-      raise ValueError('classifier_dropout: a language model has no classifier')
     return GPT2(config, **options)
+  if task == 'lm':
+    return Llama(config, **options)
   if task == 'regression':
     if num_labels not in (None, 1):
       raise ValueError(f'num_labels={num_labels}: regression has 1 output')
@@ -154,6 +219,8 @@ def build(config: Config, *, task: str, num_labels: int | None = None, **options
     num_labels = config.num_labels
   if num_labels < 1:
     raise ValueError(f'num_labels={num_labels}: a head has at least 1 output')
+  if isinstance(config, LlamaConfig):
+    return Llama(config, num_labels=num_labels, **options)
   if isinstance(config, DebertaConfig):
     return Deberta(config, num_labels=num_labels, **options)
   return Encoder(config, num_labels=num_labels, **options)
@@ -164,14 +231,17 @@ def abstract_params(model: nn.Module) -> Mapping[str, Any]:
   return jax.eval_shape(model.init, jax.random.key(0), TOKENS)['params']
 
 
-def _problem(config: Config, field: dataclasses.Field[Any]) -> str:
+def _problem(config: Config, field: dataclasses.Field[object]) -> str:
   """What is wrong with a field's value; '' if nothing is."""
   name, value = field.name, getattr(config, field.name)
-  if field.type == 'str':
-    return '' if isinstance(value, str) else f'{name}={value!r}: expected a string'
+  for kind, what in ((str, 'a string'), (bool, 'true or false')):
+    if field.type == kind.__name__:
+      return '' if isinstance(value, kind) else f'{name}={value!r}: expected {what}'
   if value is None and 'None' in str(field.type):
     return ''
   kind, low, high = (int | float, 0, 1) if 'float' in str(field.type) else (int, 1, LARGEST)
+  if name.startswith('rope_'):
+    low, high = 1, 1 << 40
   if name in MAY_BE_ZERO:
     low = 0
   if name == 'num_layers':
@@ -196,7 +266,13 @@ def check(config: Config, where: str) -> Config:
   for name in ('activation', 'convolution_activation'):
     if (value := getattr(config, name, 'gelu')) not in ACTIVATIONS:
       raise ValueError(f'{where}: {name} {value!r}; supported: {list(ACTIVATIONS)}')
-  if config.hidden_size % config.num_heads:
+  if isinstance(config, LlamaConfig):
+    if config.num_heads % config.num_kv_heads or config.head_width % 2:
+      raise ValueError(
+        f'{where}: {config.num_kv_heads} heads of keys for {config.num_heads} heads of queries, of '
+        f'width {config.head_width}; supported: a divisor, and an even width'
+      )
+  elif config.hidden_size % config.num_heads:
     raise ValueError(
       f'{where}: a width of {config.hidden_size} does not divide into {config.num_heads} heads'
     )

@@ -9,7 +9,9 @@ from lora_jax import errors
 from lora_jax.models.deberta import DebertaConfig
 from lora_jax.models.encoder import EncoderConfig
 from lora_jax.models.gpt2 import GPT2Config
-from lora_jax.models.presets import Config, check
+from lora_jax.models.llama import LlamaConfig
+from lora_jax.models.presets import LLAMAS, Config, check
+from lora_jax.pretrained import llama
 from lora_jax.pretrained.labels import fields as label_fields
 
 Values = Mapping[str, Any]  # The JSON object in a config.json.
@@ -26,6 +28,7 @@ def from_hugging_face(values: Values, where: str = 'config.json') -> Config:
     'roberta': _from_bert,
     'deberta-v2': _from_deberta,
     'gpt2': _from_gpt2,
+    **dict.fromkeys(LLAMAS, llama.from_hugging_face),
   }
   model_type = values.get('model_type')
   if not isinstance(model_type, str) or model_type not in parsers:
@@ -63,6 +66,8 @@ def to_hugging_face(
       has. Ignored for a language model.
     label_names: names of the classes; none writes `LABEL_0`, ...
   """
+  if isinstance(config, LlamaConfig):
+    return llama.to_hugging_face(config, num_labels, label_names)
   if isinstance(config, GPT2Config):
     return {
       'architectures': ['GPT2LMHeadModel'],

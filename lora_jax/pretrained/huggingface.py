@@ -21,9 +21,18 @@ import numpy as np
 from absl import logging
 from safetensors import numpy as writer
 
-from lora_jax import errors, files, provenance, stacking, tree
+from lora_jax import errors, files, gguf_reader, provenance, stacking, tree
 from lora_jax.models import presets
-from lora_jax.pretrained import architecture, head, labels, names, pytorch, safetensors, shards
+from lora_jax.pretrained import (
+  architecture,
+  gguf_file,
+  head,
+  labels,
+  names,
+  pytorch,
+  safetensors,
+  shards,
+)
 
 FETCHED = (
   'config.json',
@@ -80,7 +89,10 @@ def load_model(
   folder = locate(name_or_folder)
   config = read_config(folder)
   model = make_model(config, task=task, num_labels=num_labels, **options)
-  tensors = (pytorch if pytorch.is_only_format(folder) else safetensors).read(folder)
+  if file := gguf_reader.find(folder):
+    tensors: Mapping[str, Any] = gguf_file.Tensors(file)
+  else:
+    tensors = (pytorch if pytorch.is_only_format(folder) else safetensors).read(folder)
   where, outputs = str(folder), None
   if label_names is not None:
     head.check(model, tensors, where)
@@ -184,7 +196,7 @@ def locate(name_or_folder: str | Path) -> Path:
     ConnectionError: if a preset is not cached and cannot be fetched; says what to do.
   """
   name, folder = str(name_or_folder), Path(name_or_folder).expanduser()
-  if (folder / 'config.json').is_file():
+  if gguf_reader.find(folder) or (folder / 'config.json').is_file():
     return folder
   if name in presets.PRESETS:
     if not presets.PRESETS[name].repository:
@@ -206,6 +218,8 @@ def read_config(folder: Path) -> presets.Config:
   Raises:
     ValueError: if it is not valid JSON, or describes an architecture that is not supported.
   """
+  if file := gguf_reader.find(folder):
+    return architecture.from_hugging_face(gguf_file.config_values(file), str(file))
   path = folder / 'config.json'
   provenance.note(path)
   values = files.read_json(path)
@@ -367,12 +381,11 @@ def _check_tensors(
   kinds = {name: tensors[name].dtype for name in expected}
   if other := [f'{name} is {x}' for name, x in kinds.items() if not jnp.issubdtype(x, np.floating)]:
     raise ValueError(f'{where}: expected floating-point tensors, but {errors.listed(other)}')
-  if 'lm_head.weight' in originals and family == 'gpt2':
-    word = tensors[originals['wte.weight']]
-    if not shards.equal(tensors[originals['lm_head.weight']], word):
-      raise ValueError(
-        f'{where}: lm_head.weight differs from wte.weight; only the tied output layer is supported'
-      )
+  name = names.module_name(model.config, 'embeddings/word') + '.weight'
+  if 'lm_head.weight' in originals and getattr(model.config, 'tied', family == 'gpt2'):
+    word, output = (np.asarray(tensors[originals[key]]) for key in (name, 'lm_head.weight'))
+    if not shards.equal(output, word):
+      raise ValueError(f'{where}: lm_head.weight differs from {name}, but its config ties them')
 
 
 def _fetch(name: str, preset: presets.Preset) -> Path:

@@ -13,12 +13,14 @@ import numpy as np
 
 from lora_jax import stacking
 from lora_jax.models import presets
+from lora_jax.models.presets import LLAMAS
 
 PREFIXES = {
   'bert': 'bert.',
   'roberta': 'roberta.',
   'deberta-v2': 'deberta.',
   'gpt2': 'transformer.',
+  **dict.fromkeys(LLAMAS, 'model.'),
 }
 # Names without the prefix: a tensor outside of the body begins with one of these.
 OUTSIDE = {
@@ -26,6 +28,7 @@ OUTSIDE = {
   'roberta': ('classifier.',),
   'deberta-v2': ('classifier.', 'pooler.'),
   'gpt2': (),
+  **dict.fromkeys(LLAMAS, ('lm_head.', 'score.')),
 }
 NORMS = {'gamma': 'weight', 'beta': 'bias'}  # Names in the first BERT checkpoints -> today's.
 # Tensors that a checkpoint may hold and no model reads: buffers, and heads of other tasks.
@@ -34,6 +37,8 @@ UNUSED = {
   'roberta': r'embeddings\.(position|token_type)_ids|pooler\.dense\..*|lm_head\..*',
   'deberta-v2': r'embeddings\.position_(ids|embeddings\.weight)|(cls|(lm|mask)_predictions)\..*',
   'gpt2': r'h\.\d+\.attn\.(bias|masked_bias)|lm_head\.weight',
+  # A buffer of transformers before 4.32.
+  **dict.fromkeys(LLAMAS, r'layers\.\d+\.self_attn\.rotary_emb\.inv_freq|(lm_head|score)\.weight'),
 }
 # Module paths of this package -> Hugging Face's names; in a layer, both within that layer.
 ENCODER = {
@@ -77,13 +82,38 @@ GPT2 = {
   'mlp/down': 'mlp.c_proj',
   'final_norm': 'ln_f',
 }
-TABLES = {'bert': ENCODER, 'roberta': ENCODER, 'deberta-v2': DEBERTA, 'gpt2': GPT2}
+LLAMA = {
+  'embeddings/word': 'embed_tokens',
+  'attention_norm': 'input_layernorm',
+  'attention/query': 'self_attn.q_proj',
+  'attention/key': 'self_attn.k_proj',
+  'attention/value': 'self_attn.v_proj',
+  'attention/output': 'self_attn.o_proj',
+  'attention/query_norm': 'self_attn.q_norm',
+  'attention/key_norm': 'self_attn.k_norm',
+  'mlp_norm': 'post_attention_layernorm',
+  'mlp/gate': 'mlp.gate_proj',
+  'mlp/up': 'mlp.up_proj',
+  'mlp/down': 'mlp.down_proj',
+  'final_norm': 'norm',
+  'lm_head': 'lm_head',
+  'score': 'score',
+}
+TABLES = {
+  'bert': ENCODER,
+  'roberta': ENCODER,
+  'deberta-v2': DEBERTA,
+  'gpt2': GPT2,
+  **dict.fromkeys(LLAMAS, LLAMA),
+}
+LAYERS = {'gpt2': 'h', **dict.fromkeys(LLAMAS, 'layers')}  # Others: encoder.layer.
 FUSED = 'attn.c_attn'
 THIRDS = ('attention/query', 'attention/key', 'attention/value')  # Of a c_attn, in its order.
 OUTPUT = {  # The tensor whose rows are a head's outputs.
   'bert': 'classifier.weight',
   'roberta': 'classifier.out_proj.weight',
   'deberta-v2': 'classifier.weight',
+  **dict.fromkeys(LLAMAS, 'score.weight'),
 }
 
 
@@ -116,7 +146,7 @@ def module_name(config: presets.Config, path: str) -> str:
   layer = stacking.layer_index(path)
   if layer is None:
     return name
-  return f'{"h" if config.family == "gpt2" else "encoder.layer"}.{layer}.{name}'
+  return f'{LAYERS.get(config.family, "encoder.layer")}.{layer}.{name}'
 
 
 def third(config: presets.Config, path: str) -> int | None:

@@ -27,7 +27,7 @@ from lora_jax import tree
 from lora_jax.data.layout import HostShard
 from lora_jax.methods.base import FollowsFn
 from lora_jax.methods.interception import Args, Context, Interceptor, Kwargs, Next
-from lora_jax.models import fused_attention
+from lora_jax.models import fused_attention, presets
 
 AXES = ('data', 'fsdp', 'tensor')
 ROWS = ('data', 'fsdp')  # A batch is split over both.
@@ -38,15 +38,16 @@ Rules = Sequence[tuple[str, Axes]]
 # Leaf paths -> the mesh axis of each dimension; the first match counts. The axis of stacked layers
 # comes before these and is not split: the loop over layers takes one layer at a time.
 TRANSFORMER: Rules = (
-  (r'.*/(attention/(query|key|value)|mlp/up)/kernel', ('fsdp', 'tensor')),
+  (r'.*/(attention/(query|key|value)|mlp/(gate|up))/kernel', ('fsdp', 'tensor')),
   (r'.*/(attention/(query|key|value)|mlp/up)/bias', ('tensor',)),
   (r'.*/(attention/output|mlp/down)/kernel', ('tensor', 'fsdp')),
   # By width: the published vocabularies (50257, 50265, 30522) divide by nothing.
   (r'.*(word|position|relative)/embedding', (None, 'fsdp')),
+  (r'lm_head/kernel', ('fsdp', None)),  # As word embeddings: few vocabularies divide.
   (r'.*convolution/kernel', (None, 'fsdp', None)),
   (r'.*(scale|bias|embedding)', ()),
 )
-RULES = {family: TRANSFORMER for family in ('bert', 'roberta', 'deberta-v2', 'gpt2')}
+RULES = dict.fromkeys(presets.FAMILIES, TRANSFORMER)
 
 
 def make_mesh(

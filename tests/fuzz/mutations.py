@@ -19,6 +19,8 @@ STRANGE = (
 def mutated(content: bytes, drawn: random.Random) -> bytes:
   """The content of a file with a few changes in its own format, or in its bytes."""
   ways = [_bytes]
+  if content[:4] == b'GGUF':
+    ways += [_gguf] * 2
   if content[:2] == b'PK':
     ways += [_zip] * 4
   elif content[:1] in b'{[' and len(content) < 1 << 20:
@@ -97,6 +99,14 @@ def _safetensors(content: bytes, drawn: random.Random) -> bytes:
   header = _json(content[8 : 8 + length], drawn)
   claimed = drawn.choice((len(header), len(header), len(header), 2**60, 0, len(content) * 2))
   return struct.pack('<Q', claimed) + header + content[8 + length :]
+
+
+def _gguf(content: bytes, drawn: random.Random) -> bytes:
+  """A number of the header, which is before the tensors, replaced."""
+  at = drawn.randrange(4, max(5, min(len(content) - 8, 8000)))
+  number = drawn.choice((0, 1, 2, 255, 2**31, 2**60, 2**64 - 1))
+  size = drawn.choice((1, 4, 8))
+  return content[:at] + (number % 256**size).to_bytes(size, 'little') + content[at + size :]
 
 
 def _zip(content: bytes, drawn: random.Random) -> bytes:

@@ -18,7 +18,7 @@ from lora_jax.pretrained import huggingface, load_model, pytorch_writer, safeten
 from lora_jax.report import runs
 from lora_jax.train import rundir
 from tests.adapters import toys
-from tests.pretrained import pickled
+from tests.pretrained import gguf_toys, pickled
 
 
 class Reader(NamedTuple):
@@ -56,6 +56,11 @@ def _base(folder: pathlib.Path, *, torch: bool = False, sharded: bool = False) -
 
 def _read_base(folder: pathlib.Path) -> object:
   return load_model(folder, task='classification')
+
+
+def _read_gguf(folder: pathlib.Path) -> object:
+  tokenizer_files.load_tokenizer(folder / 'model.gguf').encode(['A text.'])
+  return load_model(folder / 'model.gguf', task='lm')
 
 
 def _hostile(folder: pathlib.Path) -> None:
@@ -163,6 +168,11 @@ READERS: dict[str, Reader] = {
   ),
   'pytorch': Reader(lambda folder: _base(folder, torch=True), _read_base, ('pytorch_model.bin',)),
   'pickle': Reader(_hostile, _read_hostile, ('pytorch_model.bin',)),
+  'gguf': Reader(
+    lambda folder: gguf_toys.write(folder / 'model.gguf', 'llama-untied'),
+    _read_gguf,
+    ('model.gguf',),
+  ),
   'peft': Reader(
     lambda folder: peft.write(toys.make('bert'), folder),
     lambda folder: formats.read_adapter(folder, config=toys.config_of('bert')),

@@ -119,21 +119,51 @@ def deberta(name, labels, seed, **options):
   )  # fmt: skip
 
 
+def llama(name, kind, seed, gradients=(), **options):
+  """A model of the Llama family: 4 heads of queries for 2 of keys and values."""
+  sizes = SIZES | dict(num_attention_heads=4, num_key_value_heads=2)
+  config = getattr(transformers, f'{kind}Config')(
+    **sizes, max_position_embeddings=POSITIONS, bos_token_id=0, eos_token_id=0, pad_token_id=0,
+    **options,
+  )  # fmt: skip
+  model = randomise(getattr(transformers, f'{kind}ForCausalLM')(config), seed)
+  every = (
+    'model.embed_tokens.weight',
+    'model.layers.0.self_attn.q_proj.weight',
+    'model.layers.1.self_attn.k_proj.weight',
+    'model.layers.0.self_attn.v_proj.weight',
+    'model.layers.1.self_attn.o_proj.weight',
+    'model.layers.0.mlp.gate_proj.weight',
+    'model.layers.1.mlp.up_proj.weight',
+    'model.layers.1.mlp.down_proj.weight',
+    'model.layers.1.post_attention_layernorm.weight',
+    'model.norm.weight',
+  )
+  language_model(name, model, (*every, *gradients), seed)
+
+
+def llama_classifier(name, seed):
+  """The prediction is that of the last token before the padding."""
+  sizes = SIZES | dict(num_attention_heads=4, num_key_value_heads=2)
+  config = transformers.LlamaConfig(
+    **sizes, max_position_embeddings=POSITIONS, pad_token_id=0, num_labels=3
+  )
+  model = randomise(transformers.LlamaForSequenceClassification(config), seed)
+  ids, mask, _ = inputs(seed, 0, 1)
+  labels = torch.tensor([0, 2, 1, 1])
+  out = model(torch.tensor(ids), attention_mask=torch.tensor(mask), labels=labels)
+  gradients = ('model.embed_tokens.weight', 'model.layers.1.mlp.down_proj.weight', 'score.weight')
+  save(
+    name, model, out.loss, gradients, input_ids=ids, mask=mask, labels=labels.numpy(),
+    logits=out.logits.detach().numpy(),
+  )  # fmt: skip
+
+
 def gpt2(name, seed):
   config = transformers.GPT2Config(
     vocab_size=61, n_positions=POSITIONS, n_embd=24, n_layer=2, n_head=3, n_inner=40,
     bos_token_id=0, eos_token_id=0,
   )  # fmt: skip
-  model = randomise(transformers.GPT2LMHeadModel(config), seed)
-  ids, mask, _ = inputs(seed, 0, 1)
-  # Loss on target tokens: the first third of each row is context.
-  context = np.array(LENGTHS)[:, None] // 3
-  target = (np.arange(ids.shape[1])[None] >= np.maximum(context, 1)) & (mask == 1)
-  out = model(
-    torch.tensor(ids),
-    attention_mask=torch.tensor(mask),
-    labels=torch.tensor(np.where(target, ids, -100)),
-  )
   gradients = (
     'transformer.wte.weight',
     'transformer.wpe.weight',
@@ -143,6 +173,19 @@ def gpt2(name, seed):
     'transformer.h.0.mlp.c_fc.weight',
     'transformer.h.1.ln_2.weight',
     'transformer.ln_f.bias',
+  )
+  language_model(name, randomise(transformers.GPT2LMHeadModel(config), seed), gradients, seed)
+
+
+def language_model(name, model, gradients, seed):
+  ids, mask, _ = inputs(seed, 0, 1)
+  # Loss on target tokens: the first third of each row is context.
+  context = np.array(LENGTHS)[:, None] // 3
+  target = (np.arange(ids.shape[1])[None] >= np.maximum(context, 1)) & (mask == 1)
+  out = model(
+    torch.tensor(ids),
+    attention_mask=torch.tensor(mask),
+    labels=torch.tensor(np.where(target, ids, -100)),
   )
   save(
     name, model, out.loss, gradients, input_ids=ids, mask=mask, target=target,
@@ -184,6 +227,16 @@ def main():
   gpt2('gpt2', seed=5)
   deberta('deberta-v2', [0, 2, 1, 1], seed=6, num_labels=3, conv_kernel_size=3, conv_act='gelu')
   deberta('deberta-v2-regression', [0.5, -1.0, 4.2, 2.0], seed=7, num_labels=1)
+  scaled = dict(
+    rope_type='llama3', rope_theta=500.0, factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0,
+    original_max_position_embeddings=8,
+  )  # fmt: skip
+  llama('llama', 'Llama', 8, tie_word_embeddings=True, rope_parameters=scaled)
+  llama('llama-untied', 'Llama', 9, ['lm_head.weight'], tie_word_embeddings=False)
+  llama('mistral', 'Mistral', 10, tie_word_embeddings=True, sliding_window=None, head_dim=8)
+  llama('qwen2', 'Qwen2', 11, ['model.layers.0.self_attn.q_proj.bias'], tie_word_embeddings=True)
+  llama('qwen3', 'Qwen3', 12, ['model.layers.1.self_attn.q_norm.weight'], head_dim=8)
+  llama_classifier('llama-classifier', 13)
   versions = {'torch': torch.__version__, 'transformers': transformers.__version__}
   (HERE / 'versions.json').write_text(json.dumps(versions, indent=2) + '\n')
 

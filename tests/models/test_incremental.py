@@ -10,27 +10,33 @@ import pytest
 
 from lora_jax import generation, methods
 from lora_jax.generation import LanguageModel, Settings
-from lora_jax.models import gpt2, incremental
+from lora_jax.models import gpt2, incremental, llama, presets
 from lora_jax.pretrained.huggingface import load_model
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden/models/gpt2'
 CONFIG = gpt2.GPT2Config(
   vocab_size=97, max_positions=64, hidden_size=24, num_layers=2, num_heads=3, intermediate_size=40
 )
+LLAMA = llama.LlamaConfig(
+  vocab_size=97, max_positions=64, hidden_size=24, num_layers=2, num_heads=6, num_kv_heads=2,
+  head_width=4, intermediate_size=40, normed=True, rope_factor=8.0, rope_original=16,
+)  # fmt: skip
 BEAMS, STEPS = 4, 5
 CASES = {
   'looped': dict(),
   'scanned': dict(scan=True),
   'looped, bfloat16': dict(dtype=jnp.bfloat16),
   'an adapter': dict(method=methods.adapter_l(bottleneck=4)),
+  'a Llama, two heads of keys for six': dict(config=LLAMA),
+  'a Llama, a scanned one': dict(config=LLAMA, scan=True),
   'a prefix at every layer': dict(method=methods.prefix_layer(prefix=2, infix=1), scan=True),
 }
 LORA = methods.lora(rank=2, alpha=8, targets='.*/(query|value)')
 
 
-def adapted(method=LORA, **options):
-  """A GPT-2 with a method's parameters that are not zero, as `apply(ids, ...)`."""
-  model = gpt2.GPT2(CONFIG, **options)
+def adapted(method=LORA, config=CONFIG, **options):
+  """A model with a method's parameters that are not zero, as `apply(ids, ...)`."""
+  model = presets.MODELS[config.family](config, **options)
   ids = jnp.zeros((1, 8), jnp.int32)
   params = model.init(jax.random.key(0), ids)['params']
   frozen, trainable = method.init(jax.random.key(1), model, params, ids)

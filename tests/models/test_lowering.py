@@ -33,6 +33,7 @@ COVERED = {
   'deberta-v2': {GPU: (2, 1), TPU: (2, 1)},
   # A language model predicts in every column; the TPU's kernel takes no choice of columns.
   'gpt2': {GPU: (2, 1), TPU: (1, 1)},
+  'llama': {GPU: (2, 1), TPU: (1, 1)},
 }
 FAMILIES = tuple(COVERED)
 
@@ -59,7 +60,7 @@ def count(traced: jax.stages.Traced, target=GPU) -> tuple[int, int]:
 
 def traced(family, predictions=PACKED, *, runs='single', target=GPU, **options):
   model, length = toys.model(family, **options), LENGTH[target]
-  predictions = length if family == 'gpt2' else predictions
+  predictions = length if toys.kind(family) == 'lm' else predictions
   if runs == 'single':
     made, arguments = toys.single(model, length, predictions)
   else:
@@ -75,7 +76,10 @@ def kernels(family, scan, remat, target=GPU) -> tuple[int, int]:
 
 
 def test_every_family_is_covered():
-  assert set(COVERED) == set(presets.FAMILIES)
+  """Mistral and Qwen are Llama's model, with other options."""
+  assert {*COVERED, 'mistral', 'qwen2', 'qwen3'} == set(presets.FAMILIES)
+  for family in ('mistral', 'qwen2', 'qwen3'):
+    assert presets.MODELS[family] is presets.MODELS['llama']
 
 
 @pytest.mark.parametrize(
@@ -122,7 +126,7 @@ def test_a_train_step_for_a_tpu(family, runs, scan, remat):
 def test_an_evaluation(family, target):
   """Its dropout is off: it has kernels where training has none."""
   model, length = toys.model(family, dropout=0.1, scan=True), LENGTH[target]
-  predictions = length if family == 'gpt2' else PACKED
+  predictions = length if toys.kind(family) == 'lm' else PACKED
   batch = toys.batch_shapes(family, length, predictions, lead=())
   params = presets.abstract_params(model)
   apply = methods.bind(model.apply, methods.full())
@@ -132,9 +136,10 @@ def test_an_evaluation(family, target):
   assert found == (COVERED[family][target][True], 0)
 
 
-def test_decoding_for_cuda():
+@pytest.mark.parametrize('family', ['gpt2', 'llama'])
+def test_decoding_for_cuda(family):
   """The prompt's columns are computed by a kernel, but for its last layer; a step by XLA."""
-  model = toys.model('gpt2')
+  model = toys.model(family)
   apply = methods.bind(model.apply, methods.full())
   params = presets.abstract_params(model)
   ids, lengths = (jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((4, 64), (4,)))

@@ -16,13 +16,14 @@ from lora_jax.pretrained import fresh_model
 SMALL = dict(
   vocab_size=40, max_positions=12, hidden_size=16, num_layers=2, num_heads=2, intermediate_size=32
 )
-TASKS = {'bert': 'classification', 'roberta': 'classification', 'gpt2': 'lm'}
+TASKS = {'bert': 'classification', 'roberta': 'classification', 'gpt2': 'lm', 'qwen3': 'lm'}
+MORE = {'qwen3': dict(num_kv_heads=1)}
 
 
 @functools.cache
 def small(family, scan=False):
   """A model without dropout, its weights larger than at initialization so that every term shows."""
-  config = architecture(family, **SMALL)
+  config = architecture(family, **SMALL, **MORE.get(family, {}))
   model = build(config, task=TASKS[family], scan=scan, num_labels=3, **no_dropout(family))
   shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))['params']
   rng = np.random.default_rng(0)
@@ -31,7 +32,7 @@ def small(family, scan=False):
 
 def no_dropout(family):
   names = ['hidden_dropout', 'attention_dropout']
-  return dict.fromkeys(names if family == 'gpt2' else [*names, 'classifier_dropout'], 0.0)
+  return dict.fromkeys(names if TASKS[family] == 'lm' else [*names, 'classifier_dropout'], 0.0)
 
 
 def run(model, params, *args, seed=None, **kwargs):
@@ -85,7 +86,7 @@ def test_packed_equals_alone(family, scan):
   # Without segments, positions and padding at all: the third example, of full length.
   whole = {key: alone[key][2:3, :12] for key in alone if key in ('input_ids', 'token_type_ids')}
   whole = run(model, params, **whole)
-  if family == 'gpt2':
+  if TASKS[family] == 'lm':
     every = run(model, params, **packed)[1, :12]
     np.testing.assert_allclose(every, whole[0], atol=1e-5)
   else:

@@ -134,14 +134,14 @@ def loss_and_gradient(family, attention, dtype, params, batch, scan):
 
 
 @pytest.mark.parametrize(
-  'family, scan', [('roberta', False), ('deberta-v2', True), ('gpt2', False)]
+  'family, scan', [('roberta', False), ('deberta-v2', True), ('gpt2', False), ('llama', True)]
 )
 def test_a_model_agrees(family, scan):
   """Losses to 1 %; gradients in direction (cosine 0.99), because small ones are all noise."""
   model = toys.model(family, scan=scan, dtype=jnp.float32)
   params = model.init(jax.random.key(0), jnp.ones((1, 8), jnp.int32))['params']
   random = np.random.default_rng(0)
-  predictions = 64 if family == 'gpt2' else 3
+  predictions = 64 if toys.kind(family) == 'lm' else 3
   batch = {
     'input_ids': random.integers(4, 64, (ROWS, 64)),
     'segment_ids': np.asarray(segments(64)),

@@ -43,6 +43,27 @@ GPT2_GRADIENTS = {
 }
 
 
+LLAMA_GRADIENTS = {
+  'embeddings/word/embedding': 'model.embed_tokens.weight',
+  'decoder/layers_0/attention/query/kernel': 'model.layers.0.self_attn.q_proj.weight',
+  'decoder/layers_1/attention/key/kernel': 'model.layers.1.self_attn.k_proj.weight',
+  'decoder/layers_0/attention/value/kernel': 'model.layers.0.self_attn.v_proj.weight',
+  'decoder/layers_1/attention/output/kernel': 'model.layers.1.self_attn.o_proj.weight',
+  'decoder/layers_0/mlp/gate/kernel': 'model.layers.0.mlp.gate_proj.weight',
+  'decoder/layers_1/mlp/up/kernel': 'model.layers.1.mlp.up_proj.weight',
+  'decoder/layers_1/mlp/down/kernel': 'model.layers.1.mlp.down_proj.weight',
+  'decoder/layers_1/mlp_norm/scale': 'model.layers.1.post_attention_layernorm.weight',
+  'final_norm/scale': 'model.norm.weight',
+}
+MORE_GRADIENTS = {
+  'llama-untied': {'lm_head/kernel': 'lm_head.weight'},
+  'qwen2': {'decoder/layers_0/attention/query/bias': 'model.layers.0.self_attn.q_proj.bias'},
+  'qwen3': {
+    'decoder/layers_1/attention/query_norm/scale': 'model.layers.1.self_attn.q_norm.weight'
+  },
+}
+
+
 def leaf(grads, path):
   """The leaf at a looped path, also of stacked layers."""
   leaves = tree.flatten(grads)
@@ -92,11 +113,10 @@ def test_encoder(case, layout):
   close(leaf(grads, last[0]).T, expected[f'grad:{last[1]}'])
 
 
-@pytest.mark.usefixtures('strict_dtypes')
-@pytest.mark.parametrize('layout', LAYOUTS)
-def test_gpt2(layout):
-  expected = np.load(GOLDEN / 'gpt2' / 'expected.npz')
-  model, params = load_model(GOLDEN / 'gpt2', task='lm', **LAYOUTS[layout])
+def language_model(case, layout):
+  """Checks logits and loss; returns the gradients, and the golden."""
+  expected = np.load(GOLDEN / case / 'expected.npz')
+  model, params = load_model(GOLDEN / case, task='lm', **LAYOUTS[layout])
   ids, mask, target = (expected[name] for name in ('input_ids', 'mask', 'target'))
 
   def loss_fn(params):
@@ -108,6 +128,53 @@ def test_gpt2(layout):
   (loss, logits), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(params)
   close(logits[mask == 1], expected['logits'][mask == 1])
   close(loss, expected['loss'])
+  return grads, expected
+
+
+@pytest.mark.usefixtures('strict_dtypes')
+@pytest.mark.parametrize(
+  'case, layout',
+  [('llama', 'scan'), ('qwen3', 'remat'), ('qwen2', 'scan+remat')]
+  + [(case, 'loop') for case in ('llama', 'llama-untied', 'mistral', 'qwen2', 'qwen3')],
+)
+def test_llama(case, layout):
+  """GQA everywhere; Llama 3's positions, an untied output, biases (Qwen2), norms (Qwen3)."""
+  grads, expected = language_model(case, layout)
+  names = LLAMA_GRADIENTS | MORE_GRADIENTS.get(case, {})
+  assert sum(name.startswith('grad:') for name in expected) == len(names)
+  for path, name in names.items():
+    found = leaf(grads, path)
+    close(found.T if path.endswith('kernel') else found, expected[f'grad:{name}'])
+
+
+@pytest.mark.usefixtures('strict_dtypes')
+def test_llama_classifier():
+  case = GOLDEN / 'llama-classifier'
+  expected = np.load(case / 'expected.npz')
+  model, params = load_model(case, task='classification')
+  last = expected['mask'].sum(axis=1, keepdims=True).astype(np.int32) - 1
+
+  def loss_fn(params):
+    ids, mask = expected['input_ids'], expected['mask']
+    logits = model.apply({'params': params}, ids, mask, prediction_positions=last)[:, 0]
+    labels = expected['labels'][:, None]
+    return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), labels, axis=-1)), logits
+
+  (loss, logits), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(params)
+  close(logits, expected['logits'])
+  close(loss, expected['loss'])
+  close(leaf(grads, 'score/kernel').T, expected['grad:score.weight'])
+  found = leaf(grads, 'decoder/layers_1/mlp/down/kernel')
+  close(found.T, expected['grad:model.layers.1.mlp.down_proj.weight'])
+  # The body of a language model's file serves as well, with a head of its own.
+  _, params = load_model(GOLDEN / 'llama-untied', task='classification', num_labels=4)
+  assert params['score']['kernel'].shape == (24, 4) and 'lm_head' not in params
+
+
+@pytest.mark.usefixtures('strict_dtypes')
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_gpt2(layout):
+  grads, expected = language_model('gpt2', layout)
   for path, name in GPT2_GRADIENTS.items():
     close(leaf(grads, path), expected[f'grad:transformer.{name}'])
   for path, name in (

@@ -15,12 +15,12 @@ from lora_jax.sweep import step as sweep_step
 from lora_jax.train import optimizer, step
 
 SIZES = dict(vocab_size=64, hidden_size=32, num_heads=2, num_layers=2, max_positions=128)
-MORE = {'deberta-v2': dict(position_buckets=16)}
+MORE = {'deberta-v2': dict(position_buckets=16), 'llama': dict(num_kv_heads=1, rope_factor=8.0)}
 ROWS, MEMBERS = 4, 3
 
 
 def kind(family):
-  return 'lm' if family == 'gpt2' else 'classification'
+  return presets.TASKS[family][0]
 
 
 def model(family, *, dropout=0.0, dtype=jnp.bfloat16, **options):

@@ -22,7 +22,7 @@ def test_configs_of_the_presets_come_back(name):
   [
     ('bert', {'model_type': 't5'}, "model_type='t5'. Known: bert, roberta, deberta-v2, gpt2"),
     ('bert', {'model_type': None}, 'model_type=None. Known: bert'),
-    ('bert', {'hidden_act': 'silu'}, "activation 'silu'; supported: .*gelu"),
+    ('bert', {'hidden_act': 'swish'}, "activation 'swish'; supported: .*gelu"),
     (
       'roberta',
       {'position_embedding_type': 'relative_key'},

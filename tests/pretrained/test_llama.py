@@ -1,0 +1,60 @@
+"""config.json of the Llama family: both spellings, both ways, and what is refused."""
+
+import json
+
+import pytest
+
+from lora_jax.models import presets
+from lora_jax.pretrained import architecture
+from tests.pretrained.gguf_toys import GOLDEN
+
+CASES = ['llama', 'llama-untied', 'mistral', 'qwen2', 'qwen3']
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_what_is_written_is_read_again(case):
+  config = architecture.from_hugging_face(json.loads((GOLDEN / case / 'config.json').read_text()))
+  assert architecture.from_hugging_face(architecture.to_hugging_face(config)) == config
+  assert (config.biased, config.normed) == (case == 'qwen2', case == 'qwen3')
+  assert config.tied == (case in ('llama', 'mistral', 'qwen2'))
+
+
+def test_the_published_llama_3_2_gives_the_preset():
+  """As the repository has it, in the spelling of transformers 4."""
+  values = {
+    'model_type': 'llama', 'attention_bias': False, 'attention_dropout': 0.0, 'head_dim': 64,
+    'hidden_act': 'silu', 'hidden_size': 2048, 'initializer_range': 0.02, 'mlp_bias': False,
+    'intermediate_size': 8192, 'max_position_embeddings': 131072, 'num_attention_heads': 32,
+    'num_hidden_layers': 16, 'num_key_value_heads': 8, 'pretraining_tp': 1, 'rms_norm_eps': 1e-05,
+    'rope_theta': 500000.0, 'tie_word_embeddings': True, 'vocab_size': 128256,
+    'rope_scaling': {
+      'factor': 32.0, 'high_freq_factor': 4.0, 'low_freq_factor': 1.0,
+      'original_max_position_embeddings': 8192, 'rope_type': 'llama3',
+    },
+  }  # fmt: skip
+  assert architecture.from_hugging_face(values) == presets.PRESETS['llama-3.2-1b'].config
+
+
+@pytest.mark.parametrize(
+  'case, change, problem',
+  [
+    ('llama', {'attention_bias': True}, 'attention_bias=True; supported: False'),
+    ('llama', {'mlp_bias': True}, 'mlp_bias=True; supported: False'),
+    ('llama', {'rope_parameters': {'rope_type': 'yarn'}}, "positions of type 'yarn'"),
+    ('llama', {'hidden_act': 'xielu'}, "activation 'xielu'"),
+    ('llama', {'num_key_value_heads': 3}, '3 heads of keys for 4 heads of queries'),
+    ('mistral', {'sliding_window': 8}, 'sliding_window=8; supported: 16'),
+    ('qwen3', {'use_sliding_window': True}, 'use_sliding_window=True; supported: False'),
+    ('qwen3', {'layer_types': ['sliding_attention', 'full_attention']}, 'layer_types='),
+  ],
+)
+def test_what_is_not_computed_is_named(case, change, problem):
+  values = json.loads((GOLDEN / case / 'config.json').read_text()) | change
+  with pytest.raises(ValueError, match=problem):
+    architecture.from_hugging_face(values, 'there/config.json')
+
+
+def test_a_window_that_no_row_exceeds_is_none():
+  values = json.loads((GOLDEN / 'mistral' / 'config.json').read_text())
+  config = architecture.from_hugging_face(values | {'sliding_window': 16})
+  assert config == architecture.from_hugging_face(values)

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+Json = dict[str, Any]  # An object in a JSON file.
+
 
 @contextlib.contextmanager
 def atomic(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
@@ -68,7 +70,7 @@ def read_json(path: Path) -> object:
     raise ValueError(f'{path}: not valid JSON ({error})') from error
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> Json:
   """The object in a JSON file.
 
   Raises:

@@ -180,14 +180,14 @@ def architecture(family: str, **fields: Any) -> Config:
   if 'hidden_size' in fields and 'intermediate_size' not in fields:
     fields['intermediate_size'] = 4 * fields['hidden_size']
   if kind is LlamaConfig:
-    fields = _llama_fields(family, fields)
+    fields = dict[str, Any](_llama_fields(family, fields))
   base = _roberta() if family == 'roberta' else kind(family=family)
   return check(dataclasses.replace(base, **fields), family)
 
 
-def _llama_fields(family: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+def _llama_fields(family: str, fields: Mapping[str, int]) -> dict[str, int]:
   """The fields with those that follow from the family, or from sizes that are given."""
-  own: dict[str, Any] = {'biased': family == 'qwen2', 'normed': family == 'qwen3'}
+  own: dict[str, int] = {'biased': family == 'qwen2', 'normed': family == 'qwen3'}
   if 'num_heads' in fields:
     own['num_kv_heads'] = fields['num_heads']
     if 'hidden_size' in fields:

@@ -36,7 +36,7 @@ def from_hugging_face(values: Values, where: str = 'config.json') -> Config:
       f'{where}: unsupported model_type={model_type!r}. {errors.nearest(str(model_type), parsers)}'
     )
   try:
-    config, fixed = parsers[model_type](values)
+    config, fixed = parsers[model_type](dict(values))
   except KeyError as error:
     raise ValueError(
       f'{where}: a {model_type} model needs the key {error}, which is missing'

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -63,7 +63,7 @@ class Quantized:
     return np.asarray(self)[index]
 
 
-class Tensors(Mapping[str, Quantized]):
+class Tensors(Mapping[str, np.ndarray]):
   """The tensors of a file by Hugging Face's names.
 
   Raises:
@@ -97,8 +97,9 @@ class Tensors(Mapping[str, Quantized]):
     if problems:
       raise ValueError(f'{path}: {errors.listed(problems, limit=4)}')
 
-  def __getitem__(self, name: str) -> Quantized:
-    return self._tensors[name]
+  def __getitem__(self, name: str) -> np.ndarray:
+    # All that readers of tensors use of an array.
+    return cast(np.ndarray, self._tensors[name])
 
   def __iter__(self) -> Iterator[str]:
     return iter(self._tensors)

@@ -90,7 +90,7 @@ def load_model(
   config = read_config(folder)
   model = make_model(config, task=task, num_labels=num_labels, **options)
   if file := gguf_reader.find(folder):
-    tensors: Mapping[str, Any] = gguf_file.Tensors(file)
+    tensors: Mapping[str, np.ndarray] = gguf_file.Tensors(file)
   else:
     tensors = (pytorch if pytorch.is_only_format(folder) else safetensors).read(folder)
   where, outputs = str(folder), None

@@ -5,7 +5,7 @@ transformers 4 writes `rope_theta` and `rope_scaling`, transformers 5 `rope_para
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from lora_jax.models.llama import LlamaConfig
@@ -23,7 +23,7 @@ SCALING = {
 }
 
 
-def from_hugging_face(values: Mapping[str, Any]) -> tuple[LlamaConfig, Values]:
+def from_hugging_face(values: Values) -> tuple[LlamaConfig, Values]:
   """The architecture, and the only supported value of each key that is not part of it.
 
   Raises:

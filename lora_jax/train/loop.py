@@ -18,19 +18,8 @@ from ml_collections import config_dict
 
 from lora_jax import provenance
 from lora_jax.result_schema import RunResult
-from lora_jax.train import (
-  check,
-  config_check,
-  evaluate,
-  hosts,
-  job,
-  mesh,
-  paths,
-  result,
-  rundir,
-  setup,
-  single,
-)
+from lora_jax.train import check, evaluate, hosts, job, mesh, paths, result, rundir, setup, single
+from lora_jax.train.config_check import check_config
 from lora_jax.train.engine import Engine
 from lora_jax.train.record import Record
 from lora_jax.train.step import Metrics
@@ -52,7 +41,7 @@ def train(config: config_dict.ConfigDict, workdir: str | Path) -> RunResult:
     SystemExit: with status 143 after SIGTERM, 130 after SIGINT (Ctrl-C), when the state is saved;
       with several processes with 143 on all of them, whichever got the signal.
   """
-  config_check.check_config(config)
+  check_config(config)
   workdir = paths.path_of(workdir)
   rundir.check(workdir, config)
   if finished := rundir.if_whole(check.read_result, workdir):

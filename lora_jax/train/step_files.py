@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from lora_jax import files
 from lora_jax.train import writers
@@ -40,7 +40,7 @@ class Step(NamedTuple):
     digests: the SHA-256 of each other file by its path; None for one of an older version.
   """
 
-  progress: dict[str, Any]
+  progress: files.Json
   score: float | None
   best: int | None
   digests: Mapping[str, str] | None
@@ -76,7 +76,7 @@ def read(folder: Path) -> Step:
     if not path.exists() and (folder / 'progress').exists():
       return _read_old(folder)
     text = files.read_object(path)
-    content = cast(dict[str, Any], text['content'])
+    content = cast(files.Json, text['content'])
     if _digest_of(content) != text['sha256']:
       raise Damaged(f'{path} is not what was written: its SHA-256 differs')
     return Step(content['progress'], content['score'], content['best'], content['digests'])

@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
@@ -106,7 +106,7 @@ class Checkpoints:
     """As `save`, of the trainable parameters alone: they can be evaluated, but not trained on."""
     self._save(step, {'trainable': trainable}, progress, score)
 
-  def restore(self, like: TrainState) -> tuple[TrainState, files.Json] | None:
+  def restore(self, like: TrainState) -> tuple[TrainState, Any] | None:
     """The (state, progress) to resume from, or None to train from the start.
 
     It is the latest checkpoint that is whole and whose best one is, which the end of the run needs:
@@ -203,7 +203,7 @@ class Checkpoints:
   def _save(
     self,
     step: int,
-    arrays: Mapping[str, object],
+    arrays: Mapping[str, Params],
     progress: Mapping[str, object],
     score: float | None,
   ) -> None:
@@ -242,7 +242,7 @@ class Checkpoints:
 
   def _restore(
     self, step: int, like: TrainState, problems: dict[int, Exception]
-  ) -> tuple[TrainState, files.Json] | None:
+  ) -> tuple[TrainState, Any] | None:
     """The (state, progress) of a step; None, and a problem more, if it is old and damaged."""
     note = step_files.read(self.folder / str(step))
     try:

@@ -11,6 +11,7 @@ from lora_jax.adapters.adapter import Adapter
 from lora_jax.pretrained import huggingface, load_model
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
+DECODERS = ('gpt2', 'llama', 'qwen2', 'qwen3')
 ADAPTERS = GOLDEN / 'adapters'  # Made by make_adapters.py.
 
 
@@ -26,7 +27,7 @@ def config_of(name):
 
 @functools.cache
 def model_of(name):
-  task = 'lm' if name.startswith('gpt2') else 'classification'
+  task = 'lm' if name in DECODERS else 'classification'
   return load_model(GOLDEN / 'models' / name, task=task)
 
 
@@ -54,7 +55,7 @@ def inputs_of(name):
   inputs = {'input_ids': case['input_ids'], 'segment_ids': case['mask']}
   if 'token_type_ids' in case:
     inputs['token_type_ids'] = case['token_type_ids']
-  return inputs, (case['mask'] == 1 if name == 'gpt2' else ...)
+  return inputs, (case['mask'] == 1 if name in DECODERS else ...)
 
 
 def logits(adapter):

@@ -70,14 +70,23 @@ PEFT = {  # Name, and the base in models/ before a dot: fields of PEFT's config.
   'roberta.resized': dict(
     r=4, lora_alpha=8, target_modules=['query', 'value'], task_type='SEQ_CLS',
   ),
+  'llama.all': dict(r=4, lora_alpha=8, target_modules='all-linear', task_type='CAUSAL_LM'),
+  'qwen2.biases': dict(
+    r=2, lora_alpha=3, target_modules=['q_proj', 'v_proj'], bias='lora_only', task_type='CAUSAL_LM',
+  ),
+  'qwen3.output': dict(
+    r=4, lora_alpha=8, target_modules=['k_proj', 'o_proj', 'gate_proj', 'lm_head'],
+    rank_pattern={'lm_head': 2}, task_type='CAUSAL_LM',
+  ),
 }  # fmt: skip
+DECODERS = ('gpt2', 'llama', 'qwen2', 'qwen3')
 
 
 def load(case):
   """The toy model of a case; the name of its base goes into PEFT's config."""
   name = case.split('.')[0]
   kind = transformers.AutoModelForSequenceClassification
-  kind = transformers.AutoModelForCausalLM if name == 'gpt2' else kind
+  kind = transformers.AutoModelForCausalLM if name in DECODERS else kind
   return kind.from_pretrained(MODELS / name).eval(), name
 
 

@@ -92,9 +92,9 @@ def task_of(
   where: str, config: presets.Config, tensors: Mapping[str, np.ndarray], labels: int
 ) -> tuple[str, int]:
   """The task and the number of labels: that of the head among the tensors, or `labels`."""
-  if presets.TASKS[config.family] == ('lm',):
+  tasks, name = presets.TASKS[config.family], names.OUTPUT.get(config.family)
+  if tasks[0] == 'lm' and name not in tensors:
     return 'lm', 0
-  name = names.OUTPUT[config.family]
   if name in tensors:
     if tensors[name].ndim != 2 or not len(tensors[name]):
       raise ValueError(f'{where}: {name} is {tensors[name].shape}, expected (labels, width)')

@@ -310,11 +310,12 @@ def _task_type(adapter: Adapter, parts: Parts, base: BaseLayout) -> str | None:
 
 
 def _check_task(values: PeftConfig, family: str, folder: Path) -> None:
-  fitting = 'CAUSAL_LM' if presets.TASKS[family] == ('lm',) else 'SEQ_CLS'
-  if values['task_type'] not in (None, fitting, 'FEATURE_EXTRACTION'):
+  kinds = {'lm': 'CAUSAL_LM', 'classification': 'SEQ_CLS'}
+  fitting = [kinds[task] for task in presets.TASKS[family] if task in kinds]
+  if values['task_type'] not in (None, *fitting, 'FEATURE_EXTRACTION'):
     raise ValueError(
-      f'{folder}: task_type={values["task_type"]!r}; of a {family} model only {fitting} and '
-      'FEATURE_EXTRACTION are read'
+      f'{folder}: task_type={values["task_type"]!r}; of a {family} model only '
+      f'{", ".join(fitting)} and FEATURE_EXTRACTION are read'
     )
 
 
@@ -324,13 +325,15 @@ def _own_tensors(
   """The tensors of modules that this package's model has, with a warning that names the others.
 
   Raises:
-    ValueError: if GPT-2's output layer is not the table of its words.
+    ValueError: if an output layer that is tied to the table of words is not that table.
   """
   config = base.model.config
-  output, words = plain.get('lm_head.weight'), plain.get('wte.weight')
-  if output is not None and not (words is not None and np.array_equal(output, words)):
+  table = f'{names.module_name(config, "embeddings/word")}.weight'
+  output, words = plain.get('lm_head.weight'), plain.get(table)
+  is_tied = 'lm_head/kernel' not in base.shapes
+  if is_tied and output is not None and not (words is not None and np.array_equal(output, words)):
     raise ValueError(
-      f'{file}: lm_head.weight differs from wte.weight; only the tied output layer is supported'
+      f'{file}: lm_head.weight differs from {table}, but the output layer of the base is tied to it'
     )
   known = tuple(f'{names.module_name(config, path.rsplit("/", 1)[0])}.' for path in base.shapes)
   unused = [

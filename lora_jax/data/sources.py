@@ -240,6 +240,8 @@ def read_json(file: Text) -> object:
   """
   try:
     return json.loads(file.text)
+  except RecursionError:
+    raise ValueError(f'{file.name}: JSON that is nested too deeply') from None
   except json.JSONDecodeError as error:
     raise ValueError(
       f'{file.name}, line {error.lineno}: not JSON ({error.msg}). Download the file again.'

@@ -95,7 +95,7 @@ def _json(files: Mapping[str, bytes], name: str, path: pathlib.Path) -> dict[str
     return {}
   try:
     return json.loads(files[name])
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise _damaged(path, name, error) from error
 
 

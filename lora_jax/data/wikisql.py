@@ -76,5 +76,7 @@ def _lines(file: sources.Text) -> Iterator[tuple[str, object]]:
     where = f'{file.name}, line {number}'
     try:
       yield where, json.loads(line)
+    except RecursionError:
+      raise ValueError(f'{where}: JSON that is nested too deeply') from None
     except json.JSONDecodeError as error:
       raise ValueError(f'{where}: not JSON ({error.msg}). Download the file again.') from error

@@ -2,7 +2,7 @@
 
     model, params = load_model('roberta-base', task='classification', num_labels=3)
 
-Loading a folder never touches the network; a preset is fetched once through `huggingface_hub`.
+Loading a folder never touches the network; a preset is fetched once.
 """
 
 from __future__ import annotations
@@ -89,10 +89,8 @@ def load_model(
   folder = locate(name_or_folder)
   config = read_config(folder)
   model = make_model(config, task=task, num_labels=num_labels, **options)
-  if file := gguf_reader.find(folder):
-    tensors: Mapping[str, np.ndarray] = gguf_file.Tensors(file)
-  else:
-    tensors = (pytorch if pytorch.is_only_format(folder) else safetensors).read(folder)
+  read = pytorch.read if pytorch.is_only_format(folder) else safetensors.read
+  tensors = gguf_file.Tensors(file) if (file := gguf_reader.find(folder)) else read(folder)
   where, outputs = str(folder), None
   if label_names is not None:
     head.check(model, tensors, where)
@@ -122,8 +120,7 @@ def fresh_model(
   if isinstance(config, Mapping):
     config = presets.architecture(**config)
   model = make_model(config, task=task, num_labels=num_labels, **options)
-  # Drawn in float32 and cast: the same seed is the same model in every dtype.
-  exact = model.clone(param_dtype=jnp.float32)
+  exact = model.clone(param_dtype=jnp.float32)  # Then cast: a seed is one model in every dtype.
   declared = tree.flatten(presets.abstract_params(model))
   shardings = shards.leaf_shardings(declared, place)
 
@@ -192,8 +189,8 @@ def locate(name_or_folder: str | Path) -> Path:
   Raises:
     ValueError: if it is neither a folder nor a preset (near names are offered), or if it is a
       preset without published weights.
-    FileNotFoundError: if the folder holds no config.json.
-    ConnectionError: if a preset is not cached and cannot be fetched; says what to do.
+    FileNotFoundError: if a folder holds none.
+    ConnectionError: if a preset is not cached and cannot be fetched.
   """
   name, folder = str(name_or_folder), Path(name_or_folder).expanduser()
   if gguf_reader.find(folder) or (folder / 'config.json').is_file():
@@ -378,8 +375,8 @@ def _check_tensors(
       f'{where}: the tensors do not fit a {family} model: {"; ".join(problems)}. If only the head '
       'is misshapen, fresh_head=True draws another.'
     )
-  kinds = {name: tensors[name].dtype for name in expected}
-  if other := [f'{name} is {x}' for name, x in kinds.items() if not jnp.issubdtype(x, np.floating)]:
+  kinds = ((name, tensors[name].dtype) for name in expected)
+  if other := [f'{name} is {x}' for name, x in kinds if not jnp.issubdtype(x, np.floating)]:
     raise ValueError(f'{where}: expected floating-point tensors, but {errors.listed(other)}')
   name = names.module_name(model.config, 'embeddings/word') + '.weight'
   if 'lm_head.weight' in originals and getattr(model.config, 'tied', family == 'gpt2'):

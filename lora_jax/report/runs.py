@@ -59,9 +59,10 @@ def read(folder: str | Path) -> Recorded:
       of_kind = _of_kind(recorded, value)
       if of_kind is recorded.runs:
         value = with_numbers(value)
+        _identity(value)
       elif lost := [name for name, x in leaves(value).items() if x in ('nan', 'inf', '-inf')]:
         raise ValueError(f'{lost[0]} is not a number. Remove this file, or measure it again')
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
       raise ValueError(f'{path}: expected the JSON of a run or benchmark: {error!r}') from error
     if of_kind is not None:
       of_kind[str(path.relative_to(folder))] = value
@@ -94,12 +95,17 @@ def without_repeated(found: Mapping[str, RunResult]) -> dict[str, RunResult]:
   """
   first: dict[str, str] = {}
   for name, run in found.items():
-    config = {key: value for key, value in leaves(run['config']).items() if key not in PLACES}
-    shared = [run['experiment'], run['task'], run['model'], run['method'], run['seed'], config]
-    kept = first.setdefault(json.dumps(shared, sort_keys=True), name)
+    kept = first.setdefault(_identity(run), name)
     if kept != name:
       logging.warning('%s is left out: it has the config and the seed of %s', name, kept)
   return {name: found[name] for name in first.values()}
+
+
+def _identity(run: RunResult) -> str:
+  """The config and the seed of a run, without the places of its files."""
+  config = {key: value for key, value in leaves(run['config']).items() if key not in PLACES}
+  shared = [run['experiment'], run['task'], run['model'], run['method'], run['seed'], config]
+  return json.dumps(shared, sort_keys=True)
 
 
 def _of_kind(recorded: Recorded, value: Mapping[str, object]) -> dict[str, object] | None:

@@ -18,6 +18,8 @@ RESIZED = 'peft.roberta.resized'  # Of a base of 65 words, unlike the toy.
 THEIRS = sorted(path.name for path in ADAPTERS.glob('peft.*') if path.name != RESIZED)
 # PEFT wrapped another model, or left something out that it trained.
 OTHER_KEYS = ('peft.bert.bare', 'peft.bert.converted')
+# PEFT saves the output layer beside its factors, and reads no such file of ours.
+OUTPUT = 'peft.qwen3.output'
 
 
 def read(case):
@@ -41,7 +43,7 @@ def test_theirs_is_computed_as_there(case):
 
 
 @pytest.mark.parametrize(
-  'case', [case for case in THEIRS if 'gpt2' not in case and case not in OTHER_KEYS]
+  'case', [case for case in THEIRS if 'gpt2' not in case and case not in (*OTHER_KEYS, OUTPUT)]
 )
 def test_export_of_theirs_has_their_tensors(case, tmp_path):
   peft.write(read(case), tmp_path)
@@ -60,7 +62,7 @@ def test_export_of_theirs_has_their_tensors(case, tmp_path):
     assert ours[name] == fields_of_theirs[name], name
 
 
-@pytest.mark.parametrize('case', THEIRS)
+@pytest.mark.parametrize('case', [case for case in THEIRS if case != OUTPUT])
 def test_theirs_without_the_note_comes_back(case, tmp_path):
   """A fused pair becomes three with one a, which are exported as blocks of the same update."""
   adapter = read(case)

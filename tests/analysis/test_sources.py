@@ -25,6 +25,7 @@ def test_an_adapter_needs_the_architecture_of_its_base_alone():
 
 
 def test_a_run_without_checkpoints_is_refused(tmp_path):
-  (tmp_path / 'config.json').write_text(json.dumps({'model': {'name': 'x'}}))
+  config = {'task': 'rte', 'method': {'name': 'lora'}, 'model': {'name': 'x'}}
+  (tmp_path / 'config.json').write_text(json.dumps(config))
   with pytest.raises(ValueError, match=r'has no checkpoints\. Train it first'):
     sources.read_run(str(tmp_path), 'best')

@@ -142,10 +142,11 @@ PAIRS = 'index\tsentence1\tsentence2\tlabel\n' + ''.join(
   f'{i}\tone {i}\tother\t{("entailment", "not_entailment")[i % 2]}\n' for i in range(9)
 )
 INPUT = {'path': 'a', 'bytes': 1, 'sha256': 'b', 'read': 'c', 'replaced': ['d']}
-CONFIG = {'task': 'rte', 'method': {'rank': 8}, 'model': {'name': 'x', 'fresh': {'layers': 2}}}
+CONFIG = {'task': 'rte', 'method': {'name': 'lora', 'rank': 8}, 'model': {'name': 'x'}}
+SCORES = {'step': 3, 'dev/accuracy': 0.5}
 RUN = {
   'experiment': 'glue', 'task': 'rte', 'model': 'x', 'method': 'lora', 'seed': 0, 'steps': 3,
-  'history': [{'step': 3, 'dev/accuracy': 0.5}], 'config': CONFIG,
+  'metric': 'dev/accuracy', 'best': SCORES, 'last': SCORES, 'history': [SCORES], 'config': CONFIG,
 }  # fmt: skip
 
 TABLE = {'id': '1', 'header': ['Player', 'No.'], 'types': ['text', 'real'], 'rows': []}

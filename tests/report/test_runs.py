@@ -27,6 +27,7 @@ def test_files_are_told_apart_by_what_they_hold(tmp_path):
     'latency': ['more/latency.json'],
     'bench': ['more/bench.json'],
     'counts': ['more/counts.json'],
+    'chaos': [],
     'claims': ['claims.json'],
     'measured_plans': ['plan.json'],
   }

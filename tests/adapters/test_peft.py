@@ -18,7 +18,7 @@ RESIZED = 'peft.roberta.resized'  # Of a base of 65 words, unlike the toy.
 THEIRS = sorted(path.name for path in ADAPTERS.glob('peft.*') if path.name != RESIZED)
 # PEFT wrapped another model, or left something out that it trained.
 OTHER_KEYS = ('peft.bert.bare', 'peft.bert.converted')
-# PEFT saves the output layer beside its factors, and reads no such file of ours.
+# PEFT saves the output layer itself beside its factors; both at once are not written here.
 OUTPUT = 'peft.qwen3.output'
 
 

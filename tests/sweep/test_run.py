@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lora_jax import provenance
 from lora_jax.sweep import grouping, run, stacked
 from lora_jax.sweep import train as train_sweep
 from lora_jax.train import loop, rundir
@@ -156,3 +157,12 @@ def test_a_killed_sweep_ends_the_same(tmp_path, make_config):
   assert (early / 'result.json').stat().st_mtime_ns == before
   for name in (early.name, late.name):
     assert_same_run(whole / name, killed / name)
+
+
+def test_each_member_has_the_record_of_its_files(swept):
+  folder, members, results = swept
+  for member in members:
+    recorded = provenance.read_record(folder / member.name)
+    assert {name.split('/')[0] for name in recorded} == {'data', 'tokenizer'}
+    if 'best' in results[member.name]:
+      assert results[member.name]['inputs'] == recorded

@@ -1,9 +1,11 @@
 """Run directories: whose they are, what is read of them, and the signal that stops a run."""
 
 import json
+import shutil
 
 import pytest
 
+from lora_jax import provenance
 from lora_jax.train import loop, rundir
 from tests.train.conftest import FINISHED
 
@@ -101,3 +103,27 @@ def test_differences_are_the_leaves_that_differ_by_their_keys():
   rundir.check_same('they differ', old, old)
   with pytest.raises(ValueError, match=r'they differ:\n  b\.d: 3 in the directory, 4 given'):
     rundir.check_same('they differ', old, new)
+
+
+def test_a_run_does_not_resume_with_other_data(finished, make_config, tmp_path, folder):
+  """Its result is gone, so that it ends again; then a label of its data changes."""
+  data = shutil.copytree(folder, tmp_path / 'data')
+  config = make_config(**FINISHED, **{'data.dir': str(data)})
+  run = shutil.copytree(finished[0], tmp_path / 'run')
+  text = json.loads((run / 'config.json').read_text())
+  text['data']['dir'] = str(data)
+  (run / 'config.json').write_text(json.dumps(text))
+  (run / 'result.json').unlink()
+  recorded = provenance.read_record(run)
+  assert set(recorded) == {'data/SST-2/dev.tsv', 'data/SST-2/train.tsv', 'tokenizer/vocab.txt'}
+  assert finished[1]['inputs'] == recorded
+  path = data / 'SST-2' / 'train.tsv'
+  path.write_text(path.read_text()[:-2] + ('0' if path.read_text()[-2] == '1' else '1') + '\n')
+  with pytest.raises(ValueError, match=r'was made from other files .*: data/SST-2/train.tsv\n'):
+    loop.train(config, run)
+  assert not (run / 'result.json').exists()
+  with provenance.changes_allowed():
+    result = loop.train(config, run)
+  assert result['history'] == finished[1]['history']
+  replaced = result['inputs']['data/SST-2/train.tsv']['replaced']
+  assert replaced == [recorded['data/SST-2/train.tsv']['sha256']]

@@ -116,8 +116,8 @@ class Checkpoints:
       like: gives shapes and shardings.
 
     Raises:
-      ValueError: if there are checkpoints and none of them is whole; if the chosen one is not of a
-        run of this config.
+      ValueError: if none of the checkpoints is whole, and there are as many as are kept (of fewer
+        the run starts again); if the chosen one is not of a run of this config.
     """
     self._tidy()
     problems: dict[int, Exception] = {}
@@ -279,7 +279,9 @@ class Checkpoints:
     if hosts.is_first():
       found = self.steps()
       causes = '; '.join(str(problems[step]).splitlines()[0] for step in sorted(problems))
-      if found and step is None and not set(found) - set(problems):
+      # With fewer than are kept none was ever removed: training again from the start loses little.
+      is_young = len(found) + len(self._aside()) < self._keep
+      if found and step is None and not set(found) - set(problems) and not is_young:
         raise ValueError(
           f'{self.folder} has no whole checkpoint: {causes}. Restore its files, or remove the '
           'folder: the same command then trains from the start.'
@@ -296,6 +298,11 @@ class Checkpoints:
       for one in aside:
         paths.rename(self.folder / str(one), self.folder / f'{one}{SET_ASIDE}')
     hosts.wait('set aside')
+
+  def _aside(self) -> list[Path]:
+    """The checkpoints that were set aside."""
+    found = self.folder.iterdir() if self.folder.exists() else ()
+    return [path for path in found if path.name.endswith(SET_ASIDE)]
 
   def _prune(self) -> None:
     """Removes the checkpoints that nobody needs; called in a thread, after each save."""

@@ -187,6 +187,17 @@ def test_damaged_ones_alone_are_an_error_that_says_what_to_do(opened):
   assert opened().steps() == [1, 2], 'nothing is changed'
 
 
+def test_a_young_run_whose_only_checkpoint_is_damaged_starts_again(opened, caplog):
+  save_all(opened(), [0.5])
+  flip(files_of(opened().folder / '1')[0])
+  assert opened().restore(state_at(0)) is None
+  assert 'Training resumes from the start; set aside as STEP.set-aside' in caplog.text
+  save_all(opened(), [0.5])
+  flip(files_of(opened().folder / '1')[0])
+  with pytest.raises(ValueError, match=r'no whole checkpoint'):  # The second one in a row.
+    opened().restore(state_at(0))
+
+
 @pytest.mark.parametrize('score', [math.nan, math.inf, -math.inf])
 def test_a_score_that_is_not_finite_is_never_the_best(opened, score, caplog):
   save_all(opened(), [0.5, score, 0.4])

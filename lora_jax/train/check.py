@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from lora_jax import files
+from lora_jax import files, provenance
 from lora_jax.result_schema import RunResult
 from lora_jax.train import paths, rundir, step_files, writers
 from lora_jax.train.checkpoints import SET_ASIDE, Checkpoints
@@ -72,6 +72,9 @@ def _check_run(workdir: Path) -> Iterator[Finding]:
       yield _try(workdir / name, lambda path, read=read: read(path.parent))
   if (workdir / 'metrics.jsonl').exists():
     yield _try(workdir / 'metrics.jsonl', _read_metrics)
+  if (workdir / provenance.FILE).exists():
+    record = lambda path: provenance.read_record(path.parent)
+    yield _try(workdir / provenance.FILE, record)
   yield from _check_steps(workdir)
 
 

@@ -102,7 +102,7 @@ def check(adapter: Adapter, where: str) -> None:
     model = abstract_base(adapter.config, adapter.task, adapter.num_labels)
     params = presets.abstract_params(model)
     expected = _trainable_shapes(methods.make(**adapter.method), model, params)
-  except (ValueError, TypeError) as error:
+  except (ValueError, TypeError, AttributeError) as error:  # Fields of any JSON type.
     raise ValueError(f'{where}: no such model or method: {error}') from error
   if problems := _problems(expected, adapter.trainable):
     raise ValueError(f'{where}: the parameters do not fit: {"; ".join(problems)}')

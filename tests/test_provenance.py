@@ -11,7 +11,7 @@ from lora_jax import provenance
 from lora_jax.adapters import native
 from lora_jax.models import presets
 from lora_jax.pretrained import huggingface
-from lora_jax.train import job, run_adapter, warm_start
+from lora_jax.train import export, job, run_adapter, warm_start
 from tests.train.runs import save_run
 
 OPENED = []  # Paths of all files that Python opened while the list is `watched`.
@@ -139,6 +139,9 @@ def test_a_changed_file_is_refused_by_name_or_allowed(config, tmp_path, name):
     job.load_run(run)
   with provenance.changes_allowed():
     work, _ = job.load_run(run)
+    if name.startswith('base/'):  # This export reads nothing else.
+      exported = export.export_run(run, tmp_path / 'out')
+      assert exported['changed_inputs'] == work.changed
   assert len(work.changed) == 1 and name in work.changed[0]
   path.write_bytes(content)
   assert job.load_run(run)[0].changed == []

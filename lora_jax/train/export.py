@@ -82,7 +82,8 @@ def export_run(
     )
   else:
     logging.warning('no %s: the run has not ended, so no model card is written', result)
-  return _write(out, format, adapter, base, base_name, dtype, text)
+  written = _write(out, format, adapter, base, base_name, dtype, text)
+  return written | ({'changed_inputs': list(work.changed)} if work.changed else {})
 
 
 def export_adapter(

@@ -232,7 +232,9 @@ def generate_run(
   devices = mesh.for_run(rundir.read_config(workdir).mesh)
   work, trainable = job.load_run(workdir, which, devices=devices)
   texts = make_generator(work, decode, devices)
-  with provenance.checked(paths.path_of(workdir)):
+  with provenance.checked(paths.path_of(workdir)) as changed:
     prompts = job.load_prompts(work.config, split)
   texts = functools.partial(texts, work.frozen, trainable)
-  return report(work, decode, texts, split, prompts, paths.path_of(out))
+  found = report(work, decode, texts, split, prompts, paths.path_of(out))
+  changes = list(dict.fromkeys([*work.changed, *changed]))
+  return found | ({'changed_inputs': changes} if changes else {})

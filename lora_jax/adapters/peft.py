@@ -102,9 +102,7 @@ def write(adapter: Adapter, folder: str | Path, *, base_name: str = '') -> None:
   metadata = {'format': 'pt', NOTE: json.dumps(note._asdict())}
   files.write_atomic(folder / TENSORS, writer.save(tensors, metadata=metadata))
   files.write_json(folder / CONFIG, values)
-  if (
-    adapter.label_names
-  ):  # PEFT has no field for the names of classes; transformers reads them here.
+  if adapter.label_names:  # PEFT has no field for these names; transformers reads them here.
     named = to_hugging_face(adapter.config, adapter.num_labels, adapter.label_names)
     files.write_json(folder / 'config.json', named)
 
@@ -113,7 +111,7 @@ def vllm_limits(folder: Path) -> list[str]:
   """What vLLM does not serve of an adapter in PEFT's format, a line each."""
   values = peft_config.read(folder / CONFIG)
   found = []
-  if other := sorted({*(values['modules_to_save'] or ())} - {'classifier', 'score'}):
+  if other := sorted({*(values['modules_to_save'] or ())} - set(peft_config.HEADS)):
     found.append(f'vLLM takes only classifier or score in modules_to_save, not {listed(other)}')
   if values['bias'] != 'none':
     found.append(f'vLLM takes no trained biases (bias={values["bias"]!r})')
@@ -306,7 +304,8 @@ def _task_type(adapter: Adapter, parts: Parts, base: BaseLayout) -> str | None:
   """PEFT's name of the task; SEQ_CLS makes PEFT save the classifier, so only if it is trained."""
   if adapter.task == 'lm':
     return 'CAUSAL_LM'
-  return 'SEQ_CLS' if 'classifier' in _modules_to_save(parts, base) else None
+  saved = _modules_to_save(parts, base)
+  return 'SEQ_CLS' if any(head in saved for head in peft_config.HEADS) else None
 
 
 def _check_task(values: PeftConfig, family: str, folder: Path) -> None:

@@ -51,6 +51,7 @@ IGNORED = [
   'qalora_group_size',
   'lora_ga_config',
 ]
+HEADS = ('classifier', 'score')  # What PEFT saves of a model for SEQ_CLS.
 # Initializations that leave the base as it is (mica's B is frozen, its A begins at zero), and
 # beginnings of those that subtract something from it or, as loftq, quantize it.
 PLAIN_INITS = ('gaussian', 'eva', 'orthogonal', 'mica')
@@ -145,7 +146,7 @@ def read(path: Path) -> PeftConfig:
   _check_types(DEFAULTS | given, path)
   config = cast(PeftConfig, DEFAULTS | given)
   if config['task_type'] == 'SEQ_CLS':  # PEFT adds these when it loads such an adapter.
-    saved = [*(config['modules_to_save'] or ()), 'classifier', 'score']
+    saved = [*(config['modules_to_save'] or ()), *HEADS]
     config['modules_to_save'] = list(dict.fromkeys(saved))
   return config
 

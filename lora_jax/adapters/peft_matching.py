@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 
 from lora_jax.adapters.parts import BaseLayout
 from lora_jax.adapters.peft_config import PeftConfig
+from lora_jax.models.heads import LLAMAS
 from lora_jax.pretrained import names
 
 Number = TypeVar('Number', int, float)
@@ -24,6 +25,7 @@ DEFAULT_TARGETS = {  # Of a config that names none.
   'roberta': ['query', 'value'],
   'deberta-v2': ['query_proj', 'value_proj'],
   'gpt2': ['c_attn'],
+  **{family: ['q_proj', 'v_proj'] for family in LLAMAS},
 }
 
 

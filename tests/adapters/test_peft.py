@@ -10,7 +10,7 @@ from safetensors import numpy as writer
 
 from lora_jax import tree
 from lora_jax.adapters import peft, peft_file
-from lora_jax.pretrained import safetensors
+from lora_jax.pretrained import load_model, safetensors
 from tests.adapters import toys
 from tests.adapters.toys import ADAPTERS, EXPORTS, base_of, config_of, export_of, make
 
@@ -354,3 +354,22 @@ def test_the_released_adapter_survives_the_way_there_and_back(shared_data, tmp_p
   small = [np.linalg.qr(x)[1] for x in (pair['lora_a'], pair['lora_b'].T)]
   values = np.linalg.svd(16 / 8 * small[0] @ small[1].T, compute_uv=False)
   np.testing.assert_allclose(values[[0, 7]], [7.63, 0.30], atol=0.005)
+
+
+def test_a_llama_classifier_is_written_as_one_and_comes_back(tmp_path):
+  model, _ = load_model(toys.GOLDEN / 'models' / 'llama-classifier', task='classification')
+  base = make('llama')
+  score = {'score/kernel': np.ones((model.config.hidden_size, 3), np.float32)}
+  adapter = base._replace(
+    method=base.method | {'train': model.head},
+    trainable=tree.unflatten(tree.flatten(base.trainable) | score),
+    config=model.config,
+    task='classification',
+    num_labels=3,
+  )
+  peft.write(adapter, tmp_path)
+  assert fields(tmp_path)['task_type'] == 'SEQ_CLS'
+  assert fields(tmp_path)['modules_to_save'] == ['score']
+  toys.same(peft.read(tmp_path), adapter)
+  strip_note(tmp_path)
+  toys.same_updates(peft.read(tmp_path, model.config), adapter)

@@ -78,3 +78,11 @@ def test_a_module_is_saved_with_its_parent():
   assert peft_matching.saves('pooler', 'bert.pooler.dense')
   assert peft_matching.saves('classifier', 'classifier')
   assert not peft_matching.saves('pool', 'bert.pooler.dense')
+
+
+def test_a_config_that_names_no_targets_has_those_of_its_family():
+  """As PEFT's table (peft/utils/constants.py) has them; every family is in it."""
+  values = peft_config.DEFAULTS | {'target_modules': None}
+  for family in presets.FAMILIES:
+    assert peft_matching.resolve(values, [], family)['target_modules'], family
+  assert peft_matching.resolve(values, [], 'qwen3')['target_modules'] == ['q_proj', 'v_proj']

@@ -92,7 +92,7 @@ def make(name, seed=0, **options):
     path: rng.normal(0, 0.3, leaf.shape).astype(np.float32)
     for path, leaf in tree.flatten(shapes).items()
   }
-  task, labels = ('lm', 0) if name == 'gpt2' else ('classification', model.num_labels)
+  task, labels = ('lm', 0) if name in DECODERS else ('classification', model.num_labels)
   return Adapter(options, tree.unflatten(leaves), model.config, task, labels, base=f'toys/{name}')
 
 

@@ -2,7 +2,7 @@
 
 Readers `note` each file that decides a result; a `recording` keeps what was noted inside its block,
 with digests that are computed in the background. A run keeps its record in `provenance.json` and
-refuses to go on, or to be evaluated, with other files: their numbers would be of two runs at once.
+refuses to be resumed or evaluated with other files: its numbers would be of two runs at once.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Input(TypedDict):
   replaced: NotRequired[list[str]]
 
 
-Inputs = dict[str, Input]  # By the parts that they have and their names: `base/config.json`.
+# The key is what a file is read for, and its name: `base/config.json`, `data/RTE/train.tsv`.
+Inputs = dict[str, Input]
 
 
 class Recording:
@@ -57,11 +58,11 @@ class Recording:
     self._depth = len(_PARTS.get())
 
   def add(self, name: str, noted: Future[Input]) -> None:
-    """Adds a file; the parts that are open now, but not when the block began, precede its name."""
+    """Adds a file. Its key begins with the `part`s that were entered inside the block."""
     self._noted['/'.join((*_PARTS.get()[self._depth :], name))] = noted
 
   def inputs(self) -> Inputs:
-    """All files so far, when their digests are computed.
+    """All files so far; waits until their digests are computed.
 
     Raises:
       OSError: if one cannot be read any more.

@@ -135,7 +135,8 @@ def child(command: Sequence[str], seconds: float, env: Mapping[str, str] | None 
     os.killpg(process.pid, signal.SIGKILL)
     raise
   if problem:
-    raise ChildError(f'{" ".join(command[:4])} {problem}: {errors[-ERROR_END:]}', output)
+    named = ' '.join(os.path.basename(part) for part in command[:4])  # Results name no machine.
+    raise ChildError(f'{named} {problem}: {errors[-ERROR_END:]}', output)
   return output
 
 

@@ -64,4 +64,5 @@ def draw(model: nn.Module, seed: int) -> tree.Tree:
 
 
 def initialize(model: nn.Module, key: jax.Array) -> tree.Params:
+  """A model's parameters, drawn with a key; their shapes do not depend on the input's."""
   return model.init(key, jnp.zeros((1, 1), jnp.int32))['params']

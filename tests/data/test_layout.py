@@ -35,6 +35,16 @@ def test_an_encoders_batch_predicts_at_the_first_token():
   assert batch['labels'].tolist() == [[2, 0.5]] and batch['labels'].dtype == np.float32
 
 
+def test_a_decoders_batch_predicts_at_the_last_token():
+  data = Dataset([ids(1, 2), ids(3, 4, 5)], labels=ids(0, 1), reads_last=True)
+  batch = Writer(data).write(Shape(1, 6, 2), ids(0, 0), ids(1, 0))
+  assert batch['input_ids'].tolist() == [[3, 4, 5, 1, 2, 0]]
+  assert batch['prediction_positions'].tolist() == [[2, 4]]
+  assert batch['labels'].tolist() == [[1, 0]]
+  taken = Writer(data.take([1])).write(Shape(1, 3, 1), ids(0), ids(0))
+  assert taken['prediction_positions'].tolist() == [[2]]
+
+
 def test_rows_of_other_hosts_are_elsewhere():
   shape, rows = HostShard(4, (1, 3)).of(Shape(8, 16, 1), ids(0, 2, 3, 6, 7, -1))
   assert shape == Shape(4, 16, 1)

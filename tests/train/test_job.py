@@ -10,7 +10,7 @@ import pytest
 from lora_jax import tree
 from lora_jax.models import presets
 from lora_jax.pretrained import huggingface
-from lora_jax.train import job, mesh
+from lora_jax.train import job, loop, mesh
 from tests.train.runs import save_run
 
 EIGHT = {'mesh.data': 2, 'mesh.fsdp': 2, 'mesh.tensor': 2}
@@ -97,3 +97,13 @@ def test_the_head_of_a_base_is_kept_on_request_alone(make_config, base, tmp_path
     load('keep')
   with pytest.raises(ValueError, match=r"config.model.head='new'"):
     load('new')
+
+
+def test_a_decoder_classifies_by_its_last_token(make_config, tmp_path):
+  """It learns the toy task, whose label the first tokens do not tell."""
+  config = make_config(**{'model.fresh.family': 'llama', 'train.epochs': 4})
+  work = job.load(config)
+  assert work.model.head == ('score/.*',)
+  assert work.task.train.reads_last and work.task.train.token_types is None
+  result = loop.train(config, tmp_path / 'run')
+  assert result['last']['train/loss'] < 0.8 * result['history'][0]['train/loss']

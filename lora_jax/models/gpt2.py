@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import flax.linen as nn
 import jax
 
-from lora_jax.models import layers
+from lora_jax.models import decoder, layers
 from lora_jax.models.attention import Cached, SelfAttention
 
 
@@ -50,42 +49,26 @@ class Embeddings(nn.Module):
     return self.word.attend(x)
 
 
-class DecoderLayer(nn.Module):
-  """Norm, causal attention, residual; norm, MLP, residual (pre-LN)."""
+class DecoderLayer(decoder.DecoderLayer):
+  """GPT-2's; layers that add to the residual stream are drawn smaller by sqrt(2 num_layers)."""
 
-  config: GPT2Config
-  options: layers.Options
+  def norm(self, name: str) -> nn.Module:
+    return layers.LayerNorm(self.config.norm_epsilon, self.options.dtype, name=name)
 
-  @nn.compact
-  def __call__(
-    self,
-    x: jax.Array,
-    columns: jax.Array | None,
-    *,
-    virtual: jax.Array,
-    deterministic: bool,
-    **inputs: Any,
-  ) -> jax.Array:
-    del virtual  # Methods that replace the input of a layer read it (`models/__init__.py`).
+  def self_attention(self, name: str) -> nn.Module:
     c, std = self.config, self.config.initializer_range
-    output_std = std * (2 * c.num_layers) ** -0.5  # Of the layers that add to the residual stream.
-
-    def norm(x: jax.Array, name: str) -> jax.Array:
-      return layers.LayerNorm(c.norm_epsilon, self.options.dtype, name=name)(x)
-
-    def add(x: jax.Array, y: jax.Array, name: str) -> jax.Array:
-      branch = layers.Branch(self.options.hidden_dropout, name=f'{name}_branch')
-      return x + branch(y, deterministic=deterministic)
-
-    attention = SelfAttention(
-      c.num_heads, self.options, causal=True, std=std, output_std=output_std, name='attention'
+    return SelfAttention(
+      c.num_heads, self.options, causal=True, std=std, output_std=self._output_std, name=name
     )
-    y = attention(norm(x, 'attention_norm'), columns, deterministic=deterministic, **inputs)
-    x = add(layers.take_columns(x, columns), y, 'attention')
-    mlp = layers.MLP(
-      c.intermediate_size, c.activation, self.options, std=std, output_std=output_std, name='mlp'
-    )
-    return add(x, mlp(norm(x, 'mlp_norm')), 'mlp')
+
+  def mlp(self, name: str) -> nn.Module:
+    c, std, output_std = self.config, self.config.initializer_range, self._output_std
+    width, function = c.intermediate_size, c.activation
+    return layers.MLP(width, function, self.options, std=std, output_std=output_std, name=name)
+
+  @property
+  def _output_std(self) -> float:
+    return self.config.initializer_range * (2 * self.config.num_layers) ** -0.5
 
 
 class GPT2(layers.Transformer):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -17,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lora_jax import ops
-from lora_jax.models import heads, layers
+from lora_jax.models import decoder, heads, layers
 from lora_jax.models.attention import Cached, Rotation, SelfAttention
 
 
@@ -97,35 +96,17 @@ class Embeddings(nn.Module):
     return self.word.attend(x)
 
 
-class DecoderLayer(nn.Module):
-  """Norm, causal attention, residual; norm, gated MLP, residual."""
+class DecoderLayer(decoder.DecoderLayer):
+  """Llama's: root-mean-square norms, grouped heads that may be normalized, a gated MLP."""
 
-  config: LlamaConfig
-  options: layers.Options
+  def norm(self, name: str) -> nn.Module:
+    return layers.RMSNorm(self.config.norm_epsilon, self.options.dtype, name=name)
 
-  @nn.compact
-  def __call__(
-    self,
-    x: jax.Array,
-    columns: jax.Array | None,
-    *,
-    virtual: jax.Array,
-    deterministic: bool,
-    **inputs: Any,
-  ) -> jax.Array:
-    del virtual  # Methods that replace the input of a layer read it (`models/__init__.py`).
-    c, options, std = self.config, self.options, self.config.initializer_range
-
-    def norm(x: jax.Array, name: str) -> jax.Array:
-      return layers.RMSNorm(c.norm_epsilon, options.dtype, name=name)(x)
-
-    def add(x: jax.Array, y: jax.Array, name: str) -> jax.Array:
-      branch = layers.Branch(options.hidden_dropout, name=f'{name}_branch')
-      return x + branch(y, deterministic=deterministic)
-
-    attention = SelfAttention(
+  def self_attention(self, name: str) -> nn.Module:
+    c, std = self.config, self.config.initializer_range
+    return SelfAttention(
       c.num_heads,
-      options,
+      self.options,
       causal=True,
       std=std,
       output_std=std,
@@ -134,12 +115,12 @@ class DecoderLayer(nn.Module):
       biased=c.biased,
       output_biased=False,
       norm_epsilon=c.norm_epsilon if c.normed else None,
-      name='attention',
+      name=name,
     )
-    y = attention(norm(x, 'attention_norm'), columns, deterministic=deterministic, **inputs)
-    x = add(layers.take_columns(x, columns), y, 'attention')
-    mlp = GatedMLP(c.intermediate_size, c.activation, options, std=std, name='mlp')
-    return add(x, mlp(norm(x, 'mlp_norm')), 'mlp')
+
+  def mlp(self, name: str) -> nn.Module:
+    c, std = self.config, self.config.initializer_range
+    return GatedMLP(c.intermediate_size, c.activation, self.options, std=std, name=name)
 
 
 class GatedMLP(nn.Module):

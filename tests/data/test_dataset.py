@@ -29,6 +29,13 @@ def test_the_first_token_of_an_encoder_stays_the_first():
   assert found.labels.tolist() == [1]
 
 
+def test_the_last_token_of_a_decoder_stays_the_last():
+  data = Dataset([ids(1, 2, 3)], labels=ids(1), reads_last=True)
+  found = with_virtual(data, 100, (1, 2))
+  assert found.ids[0].tolist() == [100, 1, 2, 101, 102, 3]
+  assert found.reads_last
+
+
 def test_no_tokens_change_nothing():
   data = Dataset([ids(1, 2)], labels=ids(0))
   assert with_virtual(data, 100, (0, 0)) is data

@@ -1,9 +1,10 @@
-"""What the configs of GPT-2 on E2E, WebNLG and DART share: table 11 and their argument.
+"""What the configs of language models on E2E, WebNLG and DART share: table 11 and their argument.
 
 Argument:
 
-  model       gpt2, gpt2-medium, gpt2-large, gpt2-xl, fresh (untrained), or a folder in Hugging Face
-              layout or a run directory, written with a slash
+  model       gpt2, gpt2-medium, gpt2-large, gpt2-xl, fresh (untrained), a preset of the Llama
+              family (llama-3-8b), or a folder in Hugging Face layout, a GGUF file or a run directory,
+              written with a slash
   method      one of _base.METHODS
   targets     matrices of LoRA: qv (query and value, the paper's) or all (key and output as well,
               with the same rank)
@@ -22,7 +23,10 @@ Presets:
           quotes from earlier work (marked * in table 3) have no settings
   script  examples/NLG as its README calls it: the same training, seed 110, evaluated every 2000
           steps and saved every 1000, decoded with the length penalty of its command
-  small   settings of our own, for models of some 14M parameters: the default of any other model
+  llm     settings of our own, for pretrained language models: the default of any other model.
+          The rates were searched on SmolLM2-135M, the sizes of methods are about LoRA's there
+  small   settings of our own, for models of some 14M parameters that were trained here: the default
+          of `fresh`
 """
 
 from typing import NamedTuple
@@ -33,7 +37,13 @@ from configs import _base
 from lora_jax.paper import entries, scripts, settings, translation
 
 PUBLISHED = ('gpt2', 'gpt2-medium', 'gpt2-large', 'gpt2-xl')
-PRESETS = ('paper', 'script', 'small')
+LLAMAS = (
+  *('smollm2-135m', 'smollm2-360m', 'smollm2-1.7b', 'tinyllama-1.1b'),
+  *('llama-2-7b', 'llama-2-13b', 'llama-2-70b', 'llama-3-8b', 'llama-3-70b'),
+  *('llama-3.2-1b', 'llama-3.2-3b'),
+)
+OWN = ('llm', 'small')
+PRESETS = ('paper', 'script', *OWN)
 TARGETS = {'qv': translation.QUERY_VALUE, 'all': translation.ALL_OF_ATTENTION}
 ENTRIES = {'e2e': entries.TABLE_3, 'dart': entries.TABLE_13, 'webnlg': entries.TABLE_14}
 
@@ -54,6 +64,21 @@ PAPER = Schedule(**settings.GPT2_TRAINING)
 SMALL = {'lora': Schedule(1e-2, 32, 2, 100), 'full': Schedule(1e-3, 32, 2, 100)}
 SMALL_OF_OTHERS = Schedule(2e-3, 32, 2, 100)
 FRESH = Schedule(1e-3, 32, 1, 100)  # Full training of an untrained model.
+# Rates of preset=llm.
+LLM_RATES = {
+  'full': 1e-4,
+  'bitfit': 3e-3,
+  'top_layers': 3e-4,
+  'adapter_h': 1e-3,
+  'adapter_l': 1e-3,
+  'prefix_layer': 3e-3,
+  'lora': 1e-3,
+}
+LLM_SIZES: dict[str, dict[str, object]] = {
+  'adapter_h': dict(bottleneck=3),
+  'adapter_l': dict(bottleneck=5),
+  'prefix_layer': dict(prefix=10, infix=3),
+}
 
 
 class Choice(NamedTuple):
@@ -93,7 +118,7 @@ def get_config(arg: str | None, task: str) -> config_dict.ConfigDict:
   config.experiment = config.task = task
   config.preset = choice.preset
   of_table = choice.model in ('gpt2-medium', 'gpt2-large') and choice.targets == 'qv'
-  if of_table and choice.preset != 'small' and not choice.tiny:
+  if of_table and choice.preset not in OWN and not choice.tiny:
     config.paper_table = f'table {row.paper_table}'
   # The authors' GPT-2 has no dropout of its own (examples/NLG/src/model.py).
   config.model.update(name=choice.model, hidden_dropout=0.0, attention_dropout=0.0)
@@ -117,8 +142,8 @@ def get_config(arg: str | None, task: str) -> config_dict.ConfigDict:
   _schedule(config, PAPER)
   if choice.preset == 'script':
     _as_scripts(config)
-  if choice.preset == 'small':
-    _as_small(config)
+  if choice.preset in OWN:
+    (_as_small if choice.preset == 'small' else _as_llm)(config)
   if choice.tiny:
     _shrink(config)
   return config.lock()
@@ -129,12 +154,12 @@ def _parse(arg: str | None, task: str) -> Choice:
   args = _base.parse_arg(arg, paths=('model',), task=task, method='lora', tiny='false', **defaults)
   tiny = _base.switch(args, 'tiny')
   model = args['model'] or ('fresh' if tiny else 'gpt2-medium')
-  published = _base.last_part(model) in PUBLISHED
-  preset = args['preset'] or ('paper' if published else 'small')
+  own = 'small' if model == 'fresh' else 'llm'
+  preset = args['preset'] or ('paper' if _base.last_part(model) in PUBLISHED else own)
   targets = args['targets'] or 'qv'
   _base.check('task', args['task'], (task,))
   _base.check('method', args['method'], _base.METHODS)
-  _base.check_model(model, (*PUBLISHED, 'fresh'))
+  _base.check_model(model, (*PUBLISHED, *LLAMAS, 'fresh'))
   _base.check('preset', preset, PRESETS)
   _base.check('targets', targets, TARGETS)
   if args['targets'] and 'lora' not in args['method'].split('+'):
@@ -155,18 +180,18 @@ def _bottleneck(choice: Choice) -> str:
   sizes = sorted(
     {int(str(row.options['bottleneck'])) for row in own if 'bottleneck' in row.options}
   )
-  if preset != 'small' and method != 'lora' and not own:
+  if preset not in OWN and method != 'lora' and not own:
     raise _base.no_settings(ENTRIES[task], table, choice.published, method, preset)
   if preset == 'script' and method != 'lora':
     raise ValueError(
       f'preset=script: the authors published no script of method={method}. Take preset=paper.'
     )
-  if choice.bottleneck and (preset == 'small' or not sizes):
+  if choice.bottleneck and (preset in OWN or not sizes):
     raise ValueError(
       f'bottleneck picks a row of {table}, which has none of method={method} on '
       f'{choice.published} in this preset. Elsewhere: --config.method.bottleneck'
     )
-  if preset == 'small' or not sizes:
+  if preset in OWN or not sizes:
     return ''
   bottleneck = choice.bottleneck or str(sizes[0])
   _base.check(f'bottleneck of {method} in {table}', bottleneck, map(str, sizes))
@@ -183,6 +208,17 @@ def _as_scripts(config: config_dict.ConfigDict) -> None:
   config.eval.every_steps = scripts.GPT2_EVAL_STEPS
   config.checkpoint.every_steps = scripts.GPT2_SAVE_STEPS
   config.decode.length_penalty = scripts.GPT2_LENGTH_PENALTY
+
+
+def _as_llm(config: config_dict.ConfigDict) -> None:
+  method = config.method.name
+  config.model.update(dtype='bfloat16', param_dtype='bfloat16')
+  config.optim.update(lr=LLM_RATES.get(method, LLM_RATES['lora']), warmup_ratio=0.1, warmup_steps=0)
+  config.optim.update(weight_decay=0.01, clip=1.0)
+  config.train.update(batch_size=16, epochs=1, label_smoothing=0.0)
+  config.method.update(LLM_SIZES.get(method, {}))
+  if 'dropout' in config.method:
+    config.method.dropout = 0.0
 
 
 def _as_small(config: config_dict.ConfigDict) -> None:

@@ -12,12 +12,13 @@ two sizes):
       --config=configs/e2e.py:model=gpt2-large,method=adapter_l,bottleneck=248 \
       --config.data.dir=DIR
 
-The base model that configs/pretrain.py trains, adapted in query and value or in all four matrices:
+SmolLM2-135M, which `python -m experiments.base` fetches, adapted in query and value or in all four
+matrices of the attention:
 
   python -m experiments.train --workdir=runs/e2e-qv --config.data.dir=DIR \
-      --config=configs/e2e.py:model=runs/pretrain,method=lora
+      --config=configs/e2e.py:model=models/smollm2,method=lora
   python -m experiments.train --workdir=runs/e2e-all --config.data.dir=DIR \
-      --config=configs/e2e.py:model=runs/pretrain,method=lora,targets=all
+      --config=configs/e2e.py:model=models/smollm2,method=lora,targets=all
 
 A small untrained model (6 layers, width 256) with GPT-2's vocabulary, then LoRA on top of it:
 

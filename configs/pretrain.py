@@ -8,7 +8,7 @@ unpack to):
   python -m experiments.train --workdir=runs/pretrain --config=configs/pretrain.py \
       --config.data.dir=DIR
   python -m experiments.train --workdir=runs/e2e-lora --config.data.dir=DIR \
-      --config=configs/e2e.py:model=runs/pretrain,method=lora
+      --config=configs/e2e.py:model=runs/pretrain,method=lora,preset=small
 
 Argument: `tokenizer` (the folder that experiments.tokenizer wrote), `tiny` (two layers on 64
 sequences: seconds). Nothing here is the paper's. results/runs.md has the losses of such models, and

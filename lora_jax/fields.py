@@ -198,6 +198,8 @@ FIELDS: dict[str, Field] = {
   'eval.every_epochs': _whole(1, '[1, inf)', 'Epochs between evaluations.'),
   'eval.every_steps': _whole(0, '[0, inf)', 'Steps between evaluations; takes precedence when '
                                             'nonzero.'),
+  'eval.limit': _whole(0, '[0, inf)', 'Examples of each held-out split that training evaluates on, '
+                                      'the same ones for every seed; 0 is all.'),
   'checkpoint.every_steps': _whole(0, '[0, inf)', 'Steps between checkpoints; 0 saves at the end '
                                                   'of each epoch.'),
   'checkpoint.keep': _whole(2, '[1, inf)', 'Latest checkpoints that are kept, beside the best.'),

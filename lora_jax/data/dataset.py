@@ -144,6 +144,16 @@ class Task(NamedTuple):
   tokenizer: Tokenizer | None = None
   label_names: tuple[str, ...] = ()
 
+  def with_evals_of(self, limit: int) -> Task:
+    """The task with `limit` examples of each held-out split, drawn alike for all runs; 0: all."""
+
+    def draw(data: Dataset) -> Dataset:
+      if not 0 < limit < len(data):
+        return data
+      return data.take(np.sort(np.random.default_rng(0).permutation(len(data))[:limit]))
+
+    return self._replace(evals={split: draw(data) for split, data in self.evals.items()})
+
   @property
   def truncation(self) -> dict[str, Truncation]:
     """What `max_length` cut, by split, the training examples first."""

@@ -32,10 +32,10 @@ class Source:
       ValueError: as `job.load_task`.
     """
     seed = config.seed if config.data.limit else 0
-    key = _key(config.task, config.data, config.model.name, seed)
+    key = _key(config.task, config.data, config.eval.limit, config.model.name, seed)
     if key not in self._tasks:
       with provenance.recording() as read:
-        self._tasks[key] = job.load_task(config), read
+        self._tasks[key] = job.load_task(config).with_evals_of(config.eval.limit), read
       self._tasks[key][0].warn_of_truncation(config.data.max_length)
     task, read = self._tasks[key]
     read.replay()

@@ -73,13 +73,14 @@ def load(
 
   Args:
     config: the run's config.
-    evals: splits to evaluate on; none means the task's own choice.
+    evals: splits to evaluate on, of which `config.eval.limit` examples are kept; none means the
+      task's own choice.
     devices: the mesh on which both parts lie, see `mesh.shardings`; None is the default device.
 
   Raises:
     ValueError: as the data, the checkpoint, the method, the mesh and `check_ranges` say.
   """
-  task = load_task(config, evals)
+  task = load_task(config, evals).with_evals_of(config.eval.limit)
   task.warn_of_truncation(config.data.max_length)
   return build(config, task, devices=devices)
 

@@ -4,7 +4,9 @@ import re
 
 import pytest
 
-from configs import dart, e2e, pretrain, webnlg
+from configs import _base_gpt2, dart, e2e, pretrain, webnlg
+from lora_jax.cost import counts as cost_counts
+from lora_jax.models import presets
 from tests.configs.toys import leaves
 
 NLG = (e2e, webnlg, dart)
@@ -50,20 +52,40 @@ def test_settings_of_gpt2_are_those_of_table_11(module, size):
 
 
 @pytest.mark.parametrize('module', NLG)
-def test_a_model_that_is_no_gpt2_by_name_is_small(module):
-  for name in ('runs/pretrain', './gpt2-mine', 'fresh'):
-    assert module.get_config(f'model={name}').preset == 'small'
+def test_a_model_that_is_no_gpt2_by_name_has_settings_of_our_own(module):
+  assert module.get_config('model=fresh').preset == 'small'
+  for name in ('models/smollm2', './gpt2-mine', 'smollm2-135m', '/models/a.gguf'):
+    assert module.get_config(f'model={name}').preset == 'llm'
   for name in ('gpt2', '/models/gpt2-medium/', 'openai-community/gpt2-xl'):
     assert module.get_config(f'model={name}').preset == 'paper'
   assert module.get_config('model=runs/pretrain,preset=paper').optim.lr == 2e-4
-  lora, full = (module.get_config(f'model=runs/pretrain,method={m}') for m in ('lora', 'full'))
+
+
+@pytest.mark.parametrize('module', NLG)
+@pytest.mark.parametrize('preset', _base_gpt2.OWN)
+def test_methods_differ_in_the_rate_alone(module, preset):
+  of = lambda method: module.get_config(f'model=runs/base,method={method},preset={preset}')
+  lora, full = of('lora'), of('full')
   assert lora.paper_table == full.paper_table == ''
   assert (lora.method.rank, lora.method.alpha, lora.method.dropout) == (4, 32, 0)
-  # What the two differ in besides the method is the rate alone.
   differing = {path for path, value in leaves(lora) if dict(leaves(full)).get(path) != value}
   assert {path for path in differing if not path.startswith('method.')} == {'optim.lr'}
-  # The positions that pretraining has trained.
-  assert lora.data.max_length <= pretrain.get_config().data.max_length
+  if preset == 'small':  # The positions that pretraining has trained.
+    assert lora.data.max_length <= pretrain.get_config().data.max_length
+
+
+def test_a_base_of_any_llama_is_named_as_its_preset():
+  families = {name for name, preset in presets.PRESETS.items() if preset.config.family == 'llama'}
+  assert families == set(_base_gpt2.LLAMAS)
+
+
+def test_methods_on_smollm2_are_about_as_large_as_lora():
+  counts = {}
+  for method in ('lora', *_base_gpt2.LLM_SIZES):
+    section = e2e.get_config(f'model=smollm2-135m,method={method}').method.to_dict()
+    options = {name: section[name] for name in section if name not in ('name', 'train')}
+    counts[method] = cost_counts.summarize_preset('smollm2-135m', method, options, True).trainable
+  assert all(0.9 < count / counts['lora'] < 1.1 for count in counts.values()), counts
 
 
 def test_targets_are_attention_matrices_and_nothing_of_the_mlp():

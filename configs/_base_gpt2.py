@@ -3,8 +3,8 @@
 Argument:
 
   model       gpt2, gpt2-medium, gpt2-large, gpt2-xl, fresh (untrained), a preset of the Llama
-              family (llama-3-8b), or a folder in Hugging Face layout, a GGUF file or a run directory,
-              written with a slash
+              family (llama-3-8b), or a folder in Hugging Face layout, a GGUF file or a run
+              directory, written with a slash
   method      one of _base.METHODS
   targets     matrices of LoRA: qv (query and value, the paper's) or all (key and output as well,
               with the same rank)

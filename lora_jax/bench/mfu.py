@@ -19,7 +19,7 @@ from lora_jax.models import presets
 # FLOPs of a step for each parameter and token: two for the product of the forward pass and two for
 # that of the activations' gradient; two more for the weights' where they are trained.
 FROZEN, TRAINED = 4, 6
-TIED = 'embeddings/word/embedding'  # The output layer of a language model.
+OUTPUT = ('lm_head/kernel', 'embeddings/word/embedding')  # Of a language model: its own, or tied.
 PRODUCT = {'cpu': (1024, 'float32')}  # By platform: size and dtype of the product that is timed.
 ACCELERATOR_PRODUCT = (8192, 'bfloat16')
 
@@ -30,7 +30,9 @@ def parameters(model: nn.Module) -> tuple[int, int]:
   The first are all but embeddings and the head; the second are the head's, which of a language
   model is the table of word embeddings. Factors of LoRA, under 1 %, are not counted.
   """
-  body, head = tree.split(presets.abstract_params(model), model.head or (TIED,))
+  params = presets.abstract_params(model)
+  own = [path for path in OUTPUT if path in tree.flatten(params)]
+  body, head = tree.split(params, model.head or own[:1])
   sizes = {path: leaf.size for path, leaf in tree.flatten(body).items()}
   return sum(n for path, n in sizes.items() if not path.endswith('/embedding')), tree.count(head)
 

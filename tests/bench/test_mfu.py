@@ -30,6 +30,16 @@ def test_the_output_of_a_language_model_is_its_table_of_words():
   assert head == VOCABULARY * WIDTH
 
 
+@pytest.mark.parametrize('tied', [True, False])
+def test_the_output_of_a_llama_is_counted_once(tied):
+  sizes = dict(hidden_size=WIDTH, num_layers=1, num_heads=4, vocab_size=VOCABULARY, tied=tied)
+  config = presets.architecture('llama', intermediate_size=INNER, **sizes)
+  body, head = mfu.parameters(presets.build(config, task='lm'))
+  # Four products of the attention and three of the MLP; three norms.
+  assert body == 4 * WIDTH * WIDTH + 3 * WIDTH * INNER + 3 * WIDTH
+  assert head == VOCABULARY * WIDTH
+
+
 def test_a_frozen_base_costs_four_flops_for_each_parameter_and_token():
   case = steps.random_case('classification', VOCABULARY, 4, 32, 'full')
   body, head = mfu.parameters(model('toy-roberta', num_labels=2))

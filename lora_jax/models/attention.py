@@ -19,7 +19,7 @@ class Cached(NamedTuple):
   """The place of a call's T tokens among the C columns of the cache, and what each token sees.
 
   Attributes:
-    at: int32 [R], the column of a row's first token; the others follow it.
+    at: int32 [], the column of a row's first token, the same in all rows; the others follow it.
     visible: bool [R, T, C], the columns that each token sees.
   """
 
@@ -235,10 +235,14 @@ class SelfAttention(nn.Module):
     The cache holds keys as [R, heads, width, C] and values as [R, heads, C, width], the order in
     which a CPU multiplies them: from [R, C, heads, width] attention takes seven times as long.
     """
+    bits = f'uint{8 * key.dtype.itemsize}'
     new = {'keys': key.transpose(0, 2, 3, 1), 'values': value.swapaxes(1, 2)}
+    new = {name: jax.lax.bitcast_convert_type(x, bits) for name, x in new.items()}
     kept = {name: self.variable('cache', name, lambda x=x: x) for name, x in new.items()}
     if cached is not None:
-      for name, axis in (('keys', 2), ('values', 1)):  # The axis of the columns in one row.
-        put = lambda row, x, at: jax.lax.dynamic_update_slice_in_dim(row, x, at, axis)
-        kept[name].value = jax.vmap(put)(kept[name].value, new[name], cached.at)
-    return kept['keys'].value.transpose(0, 3, 1, 2), kept['values'].value.swapaxes(1, 2)
+      for name, axis in (('keys', 3), ('values', 2)):  # The axis of the columns.
+        kept[name].value = jax.lax.dynamic_update_slice_in_dim(
+          kept[name].value, new[name], cached.at, axis
+        )
+    keys, values = (jax.lax.bitcast_convert_type(kept[name].value, key.dtype) for name in new)
+    return keys.transpose(0, 3, 1, 2), values.swapaxes(1, 2)

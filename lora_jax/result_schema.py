@@ -1,7 +1,8 @@
 """What the JSON files of `results/runs` hold, by the command that writes them; free of JAX.
 
-`experiment` tells them apart: `analysis`, `bench`, `counts`, `latency` and `plan` are those of the
-commands of these names; a run of a config has the config's. Absent keys are `NotRequired`.
+`experiment` tells them apart: `analysis`, `baselines`, `bench`, `counts`, `latency` and `plan` are
+those of the commands of these names; a run of a config has the config's. Absent keys are
+`NotRequired`.
 """
 
 from __future__ import annotations
@@ -95,8 +96,6 @@ class RunResult(Machine):
   says why they were trained together. `truncation` says how many `examples` of each split were
   used, how many of them were `cut` at `data.max_length`, and how many had to be `left_out`. `best`
   and `last` are entries of `history`, whose scores have the names of `metric`.
-  `overrides` is not in the file: `experiments.report` adds the flags by
-  which the run differs from its config file.
   """
 
   paper_table: str
@@ -126,7 +125,6 @@ class RunResult(Machine):
   shape_choice: NotRequired[ShapeChoice]
   inputs: NotRequired[Inputs]
   config: ConfigJson
-  overrides: NotRequired[str]
 
 
 class AnalyzedRun(TypedDict):
@@ -275,6 +273,37 @@ class Bench(Machine):
   notes: NotRequired[Mapping[str, str]]
   skipped: NotRequired[Mapping[str, Mapping[str, str]]]
   peers: NotRequired[Mapping[str, str]]
+
+
+class Constant(TypedDict):
+  """What predicting one class or value for all of a split scores; `metric` and score of its kind.
+
+  Attributes:
+    label: the most common class of the training set; '' for a value, where it is its mean.
+    counts: examples of the training set by their class.
+    score: of the dev set, in [0, 1]; 0 for a correlation, which a constant does not have.
+    split: the dev set of the score.
+  """
+
+  metric: str
+  label: str
+  counts: Mapping[str, int]
+  split: str
+  score: float
+
+
+class PublishedTexts(TypedDict):
+  """The scores of a published system's texts, in the form of `Generated.scores`."""
+
+  about: str
+  scores: Mapping[str, float]
+
+
+class Baselines(Origin):
+  """What `experiments.baselines` writes: what is reached without training a model, by task."""
+
+  constants: Mapping[str, Constant]
+  systems: Mapping[str, Mapping[str, PublishedTexts]]
 
 
 class CountRow(TypedDict):

@@ -119,7 +119,7 @@ ARROWS = {
     'train',
     'tree',
   },
-  'report': {'paper', 'result_schema'},
+  'report': {'errors', 'paper', 'result_schema'},
   'result_schema': {'provenance'},
   'lora_jax': {'adapters', 'methods', 'pretrained', 'tree'},
 }

@@ -61,17 +61,24 @@ def digest_of(path: Path) -> str:
 
 
 class Series(NamedTuple):
-  """A line or, without `joined`, points; x are numbers or names, `spread` is ± y or empty."""
+  """A line or, without `joined`, points; x are numbers or names, `spread` is ± y or empty.
+
+  `method` is one of METHODS, by which a method has one look in all pictures; '' is another subject.
+  """
 
   label: str
   x: Sequence[float | str]
   y: Sequence[float]
   spread: Sequence[float] = ()
   joined: bool = True
+  method: str = ''
 
 
 class Panel(NamedTuple):
-  """Series over one pair of axes; `log` is the base of the x axis, 0 for a plain one."""
+  """Series over one pair of axes; `log` is the base of the x axis, 0 for a plain one.
+
+  `line` is a level to draw across, such as that of the most common class, by its label.
+  """
 
   title: str
   x: str
@@ -79,9 +86,36 @@ class Panel(NamedTuple):
   series: Sequence[Series]
   log: int = 0
   log_y: bool = False
+  line: tuple[str, float] | None = None
 
 
-MARKERS = 'os^Dv<>Ph*'
+class Method(NamedTuple):
+  """How a method is named and drawn in every picture."""
+
+  name: str
+  color: str
+  marker: str
+
+
+# The order is that of legends, and the reverse of that in which they are drawn.
+METHODS = {
+  'lora': Method('LoRA', '#d62728', 'o'),
+  'full': Method('full fine-tuning', '#111111', 's'),
+  'bitfit': Method('BitFit', '#8c6d31', 'v'),
+  'adapter_h': Method('Adapter-H', '#1f77b4', '^'),
+  'adapter_l': Method('Adapter-L', '#17becf', '<'),
+  'adapter_p': Method('Adapter-P', '#6baed6', '>'),
+  'adapter_d': Method('Adapter-D', '#084594', 'd'),
+  'prefix_embed': Method('PrefixEmbed', '#a1d99b', 'P'),
+  'prefix_layer': Method('PrefixLayer', '#2ca02c', 'X'),
+  'top_layers': Method('top layers', '#9467bd', 'D'),
+  'lora+prefix_embed': Method('LoRA and PrefixEmbed', '#ff9896', 'p'),
+  'lora+prefix_layer': Method('LoRA and PrefixLayer', '#e377c2', 'h'),
+  'none': Method('the base, not adapted', '#999999', '_'),
+}
+# Of series that are no methods: matrices, sets of directions.
+COLORS = ('#4c78a8', '#f58518', '#54a24b', '#b279a2', '#9d755d', '#72b7b2', '#eeca3b', '#bab0ac')
+MARKERS = 'os^Dv<>P'
 
 
 def chart(name: str, alt: str, panels: Sequence[Panel]) -> Picture:
@@ -112,14 +146,24 @@ def _figure(panels: Sequence[Panel]) -> Figure:
     axes.set_axis_off()
   if lines:
     place = 'outside lower center'
-    figure.legend(shown.values(), shown, loc=place, ncols=across, fontsize=7, frameon=False)
+    order = sorted(shown, key=lambda label: (label not in looks, [*looks, label].index(label)))
+    handles = [shown[label] for label in order]
+    figure.legend(handles, order, loc=place, ncols=across, fontsize=7, frameon=False)
   return figure
 
 
 def _looks(panels: Sequence[Panel]) -> dict[str, tuple[str, str]]:
-  """A color and a marker for each label, the same in every panel."""
-  labels = dict.fromkeys(series.label for panel in panels for series in panel.series)
-  return {label: (f'C{i % 10}', MARKERS[i % len(MARKERS)]) for i, label in enumerate(labels)}
+  """A color and a marker for each label, methods first: the same in every panel."""
+  series = {one.label: one for panel in panels for one in panel.series}
+  order = [*METHODS, '']
+  looks: dict[str, tuple[str, str]] = {}
+  for one in sorted(series.values(), key=lambda one: order.index(one.method)):
+    i = len(looks)
+    color, marker = COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)]
+    own = METHODS[one.method][1:] if one.method else (color, marker)
+    # A second series of a method keeps its color.
+    looks[one.label] = (own[0], marker) if own in looks.values() else own
+  return looks
 
 
 def _draw(axes: Axes, panel: Panel, looks: dict[str, tuple[str, str]]) -> None:
@@ -127,6 +171,7 @@ def _draw(axes: Axes, panel: Panel, looks: dict[str, tuple[str, str]]) -> None:
   labels = [name if isinstance(name, str) else f'{name:g}' for name in names]
   named = any(isinstance(x, str) for x in names)
   places = {name: place for place, name in enumerate(names)} if named else {x: x for x in names}
+  order = list(looks)
   for number, series in enumerate(panel.series):
     color, marker = looks[series.label]
     # Beside each other, so that spreads can be told apart.
@@ -135,27 +180,43 @@ def _draw(axes: Axes, panel: Panel, looks: dict[str, tuple[str, str]]) -> None:
     style = dict(
       color=color, marker=marker, ls='-' if series.joined else 'none', label=series.label
     )
+    top = 3 + (len(order) - order.index(series.label)) / len(order)
+    size = 7 if series.method == 'lora' else 5
     spread = list(series.spread) or None
-    axes.errorbar(at, series.y, spread, **style, ms=5, lw=1.2, capsize=2, elinewidth=0.8)
-  if panel.log:
-    axes.set_xscale('log', base=panel.log)
-  if panel.log == 2:
-    axes.set_xticks([places[name] for name in names], labels, fontsize=8)
-    axes.minorticks_off()
-  if named:
-    lean = 30 if sum(map(len, labels)) > 24 else 0
-    axes.set_xticks(
-      range(len(names)), labels, fontsize=8, rotation=lean, ha='right' if lean else 'center'
+    axes.errorbar(
+      at, series.y, spread, **style, ms=size, lw=1.2, capsize=2, elinewidth=0.8, zorder=top
     )
-  if panel.log_y:
-    axes.set_yscale('log')
+  if panel.line:
+    axes.axhline(panel.line[1], color='0.5', ls='--', lw=1, label=panel.line[0], zorder=1)
+  _scale(axes, panel, places, labels, named)
   axes.set_title(panel.title, fontsize=10)
   axes.set_xlabel(panel.x, fontsize=9)
   axes.set_ylabel(panel.y, fontsize=9)
   axes.margins(y=0.12)
-  if named:
-    axes.set_xlim(-0.5, len(names) - 0.5)
   axes.grid(alpha=0.25, lw=0.5)
+
+
+def _scale(
+  axes: Axes,
+  panel: Panel,
+  places: Mapping[float | str, float],
+  labels: Sequence[str],
+  named: bool,
+) -> None:
+  """The axes' scales, and the labels of x."""
+  if panel.log:
+    axes.set_xscale('log', base=panel.log)
+  if panel.log == 2:
+    axes.set_xticks(list(places.values()), labels, fontsize=8)
+    axes.minorticks_off()
+  if named:
+    lean = 30 if sum(map(len, labels)) > 24 else 0
+    axes.set_xticks(
+      range(len(labels)), labels, fontsize=8, rotation=lean, ha='right' if lean else 'center'
+    )
+    axes.set_xlim(-0.5, len(labels) - 0.5)
+  if panel.log_y:
+    axes.set_yscale('log')
 
 
 def mean_and_spread(groups: Sequence[Sequence[float]]) -> tuple[list[float], list[float]]:

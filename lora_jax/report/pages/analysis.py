@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from lora_jax.paper import printed
 from lora_jax.report import analysis_figures, charts
-from lora_jax.report.document import Block, Commands, Page, Table
+from lora_jax.report.document import Block, Page, Table
 from lora_jax.result_schema import Amplification, Analysis, Spectrum
 
 SPECTRA = """Of each layer's update ΔW, with alpha / r: effective rank (exponential of the entropy
@@ -20,32 +20,28 @@ second's; of all; and what chance gives for all."""
 
 
 class Figure(NamedTuple):
-  """A page of figures: its title, what the paper finds with GPT-3, the pictures, the command."""
+  """A page of figures: its title, what it compares, the pictures."""
 
   title: str
-  finding: str
+  about: str
   pictures: tuple[str, ...]
-  command: str
 
 
 FIGURES = {
   'figure-3': Figure(
     'Figures 3 and 6: directions shared by two ranks',
-    'GPT-3, r=8 and r=64: the top direction of one lies in the other by more than 0.5.',
+    'Two runs at different ranks, layer by layer: how much of one update lies in the other.',
     ('figure3', 'figure6'),
-    'python -m experiments.analyze --runs=runs/r8 --runs=runs/r64 --out=out/ranks',
   ),
   'figure-4': Figure(
     'Figures 4 and 7: directions shared by two seeds',
-    'GPT-3, two seeds of r=64: ΔWq shares more directions than ΔWv; random Gaussians share none.',
+    'Two seeds of one setting, layer by layer: how much of one update lies in the other.',
     ('figure4', 'figure7'),
-    'python -m experiments.analyze --runs=runs/seed0 --runs=runs/seed1 --out=out/seeds',
   ),
   'figure-8': Figure(
     'Figure 8: the update beside the weights',
-    'GPT-3: the top 4 directions of ΔW and the top tenth of those of W barely pass 0.2.',
+    'How much of the top directions of the weights lies in those of their update.',
     ('figure8',),
-    'python -m experiments.analyze --runs=runs/r8 --out=out/r8',
   ),
 }
 ABOUT_TABLE_7 = """How large the weights are in the directions that an update works in: ‖UᵀWVᵀ‖ by
@@ -62,7 +58,7 @@ def pages(found: Mapping[str, Analysis]) -> list[Page]:
 def figure_page(name: str, found: Mapping[str, Analysis]) -> Page:
   """A page of FIGURES with the pictures of every analysis that has them."""
   figure = FIGURES[name]
-  blocks: list[Block] = [figure.finding]
+  blocks: list[Block] = [figure.about]
   states = []
   for path, analysis in found.items():
     shown = [pic for key, pic in pictures(path, analysis) if key in figure.pictures]
@@ -74,9 +70,7 @@ def figure_page(name: str, found: Mapping[str, Analysis]) -> Page:
     if rows := map_rows(analysis):
       blocks.append(Table(rows, PHI))
     blocks += shown
-  if not states:
-    blocks.append(Commands('Not run. The command, on run directories:', [figure.command]))
-  return Page(name, figure.title, '; '.join(states), blocks)
+  return Page(name, figure.title, '; '.join(states), blocks, name.replace('-', '='))
 
 
 def table_7(found: Mapping[str, Analysis]) -> Page:
@@ -104,14 +98,10 @@ def table_7(found: Mapping[str, Analysis]) -> Page:
   blocks += [
     charts.chart('table-7', 'the norm of the weights in three sets of directions', panels),
     "### The paper's",
-    Table(table.rows, f'{table.caption}. Ours: not run, the weights are not published.'),
+    Table(table.rows, f'{table.caption}.'),
   ]
-  if not states:
-    line = FIGURES['figure-8'].command
-    blocks.append(
-      Commands('Ours: not run. The command, on a run directory with its base model:', [line])
-    )
-  return Page('table-7', 'Table 7: what an update amplifies', '; '.join(states), blocks)
+  title = 'Table 7: what an update amplifies'
+  return Page('table-7', title, '; '.join(states), blocks, 'table=7')
 
 
 def spectra_pages(found: Mapping[str, Analysis]) -> list[Page]:

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_jax.report import commands, runs
-from lora_jax.report.document import Block, Commands, Page, Table
+from lora_jax.report import runs
+from lora_jax.report.document import Block, Page, Table
 from lora_jax.result_schema import Bench
-
-SWEEP = """A sweep is one program for the sake of accelerators, and was not timed on one. The
-command compares runs that are trained together with runs one after the other:"""
-
 
 def pages(benches: Mapping[str, Bench]) -> list[Page]:
   """The page of every benchmark; none without one."""
   if not benches:
     return []
   blocks: list[Block] = []
-  swept = False
   for path, bench in benches.items():
     blocks += [
       f'## {runs.machine(bench)} ({path})',
@@ -25,14 +20,11 @@ def pages(benches: Mapping[str, Bench]) -> list[Page]:
       f'that has 1, in one run.{_peers(bench)}',
     ]
     for title, rows in bench['measured'].items():
-      swept |= title.startswith('sweep') and not bench['device'].endswith('cpu')
       blocks.append(Table(_rows(rows), f'**{title}**'))
       skipped = bench.get('skipped', {}).get(title, {})
       about = [bench.get('notes', {}).get(title, '')]
       about += [f'{name} was skipped: {reason}.' for name, reason in skipped.items()]
       blocks += [' '.join(filter(None, about))] if any(about) else []
-  if not swept:
-    blocks.append(Commands(SWEEP, [commands.SWEEP_ON_ACCELERATOR]))
   state = ', '.join(dict.fromkeys(map(runs.machine, benches.values())))
   return [Page('speed', 'Speed, size and serving', state, blocks)]
 

@@ -12,6 +12,7 @@ whose numbers have not changed is left as it is; `--redraw` draws all. `--latex=
 tables of each page as LaTeX, for `booktabs`.
 """
 
+import dataclasses
 from pathlib import Path
 
 from absl import flags
@@ -23,6 +24,7 @@ from lora_jax.train import paths, writers
 ADD = flags.DEFINE_multi_string('add', [], 'Run, sweep or analysis to keep; may be repeated.')
 FOLDER = flags.DEFINE_string('folder', 'runs/report', 'Folder of `runs` and of the pages.')
 LATEX = flags.DEFINE_string('latex', '', 'Folder to write the tables to as LaTeX.')
+BASELINES = Path(__file__).parents[1] / 'results/runs/baselines.json'
 REDRAW = flags.DEFINE_bool('redraw', False, 'Draw every picture anew.')
 
 
@@ -51,6 +53,9 @@ def read(folder: Path) -> list[document.Page]:
       f'{folder}/runs has no results. Add some by --add=DIR, a run directory that has finished, or '
       'name another folder by --folder'
     )
+  if not recorded.baselines:  # They are of the official data, whoever trains on it.
+    known = runs.read(BASELINES.parent, BASELINES.name).baselines
+    recorded = dataclasses.replace(recorded, baselines=known)
   return pages.make(recorded, findings.read(folder / findings.NAME, recorded))
 
 

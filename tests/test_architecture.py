@@ -41,7 +41,7 @@ ARROWS = {
     'tree',
   },
   'metrics': {'errors'},
-  'data': {'errors', 'gguf_reader', 'metrics', 'provenance'},
+  'data': {'errors', 'gguf_reader', 'metrics', 'provenance', 'result_schema'},
   'generation': set(),
   'train': {
     'adapters',

@@ -13,18 +13,16 @@ import numpy as np
 from lora_jax.data import e2e, glue, scored_texts
 from lora_jax.metrics import glue as glue_metrics
 from lora_jax.metrics import text
+from lora_jax.result_schema import Constant, PublishedTexts
 
 OUTPUTS = 'e2e-system-outputs.zip'
-# Systems of the challenge whose texts its organizers published (Dusek et al., 2018), by their file.
-SYSTEMS = {'tgen': "TGen, the challenge's baseline", 'slug': "Slug, the challenge's winner"}
-TEMPLATES = 'templates: a sentence or two that name every slot'
+# Systems of the challenge whose texts its organizers published (Dusek et al., 2018), and their file.
+SYSTEMS = {'TGen': "the challenge's baseline", 'Slug': "the challenge's winner"}
+TEMPLATES = 'sentences that name every slot'
 
 
-def constant(task: str, data_dir: str) -> dict[str, object]:
+def constant(task: str, data_dir: str) -> Constant:
   """What the most common class of the training set, or its mean value, scores on the dev set.
-
-  Returns:
-    an entry of `result_schema.Baselines.constants`.
 
   Raises:
     ValueError, FileNotFoundError: as `glue.read`.
@@ -35,25 +33,22 @@ def constant(task: str, data_dir: str) -> dict[str, object]:
   if train is None or dev is None:
     raise ValueError(f'{task}: expected labels of train and {split}, found none')
   counts = np.bincount(train, minlength=len(spec.classes)) if spec.classes else np.zeros(0, int)
-  guess = np.argmax(counts) if spec.classes else np.mean(train)
+  guess = int(np.argmax(counts)) if spec.classes else float(np.mean(train))
   metric = spec.metrics[0]
   score = glue_metrics.score((metric,), dev, np.full(len(dev), guess, dev.dtype))[metric]
   return {
     'metric': metric,
-    'label': spec.classes[guess] if spec.classes else '',
+    'label': spec.classes[int(guess)] if spec.classes else '',
     'counts': {name: int(count) for name, count in zip(spec.classes, counts)},
     'split': split,
     'score': score,
   }
 
 
-def e2e_systems(data_dir: str) -> dict[str, dict[str, object]]:
+def e2e_systems(data_dir: str) -> dict[str, PublishedTexts]:
   """The scores of templates and of the published SYSTEMS on the test set of E2E.
 
   Texts and references are in the form in which runs are scored (`e2e.tokenize`).
-
-  Returns:
-    entries of `result_schema.Baselines.systems`.
 
   Raises:
     FileNotFoundError: if an archive is not in the folder.
@@ -66,11 +61,11 @@ def e2e_systems(data_dir: str) -> dict[str, dict[str, object]]:
   with tempfile.TemporaryDirectory() as folder:
     with zipfile.ZipFile(Path(data_dir) / OUTPUTS) as archive:
       for name, about in SYSTEMS.items():
-        path = archive.extract(f'challenge/primary/{name}.tsv', folder)
+        path = archive.extract(f'challenge/primary/{name.lower()}.tsv', folder)
         found = scored_texts.read_predictions(path)
         by_context = dict(zip(map(e2e.linearize, found.meanings or ()), found.texts, strict=True))
         texts[name] = ([e2e.tokenize(by_context[context]) for context in references], about)
-  systems = {}
+  systems: dict[str, PublishedTexts] = {}
   for name, (predictions, about) in texts.items():
     report = text.score('e2e', predictions, list(references.values()))
     if report.unavailable:

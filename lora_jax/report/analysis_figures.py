@@ -174,7 +174,9 @@ def heat_maps(
       _draw(axis, panels[k], norm, names)
       axis.set_xlabel(labels[1], fontsize=8)
       axis.set_ylabel(labels[0], fontsize=8)
-  figure.colorbar(ScalarMappable(norm, CMAP), ax=grid, shrink=0.8, pad=0.02, label=r'$\phi$')
+  figure.colorbar(
+    ScalarMappable(norm, CMAP), ax=grid, fraction=0.02, aspect=30, pad=0.02, label=r'$\phi$'
+  )
   figure.suptitle(caption, fontsize=10)
   return figure
 
@@ -308,9 +310,10 @@ def _run(run: AnalyzedRun, unequal: bool) -> str:
 
 
 def caption(analysis: Analysis) -> str:
-  """`all-MiniLM-L6-v2, cola, r=8 / r=64, seed 0, 0`."""
+  """`all-MiniLM-L6-v2, cola, r=8 / r=64, seed 0`."""
   first = analysis['runs'][0]
   tasks = ' / '.join(dict.fromkeys(run['task'] for run in analysis['runs']))
   ranks = ' / '.join('r=' + ','.join(map(str, run['ranks'])) for run in analysis['runs'])
-  seeds = ', '.join(str(run.get('seed', 'not known')) for run in analysis['runs'])
-  return f'{Path(first["model"]).name}, {tasks}, {ranks}, seed {seeds}'
+  seeds = list(dict.fromkeys(str(run['seed']) for run in analysis['runs'] if 'seed' in run))
+  about = ['seed' + 's' * (len(seeds) > 1) + ' ' + ' and '.join(seeds)] if seeds else []
+  return ', '.join([Path(first['model']).name, tasks, ranks, *about])

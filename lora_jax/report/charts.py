@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from PIL import Image
 
 KEY = 'lora_jax numbers'  # The key of the digest in the PNG's metadata.
@@ -77,7 +78,8 @@ class Series(NamedTuple):
 class Panel(NamedTuple):
   """Series over one pair of axes; `log` is the base of the x axis, 0 for a plain one.
 
-  `line` is a level to draw across, such as that of the most common class, by its label.
+  `line` is a level to draw across, such as that of the most common class, by its label; one that is
+  further from the points than they are from each other is not drawn.
   """
 
   title: str
@@ -152,33 +154,49 @@ def _figure(panels: Sequence[Panel]) -> Figure:
   return figure
 
 
-def _looks(panels: Sequence[Panel]) -> dict[str, tuple[str, str]]:
-  """A color and a marker for each label, methods first: the same in every panel."""
+class Look(NamedTuple):
+  """How a series is drawn; `fill` is matplotlib's `fillstyle`."""
+
+  color: str
+  marker: str
+  fill: str
+
+
+def _looks(panels: Sequence[Panel]) -> dict[str, Look]:
+  """The look of each label, methods first: the same in every panel."""
   series = {one.label: one for panel in panels for one in panel.series}
   order = [*METHODS, '']
-  looks: dict[str, tuple[str, str]] = {}
+  looks: dict[str, Look] = {}
   for one in sorted(series.values(), key=lambda one: order.index(one.method)):
     i = len(looks)
-    color, marker = COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)]
-    own = METHODS[one.method][1:] if one.method else (color, marker)
-    # A second series of a method keeps its color.
-    looks[one.label] = (own[0], marker) if own in looks.values() else own
+    look = Look(COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)], 'full')
+    if one.method:
+      look = Look(*METHODS[one.method][1:], 'full')
+      look = look._replace(fill='none') if look in looks.values() else look
+    looks[one.label] = look
   return looks
 
 
-def _draw(axes: Axes, panel: Panel, looks: dict[str, tuple[str, str]]) -> None:
+def _draw(axes: Axes, panel: Panel, looks: Mapping[str, Look]) -> None:
   names = list(dict.fromkeys(x for series in panel.series for x in series.x))
   labels = [name if isinstance(name, str) else f'{name:g}' for name in names]
   named = any(isinstance(x, str) for x in names)
-  places = {name: place for place, name in enumerate(names)} if named else {x: x for x in names}
+  places: dict[float | str, float] = {
+    name: float(place if named else name) for place, name in enumerate(names)
+  }
   order = list(looks)
+  apart = _apart(panel)
   for number, series in enumerate(panel.series):
-    color, marker = looks[series.label]
+    look = looks[series.label]
     # Beside each other, so that spreads can be told apart.
     shift = 0.08 * (number - (len(panel.series) - 1) / 2) if named and not series.joined else 0
-    at = np.array([places[x] for x in series.x], float) + shift
+    at = apart.get(number, np.array([places[x] for x in series.x], float) + shift)
     style = dict(
-      color=color, marker=marker, ls='-' if series.joined else 'none', label=series.label
+      color=look.color,
+      marker=look.marker,
+      fillstyle=look.fill,
+      ls='-' if series.joined else 'none',
+      label=series.label,
     )
     top = 3 + (len(order) - order.index(series.label)) / len(order)
     size = 7 if series.method == 'lora' else 5
@@ -186,7 +204,7 @@ def _draw(axes: Axes, panel: Panel, looks: dict[str, tuple[str, str]]) -> None:
     axes.errorbar(
       at, series.y, spread, **style, ms=size, lw=1.2, capsize=2, elinewidth=0.8, zorder=top
     )
-  if panel.line:
+  if panel.line and _is_near(panel.line[1], [y for series in panel.series for y in series.y]):
     axes.axhline(panel.line[1], color='0.5', ls='--', lw=1, label=panel.line[0], zorder=1)
   _scale(axes, panel, places, labels, named)
   axes.set_title(panel.title, fontsize=10)
@@ -194,6 +212,28 @@ def _draw(axes: Axes, panel: Panel, looks: dict[str, tuple[str, str]]) -> None:
   axes.set_ylabel(panel.y, fontsize=9)
   axes.margins(y=0.12)
   axes.grid(alpha=0.25, lw=0.5)
+
+
+def _is_near(level: float, values: Sequence[float]) -> bool:
+  low, high = min(values), max(values)
+  return low - (high - low) <= level <= high + (high - low)
+
+
+def _apart(panel: Panel) -> dict[int, np.ndarray]:
+  """Where the single points of a decimal logarithmic axis are drawn, by the number of the series.
+
+  Points of nearly equal x would hide each other: each stands at least 15 % beyond the one before.
+  """
+  single = {
+    number: float(series.x[0])
+    for number, series in enumerate(panel.series)
+    if panel.log == 10 and len(series.x) == 1
+  }
+  at, last = {}, 0.0
+  for number, x in sorted(single.items(), key=lambda item: item[1]):
+    last = max(x, 1.15 * last) if x < 1.5 * last else x
+    at[number] = np.array([last])
+  return at
 
 
 def _scale(
@@ -217,6 +257,7 @@ def _scale(
     axes.set_xlim(-0.5, len(labels) - 0.5)
   if panel.log_y:
     axes.set_yscale('log')
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
 
 
 def mean_and_spread(groups: Sequence[Sequence[float]]) -> tuple[list[float], list[float]]:

@@ -44,7 +44,7 @@ def show(result: Result, form: str = '') -> str:
   """`85.7 ± 0.2` of a quantity, or a number in a format, as `.1f`."""
   if isinstance(result, Quantity) and not form:
     spread = f' ± {result.spread:.{result.places}f}' if result.spread else ''
-    return f'{result.mean:.{result.places}f}{spread}'
+    return f'{result.mean:,.{result.places}f}{spread}'
   return format(_plain(result), form or '.1f')
 
 

@@ -103,4 +103,5 @@ def _name(run: RunResult) -> str:
 
 def _rest(run: RunResult, varied: Collection[str]) -> dict[str, object]:
   leaves = runs.leaves(run['config'])
-  return {key: value for key, value in leaves.items() if key not in (*runs.LABELS, *varied)}
+  left = tuple(f'{name}.' for name in (*runs.LABELS, *varied))
+  return {key: value for key, value in leaves.items() if not f'{key}.'.startswith(left)}

@@ -45,4 +45,3 @@ def rows(
     beside = {column: scores.beside(texts[column], own[column]) for column in columns}
     shown.append({**texts, **beside, 'ours': state})
   return shown
-

@@ -27,8 +27,8 @@ def find(query: Query, recorded: runs.Recorded) -> formula.Quantity:
 
   A query is one of three. `{paper = "3", model = "GPT-2 M", method = "LoRA", column = "BLEU"}` is
   an entry of a table of the paper. `{file = "latency-cpu.json", at = "settings.*.batch"}` is the
-  numbers at a path of a file, `*` being every entry, and `where = {matrix = "query"}` those whose
-  neighbors are these. Any other names runs by their fields, by those of their config
+  numbers at a path of a file, `*` being every entry, and `where = {matrix = "query"}` those on whose
+  path the objects have these values. Any other names runs by their fields, by those of their config
   (`optim.lr = 0.001`) or by `model`, `rank`, `matrices` (Wq,Wv) and `examples`: one number for each
   seed, at the best of the rates that were tried, of the dev metric or of a `score`: BLEU and so on,
   or `parameters` or `minutes`. `places` is the number of digits to show.
@@ -71,18 +71,21 @@ def _of_file(query: Query, recorded: runs.Recorded) -> formula.Quantity:
 
 
 def _walk(value: object, path: Sequence[str], where: Query) -> Iterable[float]:
-  """The numbers at a path, of which `where` holds in the object that has them."""
+  """The numbers at a path on which the objects have what `where` says, each key in one of them."""
   if not path:
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) and not where:
       yield float(value)
     return
+  if isinstance(value, Mapping):
+    if any(value.get(name, wanted) != wanted for name, wanted in where.items()):
+      return
+    where = {name: wanted for name, wanted in where.items() if name not in value}
   entries = list(value.values()) if isinstance(value, Mapping) else value
   if path[0] == '*':
     for entry in entries if isinstance(entries, list) else ():
       yield from _walk(entry, path[1:], where)
   elif isinstance(value, Mapping) and path[0] in value:
-    if path[1:] or where.items() <= value.items():
-      yield from _walk(value[path[0]], path[1:], where)
+    yield from _walk(value[path[0]], path[1:], where)
 
 
 def _of_runs(query: dict[str, object], found: Sequence[RunResult]) -> formula.Quantity:
@@ -109,7 +112,9 @@ def _of_runs(query: dict[str, object], found: Sequence[RunResult]) -> formula.Qu
     texts = [times * run['generated']['scores'][text] for run in by_seed.values()]
     return formula.quantity(texts, 1 if times == 100 else 2)
   if score:
-    raise ValueError(f'unknown score {score!r}. {nearest(score, [*TEXTS, "parameters", "minutes"])}')
+    raise ValueError(
+      f'unknown score {score!r}. {nearest(score, [*TEXTS, "parameters", "minutes"])}'
+    )
   return formula.quantity(scores.best(by_seed.values()), scores.digits(metric))
 
 

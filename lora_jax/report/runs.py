@@ -51,15 +51,15 @@ class Recorded:
   measured_plans: dict[str, MeasuredPlan] = field(default_factory=dict)
 
 
-def read(folder: str | Path) -> Recorded:
-  """Reads the JSON files below a folder.
+def read(folder: str | Path, pattern: str = '*.json') -> Recorded:
+  """Reads the JSON files below a folder whose names fit a pattern.
 
   Raises:
     ValueError: naming a file that is not valid JSON or has no `experiment`, or a run whose score is
       not a number.
   """
   recorded = Recorded()
-  for path in sorted(Path(folder).rglob('*.json')):
+  for path in sorted(Path(folder).rglob(pattern)):
     try:
       value = json.loads(path.read_text())
       of_kind = _of_kind(recorded, value)

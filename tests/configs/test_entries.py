@@ -14,7 +14,7 @@ ENTRIES = (*entries.TABLE_2, *entries.TABLE_3, *entries.TABLE_13, *entries.TABLE
 QUOTED = [row for row in ENTRIES if row.quoted]
 
 
-def argument(row):
+def argument_of(row):
   """What picks a row's settings in a config's argument."""
   parts = [f'method={row.method}']
   if 'bottleneck' in row.options:
@@ -24,7 +24,7 @@ def argument(row):
 
 @pytest.mark.parametrize('row', [row for row in ENTRIES if not row.quoted])
 def test_a_row_of_the_authors_own_has_a_config_that_trains_its_count(row):
-  argument = f'model={row.model},{argument(row)}'
+  argument = f'model={row.model},{argument_of(row)}'
   config = MODULES[row.table].get_config(argument)
   assert config.paper_table.removesuffix(' †') == f'table {row.table}'
   assert config.paper_table.endswith('†') == row.adapter_setup

@@ -7,7 +7,9 @@ import pytest
 from lora_jax.data import baselines, e2e
 from lora_jax.metrics import text
 
-MEANING = 'name[Zizzi], eatType[pub], food[English], priceRange[cheap], area[riverside], near[Ranch]'
+MEANING = (
+  'name[Zizzi], eatType[pub], food[English], priceRange[cheap], area[riverside], near[Ranch]'
+)
 
 
 def write(folder, member, lines):
@@ -54,7 +56,7 @@ def test_published_texts_are_scored_by_their_meaning(tmp_path, monkeypatch):
   with zipfile.ZipFile(tmp_path / baselines.OUTPUTS, 'w') as archive:
     for name in baselines.SYSTEMS:
       rows = f'MR\toutput\n"{other}"\tA place.\n"{MEANING}"\tA family-friendly pub.\n'
-      archive.writestr(f'challenge/primary/{name}.tsv', rows)
+      archive.writestr(f'challenge/primary/{name.lower()}.tsv', rows)
   scored = []
 
   def score(task, predictions, references):
@@ -63,9 +65,11 @@ def test_published_texts_are_scored_by_their_meaning(tmp_path, monkeypatch):
 
   monkeypatch.setattr(text, 'score', score)
   found = baselines.e2e_systems(str(tmp_path))
-  assert list(found) == ['templates', 'tgen', 'slug'] and found['tgen']['scores'] == {'bleu': 0.5}
+  assert list(found) == ['templates', 'TGen', 'Slug'] and found['TGen']['scores'] == {'bleu': 0.5}
   published = ['A family - friendly pub .', 'A place .']
   assert scored[1] == (published, [['A pub .'], ['A place .']])
-  monkeypatch.setattr(text, 'score', lambda *_: text.Report({}, {'meteor': 'no Java'}, {}, {}, 2, 2))
-  with pytest.raises(ValueError, match='all of its metrics.*no Java'):
+  monkeypatch.setattr(
+    text, 'score', lambda *_: text.Report({}, {'meteor': 'no Java'}, {}, {}, 2, 2)
+  )
+  with pytest.raises(ValueError, match=r'all of its metrics.*no Java'):
     baselines.e2e_systems(str(tmp_path))

@@ -49,9 +49,7 @@ def make(recorded: Recorded, findings: Findings | None = None) -> list[Page]:
   weak = [run for run in every if runs.model_name(run) in known.weak_bases]
   levels = scores.constants(recorded.baselines.values())
   systems: Mapping[str, text_generation.Systems] = {
-    task: of_task
-    for one in recorded.baselines.values()
-    for task, of_task in one['systems'].items()
+    task: of_task for one in recorded.baselines.values() for task, of_task in one['systems'].items()
   }
   texts = lambda number: text_generation.page(
     number, found, systems.get(text_generation.TABLES[number].task, {})
@@ -93,7 +91,7 @@ def of_findings(made: Sequence[Page], unmeasured: Sequence[Page], findings: Find
       'page': f'[{page.title}]({page.name}.md)',
       'the paper': finding.paper or '-',
       'here': finding.text,
-      'verdict': finding.verdict or '-',
+      'verdict': finding.verdict or ('not measured' if finding.paper else '-'),
     }
     for page in made
     for finding in findings.of_page(page.name)
@@ -150,6 +148,6 @@ def _with(findings: Sequence[Finding], page: Page) -> Page:
   said: list[Block] = []
   for finding in findings:
     paper = f' **The paper:** {finding.paper}' if finding.paper else ''
-    verdict = f' **Here this {finding.verdict}.**' if finding.verdict else ''
+    verdict = f' **Here that {finding.verdict}.**' if finding.verdict else ''
     said.append(f'> **Found here:** {finding.text}{paper}{verdict}')
   return page._replace(blocks=[*said, *page.blocks])

@@ -15,6 +15,7 @@ from lora_jax.result_schema import RunResult
 Name = TypeVar('Name', bound=Hashable)
 Group = Sequence[RunResult]
 Groups = Mapping[str, Group] | Mapping[int, Group]  # By the place on the x axis.
+BLEU = 'BLEU, E2E test'
 SMALLER = """Another model and task than the paper's: compare the shape (which entries are above
 which, and by how many spreads), not the values. A run counts by its best epoch on the dev set;
 mean ± sample standard deviation over seeds, times 100 but for losses. Bold: the best of all
@@ -36,11 +37,14 @@ def table_5(found: Sequence[RunResult], levels: scores.Levels) -> Page:
       {'': 'rank r', **{weights: str(rank) for weights, rank in ranks.items()}},
       {'': scores.unit(grid.metric), **_entries(groups, levels)},
     ]
+    if bleu := _bleu(groups):
+      rows.append({'': BLEU, **bleu})
     labeled: dict[Label, Group] = {
       (('weights', w), ('r', str(ranks[w]))): group for w, group in groups.items()
     }
     blocks += _ours(grid, rows, labeled, levels)
     panels.append(_panel(grid, {'': groups}, 'adapted matrices', levels, joined=False))
+    panels += _bleu_panel(grid, {'': groups}, 'adapted matrices', joined=False)
   for row, spread in zip(table.rows[1:], (0.5, 0.1), strict=True):  # The spreads of the caption.
     y = [printed.value(row[weights]) for weights in ranks]
     series = charts.Series('', list(ranks), y, [spread] * len(ranks), joined=False, method='lora')
@@ -64,14 +68,18 @@ def table_6(found: Sequence[RunResult], levels: scores.Levels) -> Page:
     groups = select(grid)
     texts = _entries(groups, levels)
     by_weights = {w: {r: groups[w, r] for r in ranks} for w in entries.WEIGHTS_OF_TABLE_6}
-    rows = [
-      {'weights': w, **{f'r={rank}': texts[w, rank] for rank in ranks}} for w in by_weights
-    ]
+    rows = [{'weights': w, **{f'r={rank}': texts[w, rank] for rank in ranks}} for w in by_weights]
+    if bleu := _bleu(groups):
+      rows += [
+        {'weights': f'{w}: {BLEU}', **{f'r={rank}': bleu[w, rank] for rank in ranks}}
+        for w in by_weights
+      ]
     labeled: dict[Label, Group] = {
       (('weights', w), ('r', str(r))): group for (w, r), group in groups.items()
     }
     blocks += _ours(grid, rows, labeled, levels)
     panels.append(_panel(grid, by_weights, 'rank', levels, log=2))
+    panels += _bleu_panel(grid, by_weights, 'rank', log=2)
   for task in dict.fromkeys(row['task'] for row in table.rows):
     series = [
       charts.Series(row['weights'], ranks, [printed.value(row[f'r={rank}']) for rank in ranks])
@@ -128,8 +136,9 @@ def table_18(found: Sequence[RunResult]) -> Page:
   for grid in made:
     blocks += of_ranks(grid)
     groups = {rank: grid.select(rank=rank) for rank in ranks}
-    panels += [_panel(grid, {'': groups}, 'rank', {}, log=2), *_bleu_panel(grid, groups)]
-  for name, label in (('val_loss', 'validation loss, nats a token'), ('BLEU', 'BLEU, E2E test')):
+    panels.append(_panel(grid, {'': groups}, 'rank', {}, log=2))
+    panels += _bleu_panel(grid, {'': groups}, 'rank', log=2)
+  for name, label in (('val_loss', 'validation loss, nats a token'), ('BLEU', BLEU)):
     y = [printed.value(row[name]) for row in table.rows]
     series = charts.Series('', ranks, y, method='lora')
     panels.append(charts.Panel('GPT-2 medium (paper)', 'rank', label, [series], 2))
@@ -156,9 +165,7 @@ def of_ranks(grid: Grid) -> list[Block]:
   return _ours(grid, rows, labeled, {})
 
 
-def _grids(
-  found: Sequence[RunResult], select: Callable[[Grid], Iterable[Group]]
-) -> list[Grid]:
+def _grids(found: Sequence[RunResult], select: Callable[[Grid], Iterable[Group]]) -> list[Grid]:
   """Sweeps over matrices and ranks with at least two of the entries of a table."""
   sweeps = [run for run in found if run['experiment'] in ('matrices', 'rank')]
   made = grids.grids(sweeps, grids.RANK_AND_TARGETS)
@@ -210,14 +217,19 @@ def _decoded(group: Group) -> dict[str, str]:
   return {name: scores.spread(x, 2) if x else '-' for name, x in _values(group).items()}
 
 
-def _bleu_panel(grid: Grid, groups: Mapping[int, Group]) -> list[charts.Panel]:
-  """BLEU over the rank; none if no run decoded texts."""
-  bleu = {rank: values for rank, group in groups.items() if (values := _values(group)['BLEU'])}
-  if not bleu:
-    return []
-  y = charts.mean_and_spread(list(bleu.values()))
-  series = charts.Series('', list(bleu), *y, method='lora')
-  return [charts.Panel(f'ours: {grid.title}', 'rank', 'BLEU, E2E test', [series], 2)]
+def _bleu(groups: Mapping[Name, Group]) -> dict[Name, str]:
+  """BLEU of each entry, the best in bold; none if no run decoded texts."""
+  values = [_values(group)['BLEU'] for group in groups.values()]
+  texts = [scores.spread(own, 1) if own else '-' for own in values]
+  return dict(zip(groups, scores.bold(texts, values, 'bleu'))) if any(values) else {}
+
+
+def _bleu_panel(
+  grid: Grid, lines: Mapping[str, Groups], x: str, log: int = 0, joined: bool = True
+) -> list[charts.Panel]:
+  """BLEU in the place of the dev metric; none if no run decoded texts."""
+  series = _series(lines, lambda group: _values(group)['BLEU'], joined)
+  return [charts.Panel(f'ours: {grid.title}', x, BLEU, series, log)] if series else []
 
 
 def _ours(
@@ -252,18 +264,26 @@ def _panel(
   log: int = 0,
   joined: bool = True,
 ) -> charts.Panel:
-  series = []
-  by_name = {method.name: name for name, method in charts.METHODS.items()}
-  for label, groups in lines.items():
-    done = {place: scores.best(group) for place, group in groups.items() if group}
-    if done:
-      y = charts.mean_and_spread(list(done.values()))
-      method = by_name.get(label, '' if label else 'lora')
-      series.append(charts.Series(label, list(done), *y, joined, method))
+  series = _series(lines, scores.best, joined)
   level = scores.constant(grid.runs[0], levels)
   line = None if level is None else ('one prediction for all', level)
   unit = scores.unit(grid.metric)
   return charts.Panel(f'ours: {grid.title}', x, unit, series, log, line=line)
+
+
+def _series(
+  lines: Mapping[str, Groups], values: Callable[[Group], list[float]], joined: bool
+) -> list[charts.Series]:
+  """A series for each line of groups that has values."""
+  series = []
+  by_name = {method.name: name for name, method in charts.METHODS.items()}
+  for label, groups in lines.items():
+    done = {place: own for place, group in groups.items() if (own := values(group))}
+    if done:
+      y = charts.mean_and_spread(list(done.values()))
+      method = by_name.get(label, '' if label else 'lora')
+      series.append(charts.Series(label, list(done), *y, joined, method))
+  return series
 
 
 def _state(made: Sequence[Grid]) -> str:

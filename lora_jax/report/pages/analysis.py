@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,9 +44,10 @@ FIGURES = {
     ('figure8',),
   ),
 }
+NORM = 'norm ‖UᵀWVᵀ‖ (no unit)'
 ABOUT_TABLE_7 = """How large the weights are in the directions that an update works in: ‖UᵀWVᵀ‖ by
 the top r directions of ΔW, of W itself and of a random matrix, and the amplification ‖ΔW‖ over the
-first."""
+first. The picture has the mean of the layers and their standard deviation."""
 
 
 def pages(found: Mapping[str, Analysis]) -> list[Page]:
@@ -77,7 +78,8 @@ def table_7(found: Mapping[str, Analysis]) -> Page:
   """The amplification factor."""
   table = printed.TABLES['7']
   blocks: list[Block] = [ABOUT_TABLE_7]
-  states, panels = [], []
+  states: list[str] = []
+  by_panel: dict[str, list[Amplification]] = {}
   for path, analysis in found.items():
     if measured := analysis['measured'].get('table7'):
       states.append(analysis_figures.caption(analysis))
@@ -86,15 +88,17 @@ def table_7(found: Mapping[str, Analysis]) -> Page:
       )
       rows = list(map(_amplification_row, measured))
       blocks += [f'### Ours: {states[-1]}', Table(rows, caption)]
-      for matrix in dict.fromkeys(row['matrix'] for row in measured):
-        title = f'ours: {states[-1].partition(", ")[2]}, {matrix}'  # Without the model: too long.
-        panels.append(_amplification_panel(title, [r for r in measured if r['matrix'] == matrix]))
+      first = analysis['runs'][0]
+      for row in measured:
+        title = f'ours: {Path(first["model"]).name}, {first["task"]}, {row["matrix"]}'
+        by_panel.setdefault(title, []).append(row)
+  panels = [_amplification_panel(title, rows) for title, rows in by_panel.items()]
   ranks = [int(row['r']) for row in table.rows]
   series = [
     charts.Series(title, ranks, [printed.value(row[title]) for row in table.rows])
     for title in ('ΔW', 'W', 'random')
   ]
-  panels.append(charts.Panel('GPT-3 (paper), query, layer 48', 'r', '‖UᵀWVᵀ‖', series, 2, True))
+  panels.append(charts.Panel('GPT-3 (paper), query, layer 48', 'rank', NORM, series, 2, True))
   blocks += [
     charts.chart('table-7', 'the norm of the weights in three sets of directions', panels),
     "### The paper's",
@@ -189,11 +193,16 @@ def _amplification_row(row: Amplification) -> dict[str, str]:
   }
 
 
-def _amplification_panel(title: str, rows: list[Amplification]) -> charts.Panel:
-  layers = [row['layer'] for row in rows]
+def _amplification_panel(title: str, rows: Sequence[Amplification]) -> charts.Panel:
+  """The three norms over the rank: mean and deviation of the layers."""
+  ranks = sorted({row['rank'] for row in rows})
+  of_rank = [[row for row in rows if row['rank'] == rank] for rank in ranks]
+  norms = {
+    'ΔW': [[float(row['on_update']) for row in own] for own in of_rank],
+    'W': [[float(row['on_weight']) for row in own] for own in of_rank],
+    'random': [[float(row['on_random']) for row in own] for own in of_rank],
+  }
   series = [
-    charts.Series('ΔW', layers, [float(row['on_update']) for row in rows]),
-    charts.Series('W', layers, [float(row['on_weight']) for row in rows]),
-    charts.Series('random', layers, [float(row['on_random']) for row in rows]),
+    charts.Series(name, ranks, *charts.mean_and_spread(values)) for name, values in norms.items()
   ]
-  return charts.Panel(title, 'layer', '‖UᵀWVᵀ‖', series, log_y=True)
+  return charts.Panel(title, 'rank', NORM, series, 2, True)

@@ -15,8 +15,8 @@ column differ in nothing but method, rate and seed. A method's rate on a task is
 tried there, compared on the seeds that all rates have; * marks one at the edge of those tried, or
 the only one: a better one may lie beyond it. Rates and seconds are by task. The average is over the
 tasks, where a method has them all. Bold: the best of a column, and what the spreads of both do not
-tell from it. At chance: no more than one prediction for all examples, within the spread. Seconds
-are those of training alone on a machine that may have had other work; for runs trained together, a
+tell from it. At chance: no more than one prediction for all examples, within the spread. In the
+picture, methods of nearly the same size stand side by side. Seconds are those of training alone on a machine that may have had other work; for runs trained together, a
 run's share."""
 SIZES = ('bottleneck', 'drop', 'layers', 'prefix', 'infix', 'rank')
 # Fields in which the runs of a column may differ: where a run was trained, what it is of, and what
@@ -58,7 +58,9 @@ def rows(found: Sequence[RunResult], levels: scores.Levels) -> list[dict[str, st
   for column, title in columns.items():
     groups = [best(own, column) for own in methods]
     texts = [scores.entry(group, levels) for group in groups]
-    entries[title] = scores.bold(texts, list(map(scores.best, groups)), _first(found, column)['metric'])
+    entries[title] = scores.bold(
+      texts, list(map(scores.best, groups)), _first(found, column)['metric']
+    )
   shown = []
   for place, own in enumerate(methods):
     groups = [best(own, column) for column in columns]
@@ -105,7 +107,8 @@ def picture(found: Sequence[RunResult], levels: scores.Levels) -> charts.Picture
       if group := best(own, column):
         y = charts.mean_and_spread([scores.best(group)])
         method = runs.method(own[0])
-        one = charts.Series(_label(own[0]), [count], *y, joined=False, method=method)
+        label = _label(own[0]).replace(method, charts.METHODS[method].name, 1)
+        one = charts.Series(label, [count], *y, joined=False, method=method)
         series[title].append(one)
   panels = []
   for column, title in columns.items():
@@ -210,7 +213,11 @@ def _label(run: RunResult) -> str:
   """`adapter_h (bottleneck 8)`."""
   section = runs.section(run['config'], 'method')
   sizes = [f'{name} {section[name]}' for name in SIZES if section.get(name)]
-  return runs.method_name(run) + (f' ({", ".join(sizes)})' if sizes else '')
+  return (
+    f'{runs.method_name(run)} ({", ".join(sizes)})'.replace(') (', ', ')
+    if sizes
+    else runs.method_name(run)
+  )
 
 
 def _training_seconds(group: Sequence[RunResult]) -> str:

@@ -21,7 +21,8 @@ def pages(found: Mapping[str, Counts]) -> list[Page]:
     return []
   shown = rows(counted)
   same = sum(row['difference'] == 'agrees' for row in shown)
-  blocks = [Table(shown, ABOUT), 'Made by `python -m experiments.counts`.']
+  head = f'{same} of the {len(shown)} printed counts are what the settings of their rows train.'
+  blocks = [head, Table(shown, ABOUT), 'Made by `python -m experiments.counts`.']
   return [Page('counts', 'Parameter counts', f'{same} of {len(shown)} agree', blocks)]
 
 

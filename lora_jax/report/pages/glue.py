@@ -75,10 +75,11 @@ def picture(found: Sequence[RunResult]) -> charts.Picture:
   """Ours by task, a panel for each model, and the paper's on RoBERTa-base."""
   titles = _titles(found)
   panels: dict[str, list[charts.Series]] = {}
-  for (model, label, *_), by_task in _by_row(found).items():
+  for (model, name, *_), by_task in _by_row(found).items():
     own = [title for title in titles if COLUMNS[title] in by_task]
     y = charts.mean_and_spread([scores.best(by_task[COLUMNS[title]]) for title in own])
     method = runs.method(next(iter(by_task.values()))[0])
+    label = name.replace(method, charts.METHODS[method].name, 1)
     panels.setdefault(model, []).append(charts.Series(label, own, *y, joined=False, method=method))
   of_paper = []
   for row in printed.TABLES['2'].rows:

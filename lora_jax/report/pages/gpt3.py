@@ -112,7 +112,9 @@ def _of_paper(number: str, panels: Sequence[charts.Panel]) -> list[Block]:
   table = printed.TABLES[number]
   # On a logarithmic axis: `full` trains ten thousand times what the others do.
   of_paper = [
-    charts.Panel(f'GPT-3 (paper), {name}', MILLIONS, 'accuracy, %', _by_method(table.rows, name), 10)
+    charts.Panel(
+      f'GPT-3 (paper), {name}', MILLIONS, 'accuracy, %', _by_method(table.rows, name), 10
+    )
     for name in TASKS
   ]
   return [

@@ -8,6 +8,7 @@ from lora_jax.report import runs
 from lora_jax.report.document import Block, Page, Table
 from lora_jax.result_schema import Bench
 
+
 def pages(benches: Mapping[str, Bench]) -> list[Page]:
   """The page of every benchmark; none without one."""
   if not benches:
@@ -37,11 +38,26 @@ def _peers(bench: Bench) -> str:
 
 def _rows(rows: Mapping[str, Mapping[str, float]]) -> list[dict[str, str]]:
   """Rows that all have the columns of any: `-` where a variant has no such figure."""
-  empty = dict.fromkeys((name for row in rows.values() for name in row), '-')
+  empty = dict.fromkeys((name for row in rows.values() for name in _texts(row)), '-')
   return [{'': name, **empty, **_texts(row)} for name, row in rows.items()]
 
 
+# What a figure is called and divided by, where its name in the JSON does not say its unit.
+UNITS = {
+  'flops': ('TFLOP', 1e12),
+  'peak_bytes': ('peak memory, MiB', 2**20),
+  'bytes': ('MiB', 2**20),
+  'bytes_of_heads': ('MiB of heads', 2**20),
+  'seconds_ratio': ('seconds, ratio', 1),
+  'flops_ratio': ('FLOP, ratio', 1),
+  'peak_bytes_ratio': ('peak memory, ratio', 1),
+}
+
+
 def _texts(row: Mapping[str, float]) -> dict[str, str]:
-  return {
-    name: f'{value:,}' if isinstance(value, int) else f'{value:.4g}' for name, value in row.items()
-  }
+  texts = {}
+  for name, value in row.items():
+    title, unit = UNITS.get(name, (name.replace('_', ' '), 1))
+    shown = value if unit == 1 else value / unit
+    texts[title] = f'{shown:,}' if isinstance(shown, int) else f'{shown:.4g}'
+  return texts

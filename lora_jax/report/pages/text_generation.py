@@ -54,8 +54,8 @@ paper's scorers. Mean ± sample standard deviation over seeds."""
 OTHERS = """Another base than the paper's: compare a method with full fine-tuning of the same base,
 not with the paper. A method's rate is the best of those tried, by the loss of the dev set. Bold:
 the best of a column, and what the spreads of both do not tell from it."""
-SYSTEMS = """Published systems: their texts, scored here by the same code (`experiments.baselines`),
-are what other means reach on this test set."""
+SYSTEMS = """The last rows are not models of ours: templates, and texts that systems of the challenge
+published, scored by the same code (`experiments.baselines`)."""
 
 
 def page(number: str, found: Sequence[RunResult], systems: Systems) -> Page:
@@ -71,7 +71,7 @@ def page(number: str, found: Sequence[RunResult], systems: Systems) -> Page:
   ours = [run for run in done if run['experiment'] == task]
   of_paper = [run for run in ours if run['paper_table'] == f'table {number}']
   blocks: list[Block] = [ABOUT]
-  for model, others in by_model(run for run in ours if not run['paper_table']).items():
+  for model, others in by_model([run for run in ours if not run['paper_table']]).items():
     about = f'{OTHERS} {SYSTEMS}' if systems else OTHERS
     blocks += [f'### Ours: {model}', Table(own_rows(number, others, systems), about)]
     blocks += [Table(details(others), 'How each was obtained', folded=True)]
@@ -106,14 +106,14 @@ def chosen(found: Sequence[RunResult]) -> list[list[RunResult]]:
   alike: dict[str, list[list[RunResult]]] = {}
   for group in runs.by_seed(found):
     alike.setdefault(runs.without_rate(group[0]), []).append(group)
-  best = [scores.at_best_rate([run for group in groups for run in group]) for groups in alike.values()]
+  best = [
+    scores.at_best_rate([run for group in groups for run in group]) for groups in alike.values()
+  ]
   order = list(charts.METHODS)
   return sorted(best, key=lambda group: order.index(runs.method(group[0])))
 
 
-def own_rows(
-  number: str, found: Sequence[RunResult], systems: Systems
-) -> list[dict[str, str]]:
+def own_rows(number: str, found: Sequence[RunResult], systems: Systems) -> list[dict[str, str]]:
   """A row for each method on one base, to one digit more than the paper prints, then systems."""
   columns, groups = TABLES[number].columns, chosen(found)
   places = {name: printed.places(printed.TABLES[number].rows[0][name]) + 1 for name in columns}
@@ -125,9 +125,7 @@ def own_rows(
   firsts = [group[0] for group in groups]
   rows = [
     {
-      'method': ' '.join(
-        filter(None, (runs.method_name(first), runs.settings(first, firsts)))
-      ),
+      'method': ' '.join(filter(None, (runs.method_name(first), runs.settings(first, firsts)))),
       'trained': f'{first["parameters"]["trainable"]:,}',
       **{name: texts[place] for name, texts in entries_of.items()},
       'n': str(len(groups[place])),
@@ -140,7 +138,7 @@ def own_rows(
       for title, column in columns.items()
       if column.score in system['scores'] and not column.part
     }
-    method = f'published: {name} ({system["about"]})'
+    method = f'{name} ({system["about"]})'
     rows.append({**dict.fromkeys(rows[0], '-'), 'method': method, **own})
   return rows
 
@@ -184,7 +182,8 @@ def picture(number: str, found: Sequence[RunResult], systems: Systems) -> charts
       if values := values_of(group, columns[first]):
         x = [group[0]['parameters']['trainable'] / 1e6]
         y = charts.mean_and_spread([values])
-        label, method = runs.method_name(group[0]), runs.method(group[0])
+        method = runs.method(group[0])
+        label = runs.method_name(group[0]).replace(method, charts.METHODS[method].name, 1)
         one = charts.Series(label, x, *y, joined=False, method=method)
         by_base.setdefault(model, []).append(one)
   for row in printed.TABLES[number].rows:
@@ -195,7 +194,9 @@ def picture(number: str, found: Sequence[RunResult], systems: Systems) -> charts
     by_base.setdefault(f'{row["model"]} (paper)', []).append(one)
   levels = {name: system['scores'][columns[first].score] for name, system in systems.items()}
   best = max(levels, key=levels.__getitem__, default=None)
-  line = (f'{best}, published', 100 * levels[best]) if best else None
+  line = (f'{best} ({systems[best]["about"]})', 100 * levels[best]) if best else None
   x, y_label = 'trained parameters, millions', f'{first}, {title} test'
-  panels = [charts.Panel(base, x, y_label, series, 10, line=line) for base, series in by_base.items()]
+  panels = [
+    charts.Panel(base, x, y_label, series, 10, line=line) for base, series in by_base.items()
+  ]
   return charts.chart(f'table-{number}', f'{first} over trained parameters', panels)

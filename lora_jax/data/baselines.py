@@ -16,7 +16,7 @@ from lora_jax.metrics import text
 from lora_jax.result_schema import Constant, PublishedTexts
 
 OUTPUTS = 'e2e-system-outputs.zip'
-# Systems of the challenge whose texts its organizers published (Dusek et al., 2018), and their file.
+# Systems of the challenge whose texts its organizers published (Dusek et al., 2018).
 SYSTEMS = {'TGen': "the challenge's baseline", 'Slug': "the challenge's winner"}
 TEMPLATES = 'sentences that name every slot'
 
@@ -58,13 +58,15 @@ def e2e_systems(data_dir: str) -> dict[str, PublishedTexts]:
   for example in e2e.read('test', 'files', data_dir):
     references.setdefault(example.context, []).append(example.reference)
   texts = {'templates': ([from_template(context) for context in references], TEMPLATES)}
-  with tempfile.TemporaryDirectory() as folder:
-    with zipfile.ZipFile(Path(data_dir) / OUTPUTS) as archive:
-      for name, about in SYSTEMS.items():
-        path = archive.extract(f'challenge/primary/{name.lower()}.tsv', folder)
-        found = scored_texts.read_predictions(path)
-        by_context = dict(zip(map(e2e.linearize, found.meanings or ()), found.texts, strict=True))
-        texts[name] = ([e2e.tokenize(by_context[context]) for context in references], about)
+  with (
+    tempfile.TemporaryDirectory() as folder,
+    zipfile.ZipFile(Path(data_dir) / OUTPUTS) as archive,
+  ):
+    for name, about in SYSTEMS.items():
+      path = archive.extract(f'challenge/primary/{name.lower()}.tsv', folder)
+      found = scored_texts.read_predictions(path)
+      by_context = dict(zip(map(e2e.linearize, found.meanings or ()), found.texts, strict=True))
+      texts[name] = ([e2e.tokenize(by_context[context]) for context in references], about)
   systems: dict[str, PublishedTexts] = {}
   for name, (predictions, about) in texts.items():
     report = text.score('e2e', predictions, list(references.values()))

@@ -10,8 +10,9 @@ from lora_jax.paper.printed import Printed
 
 TABLES = {
   '3': Printed(
-    "A second published value of the paper's row of LoRA, from VB-LoRA (arXiv 2405.15179, table 2); "
-    "three users of the authors' code report 68.65 to 68.87 BLEU (github.com/microsoft/LoRA/issues/165)",
+    "A second published value of the paper's row of LoRA, from VB-LoRA (arXiv 2405.15179, table "
+    "2); three users of the authors' code report 68.65 to 68.87 BLEU "
+    '(github.com/microsoft/LoRA/issues/165)',
     (
       {
         'model': 'GPT-2 M',

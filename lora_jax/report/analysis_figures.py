@@ -17,8 +17,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from lora_jax.analysis_schema import Analysis, AnalyzedRun, LayerSimilarity, Spectrum
 from lora_jax.report.document import markdown_table
-from lora_jax.result_schema import Analysis, AnalyzedRun, LayerSimilarity, Spectrum
 
 CMAP = matplotlib.colormaps['magma'].with_extremes(bad='0.85')  # Gray: not shown.
 SHORT = {'query': 'q', 'key': 'k', 'value': 'v'}

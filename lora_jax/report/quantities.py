@@ -27,11 +27,11 @@ def find(query: Query, recorded: runs.Recorded) -> formula.Quantity:
 
   A query is one of three. `{paper = "3", model = "GPT-2 M", method = "LoRA", column = "BLEU"}` is
   an entry of a table of the paper. `{file = "latency-cpu.json", at = "settings.*.batch"}` is the
-  numbers at a path of a file, `*` being every entry, and `where = {matrix = "query"}` those on whose
-  path the objects have these values. Any other names runs by their fields, by those of their config
-  (`optim.lr = 0.001`) or by `model`, `rank`, `matrices` (Wq,Wv) and `examples`: one number for each
-  seed, at the best of the rates that were tried, of the dev metric or of a `score`: BLEU and so on,
-  or `parameters` or `minutes`. `places` is the number of digits to show.
+  numbers at a path of a file, `*` being every entry, and `where = {matrix = "query"}` those on
+  whose path the objects have these values. Any other names runs by their fields, by those of their
+  config (`optim.lr = 0.001`) or by `model`, `rank`, `matrices` (Wq,Wv) and `examples`: one number
+  for each seed, at the best of the rates that were tried, of the dev metric or of a `score`: BLEU
+  and so on, or `parameters` or `minutes`. `places` is the number of digits to show.
 
   Raises:
     ValueError: if there are no such numbers, or the runs differ in more than the seed and the rate.

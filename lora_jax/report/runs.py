@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from lora_jax.analysis_schema import Analysis
 from lora_jax.result_schema import (
-  Analysis,
   Baselines,
   Bench,
   ChaosTrial,

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lora_jax.analysis_schema import Amplification, Analysis, Spectrum
 from lora_jax.paper import printed
 from lora_jax.report import analysis_figures, charts
 from lora_jax.report.document import Block, Page, Table
-from lora_jax.result_schema import Amplification, Analysis, Spectrum
 
 SPECTRA = """Of each layer's update ΔW, with alpha / r: effective rank (exponential of the entropy
 of the singular values), stable rank (‖ΔW‖² over the largest singular value's), Frobenius norm."""

@@ -16,8 +16,8 @@ tried there, compared on the seeds that all rates have; * marks one at the edge 
 the only one: a better one may lie beyond it. Rates and seconds are by task. The average is over the
 tasks, where a method has them all. Bold: the best of a column, and what the spreads of both do not
 tell from it. At chance: no more than one prediction for all examples, within the spread. In the
-picture, methods of nearly the same size stand side by side. Seconds are those of training alone on a machine that may have had other work; for runs trained together, a
-run's share."""
+picture, methods of nearly the same size stand side by side. Seconds are those of training alone on
+a machine that may have had other work; for runs trained together, a run's share."""
 SIZES = ('bottleneck', 'drop', 'layers', 'prefix', 'infix', 'rank')
 # Fields in which the runs of a column may differ: where a run was trained, what it is of, and what
 # is compared.

@@ -11,10 +11,10 @@ from lora_jax.report.pages import comparison
 from lora_jax.result_schema import RunResult
 
 COLUMNS = translation.GLUE_TASKS
-ABOUT = """Scores are of the dev sets, at a run's best epoch, as in the paper; CoLA is Matthews, STS-B
-Pearson, the others accuracy, times 100; mean ± sample standard deviation over seeds. Runs of other
-models than the paper's do not reproduce its rows: compare the methods on one model with each other,
-not one model with another."""
+ABOUT = """Scores are of the dev sets, at a run's best epoch, as in the paper; CoLA is Matthews,
+STS-B Pearson, the others accuracy, times 100; mean ± sample standard deviation over seeds. Runs of
+other models than the paper's do not reproduce its rows: compare the methods on one model with each
+other, not one model with another."""
 ALONE = """Runs that stand in no comparison, at other settings (longer, or other rates) than those
 above. At chance: no more than one prediction for all examples, within the spread."""
 PAPER = {('RoB-base', 'LoRA'): 'lora', ('RoB-base', 'FT*'): 'full'}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -54,8 +53,8 @@ paper's scorers. Mean ± sample standard deviation over seeds."""
 OTHERS = """Another base than the paper's: compare a method with full fine-tuning of the same base,
 not with the paper. A method's rate is the best of those tried, by the loss of the dev set. Bold:
 the best of a column, and what the spreads of both do not tell from it."""
-SYSTEMS = """The last rows are not models of ours: templates, and texts that systems of the challenge
-published, scored by the same code (`experiments.baselines`)."""
+SYSTEMS = """The last rows are not models of ours: templates, and texts that systems of the
+challenge published, scored by the same code (`experiments.baselines`)."""
 
 
 def page(number: str, found: Sequence[RunResult], systems: Systems) -> Page:

@@ -120,7 +120,7 @@ ARROWS = {
     'train',
     'tree',
   },
-  'report': {'analysis_schema', 'errors', 'paper', 'result_schema'},
+  'report': {'analysis_schema', 'errors', 'fields', 'paper', 'result_schema'},
   'result_schema': {'provenance'},
   'lora_jax': {'adapters', 'methods', 'pretrained', 'tree'},
 }

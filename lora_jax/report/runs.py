@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from lora_jax import fields
 from lora_jax.analysis_schema import Analysis
 from lora_jax.result_schema import (
   Baselines,
@@ -72,11 +73,35 @@ def read(folder: str | Path, pattern: str = '*.json') -> Recorded:
       raise ValueError(f'{path}: expected the JSON of a run or benchmark: {error!r}') from error
     if of_kind is not None:
       of_kind[str(path.relative_to(folder))] = value
+  with_defaults(recorded.runs.values())
   return dataclasses.replace(
     recorded,
     runs=without_repeated(recorded.runs, _identity, 'has the same config and seed'),
     analysis=without_repeated(recorded.analysis, _measured, 'measures the same runs'),
   )
+
+
+def with_defaults(found: Iterable[RunResult]) -> None:
+  """Gives configs the fields that were added after their runs, at the defaults.
+
+  Of the options of a method, those that another run of the method has. Without this, runs of two
+  commits would differ in settings that they share.
+  """
+  found = list(found)
+  options: dict[str, set[str]] = {}
+  for run in found:
+    options.setdefault(run['method'], set()).update(section(run['config'], 'method'))
+  for run in found:
+    known = options[run['method']] & fields.METHOD.keys()
+    config: dict[str, object] = {
+      **fields.defaults(),
+      'method': {name: fields.METHOD[name].default for name in sorted(known)},
+    }
+    for name, value in run['config'].items():
+      default = config.get(name)
+      nested = isinstance(default, Mapping) and isinstance(value, Mapping)
+      config[name] = {**default, **value} if nested else value
+    run['config'] = config
 
 
 def with_numbers(run: RunResult) -> RunResult:

@@ -53,6 +53,19 @@ def test_groups_differ_in_more_than_the_seed():
   assert len(runs.by_seed([first, second | {'cpu': 'other'}])) == 1  # A machine is no setting.
 
 
+def test_runs_of_before_a_field_have_its_default(tmp_path):
+  older, newer = run(0, 0.8), run(1, 0.9)
+  newer['config'] |= {'decode': {'beams': 10}, 'method': {'rank': 8}, 'eval': {'every_epochs': 1}}
+  other = run(2, 0.7)
+  other['config'] |= {'decode': {'beams': 4}}
+  for name, one in {'a': older, 'b': newer, 'c': other}.items():
+    write(tmp_path / f'{name}.json', one)
+  found = list(runs.read(tmp_path).runs.values())
+  first, second = runs.by_seed(found)
+  assert [one['seed'] for one in first] == [0, 1] and second == found[2:]
+  assert runs.settings(found[2], found) == 'decode.beams=4'
+
+
 @pytest.mark.parametrize('limit, said', [(100, 'data.limit=100'), (0, '')])
 def test_a_run_on_a_part_of_its_examples_says_so(limit, said):
   one = run(0, 0.8, config={'seed': 0, 'data': {'limit': limit}})

@@ -33,7 +33,7 @@ SLOT = re.compile(r'{([^{}:]+)(?::([^{}]+))?}')
 # A number by itself: not part of a name, as in GPT-2, r=8 or table 3.
 NUMBER = re.compile(r'(?<![\w.=-])(?<!table )(?<!figure )(?<!figures )\d+(?:[.,]\d+)*(?![\w-])')
 KEYS = {'page', 'paper', 'text', 'holds', 'agrees', 'values'}
-VERDICTS = {True: 'holds', False: 'does not hold'}
+HOLDS, FAILS = 'holds', 'does not hold'
 
 
 class Finding(NamedTuple):
@@ -109,5 +109,7 @@ def _check(entry: Mapping[str, object], recorded: Recorded) -> Finding:
       f'{listed(untrue)} is not true: {numbers}. Rewrite this text and its holds: {shown!r}'
     )
   agrees = entry.get('agrees')
-  verdict = VERDICTS[bool(formula.evaluate(str(agrees), values))] if agrees else ''
+  verdict = ''
+  if agrees:
+    verdict = HOLDS if formula.evaluate(str(agrees), values) else FAILS
   return Finding(str(entry['page']), SLOT.sub(fill, paper), shown, verdict)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from lora_jax.report import runs, scores
 from lora_jax.report.document import Block, Page, Table
-from lora_jax.report.findings import Finding, Findings
+from lora_jax.report.findings import FAILS, HOLDS, Finding, Findings
 from lora_jax.report.pages import (
   ablations,
   all_runs,
@@ -96,7 +96,10 @@ def of_findings(made: Sequence[Page], unmeasured: Sequence[Page], findings: Find
     for page in made
     for finding in findings.of_page(page.name)
   ]
-  blocks: list[Block] = [Table(rows, FINDINGS)] if rows else [FINDINGS]
+  verdicts = [finding.verdict for finding in findings.all]
+  held = f'{verdicts.count(HOLDS)} hold here, {verdicts.count(FAILS)} do not.'
+  about = f"{FINDINGS} Of the paper's findings below, {held}"
+  blocks: list[Block] = [Table(rows, about)] if rows else [about]
   if unmeasured:
     flag = 'python -m experiments.reproduce --{} --data_dir=DIR'
     lines = [f'- {page.title}: `{flag.format(page.number)}`' for page in unmeasured]

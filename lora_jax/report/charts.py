@@ -172,7 +172,9 @@ def _looks(panels: Sequence[Panel]) -> dict[str, Look]:
     look = Look(COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)], 'full')
     if one.method:
       look = Look(*METHODS[one.method][1:], 'full')
-      look = look._replace(fill='none') if look in looks.values() else look
+      # Further series of a method keep its color.
+      again = Look(look.color, MARKERS[i % len(MARKERS)], 'none')
+      look = again if look in looks.values() else look
     looks[one.label] = look
   return looks
 

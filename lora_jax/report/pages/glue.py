@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from lora_jax.paper import entries, printed, translation
 from lora_jax.report import charts, paper_rows, runs, scores
 from lora_jax.report.document import Block, Page, Table
-from lora_jax.report.pages import comparison
+from lora_jax.report.pages import comparison, text_generation
 from lora_jax.result_schema import RunResult
 
 COLUMNS = translation.GLUE_TASKS
@@ -85,7 +85,7 @@ def picture(found: Sequence[RunResult]) -> charts.Picture:
   for row in printed.TABLES['2'].rows:
     if method := PAPER.get((row['model'], row['method'])):
       y = [[f(row[title]) for title in titles] for f in (printed.value, printed.spread)]
-      name = f'{charts.METHODS[method].name} (paper)'
+      name = charts.METHODS[method].name + text_generation.PAPERS_MATRICES.get(method, '')
       of_paper.append(charts.Series(name, titles, *y, joined=False, method=method))
   made = [
     charts.Panel(title, '', 'accuracy or correlation, times 100', series)

@@ -48,6 +48,7 @@ TABLES = {
   '13': Challenge('dart', 'DART', DART),
   '14': Challenge('webnlg', 'WebNLG', WEBNLG),
 }
+PAPERS_MATRICES = {'lora': ' (query, value)'}  # Of all rows of these tables.
 ABOUT = """The whole test set is decoded with the best epoch of each run and scored as by the
 paper's scorers. Mean ± sample standard deviation over seeds."""
 OTHERS = """Another base than the paper's: compare a method with full fine-tuning of the same base,
@@ -109,7 +110,8 @@ def chosen(found: Sequence[RunResult]) -> list[list[RunResult]]:
     scores.at_best_rate([run for group in groups for run in group]) for groups in alike.values()
   ]
   order = list(charts.METHODS)
-  return sorted(best, key=lambda group: order.index(runs.method(group[0])))
+  size = lambda run: run['parameters']['trainable']
+  return sorted(best, key=lambda group: (order.index(runs.method(group[0])), size(group[0])))
 
 
 def own_rows(number: str, found: Sequence[RunResult], systems: Systems) -> list[dict[str, str]]:
@@ -125,7 +127,7 @@ def own_rows(number: str, found: Sequence[RunResult], systems: Systems) -> list[
   rows = [
     {
       'method': ' '.join(filter(None, (runs.method_name(first), runs.settings(first, firsts)))),
-      'trained': f'{first["parameters"]["trainable"]:,}',
+      'trained': '0' if runs.method(first) == 'none' else f'{first["parameters"]["trainable"]:,}',
       **{name: texts[place] for name, texts in entries_of.items()},
       'n': str(len(groups[place])),
     }
@@ -177,7 +179,7 @@ def picture(number: str, found: Sequence[RunResult], systems: Systems) -> charts
   first = 'BLEU A' if 'BLEU A' in columns else 'BLEU'
   by_base: dict[str, list[charts.Series]] = {}
   for model, own in by_model(found).items():
-    for group in chosen(own):
+    for group in chosen([run for run in own if runs.method(run) != 'none']):
       if values := values_of(group, columns[first]):
         x = [group[0]['parameters']['trainable'] / 1e6]
         y = charts.mean_and_spread([values])
@@ -188,7 +190,7 @@ def picture(number: str, found: Sequence[RunResult], systems: Systems) -> charts
   for row in printed.TABLES[number].rows:
     method = translation.METHODS[row['method'].rstrip('*†')]
     y = [[f(row[first])] for f in (printed.value, printed.spread)]
-    label = charts.METHODS[method].name
+    label = charts.METHODS[method].name + PAPERS_MATRICES.get(method, '')
     one = charts.Series(label, [printed.millions(row['params'])], *y, joined=False, method=method)
     by_base.setdefault(f'{row["model"]} (paper)', []).append(one)
   levels = {name: system['scores'][columns[first].score] for name, system in systems.items()}

@@ -64,7 +64,7 @@ def digest_of(path: Path) -> str:
 class Series(NamedTuple):
   """A line or, without `joined`, points; x are numbers or names, `spread` is ± y or empty.
 
-  `method` is one of METHODS, by which a method has one look in all pictures; '' is another subject.
+  `method` is a method's name, by which it has one look in all pictures; '' is another subject.
   """
 
   label: str
@@ -115,9 +115,20 @@ METHODS = {
   'lora+prefix_layer': Method('LoRA and PrefixLayer', '#e377c2', 'h'),
   'none': Method('the base, not adapted', '#999999', '_'),
 }
+OTHERS = ('#7f7f7f', '*')  # The look of further methods, such as two that are joined.
 # Of series that are no methods: matrices, sets of directions.
 COLORS = ('#4c78a8', '#f58518', '#54a24b', '#b279a2', '#9d755d', '#72b7b2', '#eeca3b', '#bab0ac')
 MARKERS = 'os^Dv<>P'
+
+
+def method(name: str) -> Method:
+  """How a method is named and drawn."""
+  return METHODS.get(name, Method(name, *OTHERS))
+
+
+def order(name: str) -> int:
+  """The place of a method in tables and legends; `''`, which is none, is the last."""
+  return [*METHODS, name].index(name) if name else len(METHODS) + 1
 
 
 def chart(name: str, alt: str, panels: Sequence[Panel]) -> Picture:
@@ -165,13 +176,12 @@ class Look(NamedTuple):
 def _looks(panels: Sequence[Panel]) -> dict[str, Look]:
   """The look of each label, methods first: the same in every panel."""
   series = {one.label: one for panel in panels for one in panel.series}
-  order = [*METHODS, '']
   looks: dict[str, Look] = {}
-  for one in sorted(series.values(), key=lambda one: order.index(one.method)):
+  for one in sorted(series.values(), key=lambda one: order(one.method)):
     i = len(looks)
     look = Look(COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)], 'full')
     if one.method:
-      look = Look(*METHODS[one.method][1:], 'full')
+      look = Look(*method(one.method)[1:], 'full')
       # Further series of a method keep its color.
       again = Look(look.color, MARKERS[i % len(MARKERS)], 'none')
       look = again if look in looks.values() else look

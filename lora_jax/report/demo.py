@@ -97,7 +97,7 @@ def picture(rows: Sequence[Row], lora: Sequence[LoraRun]) -> charts.Picture:
     sizes = [one.result['parameters']['trainable'] for one in own]
     by_size.append(charts.Series(f'LoRA, {matrices}', sizes, losses))
     by_rank.append(charts.Series(f'LoRA, {matrices}', [one.rank for one in own], losses))
-  whole, size = charts.METHODS['full'].name, [full.parameters]
+  whole, size = charts.method('full').name, [full.parameters]
   by_size.append(charts.Series(whole, size, [full.loss], joined=False, method='full'))
   for name, method, row in ((whole, 'full', full), ('before adaptation', 'none', before)):
     by_rank.append(charts.Series(name, ranks, [row.loss] * len(ranks), method=method))

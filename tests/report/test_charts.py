@@ -56,6 +56,12 @@ def test_a_method_has_one_look_and_lora_is_on_top_and_first():
   assert figure.axes[1].containers[0].lines[0].get_color() == charts.METHODS['bitfit'].color
 
 
+def test_a_method_that_the_paper_does_not_have_has_a_look_too():
+  assert charts.method('vera') == ('vera', *charts.OTHERS)
+  places = [charts.order(name) for name in ('lora', 'full', 'vera', '')]
+  assert places == sorted(set(places))
+
+
 def test_a_level_far_from_the_points_is_not_drawn():
   series = [charts.Series('s', [1, 2], [80.0, 90.0])]
   drawn = lambda level: len(

@@ -102,15 +102,13 @@ def table_16(found: Sequence[RunResult], levels: scores.Levels) -> Page:
   for grid in made:
     rows, lines = [], {}
     labeled: dict[Label, Group] = {}
-    for method in charts.METHODS:
+    for method in sorted(dict.fromkeys(map(runs.method, grid.runs)), key=charts.order):
       own = grid._replace(runs=tuple(run for run in grid.runs if runs.method(run) == method))
-      if not own.runs:
-        continue
       groups = {
         title: scores.at_best_rate(own.select(limit=limit))
         for title, limit in _limits(grid).items()
       }
-      name = charts.METHODS[method].name
+      name = charts.method(method).name
       texts = {title: scores.entry(group, levels) for title, group in groups.items()}
       rows.append({'method': name, **texts})
       lines[name] = groups
@@ -196,7 +194,7 @@ def _bold_columns(
 def _of_method(name: str, x: Sequence[str], y: Sequence[float]) -> charts.Series:
   """The series of a method by the paper's name."""
   method = translation.METHODS[name]
-  return charts.Series(charts.METHODS[method].name, x, y, method=method)
+  return charts.Series(charts.method(method).name, x, y, method=method)
 
 
 def _limits(grid: Grid) -> dict[str, int]:

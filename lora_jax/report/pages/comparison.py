@@ -107,7 +107,7 @@ def picture(found: Sequence[RunResult], levels: scores.Levels) -> charts.Picture
       if group := best(own, column):
         y = charts.mean_and_spread([scores.best(group)])
         method = runs.method(own[0])
-        label = _label(own[0]).replace(method, charts.METHODS[method].name, 1)
+        label = _label(own[0]).replace(method, charts.method(method).name, 1)
         one = charts.Series(label, [count], *y, joined=False, method=method)
         series[title].append(one)
   panels = []
@@ -165,9 +165,9 @@ def _by_method(found: Sequence[RunResult]) -> list[list[RunResult]]:
   """Runs in groups of equal method sections, in the paper's order."""
   groups: dict[str, list[RunResult]] = {}
   for run in found:
-    groups.setdefault(json.dumps(run['config']['method'], sort_keys=True), []).append(run)
-  order = {name: place for place, name in enumerate(charts.METHODS)}
-  return sorted(groups.values(), key=lambda group: order.get(runs.method(group[0]), len(order)))
+    key = json.dumps([runs.method(run), run['config']['method']], sort_keys=True)
+    groups.setdefault(key, []).append(run)
+  return sorted(groups.values(), key=lambda group: charts.order(runs.method(group[0])))
 
 
 def _first(found: Sequence[RunResult], column: str) -> RunResult:

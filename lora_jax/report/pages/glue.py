@@ -79,13 +79,13 @@ def picture(found: Sequence[RunResult]) -> charts.Picture:
     own = [title for title in titles if COLUMNS[title] in by_task]
     y = charts.mean_and_spread([scores.best(by_task[COLUMNS[title]]) for title in own])
     method = runs.method(next(iter(by_task.values()))[0])
-    label = name.replace(method, charts.METHODS[method].name, 1)
+    label = name.replace(method, charts.method(method).name, 1)
     panels.setdefault(model, []).append(charts.Series(label, own, *y, joined=False, method=method))
   of_paper = []
   for row in printed.TABLES['2'].rows:
     if method := PAPER.get((row['model'], row['method'])):
       y = [[f(row[title]) for title in titles] for f in (printed.value, printed.spread)]
-      name = charts.METHODS[method].name + text_generation.PAPERS_MATRICES.get(method, '')
+      name = charts.method(method).name + text_generation.PAPERS_MATRICES.get(method, '')
       of_paper.append(charts.Series(name, titles, *y, joined=False, method=method))
   made = [
     charts.Panel(title, '', 'accuracy or correlation, times 100', series)

@@ -131,6 +131,6 @@ def _by_method(rows: Sequence[Mapping[str, str]], column: str) -> list[charts.Se
     x = [printed.millions(row['params']) for row in own]
     y = [printed.value(row[column]) for row in own]
     method = translation.METHODS[name]
-    label = charts.METHODS[method].name
+    label = charts.method(method).name
     series.append(charts.Series(label, x, y, joined=False, method=method))
   return series

@@ -109,9 +109,8 @@ def chosen(found: Sequence[RunResult]) -> list[list[RunResult]]:
   best = [
     scores.at_best_rate([run for group in groups for run in group]) for groups in alike.values()
   ]
-  order = list(charts.METHODS)
   size = lambda run: run['parameters']['trainable']
-  return sorted(best, key=lambda group: (order.index(runs.method(group[0])), size(group[0])))
+  return sorted(best, key=lambda group: (charts.order(runs.method(group[0])), size(group[0])))
 
 
 def own_rows(number: str, found: Sequence[RunResult], systems: Systems) -> list[dict[str, str]]:
@@ -184,13 +183,13 @@ def picture(number: str, found: Sequence[RunResult], systems: Systems) -> charts
         x = [group[0]['parameters']['trainable'] / 1e6]
         y = charts.mean_and_spread([values])
         method = runs.method(group[0])
-        label = runs.method_name(group[0]).replace(method, charts.METHODS[method].name, 1)
+        label = runs.method_name(group[0]).replace(method, charts.method(method).name, 1)
         one = charts.Series(label, x, *y, joined=False, method=method)
         by_base.setdefault(model, []).append(one)
   for row in printed.TABLES[number].rows:
     method = translation.METHODS[row['method'].rstrip('*†')]
     y = [[f(row[first])] for f in (printed.value, printed.spread)]
-    label = charts.METHODS[method].name + PAPERS_MATRICES.get(method, '')
+    label = charts.method(method).name + PAPERS_MATRICES.get(method, '')
     one = charts.Series(label, [printed.millions(row['params'])], *y, joined=False, method=method)
     by_base.setdefault(f'{row["model"]} (paper)', []).append(one)
   levels = {name: system['scores'][columns[first].score] for name, system in systems.items()}

@@ -14,7 +14,7 @@ these sweeps):
 
 Argument, beside that of configs/_base_ablation.py:
 
-  rates    a folder of finished runs, or results/runs, which holds what the report has kept of them;
+  rates    a folder of finished runs, or the `runs` of a report, which holds what was kept of them;
            without it, a sweep tries all of _base.RATES
   methods  some of the methods (lora+full)
   prefix   tokens that prefix_embed and prefix_layer put before the input; by default as many as

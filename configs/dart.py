@@ -7,7 +7,8 @@ archive, and dart-v1.1.1-full-train.json:
       --config=configs/dart.py:model=gpt2-medium,method=lora --config.data.dir=DIR
 
 Argument and presets: configs/_base_gpt2.py. The authors publish no training command of this task:
-`script` is their E2E command at table 11's numbers. results/table-13.md has the paper's scores.
+`script` is their E2E command at table 11's numbers. The paper's scores are in
+lora_jax/paper/printed.py.
 """
 
 from collections.abc import Iterator

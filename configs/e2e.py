@@ -29,8 +29,8 @@ A small untrained model (6 layers, width 256) with GPT-2's vocabulary, then LoRA
 
 Argument and presets: configs/_base_gpt2.py. The length penalty is 0.9 in `paper` and 0.8 in
 `script`, as the table and the authors' command differ. The paper reports the mean over three seeds
-(`sweep`) of each run's best epoch, with every context of the test set decoded. results/table-3.md
-has its scores, and those of small models here.
+(`sweep`) of each run's best epoch, with every context of the test set decoded. The index
+results/README.md has what was found here.
 """
 
 from collections.abc import Iterator

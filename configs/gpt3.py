@@ -18,8 +18,8 @@ Argument:
   tiny      true is a toy that trains in seconds
 
 The paper states neither alpha nor how GPT-3's answers are decoded: here alpha is r, and decoding is
-greedy. Its warm-up of 250,000 tokens is counted in tokens of full length. results/table-4.md has
-the paper's scores, and results/plan.md what each method takes at GPT-3's full size.
+greedy. Its warm-up of 250,000 tokens is counted in tokens of full length. The paper's
+scores are in lora_jax/paper/printed.py, what each method takes at full size in results/plan.md.
 """
 
 from collections.abc import Iterator, Mapping

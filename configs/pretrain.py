@@ -12,7 +12,7 @@ unpack to):
 
 Argument: `tokenizer` (the folder that experiments.tokenizer wrote), `tiny` (two layers on 64
 sequences: seconds). Nothing here is the paper's. results/runs.md has the losses of such models, and
-results/table-3.md what they became on E2E.
+results/weak-base.md what they became on E2E.
 """
 
 from collections.abc import Iterator

@@ -7,8 +7,8 @@ r"""The rank of LoRA, with different matrices adapted (paper, tables 6 and 18).
 
 On a task of GLUE a sweep has the form of table 6, which trains GPT-3: rank 1 to 64 of the query, of
 query and value, of all four matrices. On E2E it has the form of table 18: rank 1 to 1024 of query
-and value of GPT-2 medium. results/table-6.md and results/table-18.md have the paper's scores and
-those of small models here.
+and value of GPT-2 medium. results/table-6.md has the paper's scores of
+the first and those of small models here.
 
 Alpha stays what the task's config has: "we set alpha to the first r we try and do not tune it"
 (section 4.1). Argument: configs/_base_ablation.py.

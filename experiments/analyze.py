@@ -21,8 +21,8 @@ from absl import flags
 
 from experiments import _cli
 from lora_jax.analysis import description, pair, single, sources
+from lora_jax.analysis_schema import Analysis
 from lora_jax.report import analysis_figures as figures
-from lora_jax.result_schema import Analysis
 from lora_jax.train import job, paths, result, writers
 
 RUNS = flags.DEFINE_multi_string(

@@ -1,27 +1,30 @@
-"""Writes the pages of `results` from the JSON in `results/runs`: `python -m experiments.report`.
-
-`README.md` is the index; each table and figure of the paper has a page and, where there are numbers
-to draw, a picture. A picture whose numbers have not changed is left as it is; `--redraw` draws all.
+"""Writes pages of results from the JSON of runs: `python -m experiments.report --add=runs/NAME`.
 
 `--add=DIR`, which may be repeated, first copies the `result.json` of a run directory to
-`results/runs`, named by task, model and directory; from a sweep's folder it copies those of all
-runs, from an analysis its JSON. Absolute paths in them are cut to their last part. `--latex=DIR`
-also writes the tables of each page as LaTeX, for `booktabs`.
+`FOLDER/runs`, named by task, model and directory; from a sweep's folder it copies those of all
+runs, from an analysis its JSON. Absolute paths in them are cut to their last part. `README.md` is
+the first page: each method with its score and parameters. Each table and figure of the paper of
+which there is a measurement has a page of its own.
+
+`--folder=results` makes this project's own pages, whose index is `results/findings.toml`: what was
+found, in sentences that are checked against the numbers (`lora_jax/report/findings.py`). A picture
+whose numbers have not changed is left as it is; `--redraw` draws all. `--latex=DIR` also writes the
+tables of each page as LaTeX, for `booktabs`.
 """
 
+import dataclasses
 from pathlib import Path
 
 from absl import flags
 
-from configs import compare, low_data, matrices, rank
 from experiments import _cli
-from lora_jax.report import archive, commands, document, latex, pages, runs
-from lora_jax.result_schema import RunResult
+from lora_jax.report import archive, document, findings, latex, pages, runs
 from lora_jax.train import paths, writers
 
 ADD = flags.DEFINE_multi_string('add', [], 'Run, sweep or analysis to keep; may be repeated.')
-FOLDER = flags.DEFINE_string('folder', 'results', 'Folder of `runs` and of the pages.')
+FOLDER = flags.DEFINE_string('folder', 'runs/report', 'Folder of `runs` and of the pages.')
 LATEX = flags.DEFINE_string('latex', '', 'Folder to write the tables to as LaTeX.')
+BASELINES = Path(__file__).parents[1] / 'results/runs/baselines.json'
 REDRAW = flags.DEFINE_bool('redraw', False, 'Draw every picture anew.')
 
 
@@ -30,35 +33,30 @@ def main() -> None:
   for directory in ADD.value:
     for name, found in archive.collect(paths.path_of(directory)):
       writers.write_json(folder / 'runs' / f'{name}.json', found)
-  made = pages.make(recorded(folder / 'runs'))
+  made = read(folder)
   written = document.write(made, folder, REDRAW.value)
   if LATEX.value:
     written += latex.write(made, Path(LATEX.value))
   print('\n'.join(map(str, written)))
 
 
-def recorded(folder: Path) -> runs.Recorded:
-  """As `runs.read`, with the `overrides` by which the runs of sweeps differ from their configs.
+def read(folder: Path) -> list[document.Page]:
+  """The pages of a folder.
 
   Raises:
-    ValueError: as `runs.read`; naming a file whose task or preset its config file does not know.
+    ValueError: as `runs.read` and `findings.read`.
+    FileNotFoundError: if the folder holds no results.
   """
-  found = runs.read(folder)
-  for name, run in found.runs.items():
-    config = config_of_sweep(run)
-    try:
-      run['overrides'] = commands.overrides(run, config) if config else ''
-    except ValueError as error:
-      raise ValueError(f'{folder / name}: not a run of the configs here: {error}') from error
-  return found
-
-
-def config_of_sweep(run: RunResult) -> commands.Config | None:
-  """The config file whose sweep trained a run; None for a run of another config."""
-  if (run['experiment'], run['preset']) == compare.KIND:
-    return compare
-  sweeps = {'rank': rank, 'matrices': matrices, 'low_data': low_data}
-  return sweeps.get(run['experiment'])
+  recorded = runs.read(folder / 'runs')
+  if not any(vars(recorded).values()):
+    raise FileNotFoundError(
+      f'{folder}/runs has no results. Add some by --add=DIR, a run directory that has finished, or '
+      'name another folder by --folder'
+    )
+  if not recorded.baselines:  # They are of the official data, whoever trains on it.
+    known = runs.read(BASELINES.parent, BASELINES.name).baselines
+    recorded = dataclasses.replace(recorded, baselines=known)
+  return pages.make(recorded, findings.read(folder / findings.NAME, recorded))
 
 
 if __name__ == '__main__':

@@ -167,7 +167,7 @@ FIELDS: dict[str, Field] = {
   'train.label_smoothing': _number(0.0, '[0, 1)', "Share of the target's probability that goes to "
                                                   'all classes or tokens.'),
 
-  'optim.lr': _number(1e-3, '(0, inf)', 'Largest learning rate.'),
+  'optim.lr': _number(1e-3, '[0, inf)', 'Largest learning rate; 0 leaves the base untuned.'),
   'optim.schedule': _choice('linear constant', 'Learning rate after the warm-up.'),
   'optim.warmup_ratio': _number(0.0, '[0, 1]', 'Share of the updates that is warm-up.'),
   'optim.warmup_steps': _whole(0, '[0, inf)', 'Updates of warm-up; takes precedence over the ratio '

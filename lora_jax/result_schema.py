@@ -1,13 +1,14 @@
 """What the JSON files of `results/runs` hold, by the command that writes them; free of JAX.
 
-`experiment` tells them apart: `analysis`, `bench`, `counts`, `latency` and `plan` are those of the
-commands of these names; a run of a config has the config's. Absent keys are `NotRequired`.
+`experiment` tells them apart: `analysis`, `baselines`, `bench`, `counts`, `latency` and `plan` are
+those of the commands of these names; a run of a config has the config's. Absent keys are
+`NotRequired`. An analysis is in `analysis_schema`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 from lora_jax.provenance import Inputs
 
@@ -95,8 +96,6 @@ class RunResult(Machine):
   says why they were trained together. `truncation` says how many `examples` of each split were
   used, how many of them were `cut` at `data.max_length`, and how many had to be `left_out`. `best`
   and `last` are entries of `history`, whose scores have the names of `metric`.
-  `overrides` is not in the file: `experiments.report` adds the flags by
-  which the run differs from its config file.
   """
 
   paper_table: str
@@ -126,109 +125,6 @@ class RunResult(Machine):
   shape_choice: NotRequired[ShapeChoice]
   inputs: NotRequired[Inputs]
   config: ConfigJson
-  overrides: NotRequired[str]
-
-
-class AnalyzedRun(TypedDict):
-  """A run that was analyzed."""
-
-  run: str
-  model: str
-  task: str
-  ranks: Sequence[int]
-  scales: Sequence[float]
-  seed: NotRequired[int]
-
-
-class Spectrum(TypedDict):
-  """The singular values of one layer's update."""
-
-  path: NotRequired[str]
-  layer: int
-  matrix: str
-  rank: NotRequired[int]
-  norm: float
-  effective_rank: float
-  stable_rank: float
-  singular_values: Sequence[float]
-
-
-class LayerSimilarity(TypedDict):
-  """The similarity of the updates of all layers to one another."""
-
-  matrix: str
-  side: str
-  layers: Sequence[int]
-  top: Sequence[Sequence[float]]
-  top_by_chance: float
-  whole: Sequence[Sequence[float]]
-  whole_by_chance: float
-
-
-class PairMap(TypedDict):
-  """The similarity of two runs' updates of one layer, `phi[i][j]`, and what it comes to."""
-
-  layer: int
-  matrix: str
-  path: str
-  phi: Sequence[Sequence[float]]
-  top: float
-  top_of_first_in_second: float
-  whole: float
-  whole_by_chance: float
-
-
-class WeightMap(TypedDict):
-  """The similarity of a weight and its update, and of the weight and a random matrix."""
-
-  layer: int
-  matrix: str
-  phi: Sequence[Sequence[float]]
-  control: Sequence[Sequence[float]]
-
-
-class Amplification(TypedDict):
-  """A row of table 7: norms of a weight in the directions of its update, its own, random ones."""
-
-  layer: int
-  matrix: str
-  rank: int
-  scale: float
-  weight: float
-  on_update: float
-  on_weight: float
-  on_random: float
-  update: float
-  amplification: float
-
-
-class RandomMap(TypedDict):
-  """The similarity of two random matrices."""
-
-  phi: Sequence[Sequence[float]]
-
-
-class Measured(TypedDict, total=False):
-  """What an analysis measured: the first four of one run, the others of two."""
-
-  spectra: Sequence[Spectrum]
-  layers: Sequence[LayerSimilarity]
-  figure8: Sequence[WeightMap]
-  table7: Sequence[Amplification]
-  maps: Sequence[PairMap]
-  control: Sequence[RandomMap]
-  middle: int
-  spread: Sequence[int]
-
-
-class Analysis(TypedDict):
-  """`analysis.json` of one run (`single`) or two (`pair`), by their factors or their updates."""
-
-  experiment: str
-  kind: Literal['single', 'pair']
-  of: str
-  runs: Sequence[AnalyzedRun]
-  measured: Measured
 
 
 class Timing(TypedDict):
@@ -275,6 +171,36 @@ class Bench(Machine):
   notes: NotRequired[Mapping[str, str]]
   skipped: NotRequired[Mapping[str, Mapping[str, str]]]
   peers: NotRequired[Mapping[str, str]]
+
+
+class Constant(TypedDict):
+  """What one prediction for all of a dev set scores.
+
+  Attributes:
+    label: the most common class of the training set; '' for a value, where it is its mean.
+    counts: examples of the training set by their class.
+    score: of the dev set, in [0, 1]; 0 for a correlation, which a constant does not have.
+  """
+
+  metric: str
+  label: str
+  counts: Mapping[str, int]
+  split: str
+  score: float
+
+
+class PublishedTexts(TypedDict):
+  """The scores of a published system's texts, in the form of `Generated.scores`."""
+
+  about: str
+  scores: Mapping[str, float]
+
+
+class Baselines(Origin):
+  """What `experiments.baselines` writes: what is reached without training a model, by task."""
+
+  constants: Mapping[str, Constant]
+  systems: Mapping[str, Mapping[str, PublishedTexts]]
 
 
 class CountRow(TypedDict):

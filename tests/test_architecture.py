@@ -17,6 +17,7 @@ MAX_LINES = 400
 # What each part of lora_jax may import of the others; `lora_jax` is __init__.py, the public names.
 ARROWS = {
   'tree': {'errors'},
+  'analysis_schema': set(),
   'compilation': set(),
   'errors': set(),
   'fields': {'errors', 'paper'},
@@ -41,7 +42,7 @@ ARROWS = {
     'tree',
   },
   'metrics': {'errors'},
-  'data': {'errors', 'gguf_reader', 'metrics', 'provenance'},
+  'data': {'errors', 'gguf_reader', 'metrics', 'provenance', 'result_schema'},
   'generation': set(),
   'train': {
     'adapters',
@@ -119,11 +120,13 @@ ARROWS = {
     'train',
     'tree',
   },
-  'report': {'paper', 'result_schema'},
+  'report': {'analysis_schema', 'errors', 'fields', 'paper', 'result_schema'},
   'result_schema': {'provenance'},
   'lora_jax': {'adapters', 'methods', 'pretrained', 'tree'},
 }
-WITHOUT_JAX = ('data', 'fields', 'metrics', 'paper', 'report', 'result_schema')
+WITHOUT_JAX = (
+  'analysis_schema', 'data', 'fields', 'metrics', 'paper', 'report', 'result_schema'
+)  # fmt: skip
 
 
 def imports(path: pathlib.Path, root: pathlib.Path) -> Iterator[tuple[int, str]]:

@@ -127,7 +127,8 @@ def test_all_that_is_wrong_is_said_at_once_and_an_unknown_field_with_its_nearest
     fields.check({'optim': {'lr': -1, 'wieght_decay': 0.1}, 'eval': {'every_epochs': 0}})
   lines = str(error.value).splitlines()
   assert (
-    lines[0] == 'config.optim.lr=-1: expected a finite number in (0, inf). Largest learning rate.'
+    lines[0] == 'config.optim.lr=-1: expected a finite number in [0, inf). Largest learning rate; '
+    '0 leaves the base untuned.'
   )
   assert "no field 'optim.wieght_decay'. Did you mean 'optim.weight_decay'" in lines[1]
   assert lines[2].startswith('config.eval.every_epochs=0: expected a whole number in [1, inf)')

@@ -12,7 +12,7 @@ concatenated, with the end token between them, and cut into sequences of one len
 An entry of WebNLG is one text: its triples are the first paragraph and each lexicalization is a
 further one. This teaches to copy the names of a list into sentences, which GPT-2 learned from the
 web and which prose alone does not teach. One epoch is too little to learn it: on such a base LoRA
-stays far behind full fine-tuning on E2E (results/table-3.md).
+stays far behind full fine-tuning on E2E (results/weak-base.md).
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from lora_jax.analysis_schema import Analysis, AnalyzedRun, LayerSimilarity, Spectrum
 from lora_jax.report.document import markdown_table
-from lora_jax.result_schema import Analysis, AnalyzedRun, LayerSimilarity, Spectrum
 
 CMAP = matplotlib.colormaps['magma'].with_extremes(bad='0.85')  # Gray: not shown.
 SHORT = {'query': 'q', 'key': 'k', 'value': 'v'}
@@ -174,7 +174,9 @@ def heat_maps(
       _draw(axis, panels[k], norm, names)
       axis.set_xlabel(labels[1], fontsize=8)
       axis.set_ylabel(labels[0], fontsize=8)
-  figure.colorbar(ScalarMappable(norm, CMAP), ax=grid, shrink=0.8, pad=0.02, label=r'$\phi$')
+  figure.colorbar(
+    ScalarMappable(norm, CMAP), ax=grid, fraction=0.02, aspect=30, pad=0.02, label=r'$\phi$'
+  )
   figure.suptitle(caption, fontsize=10)
   return figure
 
@@ -308,9 +310,10 @@ def _run(run: AnalyzedRun, unequal: bool) -> str:
 
 
 def caption(analysis: Analysis) -> str:
-  """`all-MiniLM-L6-v2, cola, r=8 / r=64, seed 0, 0`."""
+  """`all-MiniLM-L6-v2, cola, r=8 / r=64, seed 0`."""
   first = analysis['runs'][0]
   tasks = ' / '.join(dict.fromkeys(run['task'] for run in analysis['runs']))
   ranks = ' / '.join('r=' + ','.join(map(str, run['ranks'])) for run in analysis['runs'])
-  seeds = ', '.join(str(run.get('seed', 'not known')) for run in analysis['runs'])
-  return f'{Path(first["model"]).name}, {tasks}, {ranks}, seed {seeds}'
+  seeds = list(dict.fromkeys(str(run['seed']) for run in analysis['runs'] if 'seed' in run))
+  about = ['seed' + 's' * (len(seeds) > 1) + ' ' + ' and '.join(seeds)] if seeds else []
+  return ', '.join([Path(first['model']).name, tasks, ranks, *about])

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from PIL import Image
 
 KEY = 'lora_jax numbers'  # The key of the digest in the PNG's metadata.
@@ -61,17 +62,25 @@ def digest_of(path: Path) -> str:
 
 
 class Series(NamedTuple):
-  """A line or, without `joined`, points; x are numbers or names, `spread` is ± y or empty."""
+  """A line or, without `joined`, points; x are numbers or names, `spread` is ± y or empty.
+
+  `method` is a method's name, by which it has one look in all pictures; '' is another subject.
+  """
 
   label: str
   x: Sequence[float | str]
   y: Sequence[float]
   spread: Sequence[float] = ()
   joined: bool = True
+  method: str = ''
 
 
 class Panel(NamedTuple):
-  """Series over one pair of axes; `log` is the base of the x axis, 0 for a plain one."""
+  """Series over one pair of axes; `log` is the base of the x axis, 0 for a plain one.
+
+  `line` is a level to draw across, such as that of the most common class, by its label; one that is
+  further from the points than they are from each other is not drawn.
+  """
 
   title: str
   x: str
@@ -79,9 +88,47 @@ class Panel(NamedTuple):
   series: Sequence[Series]
   log: int = 0
   log_y: bool = False
+  line: tuple[str, float] | None = None
 
 
-MARKERS = 'os^Dv<>Ph*'
+class Method(NamedTuple):
+  """How a method is named and drawn in every picture."""
+
+  name: str
+  color: str
+  marker: str
+
+
+# The order is that of legends, and the reverse of that in which they are drawn.
+METHODS = {
+  'lora': Method('LoRA', '#d62728', 'o'),
+  'full': Method('full fine-tuning', '#111111', 's'),
+  'bitfit': Method('BitFit', '#8c6d31', 'v'),
+  'adapter_h': Method('Adapter-H', '#1f77b4', '^'),
+  'adapter_l': Method('Adapter-L', '#17becf', '<'),
+  'adapter_p': Method('Adapter-P', '#6baed6', '>'),
+  'adapter_d': Method('Adapter-D', '#084594', 'd'),
+  'prefix_embed': Method('PrefixEmbed', '#a1d99b', 'P'),
+  'prefix_layer': Method('PrefixLayer', '#2ca02c', 'X'),
+  'top_layers': Method('top layers', '#9467bd', 'D'),
+  'lora+prefix_embed': Method('LoRA and PrefixEmbed', '#ff9896', 'p'),
+  'lora+prefix_layer': Method('LoRA and PrefixLayer', '#e377c2', 'h'),
+  'none': Method('the base, not adapted', '#999999', '_'),
+}
+OTHERS = ('#7f7f7f', '*')  # The look of further methods, such as two that are joined.
+# Of series that are no methods: matrices, sets of directions.
+COLORS = ('#4c78a8', '#f58518', '#54a24b', '#b279a2', '#9d755d', '#72b7b2', '#eeca3b', '#bab0ac')
+MARKERS = 'os^Dv<>P'
+
+
+def method(name: str) -> Method:
+  """How a method is named and drawn."""
+  return METHODS.get(name, Method(name, *OTHERS))
+
+
+def order(name: str) -> int:
+  """The place of a method in tables and legends; `''`, which is none, is the last."""
+  return [*METHODS, name].index(name) if name else len(METHODS) + 1
 
 
 def chart(name: str, alt: str, panels: Sequence[Panel]) -> Picture:
@@ -112,50 +159,117 @@ def _figure(panels: Sequence[Panel]) -> Figure:
     axes.set_axis_off()
   if lines:
     place = 'outside lower center'
-    figure.legend(shown.values(), shown, loc=place, ncols=across, fontsize=7, frameon=False)
+    order = sorted(shown, key=lambda label: (label not in looks, [*looks, label].index(label)))
+    handles = [shown[label] for label in order]
+    figure.legend(handles, order, loc=place, ncols=across, fontsize=7, frameon=False)
   return figure
 
 
-def _looks(panels: Sequence[Panel]) -> dict[str, tuple[str, str]]:
-  """A color and a marker for each label, the same in every panel."""
-  labels = dict.fromkeys(series.label for panel in panels for series in panel.series)
-  return {label: (f'C{i % 10}', MARKERS[i % len(MARKERS)]) for i, label in enumerate(labels)}
+class Look(NamedTuple):
+  """How a series is drawn; `fill` is matplotlib's `fillstyle`."""
+
+  color: str
+  marker: str
+  fill: str
 
 
-def _draw(axes: Axes, panel: Panel, looks: dict[str, tuple[str, str]]) -> None:
+def _looks(panels: Sequence[Panel]) -> dict[str, Look]:
+  """The look of each label, methods first: the same in every panel."""
+  series = {one.label: one for panel in panels for one in panel.series}
+  looks: dict[str, Look] = {}
+  for one in sorted(series.values(), key=lambda one: order(one.method)):
+    i = len(looks)
+    look = Look(COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)], 'full')
+    if one.method:
+      look = Look(*method(one.method)[1:], 'full')
+      # Further series of a method keep its color.
+      again = Look(look.color, MARKERS[i % len(MARKERS)], 'none')
+      look = again if look in looks.values() else look
+    looks[one.label] = look
+  return looks
+
+
+def _draw(axes: Axes, panel: Panel, looks: Mapping[str, Look]) -> None:
   names = list(dict.fromkeys(x for series in panel.series for x in series.x))
   labels = [name if isinstance(name, str) else f'{name:g}' for name in names]
   named = any(isinstance(x, str) for x in names)
-  places = {name: place for place, name in enumerate(names)} if named else {x: x for x in names}
+  places: dict[float | str, float] = {
+    name: float(place if named else name) for place, name in enumerate(names)
+  }
+  order = list(looks)
+  apart = _apart(panel)
   for number, series in enumerate(panel.series):
-    color, marker = looks[series.label]
+    look = looks[series.label]
     # Beside each other, so that spreads can be told apart.
     shift = 0.08 * (number - (len(panel.series) - 1) / 2) if named and not series.joined else 0
-    at = np.array([places[x] for x in series.x], float) + shift
+    at = apart.get(number, np.array([places[x] for x in series.x], float) + shift)
     style = dict(
-      color=color, marker=marker, ls='-' if series.joined else 'none', label=series.label
+      color=look.color,
+      marker=look.marker,
+      fillstyle=look.fill,
+      ls='-' if series.joined else 'none',
+      label=series.label,
     )
+    top = 3 + (len(order) - order.index(series.label)) / len(order)
+    size = 7 if series.method == 'lora' else 5
     spread = list(series.spread) or None
-    axes.errorbar(at, series.y, spread, **style, ms=5, lw=1.2, capsize=2, elinewidth=0.8)
-  if panel.log:
-    axes.set_xscale('log', base=panel.log)
-  if panel.log == 2:
-    axes.set_xticks([places[name] for name in names], labels, fontsize=8)
-    axes.minorticks_off()
-  if named:
-    lean = 30 if sum(map(len, labels)) > 24 else 0
-    axes.set_xticks(
-      range(len(names)), labels, fontsize=8, rotation=lean, ha='right' if lean else 'center'
+    axes.errorbar(
+      at, series.y, spread, **style, ms=size, lw=1.2, capsize=2, elinewidth=0.8, zorder=top
     )
-  if panel.log_y:
-    axes.set_yscale('log')
+  if panel.line and _is_near(panel.line[1], [y for series in panel.series for y in series.y]):
+    axes.axhline(panel.line[1], color='0.5', ls='--', lw=1, label=panel.line[0], zorder=1)
+  _scale(axes, panel, places, labels, named)
   axes.set_title(panel.title, fontsize=10)
   axes.set_xlabel(panel.x, fontsize=9)
   axes.set_ylabel(panel.y, fontsize=9)
   axes.margins(y=0.12)
-  if named:
-    axes.set_xlim(-0.5, len(names) - 0.5)
   axes.grid(alpha=0.25, lw=0.5)
+
+
+def _is_near(level: float, values: Sequence[float]) -> bool:
+  low, high = min(values), max(values)
+  return low - (high - low) <= level <= high + (high - low)
+
+
+def _apart(panel: Panel) -> dict[int, np.ndarray]:
+  """Where the single points of a decimal logarithmic axis are drawn, by the number of the series.
+
+  Points of nearly equal x would hide each other: each stands at least 15 % beyond the one before.
+  """
+  single = {
+    number: float(series.x[0])
+    for number, series in enumerate(panel.series)
+    if panel.log == 10 and len(series.x) == 1
+  }
+  at, last = {}, 0.0
+  for number, x in sorted(single.items(), key=lambda item: item[1]):
+    last = max(x, 1.15 * last) if x < 1.5 * last else x
+    at[number] = np.array([last])
+  return at
+
+
+def _scale(
+  axes: Axes,
+  panel: Panel,
+  places: Mapping[float | str, float],
+  labels: Sequence[str],
+  named: bool,
+) -> None:
+  """The axes' scales, and the labels of x."""
+  if panel.log:
+    axes.set_xscale('log', base=panel.log)
+  if panel.log == 2:
+    axes.set_xticks(list(places.values()), labels, fontsize=8)
+    axes.minorticks_off()
+  if named:
+    lean = 30 if sum(map(len, labels)) > 24 else 0
+    axes.set_xticks(
+      range(len(labels)), labels, fontsize=8, rotation=lean, ha='right' if lean else 'center'
+    )
+    axes.set_xlim(-0.5, len(labels) - 0.5)
+  if panel.log_y:
+    axes.set_yscale('log')
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
 
 
 def mean_and_spread(groups: Sequence[Sequence[float]]) -> tuple[list[float], list[float]]:

@@ -97,9 +97,10 @@ def picture(rows: Sequence[Row], lora: Sequence[LoraRun]) -> charts.Picture:
     sizes = [one.result['parameters']['trainable'] for one in own]
     by_size.append(charts.Series(f'LoRA, {matrices}', sizes, losses))
     by_rank.append(charts.Series(f'LoRA, {matrices}', [one.rank for one in own], losses))
-  by_size.append(charts.Series('full fine-tuning', [full.parameters], [full.loss], joined=False))
-  for name, row in (('full fine-tuning', full), ('before adaptation', before)):
-    by_rank.append(charts.Series(name, ranks, [row.loss] * len(ranks)))
+  whole, size = charts.method('full').name, [full.parameters]
+  by_size.append(charts.Series(whole, size, [full.loss], joined=False, method='full'))
+  for name, method, row in ((whole, 'full', full), ('before adaptation', 'none', before)):
+    by_rank.append(charts.Series(name, ranks, [row.loss] * len(ranks), method=method))
   y = 'dev loss, nats per token'
   panels = [
     charts.Panel('A small GPT-2 adapted to a new domain', 'trained parameters', y, by_size, 10),

@@ -10,8 +10,9 @@ from typing import NamedTuple
 from lora_jax.report import charts
 from lora_jax.report.charts import Picture
 
-MADE = 'Made by `python -m experiments.report` from the files in `results/runs`; do not edit.'
+MADE = 'Made by `python -m experiments.report` from the files in `runs`; do not edit.'
 NOT_RUN = 'not run'
+KEPT = {'break_long_words': False, 'break_on_hyphens': False}
 
 
 class Table(NamedTuple):
@@ -22,14 +23,7 @@ class Table(NamedTuple):
   folded: bool = False
 
 
-class Commands(NamedTuple):
-  """Command lines under a title."""
-
-  title: str
-  lines: Sequence[str]
-
-
-Block = str | Table | Commands | Picture
+Block = str | Table | Picture
 
 
 class Page(NamedTuple):
@@ -38,14 +32,16 @@ class Page(NamedTuple):
   Attributes:
     name: the file's, without .md.
     title: `Table 6: the rank`.
-    ours: what was measured here, in a few words, for the index.
-    blocks: in order; a text is a paragraph or a heading.
+    ours: what was measured here, in a few words; '' if nothing was.
+    blocks: in order; a text is a paragraph, a heading, a list or a quotation.
+    number: of the table or figure of the paper, as `experiments.reproduce` takes it; '' of none.
   """
 
   name: str
   title: str
   ours: str
   blocks: Sequence[Block]
+  number: str = ''
 
   @property
   def pictures(self) -> list[Picture]:
@@ -55,7 +51,7 @@ class Page(NamedTuple):
 
 def markdown(page: Page) -> str:
   """The text of the page's file."""
-  parts = [f'# {page.title}', MADE, *map(_markdown, page.blocks)]
+  parts = [f'# {page.title}', *map(_markdown, page.blocks), MADE]
   return '\n\n'.join(part.strip('\n') for part in parts) + '\n'
 
 
@@ -132,21 +128,17 @@ def _left_over(pages: Sequence[Page], folder: Path) -> list[Path]:
 def _markdown(block: Block) -> str:
   if isinstance(block, Picture):
     return f'![{block.alt}]({block.name}.png)'
-  if isinstance(block, Commands):
-    lines = '\n'.join(f'    {line}' for line in block.lines)
-    if len(block.lines) <= 3:
-      return f'{_fill(block.title)}\n\n{lines}'
-    count = f'<details><summary>{len(block.lines)} commands</summary>'
-    return f'{_fill(block.title)}\n\n{count}\n\n{lines}\n\n</details>'
   if isinstance(block, Table):
     text = markdown_table(block.rows)
     if block.folded:
       return f'<details><summary>{block.caption}</summary>\n\n{text}\n</details>'
     return f'{_fill(block.caption)}\n\n{text}'
-  return block if block.startswith('#') or '\n- ' in block else _fill(block)
+  if block.startswith('> '):
+    return textwrap.fill(' '.join(block.split()), 100, subsequent_indent='> ', **KEPT)
+  return block if block.startswith(('#', '- ')) or '\n- ' in block else _fill(block)
 
 
 def _fill(text: str) -> str:
   """A paragraph in lines of at most 100 characters."""
   words = ' '.join(text.split())
-  return textwrap.fill(words, 100, break_long_words=False, break_on_hyphens=False)
+  return textwrap.fill(words, 100, **KEPT)

@@ -11,16 +11,6 @@ from lora_jax.paper import translation
 from lora_jax.report import runs, scores
 from lora_jax.result_schema import RunResult
 
-# Labels, and where a run was trained.
-LABELS = (
-  'seed',
-  'experiment',
-  'paper_table',
-  'data.dir',
-  'data.tokenizer',
-  'model.name',
-  'sweep.width',
-)
 RANK_AND_TARGETS = ('method.rank', 'method.targets')
 
 
@@ -75,7 +65,7 @@ def grids(found: Sequence[RunResult], varied: Collection[str]) -> list[Grid]:
   """The grids of runs, by what differs in them other than `varied` (names of config fields)."""
   groups: dict[str, list[RunResult]] = {}
   for run in found:
-    key = [run['model'], run['task'], run['metric'], _rest(run, varied)]
+    key = [runs.model_name(run), run['task'], run['metric'], _rest(run, varied)]
     groups.setdefault(json.dumps(key, sort_keys=True), []).append(run)
   made = []
   for group in groups.values():
@@ -113,4 +103,5 @@ def _name(run: RunResult) -> str:
 
 def _rest(run: RunResult, varied: Collection[str]) -> dict[str, object]:
   leaves = runs.leaves(run['config'])
-  return {key: value for key, value in leaves.items() if key not in (*LABELS, *varied)}
+  left = tuple(f'{name}.' for name in (*runs.LABELS, *varied))
+  return {key: value for key, value in leaves.items() if not f'{key}.'.startswith(left)}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from lora_jax.paper import entries, printed
-from lora_jax.report import commands, runs, scores
-from lora_jax.report.document import Commands
+from lora_jax.report import runs, scores
 from lora_jax.result_schema import RunResult
 
 TABLES = {
@@ -18,7 +17,6 @@ TABLES = {
 QUOTED = 'quoted'
 MARKS = """Quoted: taken by the paper from earlier work, without settings. Where ours stands beside
 a value, the difference is in brackets, bold if larger than the paper's spread and ours together."""
-HOW = """What was not run (DIR holds the official archives; replace SEED by 0, 1, ...):"""
 
 
 def row_of(table: str, run: RunResult) -> entries.Entry | None:
@@ -47,13 +45,3 @@ def rows(
     beside = {column: scores.beside(texts[column], own[column]) for column in columns}
     shown.append({**texts, **beside, 'ours': state})
   return shown
-
-
-def missing(table: str, shown: Sequence[Mapping[str, str]], title: str = HOW) -> list[Commands]:
-  """The commands of the rows that have settings and were not run in whole, as a block or none."""
-  lines = [
-    commands.of_entry(row)
-    for row, texts in zip(TABLES[table], shown, strict=True)
-    if texts['ours'] not in ('run', QUOTED)
-  ]
-  return [Commands(title, lines)] if lines else []

@@ -6,12 +6,15 @@ import dataclasses
 import json
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
+from lora_jax import fields
+from lora_jax.analysis_schema import Analysis
 from lora_jax.result_schema import (
-  Analysis,
+  Baselines,
   Bench,
   ChaosTrial,
   ClaimsPlan,
@@ -25,10 +28,13 @@ from lora_jax.result_schema import (
   RunResult,
 )
 
+T = TypeVar('T')
 LIMIT = 'data.limit'
-PLACES = ('data.dir', 'sweep.width')  # Where data lies and how runs are grouped changes no score.
+# Labels, where files lie and how runs are grouped change no score.
+PLACES = ('data.dir', 'data.tokenizer', 'model.name', 'sweep.width')
+LABELS = ('seed', 'experiment', 'paper_table', *PLACES)
 # What runs of one row of a table agree in, beside their config.
-SHARED = ('task', 'model', 'method', 'preset', 'metric', 'device', 'cpu')
+SHARED = ('task', 'method', 'preset', 'metric')
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ class Recorded:
   runs: dict[str, RunResult] = field(default_factory=dict)
   analysis: dict[str, Analysis] = field(default_factory=dict)
   latency: dict[str, Latency] = field(default_factory=dict)
+  baselines: dict[str, Baselines] = field(default_factory=dict)
   bench: dict[str, Bench] = field(default_factory=dict)
   counts: dict[str, Counts] = field(default_factory=dict)
   chaos: dict[str, ChaosTrial] = field(default_factory=dict)
@@ -45,15 +52,15 @@ class Recorded:
   measured_plans: dict[str, MeasuredPlan] = field(default_factory=dict)
 
 
-def read(folder: str | Path) -> Recorded:
-  """Reads the JSON files below a folder.
+def read(folder: str | Path, pattern: str = '*.json') -> Recorded:
+  """Reads the JSON files below a folder whose names fit a pattern.
 
   Raises:
     ValueError: naming a file that is not valid JSON or has no `experiment`, or a run whose score is
       not a number.
   """
   recorded = Recorded()
-  for path in sorted(Path(folder).rglob('*.json')):
+  for path in sorted(Path(folder).rglob(pattern)):
     try:
       value = json.loads(path.read_text())
       of_kind = _of_kind(recorded, value)
@@ -66,7 +73,35 @@ def read(folder: str | Path) -> Recorded:
       raise ValueError(f'{path}: expected the JSON of a run or benchmark: {error!r}') from error
     if of_kind is not None:
       of_kind[str(path.relative_to(folder))] = value
-  return dataclasses.replace(recorded, runs=without_repeated(recorded.runs))
+  with_defaults(recorded.runs.values())
+  return dataclasses.replace(
+    recorded,
+    runs=without_repeated(recorded.runs, _identity, 'has the same config and seed'),
+    analysis=without_repeated(recorded.analysis, _measured, 'measures the same runs'),
+  )
+
+
+def with_defaults(found: Iterable[RunResult]) -> None:
+  """Gives configs the fields that were added after their runs, at the defaults.
+
+  Of the options of a method, those that another run of the method has. Without this, runs of two
+  commits would differ in settings that they share.
+  """
+  found = list(found)
+  options: dict[str, set[str]] = {}
+  for run in found:
+    options.setdefault(run['method'], set()).update(section(run['config'], 'method'))
+  for run in found:
+    known = options[run['method']] & fields.METHOD.keys()
+    config: dict[str, object] = {
+      **fields.defaults(),
+      'method': {name: fields.METHOD[name].default for name in sorted(known)},
+    }
+    for name, value in run['config'].items():
+      default = config.get(name)
+      nested = isinstance(default, Mapping) and isinstance(value, Mapping)
+      config[name] = {**default, **value} if nested else value
+    run['config'] = config
 
 
 def with_numbers(run: RunResult) -> RunResult:
@@ -88,24 +123,30 @@ def with_numbers(run: RunResult) -> RunResult:
   return run
 
 
-def without_repeated(found: Mapping[str, RunResult]) -> dict[str, RunResult]:
-  """The runs by file, of each config and seed the first; one that is left out is named in the log.
+def without_repeated(
+  found: Mapping[str, T], identity: Callable[[T], str], why: str
+) -> dict[str, T]:
+  """The files by name, of each identity the first; one that is left out is named in the log.
 
   Two copies of one run are no two seeds.
   """
   first: dict[str, str] = {}
-  for name, run in found.items():
-    kept = first.setdefault(_identity(run), name)
+  for name, one in found.items():
+    kept = first.setdefault(identity(one), name)
     if kept != name:
-      logging.warning('%s is left out: it has the config and the seed of %s', name, kept)
+      logging.warning('%s is left out: it %s as %s', name, why, kept)
   return {name: found[name] for name in first.values()}
 
 
 def _identity(run: RunResult) -> str:
   """The config and the seed of a run, without the places of its files."""
   config = {key: value for key, value in leaves(run['config']).items() if key not in PLACES}
-  shared = [run['experiment'], run['task'], run['model'], run['method'], run['seed'], config]
+  shared = [run['experiment'], run['task'], model_name(run), run['method'], run['seed'], config]
   return json.dumps(shared, sort_keys=True)
+
+
+def _measured(analysis: Analysis) -> str:
+  return json.dumps([analysis['kind'], analysis['of'], analysis['measured']], sort_keys=True)
 
 
 def _of_kind(recorded: Recorded, value: Mapping[str, object]) -> dict[str, object] | None:
@@ -113,7 +154,7 @@ def _of_kind(recorded: Recorded, value: Mapping[str, object]) -> dict[str, objec
   experiment, kinds = value['experiment'], vars(recorded)
   if experiment == 'plan':
     return kinds['claims'] if 'claims' in value else kinds['measured_plans']
-  if experiment in ('analysis', 'bench', 'chaos', 'counts', 'latency'):
+  if experiment in ('analysis', 'baselines', 'bench', 'chaos', 'counts', 'latency'):
     return kinds[experiment]
   return kinds['runs'] if 'history' in value else None
 
@@ -147,10 +188,18 @@ def by_seed(runs: Iterable[RunResult]) -> list[list[RunResult]]:
   """Runs in groups that differ in nothing but the seed."""
   groups: dict[str, list[RunResult]] = {}
   for run in runs:
-    config = {key: value for key, value in run['config'].items() if key != 'seed'}
+    own = leaves(run['config'])
+    config = {key: value for key, value in own.items() if key not in ('seed', *PLACES)}
     key = json.dumps([_shared(run), config], sort_keys=True)
     groups.setdefault(key, []).append(run)
   return list(groups.values())
+
+
+def without_rate(run: RunResult) -> str:
+  """What runs agree in that differ in the learning rate and the seed alone."""
+  own = leaves(run['config'])
+  config = {key: value for key, value in own.items() if key not in (*LABELS, 'optim.lr')}
+  return json.dumps([_shared(run), method(run), config], sort_keys=True)
 
 
 def settings(run: RunResult, others: Sequence[RunResult]) -> str:
@@ -166,16 +215,22 @@ def settings(run: RunResult, others: Sequence[RunResult]) -> str:
   return ', '.join(
     f'{key}={value}'
     for key, value in leaves(run['config']).items()
-    if key != 'seed'
+    if key not in ('seed', *PLACES)
     and (any(other.get(key) != value for other in alike) or (key == LIMIT and value))
   )
+
+
+def method(run: RunResult) -> str:
+  """The method's name; `none` of a run at rate 0, which is its base as it was."""
+  rate = section(run['config'], 'optim').get('lr')
+  return 'none' if rate == 0 else run['method']
 
 
 def method_name(run: RunResult) -> str:
   """The method's name, and for LoRA the modules that it adapts: `lora (query, value)`."""
   # A | would end an entry of a Markdown table.
   names = [pattern.rpartition('/')[2].replace('|', ', ') for pattern in targets(run)]
-  return ' '.join([run['method'], *names])
+  return ' '.join([method(run), *names]) if method(run) != 'none' else 'base, not adapted'
 
 
 def model_name(run: RunResult) -> str:
@@ -186,6 +241,11 @@ def model_name(run: RunResult) -> str:
 def seeds(runs: Iterable[RunResult]) -> str:
   """`0, 1, 2`."""
   return ', '.join(map(str, sorted({run['seed'] for run in runs})))
+
+
+def machines(found: Iterable[Machine]) -> str:
+  """The machines of results, as `1 x cpu (2 x AMD EPYC)`."""
+  return ', '.join(dict.fromkeys(map(machine, found)))
 
 
 def commits(found: Iterable[Origin]) -> str:
@@ -205,4 +265,4 @@ def machine(found: Machine) -> str:
 
 def _shared(run: RunResult) -> list[object]:
   values: Mapping[str, object] = dict(run)
-  return [values[name] for name in SHARED]
+  return [model_name(run), *(values[name] for name in SHARED)]

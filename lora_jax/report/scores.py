@@ -6,15 +6,77 @@ import collections
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TypeVar
 
 from lora_jax.paper import printed
 from lora_jax.report import runs
-from lora_jax.result_schema import RunResult
+from lora_jax.result_schema import Baselines, RunResult
+
+Name = TypeVar('Name', float, int, str)
+Levels = Mapping[tuple[str, str], float]
 
 LOSSES = ('loss', 'perplexity')
 # A mean loss beyond this is of a run that diverged: no task begins near it. The squared error of
 # STS-B is at most 25, and the log of a vocabulary's size is below 12.
 DIVERGED_LOSS = 100.0
+
+
+UNITS = {
+  'accuracy': 'accuracy, %',
+  'matthews': 'Matthews correlation, times 100',
+  'pearson': 'Pearson correlation, times 100',
+  'loss': 'dev loss, nats a token',
+}
+
+
+def unit(metric: str) -> str:
+  """A recorded metric with its unit, as the axis of a picture has it."""
+  name = metric.rpartition('/')[2]
+  return UNITS.get(name, name if scale(metric) == 1 else f'{name}, times 100')
+
+
+def constants(found: Iterable[Baselines]) -> dict[tuple[str, str], float]:
+  """What one prediction for all examples scores, by task and metric, in the units of tables."""
+  return {
+    (task, one['metric']): 100 * one['score']
+    for baselines in found
+    for task, one in baselines['constants'].items()
+  }
+
+
+def constant(run: RunResult, levels: Levels) -> float | None:
+  """What one prediction for all examples scores on a run's task by its metric, if it is known."""
+  return levels.get((run['task'], run['metric'].rpartition('/')[2]))
+
+
+def rates_tried(group: Iterable[RunResult]) -> tuple[dict[float, float], list[int]]:
+  """The mean score of each rate over the seeds that all rates have, and these seeds."""
+  by_rate: dict[float, dict[int, float]] = {}
+  for run in group:
+    by_rate.setdefault(rate(run), {})[run['seed']] = best([run])[0]
+  shared = set.intersection(*map(set, by_rate.values())) if by_rate else set()
+  means = {
+    lr: statistics.fmean(seeds[seed] for seed in shared or seeds) for lr, seeds in by_rate.items()
+  }
+  return means, sorted(shared)
+
+
+def at_best_rate(group: Sequence[RunResult]) -> list[RunResult]:
+  """The runs at the best of the rates that were tried."""
+  means, _ = rates_tried(group)
+  return [run for run in group if rate(run) == best_of(means, group[0]['metric'])] if means else []
+
+
+def best_of(means: Mapping[Name, float], metric: str) -> Name:
+  """The name of the best score of a metric: the smallest loss, otherwise the largest."""
+  least = metric.rpartition('/')[2] in (*LOSSES, 'ter')
+  return (min if least else max)(means, key=means.__getitem__)
+
+
+def rate(run: RunResult) -> float:
+  """The learning rate of a run."""
+  return float(str(runs.section(run['config'], 'optim')['lr']))
 
 
 def best(group: Iterable[RunResult]) -> list[float]:
@@ -61,12 +123,35 @@ def spread(values: Sequence[float], digits: int = 4) -> str:
   return f'{mean} ± {deviation:.{digits}f}'
 
 
-def entry(group: Sequence[RunResult]) -> str:
-  """What a table shows of runs: `28.5 ± 2.3`, `86.1 (n 1)` of one run, or `not run`, and faults."""
+def entry(group: Sequence[RunResult], levels: Levels = MappingProxyType({})) -> str:
+  """What a table shows of runs: `28.5 ± 2.3`, `86.1 (n 1)` of one run, or `not run`, and faults.
+
+  `at chance` is marked where the mean less its spread does not exceed what one prediction for all
+  examples scores.
+  """
   if not group:
     return 'not run'
-  text = spread(best(group), digits(group[0]['metric']))
-  return (text if len(group) > 1 else f'{text} (n 1)') + faults(group)
+  values = best(group)
+  text = spread(values, digits(group[0]['metric']))
+  level = constant(group[0], levels)
+  low = statistics.fmean(values) - (statistics.stdev(values) if len(values) > 1 else 0.0)
+  text += ' (n 1)' if len(group) == 1 else ''
+  return text + faults(group) + (', at chance' if level is not None and low <= level else '')
+
+
+def bold(texts: Sequence[str], groups: Sequence[Sequence[float]], metric: str) -> list[str]:
+  """Entries with the best in bold, and those that the spreads of both do not tell from it."""
+  means = {place: statistics.fmean(group) for place, group in enumerate(groups) if group}
+  if len(means) < 2:
+    return list(texts)
+  deviation = lambda place: statistics.stdev(groups[place]) if len(groups[place]) > 1 else 0.0
+  first = best_of(means, metric)
+  ties = {
+    place
+    for place, mean in means.items()
+    if abs(mean - means[first]) <= deviation(place) + deviation(first)
+  }
+  return [f'**{text}**' if place in ties else text for place, text in enumerate(texts)]
 
 
 def beside(paper: str, values: Sequence[float]) -> str:
@@ -101,6 +186,6 @@ def detail(label: Mapping[str, str], group: Sequence[RunResult]) -> dict[str, st
     'seeds': runs.seeds(group),
     'trained (without head)': runs.parameters(first['parameters']),
     'minutes': f'{minutes:.1f}',
-    'device': ', '.join(dict.fromkeys(map(runs.machine, group))),
+    'device': runs.machines(group),
     'commit': runs.commits(group),
   }

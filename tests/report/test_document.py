@@ -11,7 +11,6 @@ def make(number):
   blocks = [
     'A text.',
     document.Table(ROWS, 'A caption'),
-    document.Commands('How:', ['run']),
     picture,
   ]
   return [document.Page('one', 'One', 'some', blocks)]
@@ -20,14 +19,13 @@ def make(number):
 def test_blocks_are_markdown():
   (page,) = make(1)
   text = document.markdown(page)
-  assert text.startswith(
-    f'# One\n\n{document.MADE}\n\nA text.\n\nA caption\n\n| a | b |\n|---|---|'
-  )
-  assert '| 2 | longer |' in text and '\n\nHow:\n\n    run\n\n![a picture](p.png)\n' in text
+  assert text.startswith('# One\n\nA text.\n\nA caption\n\n| a | b |\n|---|---|')
+  assert '| 2 | longer |' in text and text.endswith(f'\n\n![a picture](p.png)\n\n{document.MADE}\n')
   folded = page._replace(blocks=[document.Table(ROWS, 'Provenance', folded=True)])
   assert '<details><summary>Provenance</summary>' in document.markdown(folded)
-  many = page._replace(blocks=[document.Commands('How:', ['run'] * 4)])
-  assert '<summary>4 commands</summary>' in document.markdown(many)
+  said = page._replace(blocks=['> ' + 'found ' * 30, '- a\n- b'])
+  lines = document.markdown(said).splitlines()[2:]
+  assert all(line.startswith('> ') for line in lines[:2]) and lines[3:5] == ['- a', '- b']
 
 
 def test_aligned_tables_have_the_first_column_to_the_left():

@@ -21,10 +21,6 @@ def test_the_row_of_a_run_is_in_its_setup():
 
 
 @pytest.mark.parametrize('table', paper_rows.TABLES)
-def test_every_row_is_quoted_or_has_a_command(table):
-  shown = paper_rows.rows(table, [], lambda row, column: [])
-  states = [row['ours'] for row in shown]
-  assert set(states) == {'quoted', 'not run'}
-  (commands,) = paper_rows.missing(table, shown)
-  assert len(commands.lines) == states.count('not run') == len(set(commands.lines))
-  assert paper_rows.missing(table, [{'ours': 'quoted'}] * len(shown)) == []
+def test_every_row_is_quoted_or_not_run(table):
+  states = {row['ours'] for row in paper_rows.rows(table, [], lambda row, column: [])}
+  assert states == {'quoted', 'not run'}

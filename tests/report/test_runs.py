@@ -16,8 +16,11 @@ def write(path, value):
 
 def test_files_are_told_apart_by_what_they_hold(tmp_path):
   write(tmp_path / 'a.json', run(0, 0.8))
-  for kind in ('analysis', 'bench', 'counts', 'latency', 'tokenizer'):
+  for kind in ('bench', 'baselines', 'counts', 'latency', 'tokenizer'):
     write(tmp_path / 'more' / f'{kind}.json', {'experiment': kind})
+  for name in ('analysis', 'copy'):
+    analysis = {'experiment': 'analysis', 'kind': 'pair', 'of': 'a', 'measured': {}}
+    write(tmp_path / 'more' / f'{name}.json', analysis)
   write(tmp_path / 'claims.json', {'experiment': 'plan', 'claims': {}})
   write(tmp_path / 'plan.json', {'experiment': 'plan', 'measured': {}})
   found = runs.read(tmp_path)
@@ -25,6 +28,7 @@ def test_files_are_told_apart_by_what_they_hold(tmp_path):
     'runs': ['a.json'],
     'analysis': ['more/analysis.json'],
     'latency': ['more/latency.json'],
+    'baselines': ['more/baselines.json'],
     'bench': ['more/bench.json'],
     'counts': ['more/counts.json'],
     'chaos': [],
@@ -42,11 +46,24 @@ def test_a_file_that_is_not_of_a_run_is_named(tmp_path, text):
 
 def test_groups_differ_in_more_than_the_seed():
   first, second = run(0, 0.8), run(1, 0.9)
-  other = run(0, 0.7, config={'seed': 0, 'optim': {'lr': 1e-2}})
+  other = run(0, 0.7, config=run(0, 0)['config'] | {'optim': {'lr': 1e-2}})
   assert runs.by_seed([first, other, second]) == [[first, second], [other]]
   assert runs.settings(first, [first, other]) == 'optim.lr=0.001'
   assert runs.settings(first, [first]) == ''
-  assert len(runs.by_seed([first, second | {'cpu': 'other'}])) == 2
+  assert len(runs.by_seed([first, second | {'cpu': 'other'}])) == 1  # A machine is no setting.
+
+
+def test_runs_of_before_a_field_have_its_default(tmp_path):
+  older, newer = run(0, 0.8), run(1, 0.9)
+  newer['config'] |= {'decode': {'beams': 10}, 'method': {'rank': 8}, 'eval': {'every_epochs': 1}}
+  other = run(2, 0.7)
+  other['config'] |= {'decode': {'beams': 4}}
+  for name, one in {'a': older, 'b': newer, 'c': other}.items():
+    write(tmp_path / f'{name}.json', one)
+  found = list(runs.read(tmp_path).runs.values())
+  first, second = runs.by_seed(found)
+  assert [one['seed'] for one in first] == [0, 1] and second == found[2:]
+  assert runs.settings(found[2], found) == 'decode.beams=4'
 
 
 @pytest.mark.parametrize('limit, said', [(100, 'data.limit=100'), (0, '')])
@@ -68,10 +85,11 @@ def test_a_run_in_words():
 def test_two_copies_of_one_run_are_one_seed(tmp_path, caplog):
   for name, one in {'a': run(0, 0.8), 'b': run(0, 0.8), 'c': run(1, 0.9)}.items():
     one['config']['data'] = {'dir': name}
+    one['model'] = f'models/{name}/small'
     write(tmp_path / f'{name}.json', one)
   found = runs.read(tmp_path)
   assert list(found.runs) == ['a.json', 'c.json']
-  assert caplog.messages == ['b.json is left out: it has the config and the seed of a.json']
+  assert caplog.messages == ['b.json is left out: it has the same config and seed as a.json']
   assert scores.entry(list(found.runs.values())) == '85.0 ± 7.1'
 
 

@@ -44,3 +44,28 @@ def test_a_score_that_says_nothing_is_marked():
   assert scores.entry(runs).endswith(' (1 of 4 constant, 2 of 4 diverged)')
   assert scores.entry([constant]) == '0.0 (n 1) (constant)'
   assert scores.detail({}, [good, constant])['mean'].endswith(' (1 of 2 constant)')
+
+
+def test_the_best_is_bold_and_what_the_spreads_do_not_tell_from_it():
+  texts, values = ['a', 'b', 'c', '-'], [[80.0, 82.0], [83.0, 85.0], [70.0], []]
+  assert scores.bold(texts, values, 'dev/accuracy') == ['a', '**b**', 'c', '-']
+  assert scores.bold(texts, [[82.0, 84.0], *values[1:]], 'bleu') == ['**a**', '**b**', 'c', '-']
+  assert scores.bold(texts, values, 'dev/loss') == ['a', 'b', '**c**', '-']
+  assert scores.bold(['a', '-'], [[1.0], []], 'bleu') == ['a', '-']  # Alone it is no best.
+
+
+def test_what_does_not_exceed_one_prediction_for_all_is_at_chance():
+  found = {'constants': {'mrpc': {'metric': 'accuracy', 'score': 0.68}}}
+  levels = scores.constants([found])
+  assert scores.constant(run(0, 0.7), levels) == 68.0
+  assert scores.constant(run(0, 0.7, task='rte'), levels) is None
+  assert scores.entry([run(0, 0.67)], levels) == '67.0 (n 1), at chance'
+  assert scores.entry([run(0, 0.66), run(1, 0.72)], levels).endswith('at chance')
+  assert scores.entry([run(0, 0.70), run(1, 0.71)], levels) == '70.5 ± 0.7'
+
+
+def test_the_best_rate_is_compared_on_the_seeds_that_all_rates_have():
+  at = lambda seed, best, lr: run(seed, best, config={'seed': seed, 'optim': {'lr': lr}})
+  tried = [at(0, 0.8, 1e-3), at(0, 0.7, 1e-2), at(1, 0.99, 1e-2)]
+  assert scores.rates_tried(tried) == ({1e-3: 80.0, 1e-2: 70.0}, [0])
+  assert scores.at_best_rate(tried) == tried[:1] and scores.at_best_rate([]) == []

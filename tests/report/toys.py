@@ -22,7 +22,9 @@ def run(seed, best, **more):
     'history': [], 'parameters': {'trainable': 3000, 'trainable_without_head': 1000},
     'seconds': {'training': 60.0, 'compiling': 30.0, 'evaluation': 30.0},
     'tokens_per_second': 1234.5, 'padding': 0.05, 'commit': 'a' * 40,
-    'config': {'seed': seed, 'optim': {'lr': 1e-3}}, **more,
+    'config': {
+      'seed': seed, 'optim': {'lr': 1e-3}, 'method': {}, 'train': {'epochs': 1, 'batch_size': 8},
+    }, **more,
   }  # fmt: skip
 
 
@@ -47,18 +49,13 @@ def generated(seed, bleu, nist, **more):
   texts = {'split': 'test', 'contexts': 630, 'seconds': 90, 'decode': decode, 'scores': scores}
   loss = {'dev/loss': 2.0}
   found = dict(experiment='e2e', task='e2e', metric='dev/loss', best=loss, last=loss)
-  config = {'seed': seed, 'method': {'targets': ['.*/(query|value)']}}
+  config = {'seed': seed, 'optim': {'lr': 1e-3}, 'method': {'targets': ['.*/(query|value)']}}
   return run(seed, 0.0, generated=texts, config=config) | found | more
 
 
 def tables_of(made):
   """The tables of a page that are not folded."""
   return [block for block in made.blocks if isinstance(block, document.Table) and not block.folded]
-
-
-def lines_of(made):
-  """The command lines of a page."""
-  return [x for block in made.blocks if isinstance(block, document.Commands) for x in block.lines]
 
 
 def numbers_of(made):

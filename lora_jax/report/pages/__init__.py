@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from lora_jax.report.document import NOT_RUN, Page, Table
+from collections.abc import Mapping, Sequence
+
+from lora_jax.report import runs, scores
+from lora_jax.report.document import Block, Page, Table
+from lora_jax.report.findings import FAILS, HOLDS, Finding, Findings
 from lora_jax.report.pages import (
   ablations,
   all_runs,
@@ -15,48 +19,138 @@ from lora_jax.report.pages import (
   practical_claims,
   speed,
   text_generation,
+  weak_base,
 )
 from lora_jax.report.runs import Recorded
+from lora_jax.result_schema import RunResult
 
-ABOUT = """One page for each table and figure of the paper (arXiv 2106.09685 v2) that holds a
-measurement, and for what else was measured here: our scores with their spread, seeds, machine and
-commit, the paper's beside them, and the commands of what was not run.
+FINDINGS = """What the paper (arXiv 2106.09685 v2) found, what was found here, and whether the two
+agree. Each sentence is checked against the numbers of its page when the pages are made."""
+UNMEASURED = """What nothing was measured of yet, and the command that fills its page (on another
+base with `--model=DIR`):"""
+RUNS = """Each row is the runs that differ in nothing but the seed, at the best of the rates that
+were tried: the score of their best epochs, mean ± sample standard deviation. Bold: the best of a
+task on one model, and what the spreads of both do not tell from it. At chance: no more than one
+prediction for all examples, within the spread."""
+MORE = """`python -m experiments.report --add=runs/NAME` adds a finished run, sweep or analysis and
+writes the pages; `--latex=DIR` writes their tables as LaTeX."""
 
-The paper's own models were not available where these runs were trained, unless a page says so: ours
-are small models, trained on two cores of a CPU. They show whether the paper's comparisons hold for
-them, not whether its values do."""
-MORE = """`python -m experiments.report --add=runs/NAME` keeps a finished run, sweep or analysis in
-`runs` and writes the pages; `--latex=DIR` writes their tables as LaTeX."""
 
+def make(recorded: Recorded, findings: Findings | None = None) -> list[Page]:
+  """The pages in the order of the index, which is the first; only those that hold a measurement.
 
-def make(recorded: Recorded) -> list[Page]:
-  """The pages in the order of the index, which is the first."""
-  runs = list(recorded.runs.values())
+  Args:
+    recorded: the files of results.
+    findings: what was found, where it was written down; the index is of the runs otherwise.
+  """
+  known = findings or Findings()
+  every = list(recorded.runs.values())
+  found = [run for run in every if runs.model_name(run) not in known.weak_bases]
+  weak = [run for run in every if runs.model_name(run) in known.weak_bases]
+  levels = scores.constants(recorded.baselines.values())
+  systems: Mapping[str, text_generation.Systems] = {
+    task: of_task for one in recorded.baselines.values() for task, of_task in one['systems'].items()
+  }
+  texts = lambda number: text_generation.page(
+    number, found, systems.get(text_generation.TABLES[number].task, {})
+  )
   table_7, *figures = analysis.pages(recorded.analysis)
   of_paper = [
     latency.page(recorded.latency),
-    glue.page(runs),
-    text_generation.page('3', runs),
-    gpt3.table_4(runs),
-    ablations.table_5(runs),
-    ablations.table_6(runs),
+    glue.page(found, levels),
+    texts('3'),
+    gpt3.table_4(found),
+    ablations.table_5(found, levels),
+    ablations.table_6(found, levels),
     table_7,
-    text_generation.page('13', runs),
-    text_generation.page('14', runs),
-    gpt3.table_15(runs),
-    ablations.table_16(runs),
-    ablations.table_18(runs),
+    texts('13'),
+    texts('14'),
+    gpt3.table_15(found, levels),
+    ablations.table_16(found, levels),
+    ablations.table_18(found),
     *figures,
     *practical_claims.pages(recorded.claims, recorded.measured_plans),
     *counts.pages(recorded.counts),
   ]
-  others = [*speed.pages(recorded.bench), *chaos.pages(recorded.chaos), all_runs.page(runs)]
-  return [index([*of_paper, *others]), *of_paper, *others]
-
-
-def index(pages: list[Page]) -> Page:
-  """The page README.md."""
-  rows = [
-    {'page': f'[{page.title}]({page.name}.md)', 'ours': page.ours or NOT_RUN} for page in pages
+  others = [
+    *weak_base.pages(weak),
+    *speed.pages(recorded.bench),
+    *chaos.pages(recorded.chaos),
+    all_runs.page(every),
   ]
-  return Page('README', 'Results', '', [ABOUT, Table(rows, 'What was run of each:'), MORE])
+  made = [_with(known.of_page(page.name), page) for page in (*of_paper, *others) if page.ours]
+  unmeasured = [page for page in of_paper if not page.ours]
+  first = of_findings(made, unmeasured, findings) if findings else of_runs(made, every, levels)
+  return [first, *made]
+
+
+def of_findings(made: Sequence[Page], unmeasured: Sequence[Page], findings: Findings) -> Page:
+  """The index by what was found."""
+  rows = [
+    {
+      'page': f'[{page.title}]({page.name}.md)',
+      'the paper': finding.paper or '-',
+      'here': finding.text,
+      'verdict': finding.verdict or ('not measured' if finding.paper else '-'),
+    }
+    for page in made
+    for finding in findings.of_page(page.name)
+  ]
+  verdicts = [finding.verdict for finding in findings.all]
+  held = f'{verdicts.count(HOLDS)} hold here, {verdicts.count(FAILS)} do not.'
+  about = f"{FINDINGS} Of the paper's findings below, {held}"
+  blocks: list[Block] = [Table(rows, about)] if rows else [about]
+  if unmeasured:
+    flag = 'python -m experiments.reproduce --{} --data_dir=DIR'
+    lines = [f'- {page.title}: `{flag.format(page.number)}`' for page in unmeasured]
+    blocks += ['### Not measured', UNMEASURED, '\n'.join(lines)]
+  named = {page.name for page in made if findings.of_page(page.name)}
+  if rest := [f'[{page.title}]({page.name}.md)' for page in made if page.name not in named]:
+    blocks.append(f'Other pages: {", ".join(rest)}.')
+  return Page('README', 'Results', '', [*blocks, MORE])
+
+
+def of_runs(made: Sequence[Page], found: Sequence[RunResult], levels: scores.Levels) -> Page:
+  """The index by runs: method, score, spread, parameters."""
+  blocks: list[Block] = [Table(run_rows(found, levels), RUNS)] if found else []
+  lines = [f'- [{page.title}]({page.name}.md): {page.ours}' for page in made]
+  return Page('README', 'Results', '', [*blocks, '### Pages', '\n'.join(lines), MORE])
+
+
+def run_rows(found: Sequence[RunResult], levels: scores.Levels) -> list[dict[str, str]]:
+  """A row for each method on each model and task at its best rate, methods in their order."""
+  rows = []
+  by_task: dict[tuple[str, str, str], list[RunResult]] = {}
+  for run in found:
+    by_task.setdefault((run['task'], runs.model_name(run), run['metric']), []).append(run)
+  for (task, model, metric), own in by_task.items():
+    groups = text_generation.chosen(own)
+    firsts = [group[0] for group in groups]
+    texts = [scores.entry(group, levels) for group in groups]
+    shown = scores.bold(texts, list(map(scores.best, groups)), metric)
+    for group, text in zip(groups, shown, strict=True):
+      decoded = text_generation.values_of(group, text_generation.E2E['BLEU'])
+      rows.append(
+        {
+          'task': task,
+          'model': model,
+          'method': runs.method_name(group[0]),
+          'settings': runs.settings(group[0], firsts),
+          'metric': scores.unit(metric),
+          'score': text,
+          'BLEU of test': scores.spread(decoded, 1) if decoded else '-',
+          'seeds': runs.seeds(group),
+          'trained (without head)': runs.parameters(group[0]['parameters']),
+        }
+      )
+  return rows
+
+
+def _with(findings: Sequence[Finding], page: Page) -> Page:
+  """A page that begins with its findings."""
+  said: list[Block] = []
+  for finding in findings:
+    paper = f' **The paper:** {finding.paper}' if finding.paper else ''
+    verdict = f' **Here that {finding.verdict}.**' if finding.verdict else ''
+    said.append(f'> **Found here:** {finding.text}{paper}{verdict}')
+  return page._replace(blocks=[*said, *page.blocks])

@@ -13,13 +13,18 @@ ABOUT = """Each row is the runs that differ in nothing but the seed, selected by
 as the paper does; the last one stands beside it. Means and sample standard deviations are over
 seeds. A run is marked as diverged if a mean loss exceeds 100, and as constant if it predicts one
 class or value for all examples. Minutes and tokens/s are wall time of a machine that may have had
-other work; speed is compared by `experiments.bench` ([speed](speed.md))."""
+other work; `experiments.bench` compares speed."""
 
 
 def page(found: Sequence[RunResult]) -> Page:
   """The page."""
-  blocks = [Table(rows(found), ABOUT)] if found else ['None yet.']
-  return Page('runs', 'All runs', f'{len(found)} runs', blocks)
+  blocks = [Table(rows(found), ABOUT)] if found else []
+  return Page('runs', 'All runs', counted(found) if found else '', blocks)
+
+
+def counted(found: Sequence[RunResult]) -> str:
+  """`1 run`, `200 runs`."""
+  return f'{len(found)} run' + 's' * (len(found) != 1)
 
 
 def rows(found: Sequence[RunResult]) -> list[dict[str, str]]:
@@ -34,7 +39,7 @@ def rows(found: Sequence[RunResult]) -> list[dict[str, str]]:
     shown.append(
       {
         'task': first['task'],
-        'model': first['model'],
+        'model': runs.model_name(first),
         'method': runs.method_name(first),
         'settings': runs.settings(first, [other[0] for other in groups]),
         'metric': metric,
@@ -46,7 +51,7 @@ def rows(found: Sequence[RunResult]) -> list[dict[str, str]]:
         'minutes': f'{minutes:.1f}',
         'tokens/s': f'{statistics.fmean(run["tokens_per_second"] for run in group):,.0f}',
         'padding': f'{statistics.fmean(run["padding"] for run in group):.1%}',
-        'device': runs.machine(first),
+        'device': runs.machines(group),
         'commit': runs.commits(group),
       }
     )

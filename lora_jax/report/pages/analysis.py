@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lora_jax.analysis_schema import Amplification, Analysis, Spectrum
 from lora_jax.paper import printed
 from lora_jax.report import analysis_figures, charts
-from lora_jax.report.document import Block, Commands, Page, Table
-from lora_jax.result_schema import Amplification, Analysis, Spectrum
+from lora_jax.report.document import Block, Page, Table
 
 SPECTRA = """Of each layer's update ΔW, with alpha / r: effective rank (exponential of the entropy
 of the singular values), stable rank (‖ΔW‖² over the largest singular value's), Frobenius norm."""
@@ -20,37 +20,34 @@ second's; of all; and what chance gives for all."""
 
 
 class Figure(NamedTuple):
-  """A page of figures: its title, what the paper finds with GPT-3, the pictures, the command."""
+  """A page of figures: its title, what it compares, the pictures."""
 
   title: str
-  finding: str
+  about: str
   pictures: tuple[str, ...]
-  command: str
 
 
 FIGURES = {
   'figure-3': Figure(
     'Figures 3 and 6: directions shared by two ranks',
-    'GPT-3, r=8 and r=64: the top direction of one lies in the other by more than 0.5.',
+    'Two runs at different ranks, layer by layer: how much of one update lies in the other.',
     ('figure3', 'figure6'),
-    'python -m experiments.analyze --runs=runs/r8 --runs=runs/r64 --out=out/ranks',
   ),
   'figure-4': Figure(
     'Figures 4 and 7: directions shared by two seeds',
-    'GPT-3, two seeds of r=64: ΔWq shares more directions than ΔWv; random Gaussians share none.',
+    'Two seeds of one setting, layer by layer: how much of one update lies in the other.',
     ('figure4', 'figure7'),
-    'python -m experiments.analyze --runs=runs/seed0 --runs=runs/seed1 --out=out/seeds',
   ),
   'figure-8': Figure(
     'Figure 8: the update beside the weights',
-    'GPT-3: the top 4 directions of ΔW and the top tenth of those of W barely pass 0.2.',
+    'How much of the top directions of the weights lies in those of their update.',
     ('figure8',),
-    'python -m experiments.analyze --runs=runs/r8 --out=out/r8',
   ),
 }
+NORM = 'norm ‖UᵀWVᵀ‖ (no unit)'
 ABOUT_TABLE_7 = """How large the weights are in the directions that an update works in: ‖UᵀWVᵀ‖ by
 the top r directions of ΔW, of W itself and of a random matrix, and the amplification ‖ΔW‖ over the
-first."""
+first. The picture has the mean of the layers and their standard deviation."""
 
 
 def pages(found: Mapping[str, Analysis]) -> list[Page]:
@@ -62,7 +59,7 @@ def pages(found: Mapping[str, Analysis]) -> list[Page]:
 def figure_page(name: str, found: Mapping[str, Analysis]) -> Page:
   """A page of FIGURES with the pictures of every analysis that has them."""
   figure = FIGURES[name]
-  blocks: list[Block] = [figure.finding]
+  blocks: list[Block] = [figure.about]
   states = []
   for path, analysis in found.items():
     shown = [pic for key, pic in pictures(path, analysis) if key in figure.pictures]
@@ -74,16 +71,15 @@ def figure_page(name: str, found: Mapping[str, Analysis]) -> Page:
     if rows := map_rows(analysis):
       blocks.append(Table(rows, PHI))
     blocks += shown
-  if not states:
-    blocks.append(Commands('Not run. The command, on run directories:', [figure.command]))
-  return Page(name, figure.title, '; '.join(states), blocks)
+  return Page(name, figure.title, '; '.join(states), blocks, name.replace('-', '='))
 
 
 def table_7(found: Mapping[str, Analysis]) -> Page:
   """The amplification factor."""
   table = printed.TABLES['7']
   blocks: list[Block] = [ABOUT_TABLE_7]
-  states, panels = [], []
+  states: list[str] = []
+  by_panel: dict[str, list[Amplification]] = {}
   for path, analysis in found.items():
     if measured := analysis['measured'].get('table7'):
       states.append(analysis_figures.caption(analysis))
@@ -92,26 +88,24 @@ def table_7(found: Mapping[str, Analysis]) -> Page:
       )
       rows = list(map(_amplification_row, measured))
       blocks += [f'### Ours: {states[-1]}', Table(rows, caption)]
-      for matrix in dict.fromkeys(row['matrix'] for row in measured):
-        title = f'ours: {states[-1].partition(", ")[2]}, {matrix}'  # Without the model: too long.
-        panels.append(_amplification_panel(title, [r for r in measured if r['matrix'] == matrix]))
+      first = analysis['runs'][0]
+      for row in measured:
+        title = f'ours: {Path(first["model"]).name}, {first["task"]}, {row["matrix"]}'
+        by_panel.setdefault(title, []).append(row)
+  panels = [_amplification_panel(title, rows) for title, rows in by_panel.items()]
   ranks = [int(row['r']) for row in table.rows]
   series = [
     charts.Series(title, ranks, [printed.value(row[title]) for row in table.rows])
     for title in ('ΔW', 'W', 'random')
   ]
-  panels.append(charts.Panel('GPT-3 (paper), query, layer 48', 'r', '‖UᵀWVᵀ‖', series, 2, True))
+  panels.append(charts.Panel('GPT-3 (paper), query, layer 48', 'rank', NORM, series, 2, True))
   blocks += [
     charts.chart('table-7', 'the norm of the weights in three sets of directions', panels),
     "### The paper's",
-    Table(table.rows, f'{table.caption}. Ours: not run, the weights are not published.'),
+    Table(table.rows, f'{table.caption}.'),
   ]
-  if not states:
-    line = FIGURES['figure-8'].command
-    blocks.append(
-      Commands('Ours: not run. The command, on a run directory with its base model:', [line])
-    )
-  return Page('table-7', 'Table 7: what an update amplifies', '; '.join(states), blocks)
+  title = 'Table 7: what an update amplifies'
+  return Page('table-7', title, '; '.join(states), blocks, 'table=7')
 
 
 def spectra_pages(found: Mapping[str, Analysis]) -> list[Page]:
@@ -199,11 +193,16 @@ def _amplification_row(row: Amplification) -> dict[str, str]:
   }
 
 
-def _amplification_panel(title: str, rows: list[Amplification]) -> charts.Panel:
-  layers = [row['layer'] for row in rows]
+def _amplification_panel(title: str, rows: Sequence[Amplification]) -> charts.Panel:
+  """The three norms over the rank: mean and deviation of the layers."""
+  ranks = sorted({row['rank'] for row in rows})
+  of_rank = [[row for row in rows if row['rank'] == rank] for rank in ranks]
+  norms = {
+    'ΔW': [[float(row['on_update']) for row in own] for own in of_rank],
+    'W': [[float(row['on_weight']) for row in own] for own in of_rank],
+    'random': [[float(row['on_random']) for row in own] for own in of_rank],
+  }
   series = [
-    charts.Series('ΔW', layers, [float(row['on_update']) for row in rows]),
-    charts.Series('W', layers, [float(row['on_weight']) for row in rows]),
-    charts.Series('random', layers, [float(row['on_random']) for row in rows]),
+    charts.Series(name, ranks, *charts.mean_and_spread(values)) for name, values in norms.items()
   ]
-  return charts.Panel(title, 'layer', '‖UᵀWVᵀ‖', series, log_y=True)
+  return charts.Panel(title, 'rank', NORM, series, 2, True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lora_jax.report import runs
-from lora_jax.report.document import Commands, Page, Table
+from lora_jax.report.document import Page, Table
 from lora_jax.result_schema import ChaosTrial
 
 ABOUT = """A short job of SST-2's form is started again and again by one command. Each time
@@ -23,14 +23,14 @@ def pages(found: Mapping[str, ChaosTrial]) -> list[Page]:
   problems = sum(len(trial['problems']) for trial in found.values())
   times = sum(row['times'] for trial in found.values() for row in trial['rows'].values())
   title = 'Interrupted, damaged and disturbed runs'
-  blocks: list[str | Table | Commands] = [ABOUT]
+  blocks: list[str | Table] = [ABOUT]
   for trial in found.values():
     blocks.append(
       f'{trial["finished"]} runs finished in the end; {len(trial["problems"])} differ, are not '
       f'finished or ended in an unexpected way. {runs.machine(trial)}, {runs.commits([trial])}.'
     )
     blocks += [Table(rows(trial), 'What happened, and how often:'), *trial['problems']]
-  blocks.append(Commands('Made by:', ['python -m experiments.chaos --workdir=DIR --out=FILE']))
+  blocks.append('Made by `python -m experiments.chaos --workdir=DIR --out=FILE`.')
   return [Page('chaos', title, f'{problems} problems in {times}', blocks)]
 
 

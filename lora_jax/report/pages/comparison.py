@@ -7,40 +7,21 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from lora_jax.report import charts, commands, runs, scores
+from lora_jax.report import charts, runs, scores
 from lora_jax.result_schema import RunResult
 
 HEADER = """Best epoch, times 100, mean ± sample standard deviation over the seeds. All runs of a
 column differ in nothing but method, rate and seed. A method's rate on a task is the best of those
-tried there, compared on the seeds that all rates have; rates and seconds are by task. The average
-is over the tasks, where a method has them all. Seconds are those of training, without compiling and
-evaluation, on a machine that may have had other work; for runs trained together, a run's share."""
-# The order of the rows.
-METHODS = (
-  'full',
-  'bitfit',
-  'top_layers',
-  'adapter_h',
-  'adapter_l',
-  'adapter_p',
-  'adapter_d',
-  'prefix_embed',
-  'prefix_layer',
-  'lora',
-)
+tried there, compared on the seeds that all rates have; * marks one at the edge of those tried, or
+the only one: a better one may lie beyond it. Rates and seconds are by task. The average is over the
+tasks, where a method has them all. Bold: the best of a column, and what the spreads of both do not
+tell from it. At chance: no more than one prediction for all examples, within the spread. In the
+picture, methods of nearly the same size stand side by side. Seconds are those of training alone on
+a machine that may have had other work; for runs trained together, a run's share."""
 SIZES = ('bottleneck', 'drop', 'layers', 'prefix', 'infix', 'rank')
 # Fields in which the runs of a column may differ: where a run was trained, what it is of, and what
 # is compared.
-APART = (
-  'seed',
-  'data.dir',
-  'data.tokenizer',
-  'model.name',
-  'task',
-  'optim.lr',
-  'init_adapter',
-  'sweep.width',
-)
+APART = ('seed', 'task', 'optim.lr', 'init_adapter', *runs.PLACES)
 
 
 class Section(NamedTuple):
@@ -51,49 +32,57 @@ class Section(NamedTuple):
   about: str
   picture: charts.Picture
   rates: list[dict[str, str]]
-  missing: list[str]
 
 
-def sections(found: Sequence[RunResult]) -> Iterator[Section]:
+def sections(found: Sequence[RunResult], levels: scores.Levels) -> Iterator[Section]:
   """The comparison of each model and preset that has more than one method."""
   groups: dict[tuple[str, str], list[RunResult]] = {}
   for run in found:
     if run['experiment'] == 'glue':
-      groups.setdefault((run['model'], run['preset']), []).append(run)
+      groups.setdefault((runs.model_name(run), run['preset']), []).append(run)
   for (model, preset), group in groups.items():
     if len({run['method'] for run in group}) > 1:
-      machines = ', '.join(dict.fromkeys(map(runs.machine, group)))
       yield Section(
-        title=f'{model}, preset {preset}, {machines}',
-        rows=rows(group),
-        about=f'{HEADER} {settings(group)}',
-        picture=picture(group),
+        title=f'{model}, preset {preset}',
+        rows=rows(group, levels),
+        about=f'{HEADER} {settings(group)} Trained on {runs.machines(group)}.',
+        picture=picture(group, levels),
         rates=rates(group),
-        missing=missing(group) if preset == 'compare' else [],
       )
 
 
-def rows(found: Sequence[RunResult]) -> list[dict[str, str]]:
-  """A row for each method, a column for each task."""
-  columns = _columns(found)
+def rows(found: Sequence[RunResult], levels: scores.Levels) -> list[dict[str, str]]:
+  """A row for each method, a column for each task, and a row of one prediction for all."""
+  columns, methods = _columns(found), _by_method(found)
+  entries: dict[str, list[str]] = {}
+  for column, title in columns.items():
+    groups = [best(own, column) for own in methods]
+    texts = [scores.entry(group, levels) for group in groups]
+    entries[title] = scores.bold(
+      texts, list(map(scores.best, groups)), _first(found, column)['metric']
+    )
   shown = []
-  for own in _by_method(found):
-    groups = {title: best(own, column) for column, title in columns.items()}
-    means = [statistics.fmean(map(_score, group)) for group in groups.values() if group]
+  for place, own in enumerate(methods):
+    groups = [best(own, column) for column in columns]
+    means = [statistics.fmean(scores.best(group)) for group in groups if group]
     average = f'{statistics.fmean(means):.1f}' if len(means) == len(columns) else '-'
-    seconds = [_training_seconds(group) if group else '-' for group in groups.values()]
-    lrs = [f'{_lr(group[0]):g}' if group else '-' for group in groups.values()]
+    seconds = [_training_seconds(group) if group else '-' for group in groups]
     shown.append(
       {
         'method': _label(own[0]),
         'trained (without head)': f'{own[0]["parameters"]["trainable_without_head"]:,}',
-        'lr': ' / '.join(lrs),
-        **{title: scores.entry(group) for title, group in groups.items()},
+        **{title: texts[place] for title, texts in entries.items()},
         **({'average': average} if len(columns) > 1 else {}),
-        'seeds': runs.seeds(run for group in groups.values() for run in group),
+        'lr': ' / '.join(_rate(own, column) for column in columns),
+        'seeds': runs.seeds(run for group in groups for run in group),
         'training seconds': ' / '.join(seconds),
       }
     )
+  known = [scores.constant(_first(found, column), levels) for column in columns]
+  if any(level is not None for level in known):
+    last = dict.fromkeys(shown[0], '-') | {'method': 'one prediction for all'}
+    texts = ['-' if level is None else f'{level:.1f}' for level in known]
+    shown.append(last | dict(zip(columns.values(), texts)))
   return shown
 
 
@@ -108,7 +97,7 @@ def settings(found: Sequence[RunResult]) -> str:
   return f'{"; ".join(said)}.'
 
 
-def picture(found: Sequence[RunResult]) -> charts.Picture:
+def picture(found: Sequence[RunResult], levels: scores.Levels) -> charts.Picture:
   """Scores over the number of trained parameters, in the form of the paper's figure 2."""
   columns = _columns(found)
   series: dict[str, list[charts.Series]] = {title: [] for title in columns.values()}
@@ -116,12 +105,25 @@ def picture(found: Sequence[RunResult]) -> charts.Picture:
     count = own[0]['parameters']['trainable_without_head']
     for column, title in columns.items():
       if group := best(own, column):
-        y = charts.mean_and_spread([[_score(run) for run in group]])
-        series[title].append(charts.Series(_label(own[0]), [count], *y, joined=False))
-  panels = [
-    charts.Panel(title, 'trained parameters, without head', 'score', of_task, log=10)
-    for title, of_task in series.items()
-  ]
+        y = charts.mean_and_spread([scores.best(group)])
+        method = runs.method(own[0])
+        label = _label(own[0]).replace(method, charts.method(method).name, 1)
+        one = charts.Series(label, [count], *y, joined=False, method=method)
+        series[title].append(one)
+  panels = []
+  for column, title in columns.items():
+    first = _first(found, column)
+    level = scores.constant(first, levels)
+    panels.append(
+      charts.Panel(
+        title,
+        'trained parameters, without head',
+        scores.unit(first['metric']),
+        series[title],
+        log=10,
+        line=None if level is None else ('one prediction for all', level),
+      )
+    )
   name = f'methods-{runs.model_name(found[0])}-{found[0]["preset"]}'
   return charts.chart(name, 'scores by number of trained parameters', panels)
 
@@ -131,10 +133,10 @@ def rates(found: Sequence[RunResult]) -> list[dict[str, str]]:
   shown = []
   for own in _by_method(found):
     for column, title in _columns(found).items():
-      by_rate, seeds = _tried(own, column)
+      of_column = [run for run in own if column_of(run) == column]
+      by_rate, seeds = scores.rates_tried(of_column)
       if len(by_rate) > 1:
-        lr = max(by_rate, key=by_rate.__getitem__)
-        # At an edge a better one may lie beyond it.
+        lr = scores.best_of(by_rate, of_column[0]['metric'])
         edges = {min(by_rate): ', the smallest tried', max(by_rate): ', the largest tried'}
         tried = (f'{rate:g}: {score:.1f}' for rate, score in sorted(by_rate.items()))
         shown.append(
@@ -149,35 +151,9 @@ def rates(found: Sequence[RunResult]) -> list[dict[str, str]]:
   return shown
 
 
-def missing(found: Sequence[RunResult]) -> list[str]:
-  """The commands of the methods that have fewer seeds on a task than another has, or none.
-
-  There is one command for each task and number of prefix tokens. Its methods take the best of the
-  rates that were tried on the task, or on the other tasks.
-  """
-  lines = []
-  for column in _columns(found):
-    first = next(run for run in found if column_of(run) == column)
-    seeds = [(own[0], len(best(own, column))) for own in _by_method(found)]
-    most = max(count for _, count in seeds)
-    lacking: dict[str, list[str]] = {}
-    for run, count in seeds:
-      if count < most:
-        prefix = str(runs.section(run['config'], 'method').get('prefix', ''))
-        lacking.setdefault(prefix, []).append(run['method'])
-    for prefix, names in lacking.items():
-      more = {'methods': '+'.join(names), 'rates': 'results/runs', 'prefix': prefix}
-      lines.append(commands.complete(first, 'compare', **more))
-  return lines
-
-
 def best(own: Sequence[RunResult], column: str) -> list[RunResult]:
   """The runs of a method on a task at the best of the rates that were tried there."""
-  by_rate, _ = _tried(own, column)
-  if not by_rate:
-    return []
-  lr = max(by_rate, key=by_rate.__getitem__)
-  return [run for run in own if _lr(run) == lr and column_of(run) == column]
+  return scores.at_best_rate([run for run in own if column_of(run) == column])
 
 
 def column_of(run: RunResult) -> str:
@@ -185,27 +161,26 @@ def column_of(run: RunResult) -> str:
   return json.dumps([run['task'], run['metric'], _fields(run)], sort_keys=True)
 
 
-def _tried(own: Sequence[RunResult], column: str) -> tuple[dict[float, float], list[int]]:
-  """The mean score of each rate of a method on a task, and the seeds compared."""
-  by_rate: dict[float, dict[int, float]] = {}
-  for run in own:
-    if column_of(run) == column:
-      by_rate.setdefault(_lr(run), {})[run['seed']] = _score(run)
-  shared = set.intersection(*map(set, by_rate.values())) if by_rate else set()
-  means = {
-    rate: statistics.fmean(seeds[seed] for seed in shared or seeds)
-    for rate, seeds in by_rate.items()
-  }
-  return means, sorted(shared)
-
-
 def _by_method(found: Sequence[RunResult]) -> list[list[RunResult]]:
   """Runs in groups of equal method sections, in the paper's order."""
   groups: dict[str, list[RunResult]] = {}
   for run in found:
-    groups.setdefault(json.dumps(run['config']['method'], sort_keys=True), []).append(run)
-  order = {name: place for place, name in enumerate(METHODS)}
-  return sorted(groups.values(), key=lambda group: order.get(group[0]['method'], len(order)))
+    key = json.dumps([runs.method(run), run['config']['method']], sort_keys=True)
+    groups.setdefault(key, []).append(run)
+  return sorted(groups.values(), key=lambda group: charts.order(runs.method(group[0])))
+
+
+def _first(found: Sequence[RunResult], column: str) -> RunResult:
+  return next(run for run in found if column_of(run) == column)
+
+
+def _rate(own: Sequence[RunResult], column: str) -> str:
+  """The best rate of a method on a task, with a * where a better one may lie beyond it."""
+  tried = {scores.rate(run) for run in own if column_of(run) == column}
+  if not (group := best(own, column)):
+    return '-'
+  lr = scores.rate(group[0])
+  return f'{lr:g}' + '*' * (lr in (min(tried), max(tried)))
 
 
 def _columns(found: Sequence[RunResult]) -> dict[str, str]:
@@ -238,16 +213,12 @@ def _label(run: RunResult) -> str:
   """`adapter_h (bottleneck 8)`."""
   section = runs.section(run['config'], 'method')
   sizes = [f'{name} {section[name]}' for name in SIZES if section.get(name)]
-  return runs.method_name(run) + (f' ({", ".join(sizes)})' if sizes else '')
+  return (
+    f'{runs.method_name(run)} ({", ".join(sizes)})'.replace(') (', ', ')
+    if sizes
+    else runs.method_name(run)
+  )
 
 
 def _training_seconds(group: Sequence[RunResult]) -> str:
   return f'{statistics.fmean(run["seconds"]["training"] for run in group):.0f}'
-
-
-def _lr(run: RunResult) -> float:
-  return float(str(runs.section(run['config'], 'optim')['lr']))
-
-
-def _score(run: RunResult) -> float:
-  return 100 * run['best'][run['metric']]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 
-from lora_jax.report.document import Commands, Page, Table
+from lora_jax.report.document import Page, Table
 from lora_jax.result_schema import CountRow, Counts
 
 ABOUT = """What each row of tables 2, 3, 4 and 15 trains, without the task head, counted at full
@@ -21,7 +21,8 @@ def pages(found: Mapping[str, Counts]) -> list[Page]:
     return []
   shown = rows(counted)
   same = sum(row['difference'] == 'agrees' for row in shown)
-  blocks = [Table(shown, ABOUT), Commands('Made by:', ['python -m experiments.counts'])]
+  head = f'{same} of the {len(shown)} printed counts are what the settings of their rows train.'
+  blocks = [head, Table(shown, ABOUT), 'Made by `python -m experiments.counts`.']
   return [Page('counts', 'Parameter counts', f'{same} of {len(shown)} agree', blocks)]
 
 

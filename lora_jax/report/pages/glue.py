@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lora_jax.paper import entries, printed, translation
 from lora_jax.report import charts, paper_rows, runs, scores
-from lora_jax.report.document import Block, Commands, Page, Table
-from lora_jax.report.pages import comparison
+from lora_jax.report.document import Block, Page, Table
+from lora_jax.report.pages import comparison, text_generation
 from lora_jax.result_schema import RunResult
 
 COLUMNS = translation.GLUE_TASKS
-ABOUT = """What each method reaches on the dev sets. A run counts by its best epoch, as in the
-paper; CoLA is Matthews, STS-B Pearson, the others accuracy, times 100; mean ± sample standard
-deviation over seeds."""
-OTHERS = """Runs of other models than the paper's do not reproduce its rows: compare the methods on
-one model with each other, not one model with another."""
-WARM = """MRPC, RTE and STS-B start from the best MNLI run, except with preset=adapter_setup: add
-`--config.init_adapter=runs/...`:"""
+ABOUT = """Scores are of the dev sets, at a run's best epoch, as in the paper; CoLA is Matthews,
+STS-B Pearson, the others accuracy, times 100; mean ± sample standard deviation over seeds. Runs of
+other models than the paper's do not reproduce its rows: compare the methods on one model with each
+other, not one model with another."""
+ALONE = """Runs that stand in no comparison, at other settings (longer, or other rates) than those
+above. At chance: no more than one prediction for all examples, within the spread."""
+PAPER = {('RoB-base', 'LoRA'): 'lora', ('RoB-base', 'FT*'): 'full'}
 
 
-def page(found: Sequence[RunResult]) -> Page:
-  """The page of table 2."""
+def page(found: Sequence[RunResult], levels: scores.Levels) -> Page:
+  """The page of table 2.
+
+  Args:
+    found: runs of any kind.
+    levels: what one prediction for all examples scores.
+  """
   ours = [run for run in found if run['experiment'] == 'glue']
   plain = [run for run in ours if run['preset'] != 'compare' and not run['paper_table']]
   blocks: list[Block] = [ABOUT]
-  if rows := own_rows(plain):
-    title = '### Ours, of other models'
-    blocks += [title, Table(rows, OTHERS), picture(plain), _details(plain)]
-  for section in comparison.sections(ours):
+  for section in comparison.sections(ours, levels):
     blocks += [f'### Methods side by side: {section.title}', Table(section.rows, section.about)]
     blocks.append(section.picture)
     if section.rates:
       blocks.append(Table(section.rates, 'The rates that were tried', folded=True))
-    if section.missing:
-      title = 'What was not run (DIR holds the official archives):'
-      blocks.append(Commands(title, section.missing))
+  if plain:
+    blocks += ['### Other runs', Table(own_rows(plain, levels), ALONE), picture(plain)]
+    blocks.append(_details(plain))
   of_paper = [run for run in ours if run['paper_table'].startswith('table 2')]
   values = lambda row, column: _values(of_paper, row, column)
   shown = paper_rows.rows('2', list(COLUMNS), values)
@@ -43,45 +45,68 @@ def page(found: Sequence[RunResult]) -> Page:
   blocks += ["### The paper's", Table(shown, caption)]
   if of_paper:
     blocks.append(_details(of_paper))
-  how = f'{paper_rows.HOW[:-2]}, and TASK by mnli, sst2, ...). {WARM}'
-  blocks += paper_rows.missing('2', shown, how)
   done = dict.fromkeys(f'{runs.model_name(run)} {run["task"]}' for run in ours)
-  return Page('table-2', 'Table 2: GLUE', ', '.join(done), blocks)
+  return Page('table-2', 'Table 2: GLUE', ', '.join(done), blocks, 'table=2')
 
 
-def own_rows(found: Sequence[RunResult]) -> list[dict[str, str]]:
-  """A row for each model, method and preset, a column for each of the paper's tasks."""
-  by_row: dict[tuple[str, ...], dict[str, list[RunResult]]] = {}
-  for run in found:
-    by_row.setdefault(_row(run, found), {}).setdefault(run['task'], []).append(run)
-  return [
+def own_rows(found: Sequence[RunResult], levels: scores.Levels) -> list[dict[str, str]]:
+  """A row for each model, method and preset, a column for each task, and one of one prediction."""
+  by_row = _by_row(found)
+  titles = _titles(found)
+  shown = [
     {
       'model': model,
       'method': ' '.join(filter(None, (method, settings))),
       'preset': preset,
-      'params': params,
-      **{title: scores.entry(by_task.get(task, [])) for title, task in COLUMNS.items()},
+      'trained (without head)': params,
+      **{title: scores.entry(by_task.get(COLUMNS[title], []), levels) for title in titles},
     }
     for (model, method, settings, preset, params), by_task in by_row.items()
   ]
+  first = {run['task']: run for run in found}
+  known = {title: scores.constant(first[COLUMNS[title]], levels) for title in titles}
+  if any(level is not None for level in known.values()):
+    texts = {title: '-' if level is None else f'{level:.1f}' for title, level in known.items()}
+    shown.append(dict.fromkeys(shown[0], '-') | {'method': 'one prediction for all'} | texts)
+  return shown
 
 
 def picture(found: Sequence[RunResult]) -> charts.Picture:
-  """Ours by task, and LoRA on RoBERTa-base as the paper has it."""
-  series = []
-  for row in {_row(run, found): None for run in found}:
-    alike = [run for run in found if _row(run, found) == row]
-    titles = [title for title, task in COLUMNS.items() if any(r['task'] == task for r in alike)]
-    groups = [[run for run in alike if run['task'] == COLUMNS[title]] for title in titles]
-    y = charts.mean_and_spread([scores.best(group) for group in groups])
-    series.append(charts.Series(f'ours: {row[0]}, {row[1]}', titles, *y, joined=False))
-  titles = list(dict.fromkeys(str(title) for one in series for title in one.x))
+  """Ours by task, a panel for each model, and the paper's on RoBERTa-base."""
+  titles = _titles(found)
+  panels: dict[str, list[charts.Series]] = {}
+  for (model, name, *_), by_task in _by_row(found).items():
+    own = [title for title in titles if COLUMNS[title] in by_task]
+    y = charts.mean_and_spread([scores.best(by_task[COLUMNS[title]]) for title in own])
+    method = runs.method(next(iter(by_task.values()))[0])
+    label = name.replace(method, charts.method(method).name, 1)
+    panels.setdefault(model, []).append(charts.Series(label, own, *y, joined=False, method=method))
+  of_paper = []
   for row in printed.TABLES['2'].rows:
-    if (row['model'], row['method']) in (('RoB-base', 'LoRA'), ('RoB-base', 'FT*')):
-      values, spreads = ([f(row[t]) for t in titles] for f in (printed.value, printed.spread))
-      label = f'paper: {row["model"]}, {row["method"]}'
-      series.append(charts.Series(label, titles, values, spreads, joined=False))
-  return charts.chart('table-2', 'scores by task', [charts.Panel('GLUE, dev', '', 'score', series)])
+    if method := PAPER.get((row['model'], row['method'])):
+      y = [[f(row[title]) for title in titles] for f in (printed.value, printed.spread)]
+      name = charts.method(method).name + text_generation.PAPERS_MATRICES.get(method, '')
+      of_paper.append(charts.Series(name, titles, *y, joined=False, method=method))
+  made = [
+    charts.Panel(title, '', 'accuracy or correlation, times 100', series)
+    for title, series in [*panels.items(), ('RoBERTa-base (paper)', of_paper)]
+  ]
+  return charts.chart('table-2', 'scores by task', made)
+
+
+def _titles(found: Sequence[RunResult]) -> list[str]:
+  """The paper's names of the tasks of runs, in its order."""
+  tasks = {run['task'] for run in found}
+  return [title for title, task in COLUMNS.items() if task in tasks]
+
+
+def _by_row(found: Sequence[RunResult]) -> Mapping[tuple[str, ...], dict[str, list[RunResult]]]:
+  rows: dict[tuple[str, ...], dict[str, list[RunResult]]] = {}
+  for run in found:
+    count = f'{run["parameters"]["trainable_without_head"]:,}'
+    named = runs.model_name(run), runs.method_name(run), runs.settings(run, found)
+    rows.setdefault((*named, run['preset'], count), {}).setdefault(run['task'], []).append(run)
+  return rows
 
 
 def _details(found: Sequence[RunResult]) -> Table:
@@ -97,12 +122,6 @@ def _details(found: Sequence[RunResult]) -> Table:
     for group in runs.by_seed(found)
   ]
   return Table(rows, 'How each was obtained', folded=True)
-
-
-def _row(run: RunResult, others: Sequence[RunResult]) -> tuple[str, ...]:
-  count = f'{run["parameters"]["trainable_without_head"]:,}'
-  settings = runs.settings(run, others)
-  return runs.model_name(run), runs.method_name(run), settings, run['preset'], count
 
 
 def _values(found: Sequence[RunResult], row: entries.Entry, column: str) -> list[float]:

@@ -4,44 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lora_jax.paper import entries, printed
-from lora_jax.report import charts, commands, grids, runs, scores
-from lora_jax.report.document import Block, Commands, Page, Table
+from lora_jax.paper import entries, printed, translation
+from lora_jax.report import charts, grids, runs, scores
+from lora_jax.report.document import Block, Page, Table
 from lora_jax.report.pages import ablations
 from lora_jax.result_schema import RunResult
 
-PLAN = """What the paper's model takes is worked out without it ([practical claims](plan.md)):"""
 TASKS = ('WikiSQL', 'MNLI-m')
 MILLIONS = 'trained parameters, millions'
 
 
 def table_4(found: Sequence[RunResult]) -> Page:
   """GPT-3 175B by method; ours are GPT-2s at the settings of its configs."""
-  table = printed.TABLES['4']
-  blocks: list[Block] = ['Eight rows of GPT-3 175B on three tasks.']
   ours = [run for run in found if run['experiment'] == 'gpt3']
+  blocks: list[Block] = ['The methods of GPT-3 175B on three tasks.']
   if ours:
     blocks += ['### Ours, of other models', Table(own_rows(ours), ablations.SMALLER)]
-  # On a logarithmic axis: `full` trains ten thousand times what the others do.
-  panels = [
-    charts.Panel(f'GPT-3 (paper), {name}', MILLIONS, 'accuracy', _by_method(table.rows, name), 10)
-    for name in TASKS
-  ]
-  how = ablations.GPT3.replace('wikisql or mnli_text', 'wikisql, mnli_text or samsum')
-  blocks += [
-    charts.chart('table-4', 'accuracy over trained parameters', panels),
-    "### The paper's",
-    Table(table.rows, f'{table.caption}. Ours: not run.'),
-    Commands(how, commands.table_4()),
-    Commands(PLAN, [commands.PLAN]),
-  ]
+  blocks += _of_paper('4', [])
   state = ', '.join(dict.fromkeys(f'{runs.model_name(run)} {run["task"]}' for run in ours))
-  return Page('table-4', 'Table 4: GPT-3 175B', state, blocks)
+  return Page('table-4', 'Table 4: GPT-3 175B', state, blocks, 'table=4')
 
 
-def table_15(found: Sequence[RunResult]) -> Page:
+def table_15(found: Sequence[RunResult], levels: scores.Levels) -> Page:
   """The grid of table 15, drawn as figure 2; ours are its rows of LoRA."""
-  table = printed.TABLES['15']
   sweeps = [run for run in found if run['experiment'] in ('matrices', 'rank')]
   made = [
     grid
@@ -51,23 +36,11 @@ def table_15(found: Sequence[RunResult]) -> Page:
   blocks: list[Block] = ['Methods by the number of parameters that they train; figure 2 draws it.']
   panels = []
   for grid in made:
-    blocks += _ours(grid)
-    panels.append(_panel(grid))
-  panels += [
-    charts.Panel(f'GPT-3 (paper), {name}', MILLIONS, 'accuracy', _by_method(table.rows, name), 10)
-    for name in TASKS
-  ]
-  if not made:
-    line = commands.ablation('matrices', 'task=cola,model=path/to/encoder,preset=small,rows=15')
-    blocks.append(Commands('Ours: not run. On a small encoder, three seeds:', [line]))
-  blocks += [
-    charts.chart('table-15', 'figure 2: accuracy over trained parameters', panels),
-    "### The paper's",
-    Table(table.rows, f'{table.caption}. Ours: not run.'),
-    Commands(ablations.GPT3, commands.table_15()),
-  ]
+    blocks += _ours(grid, levels)
+    panels.append(_panel(grid, levels))
+  blocks += _of_paper('15', panels)
   state = '; '.join(grid.title for grid in made)
-  return Page('table-15', 'Table 15 and figure 2: methods by size', state, blocks)
+  return Page('table-15', 'Table 15 and figure 2: methods by size', state, blocks, 'table=15')
 
 
 def own_rows(found: Sequence[RunResult]) -> list[dict[str, str]]:
@@ -101,41 +74,63 @@ def _of_settings(grid: grids.Grid) -> dict[str, list[RunResult]]:
   return {setting: grid.select(weights=weights, rank=rank) for setting, (weights, rank) in settings}
 
 
-def _ours(grid: grids.Grid) -> list[Block]:
-  groups = _of_settings(grid)
+def _ours(grid: grids.Grid, levels: scores.Levels) -> list[Block]:
+  groups = {setting: group for setting, group in _of_settings(grid).items() if group}
+  texts = [scores.entry(group, levels) for group in groups.values()]
+  values = [scores.best(group) for group in groups.values()]
   rows = [
     {
       'setting': setting,
-      'params': f'{group[0]["parameters"]["trainable_without_head"]:,}' if group else '-',
-      grid.metric: scores.entry(group),
-      'seeds': runs.seeds(group) or '-',
+      'trained (without head)': f'{group[0]["parameters"]["trainable_without_head"]:,}',
+      scores.unit(grid.metric): text,
+      'seeds': runs.seeds(group),
     }
-    for setting, group in groups.items()
+    for (setting, group), text in zip(
+      groups.items(), scores.bold(texts, values, grid.metric), strict=True
+    )
   ]
   caption = f'{ablations.SMALLER} Rows of tables 5 and 6 stand here again, by their size.'
-  blocks: list[Block] = [f'### Ours, LoRA: {grid.title}', Table(rows, caption)]
-  if not all(groups.values()):
-    line = commands.complete(grid.runs[0], 'matrices', rows='15')
-    blocks.append(Commands('What was not run:', [line]))
-  return blocks
+  return [f'### Ours, LoRA: {grid.title}', Table(rows, caption)]
 
 
-def _panel(grid: grids.Grid) -> charts.Panel:
+def _panel(grid: grids.Grid, levels: scores.Levels) -> charts.Panel:
   done = sorted(
     (group[0]['parameters']['trainable_without_head'] / 1e6, scores.best(group))
     for group in _of_settings(grid).values()
     if group
   )
   y = charts.mean_and_spread([values for _, values in done])
-  series = charts.Series('LoRA', [size for size, _ in done], *y, joined=False)
-  return charts.Panel(f'ours: {grid.title}', MILLIONS, grid.metric, [series], 10)
+  series = charts.Series('LoRA', [size for size, _ in done], *y, joined=False, method='lora')
+  level = scores.constant(grid.runs[0], levels)
+  line = None if level is None else ('one prediction for all', level)
+  unit = scores.unit(grid.metric)
+  return charts.Panel(f'ours: {grid.title}', MILLIONS, unit, [series], 10, line=line)
+
+
+def _of_paper(number: str, panels: Sequence[charts.Panel]) -> list[Block]:
+  """The picture of ours and the paper's rows, and its table."""
+  table = printed.TABLES[number]
+  # On a logarithmic axis: `full` trains ten thousand times what the others do.
+  of_paper = [
+    charts.Panel(
+      f'GPT-3 (paper), {name}', MILLIONS, 'accuracy, %', _by_method(table.rows, name), 10
+    )
+    for name in TASKS
+  ]
+  return [
+    charts.chart(f'table-{number}', 'scores over trained parameters', [*panels, *of_paper]),
+    "### The paper's",
+    Table(table.rows, f'{table.caption}.'),
+  ]
 
 
 def _by_method(rows: Sequence[Mapping[str, str]], column: str) -> list[charts.Series]:
   series = []
-  for method in dict.fromkeys(row['method'] for row in rows):
-    own = [row for row in rows if row['method'] == method]
+  for name in dict.fromkeys(row['method'] for row in rows):
+    own = [row for row in rows if row['method'] == name]
     x = [printed.millions(row['params']) for row in own]
     y = [printed.value(row[column]) for row in own]
-    series.append(charts.Series(method, x, y, joined=False))
+    method = translation.METHODS[name]
+    label = charts.method(method).name
+    series.append(charts.Series(label, x, y, joined=False, method=method))
   return series

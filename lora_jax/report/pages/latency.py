@@ -10,10 +10,22 @@ from matplotlib.figure import Figure
 
 from lora_jax.paper import entries, printed
 from lora_jax.report import charts, runs
-from lora_jax.report.document import Block, Commands, Page, Table
+from lora_jax.report.document import Block, Page, Table
 from lora_jax.result_schema import Latency, LatencySetting, Timing
 
 METHODS = ('adapter_h', 'adapter_l')  # The rows of figure 5, from the top.
+# What pages call a variant of the JSON or of the paper's table, and its method.
+VARIANTS = {
+  'lora, merged': ('LoRA, merged', 'lora'),
+  'full and LoRA, merged': ('LoRA, merged', 'lora'),
+  'lora, beside': ('LoRA, not merged', 'lora'),
+  'bare': ('the bare model', 'none'),
+  'adapter_h': ('Adapter-H', 'adapter_h'),
+  'Adapter-H': ('Adapter-H', 'adapter_h'),
+  'adapter_l': ('Adapter-L', 'adapter_l'),
+  'Adapter-L': ('Adapter-L', 'adapter_l'),
+}
+SIZES, SLOWDOWN = 'batch x length in tokens', 'slow-down of a forward pass, %'
 TITLES = {'adapter_h': 'Adapter-H', 'adapter_l': 'Adapter-L'}
 
 
@@ -21,7 +33,7 @@ def page(found: Mapping[str, Latency]) -> Page:
   """The page of every measurement."""
   table = printed.TABLES['1']
   blocks: list[Block] = [
-    'What adapters cost a forward pass of GPT-2 medium, where LoRA, merged, costs nothing.'
+    'What adapters, and LoRA merged into the weights, add to the time of a forward pass.'
   ]
   panels = []
   for path, one in found.items():
@@ -29,16 +41,13 @@ def page(found: Mapping[str, Latency]) -> Page:
     if one['settings']:
       panels.append(_panel(one))
   panels.append(_panel_of_paper())
-  if not found:
-    lines = ['python -m experiments.latency', 'python -m experiments.latency --grid']
-    blocks.append(Commands('Ours: not run. Table 1, then figure 5 with it:', lines))
   blocks += [
     charts.chart('table-1', 'slow-down by setting', panels),
     "### The paper's",
     Table(table.rows, f'{table.caption}. Another machine than ours: compare the slow-downs.'),
   ]
   states = dict.fromkeys(f'{one["model"]}, {runs.machine(one)}' for one in found.values())
-  return Page('table-1', 'Table 1 and figure 5: latency', '; '.join(states), blocks)
+  return Page('table-1', 'Table 1 and figure 5: latency', '; '.join(states), blocks, 'table=1')
 
 
 def _ours(path: str, one: Latency) -> list[Block]:
@@ -68,8 +77,13 @@ def _panel(one: Latency) -> charts.Panel:
   series = []
   for name in names:
     y = [setting['rows'][name]['slowdown'] for setting in settings]
-    series.append(charts.Series(TITLES.get(name, name), x, y, joined=False))
-  return charts.Panel(f'ours: {one["device"]}', 'batch x length', 'slow-down, %', series)
+    # The deviation of one pass, in per cent of the bare model's pass.
+    bare = [setting['rows'].get('bare', setting['rows'][name])['mean'] for setting in settings]
+    sds = [setting['rows'][name]['sd'] for setting in settings]
+    spread = [100 * sd / mean for sd, mean in zip(sds, bare)]
+    title, method = VARIANTS.get(name, (name, ''))
+    series.append(charts.Series(title, x, y, spread, joined=False, method=method))
+  return charts.Panel(f'ours: {one["device"]}', SIZES, SLOWDOWN, series)
 
 
 def _panel_of_paper() -> charts.Panel:
@@ -77,9 +91,13 @@ def _panel_of_paper() -> charts.Panel:
   columns = [name for name in bare if name != 'method']
   series = []
   for row in rows_of_table:
-    y = [100 * (printed.value(row[name]) / printed.value(bare[name]) - 1) for name in columns]
-    series.append(charts.Series(row['method'], list(entries.TABLE_1), y, joined=False))
-  return charts.Panel('Quadro RTX8000 (paper)', 'batch x length', 'slow-down, %', series)
+    whole = [printed.value(bare[name]) for name in columns]
+    y = [100 * (printed.value(row[name]) / of_bare - 1) for name, of_bare in zip(columns, whole)]
+    spread = [100 * printed.spread(row[name]) / of_bare for name, of_bare in zip(columns, whole)]
+    title, method = VARIANTS[row['method']]
+    x = list(entries.TABLE_1)
+    series.append(charts.Series(title, x, y, spread, joined=False, method=method))
+  return charts.Panel('Quadro RTX8000 (paper)', SIZES, SLOWDOWN, series)
 
 
 def label(setting: LatencySetting) -> str:
@@ -109,7 +127,8 @@ def rows(settings: Sequence[LatencySetting]) -> list[dict[str, str]]:
     title = f'batch {setting["batch"]}, length {setting["length"]}, {passes} passes'
     title += f' (adapters {setting.get("adapters", "-")})'
     for name, row in setting['rows'].items():
-      found.setdefault(name, {'': name})[title] = entry(row)
+      shown = VARIANTS.get(name, (name, ''))[0]
+      found.setdefault(name, {'': shown})[title] = entry(row)
   return list(found.values())
 
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_jax.report import commands, runs
-from lora_jax.report.document import Block, Commands, Page, Table
+from lora_jax.report import runs
+from lora_jax.report.document import Block, Page, Table
 from lora_jax.result_schema import Bench
-
-SWEEP = """A sweep is one program for the sake of accelerators, and was not timed on one. The
-command compares runs that are trained together with runs one after the other:"""
 
 
 def pages(benches: Mapping[str, Bench]) -> list[Page]:
@@ -17,7 +14,6 @@ def pages(benches: Mapping[str, Bench]) -> list[Page]:
   if not benches:
     return []
   blocks: list[Block] = []
-  swept = False
   for path, bench in benches.items():
     blocks += [
       f'## {runs.machine(bench)} ({path})',
@@ -25,14 +21,11 @@ def pages(benches: Mapping[str, Bench]) -> list[Page]:
       f'that has 1, in one run.{_peers(bench)}',
     ]
     for title, rows in bench['measured'].items():
-      swept |= title.startswith('sweep') and not bench['device'].endswith('cpu')
       blocks.append(Table(_rows(rows), f'**{title}**'))
       skipped = bench.get('skipped', {}).get(title, {})
       about = [bench.get('notes', {}).get(title, '')]
       about += [f'{name} was skipped: {reason}.' for name, reason in skipped.items()]
       blocks += [' '.join(filter(None, about))] if any(about) else []
-  if not swept:
-    blocks.append(Commands(SWEEP, [commands.SWEEP_ON_ACCELERATOR]))
   state = ', '.join(dict.fromkeys(map(runs.machine, benches.values())))
   return [Page('speed', 'Speed, size and serving', state, blocks)]
 
@@ -45,11 +38,26 @@ def _peers(bench: Bench) -> str:
 
 def _rows(rows: Mapping[str, Mapping[str, float]]) -> list[dict[str, str]]:
   """Rows that all have the columns of any: `-` where a variant has no such figure."""
-  empty = dict.fromkeys((name for row in rows.values() for name in row), '-')
+  empty = dict.fromkeys((name for row in rows.values() for name in _texts(row)), '-')
   return [{'': name, **empty, **_texts(row)} for name, row in rows.items()]
 
 
+# What a figure is called and divided by, where its name in the JSON does not say its unit.
+UNITS = {
+  'flops': ('TFLOP', 1e12),
+  'peak_bytes': ('peak memory, MiB', 2**20),
+  'bytes': ('MiB', 2**20),
+  'bytes_of_heads': ('MiB of heads', 2**20),
+  'seconds_ratio': ('seconds, ratio', 1),
+  'flops_ratio': ('FLOP, ratio', 1),
+  'peak_bytes_ratio': ('peak memory, ratio', 1),
+}
+
+
 def _texts(row: Mapping[str, float]) -> dict[str, str]:
-  return {
-    name: f'{value:,}' if isinstance(value, int) else f'{value:.4g}' for name, value in row.items()
-  }
+  texts = {}
+  for name, value in row.items():
+    title, unit = UNITS.get(name, (name.replace('_', ' '), 1))
+    shown = value if unit == 1 else value / unit
+    texts[title] = f'{shown:,}' if isinstance(shown, int) else f'{shown:.4g}'
+  return texts

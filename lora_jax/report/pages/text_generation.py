@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from lora_jax.paper import entries, printed
+from lora_jax.paper import entries, printed, replications, translation
 from lora_jax.report import charts, paper_rows, runs, scores
 from lora_jax.report.document import Block, Page, Table
-from lora_jax.result_schema import RunResult
+from lora_jax.result_schema import PublishedTexts, RunResult
+
+Systems = Mapping[str, PublishedTexts]
 
 
 class Column(NamedTuple):
@@ -47,24 +48,34 @@ TABLES = {
   '13': Challenge('dart', 'DART', DART),
   '14': Challenge('webnlg', 'WebNLG', WEBNLG),
 }
+PAPERS_MATRICES = {'lora': ' (query, value)'}  # Of all rows of these tables.
 ABOUT = """The whole test set is decoded with the best epoch of each run and scored as by the
 paper's scorers. Mean ± sample standard deviation over seeds."""
-OTHERS = """The base models are others than GPT-2 medium and large, which were not available:
-compare a method with full fine-tuning of the same base, not with the paper."""
+OTHERS = """Another base than the paper's: compare a method with full fine-tuning of the same base,
+not with the paper. A method's rate is the best of those tried, by the loss of the dev set. Bold:
+the best of a column, and what the spreads of both do not tell from it."""
+SYSTEMS = """The last rows are not models of ours: templates, and texts that systems of the
+challenge published, scored by the same code (`experiments.baselines`)."""
 
 
-def page(number: str, found: Sequence[RunResult]) -> Page:
-  """The page of one of TABLES."""
+def page(number: str, found: Sequence[RunResult], systems: Systems) -> Page:
+  """The page of one of TABLES.
+
+  Args:
+    number: the table's.
+    found: runs of any kind.
+    systems: published systems of the task, by name.
+  """
   task, title, columns = TABLES[number]
   done = [run for run in found if run['task'] == task and 'generated' in run]
   ours = [run for run in done if run['experiment'] == task]
-  others = [run for run in ours if not run['paper_table']]
   of_paper = [run for run in ours if run['paper_table'] == f'table {number}']
   blocks: list[Block] = [ABOUT]
-  if others:
-    blocks += ['### Ours, of other bases', Table(own_rows(number, others), OTHERS)]
+  for model, others in by_model([run for run in ours if not run['paper_table']]).items():
+    about = f'{OTHERS} {SYSTEMS}' if systems else OTHERS
+    blocks += [f'### Ours: {model}', Table(own_rows(number, others, systems), about)]
     blocks += [Table(details(others), 'How each was obtained', folded=True)]
-  blocks.append(picture(number, ours))
+  blocks.append(picture(number, ours, systems))
 
   def values(row: entries.Entry, column: str) -> list[float]:
     same = [run for run in of_paper if paper_rows.row_of(number, run) == row]
@@ -73,34 +84,62 @@ def page(number: str, found: Sequence[RunResult]) -> Page:
   shown = paper_rows.rows(number, list(columns), values)
   caption = f'{printed.TABLES[number].caption}. {paper_rows.MARKS}'
   blocks += ["### The paper's", Table(shown, caption)]
+  if again := replications.TABLES.get(number):
+    blocks.append(Table(again.rows, f'{again.caption}.'))
   if of_paper:
     blocks.append(Table(details(of_paper), 'How ours was obtained', folded=True))
-  blocks += paper_rows.missing(number, shown)
   state = ', '.join(dict.fromkeys(f'{runs.model_name(run)} {run["method"]}' for run in ours))
-  return Page(f'table-{number}', f'Table {number}: {title}', state, blocks)
+  name = f'table-{number}'
+  return Page(name, f'Table {number}: {title}', state, blocks, f'table={number}')
 
 
-def own_rows(number: str, found: Sequence[RunResult]) -> list[dict[str, str]]:
-  """A row for each group of seeds, to one digit more than the paper prints."""
-  rows, columns = [], TABLES[number].columns
-  first_row = printed.TABLES[number].rows[0]
-  groups = runs.by_seed(found)
-  for group in groups:
-    settings = runs.settings(group[0], [other[0] for other in groups])
-    values = {name: values_of(group, column) for name, column in columns.items()}
-    shown = {
-      name: scores.spread(own, printed.places(first_row[name]) + 1) if own else '-'
-      for name, own in values.items()
+def by_model(found: Sequence[RunResult]) -> dict[str, list[RunResult]]:
+  """Runs by the name of their base."""
+  models: dict[str, list[RunResult]] = {}
+  for run in found:
+    models.setdefault(runs.model_name(run), []).append(run)
+  return models
+
+
+def chosen(found: Sequence[RunResult]) -> list[list[RunResult]]:
+  """The groups of seeds of one base, each at the best of its rates, in the order of the methods."""
+  alike: dict[str, list[list[RunResult]]] = {}
+  for group in runs.by_seed(found):
+    alike.setdefault(runs.without_rate(group[0]), []).append(group)
+  best = [
+    scores.at_best_rate([run for group in groups for run in group]) for groups in alike.values()
+  ]
+  size = lambda run: run['parameters']['trainable']
+  return sorted(best, key=lambda group: (charts.order(runs.method(group[0])), size(group[0])))
+
+
+def own_rows(number: str, found: Sequence[RunResult], systems: Systems) -> list[dict[str, str]]:
+  """A row for each method on one base, to one digit more than the paper prints, then systems."""
+  columns, groups = TABLES[number].columns, chosen(found)
+  places = {name: printed.places(printed.TABLES[number].rows[0][name]) + 1 for name in columns}
+  entries_of: dict[str, list[str]] = {}
+  for name, column in columns.items():
+    values = [values_of(group, column) for group in groups]
+    texts = [scores.spread(own, places[name]) if own else '-' for own in values]
+    entries_of[name] = scores.bold(texts, values, column.score)
+  firsts = [group[0] for group in groups]
+  rows = [
+    {
+      'method': ' '.join(filter(None, (runs.method_name(first), runs.settings(first, firsts)))),
+      'trained': '0' if runs.method(first) == 'none' else f'{first["parameters"]["trainable"]:,}',
+      **{name: texts[place] for name, texts in entries_of.items()},
+      'n': str(len(groups[place])),
     }
-    rows.append(
-      {
-        'model': runs.model_name(group[0]),
-        'method': ' '.join(filter(None, (runs.method_name(group[0]), settings))),
-        'params': f'{group[0]["parameters"]["trainable"]:,}',
-        **shown,
-        'n': str(len(group)),
-      }
-    )
+    for place, first in enumerate(firsts)
+  ]
+  for name, system in systems.items():
+    own = {
+      title: f'{column.times * system["scores"][column.score]:.{places[title]}f}'
+      for title, column in columns.items()
+      if column.score in system['scores'] and not column.part
+    }
+    method = f'{name} ({system["about"]})'
+    rows.append({**dict.fromkeys(rows[0], '-'), 'method': method, **own})
   return rows
 
 
@@ -114,6 +153,7 @@ def details(found: Sequence[RunResult]) -> list[dict[str, str]]:
       label = {
         'model': runs.model_name(first),
         'method': runs.method_name(first),
+        'lr': f'{scores.rate(first):g}',
         'decoding': f'{decode["strategy"]} {decode["beams"]}, penalty {decode["length_penalty"]}',
         'contexts': f'{texts["contexts"]:,}',
         'dev': first['metric'].rpartition('/')[2],
@@ -132,26 +172,31 @@ def values_of(found: Sequence[RunResult], column: Column) -> list[float]:
   return values
 
 
-def picture(number: str, found: Sequence[RunResult]) -> charts.Picture:
-  """BLEU over trained parameters: the paper's by model, ours by base."""
+def picture(number: str, found: Sequence[RunResult], systems: Systems) -> charts.Picture:
+  """BLEU over trained parameters: a panel for each base of ours, and for each of the paper's."""
   _, title, columns = TABLES[number]
   first = 'BLEU A' if 'BLEU A' in columns else 'BLEU'
-  series = []
-  for model in dict.fromkeys(row['model'] for row in printed.TABLES[number].rows):
-    for label, wanted in (('LoRA', True), ('others', False)):
-      rows = [
-        row
-        for row in printed.TABLES[number].rows
-        if row['model'] == model and (row['method'] == 'LoRA') == wanted
-      ]
-      x = [printed.millions(row['params']) for row in rows]
-      y, spreads = ([f(row[first]) for row in rows] for f in (printed.value, printed.spread))
-      series.append(charts.Series(f'paper: {model}, {label}', x, y, spreads, joined=False))
-  for group in runs.by_seed(found):
-    if values := values_of(group, columns[first]):
-      x = [group[0]['parameters']['trainable'] / 1e6]
-      label = f'ours: {runs.model_name(group[0])}, {group[0]["method"]}'
-      spread = [statistics.stdev(values)] if len(values) > 1 else [0.0]
-      series.append(charts.Series(label, x, [statistics.fmean(values)], spread, joined=False))
-  panel = charts.Panel(f'{title}, test', 'trained parameters, millions', first, series, 10)
-  return charts.chart(f'table-{number}', f'{first} over trained parameters', [panel])
+  by_base: dict[str, list[charts.Series]] = {}
+  for model, own in by_model(found).items():
+    for group in chosen([run for run in own if runs.method(run) != 'none']):
+      if values := values_of(group, columns[first]):
+        x = [group[0]['parameters']['trainable'] / 1e6]
+        y = charts.mean_and_spread([values])
+        method = runs.method(group[0])
+        label = runs.method_name(group[0]).replace(method, charts.method(method).name, 1)
+        one = charts.Series(label, x, *y, joined=False, method=method)
+        by_base.setdefault(model, []).append(one)
+  for row in printed.TABLES[number].rows:
+    method = translation.METHODS[row['method'].rstrip('*†')]
+    y = [[f(row[first])] for f in (printed.value, printed.spread)]
+    label = charts.method(method).name + PAPERS_MATRICES.get(method, '')
+    one = charts.Series(label, [printed.millions(row['params'])], *y, joined=False, method=method)
+    by_base.setdefault(f'{row["model"]} (paper)', []).append(one)
+  levels = {name: system['scores'][columns[first].score] for name, system in systems.items()}
+  best = max(levels, key=levels.__getitem__, default=None)
+  line = (f'{best} ({systems[best]["about"]})', 100 * levels[best]) if best else None
+  x, y_label = 'trained parameters, millions', f'{first}, {title} test'
+  panels = [
+    charts.Panel(base, x, y_label, series, 10, line=line) for base, series in by_base.items()
+  ]
+  return charts.chart(f'table-{number}', f'{first} over trained parameters', panels)

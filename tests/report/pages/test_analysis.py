@@ -40,7 +40,6 @@ def test_an_analysis_is_on_the_pages_of_what_it_measured(tmp_path):
   made = {p.name: p for p in analysis.pages({'one/analysis.json': SINGLE, 'p.json': PAIR})}
   assert list(made) == ['table-7', 'figure-3', 'figure-4', 'figure-8', 'spectra']
   assert made['figure-3'].ours == made['figure-8'].ours == ''
-  assert 'experiments.analyze --runs=runs/r8 --runs=runs/r64' in document.markdown(made['figure-3'])
   text = document.markdown(made['spectra'])
   assert '`a` on base, mnli, r 2, scale 2, seed 0.' in text
   assert '| 0 | 5.56 | 1.50 | 9.60 | 5.56 | 1.50 | 9.60 |' in text

@@ -2,7 +2,6 @@
 
 import pytest
 
-from configs import compare
 from lora_jax.report import document
 from lora_jax.report.pages import comparison, glue
 
@@ -40,26 +39,26 @@ RUNS = [
 
 
 def test_a_row_is_a_method_at_the_rate_that_was_best_on_each_task():
-  full, adapter = comparison.rows(RUNS)
+  full, adapter = comparison.rows(RUNS, {})
   assert adapter == {
     'method': 'adapter_h (bottleneck 8)',
     'trained (without head)': '1,000',
-    'lr': '0.001 / 0.001',
     'cola matthews': '30.5 ± 0.7',
     'stsb pearson': '84.0 ± 1.4',
     'average': '57.2',
+    'lr': '0.001* / 0.001',
     'seeds': '0, 1',
     'training seconds': '60 / 60',
   }
-  assert (full['method'], full['lr'], full['seeds']) == ('full', '- / 6e-05', '0')
-  assert (full['cola matthews'], full['stsb pearson']) == ('not run', '86.0 (n 1)')
+  assert (full['method'], full['lr'], full['seeds']) == ('full', '- / 6e-05*', '0')
+  assert (full['cola matthews'], full['stsb pearson']) == ('not run', '**86.0 (n 1)**')
   assert (full['average'], full['training seconds']) == ('-', '- / 60')
 
 
 def test_a_rate_that_was_best_on_one_task_is_not_kept_where_another_is_better():
   lower = [run('adapter_h', 'cola', 3e-4, seed, 0.50) for seed in (0, 1)]
-  _, adapter = comparison.rows([*RUNS, *lower])
-  assert (adapter['lr'], adapter['cola matthews']) == ('0.0003 / 0.001', '50.0 ± 0.0')
+  _, adapter = comparison.rows([*RUNS, *lower], {})
+  assert (adapter['lr'], adapter['cola matthews']) == ('0.0003* / 0.001', '50.0 ± 0.0')
   cola, stsb = comparison.rates([*RUNS, *lower])
   assert (cola['task'], cola['seeds'], cola['chosen']) == (
     'cola matthews',
@@ -69,8 +68,19 @@ def test_a_rate_that_was_best_on_one_task_is_not_kept_where_another_is_better():
   assert stsb['task'] == 'stsb pearson'
 
 
+def test_one_prediction_for_all_has_a_row_and_what_does_not_exceed_it_is_marked():
+  levels = {('cola', 'matthews'): 30.0, ('stsb', 'pearson'): 0.0}
+  _, adapter, constant = comparison.rows(RUNS, levels)
+  assert adapter['cola matthews'] == '30.5 ± 0.7, at chance'
+  assert (constant['method'], constant['cola matthews'], constant['lr']) == (
+    'one prediction for all',
+    '30.0',
+    '-',
+  )
+
+
 def test_one_task_has_no_average():
-  assert 'average' not in comparison.rows(RUNS[:3])[0]
+  assert 'average' not in comparison.rows(RUNS[:3], {})[0]
 
 
 def test_the_rates_that_were_tried_are_named():
@@ -89,8 +99,8 @@ def test_the_rates_that_were_tried_are_named():
 def test_runs_of_a_task_that_differ_in_more_are_other_columns():
   longer = run('lora', 'stsb', 1e-3, 0, 0.9, train={'epochs': 9, 'batch_size': 8})
   short = run('full', 'stsb', 1e-3, 0, 0.8, train={'epochs': 1, 'batch_size': 8})
-  full, lora = comparison.rows([longer, short])
-  assert lora['stsb pearson, train.epochs=9'] == '90.0 (n 1)' and lora['average'] == '-'
+  lora, full = comparison.rows([longer, short], {})
+  assert lora['stsb pearson, train.epochs=9'] == '90.0 (n 1)' and full['average'] == '-'
   assert full['stsb pearson, train.epochs=1'] == '80.0 (n 1)'
 
   assert comparison.settings([longer, short]) == (
@@ -99,45 +109,25 @@ def test_runs_of_a_task_that_differ_in_more_are_other_columns():
   )
 
 
-def test_what_a_method_lacks_is_one_command_a_task():
-  other = run('full', 'stsb', 6e-5, 1, 0.86)
-  longer = [{**one, 'overrides': ' --config.train.epochs=9'} for one in (*RUNS, other)]
-  (line,) = comparison.missing(longer)
-  assert line == (
-    'python -m experiments.sweep --config=configs/compare.py:task=cola,model=path/to/mini,'
-    'preset=compare,methods=full,rates=results/runs --workdir=runs/compare-cola '
-    '--config.data.dir=DIR --config.train.epochs=9'
-  )
-  assert f'    {line}' in document.markdown(glue.page(longer))
-  prefix = run('prefix_embed', 'stsb', 1e-3, 0, 0.2)
-  prefix['config']['method']['prefix'] = 24
-  arguments = [x.split()[3].partition(':')[2] for x in comparison.missing([*RUNS, prefix])]
-  assert [x.partition('compare,')[2] for x in arguments] == 2 * [
-    'methods=full,rates=results/runs',
-    'methods=prefix_embed,rates=results/runs,prefix=24',
-  ]
-  # On STS-B they have one seed, the adapter two.
-  assert [compare.get_config(x).task for x in arguments] == ['cola', 'cola', 'stsb', 'stsb']
-  assert comparison.missing([run(m, 'cola', 1e-3, 0, 0.5) for m in ('full', 'lora')]) == []
-
-
 def test_the_picture_has_each_method_at_its_chosen_rate():
-  cola, stsb = comparison.picture(RUNS).numbers
+  cola, stsb = comparison.picture(RUNS, {('cola', 'matthews'): 0.0}).numbers
   assert [panel['title'] for panel in (cola, stsb)] == ['cola matthews', 'stsb pearson']
   full, adapter = stsb['series']
-  assert (full['label'], full['x'], full['y']) == ('full', [1000], [86.0])
-  assert adapter['label'] == 'adapter_h (bottleneck 8)'
+  assert (full['label'], full['x'], full['y']) == ('full fine-tuning', [1000], [86.0])
+  assert (adapter['label'], adapter['method']) == ('Adapter-H (bottleneck 8)', 'adapter_h')
+  assert cola['line'] == ('one prediction for all', 0.0) and stsb['line'] is None
   assert adapter['y'] == pytest.approx([84.0]) and adapter['spread'] == pytest.approx([2**0.5])
-  assert [series['label'] for series in cola['series']] == ['adapter_h (bottleneck 8)']
+  assert [series['label'] for series in cola['series']] == ['Adapter-H (bottleneck 8)']
 
 
 def test_the_page_has_them_where_there_are_several_methods():
-  shown = lambda runs: document.markdown(glue.page(runs))
+  shown = lambda runs: document.markdown(glue.page(runs, {}))
   text = shown(RUNS)
-  assert '### Methods side by side: mini, preset compare, 1 x cpu (2 x x86_64)' in text
+  assert '### Methods side by side: mini, preset compare\n' in text
   assert 'The rates that were tried' in text
   elsewhere = shown([*RUNS, run('full', 'stsb', 6e-5, 1, 0.86) | {'cpu': '8 x other'}])
-  assert 'preset compare, 1 x cpu (2 x x86_64), 1 x cpu (8 x other)\n' in elsewhere
+  words = ' '.join(elsewhere.split())
+  assert 'Trained on 1 x cpu (2 x x86_64), 1 x cpu (8 x other).' in words
   alone = [found for found in RUNS if found['method'] == 'full']
   assert '### Methods' not in shown(alone)
   assert '### Methods' not in shown([found | {'experiment': 'e2e'} for found in RUNS])

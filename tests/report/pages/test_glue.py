@@ -8,7 +8,7 @@ from tests.report.toys import run, tables_of
 def test_a_run_of_the_papers_model_stands_beside_it_and_a_difference_is_marked():
   of_paper = {'paper_table': 'table 2', 'model': 'roberta-base', 'preset': 'paper'}
   near = [run(seed, 0.895 + seed / 100, **of_paper) for seed in (0, 1)]
-  made = glue.page(near)
+  made = glue.page(near, {})
   row = next(r for r in tables_of(made)[-1].rows if r['method'] == 'LoRA')
   assert row['MRPC'] == '89.7±.7, ours 90.0 ± 0.7 (+0.3)' and row['CoLA'] == '63.4±1.2'
   assert row['ours'] == '1 of 8 run'
@@ -16,6 +16,11 @@ def test_a_run_of_the_papers_model_stands_beside_it_and_a_difference_is_marked()
   assert scores.beside('8.85±.02', [8.9]) == '8.85±.02, ours 8.90 (**+0.05**)'
   quoted = [r['ours'] for r in tables_of(made)[-1].rows if r['method'].endswith('*')]
   assert set(quoted) == {'quoted'}
-  other = glue.page([run(0, 0.8)])
-  assert tables_of(other)[0].rows[0]['MRPC'] == '80.0 (n 1)'
+  other = glue.page([run(0, 0.8)], {('mrpc', 'accuracy'): 68.4})
+  first, constant = tables_of(other)[0].rows
+  assert (first['MRPC'], constant['MRPC']) == ('80.0 (n 1)', '68.4')
+  assert [panel['title'] for panel in other.pictures[0].numbers] == [
+    'small',
+    'RoBERTa-base (paper)',
+  ]
   assert {r['ours'] for r in tables_of(other)[-1].rows} == {'quoted', 'not run'}

@@ -31,7 +31,7 @@ def text_of(**changed):
 
 
 def test_settings_are_in_the_order_of_the_papers_table():
-  assert '| adapter_l | 20.0 ± 1.0 (+5.0%) |' in text_of()
+  assert '| Adapter-L | 20.0 ± 1.0 (+5.0%) |' in text_of()
   larger = SETTING | {'batch': 32, 'length': 512, 'adapters': '0.5M'}
   assert re.search('batch 32, .*batch 1, ', text_of(settings=[SETTING, larger]))
 
@@ -52,7 +52,8 @@ def test_that_merged_is_the_bare_program_is_said_where_it_was_merged():
 
 def test_the_papers_slow_downs_are_those_that_it_prints():
   (picture,) = latency.page({}).pictures
-  _, adapter_l, adapter_h = picture.numbers[0]['series']
+  merged, adapter_l, adapter_h = picture.numbers[0]['series']
+  assert merged['method'] == 'lora' and merged['spread'][2] == pytest.approx(100 * 2.7 / 19.8)
   assert adapter_l['y'] == pytest.approx([2.2, 5.0, 20.7], abs=0.06)
   assert adapter_h['y'] == pytest.approx([3.0, 8.4, 30.3], abs=0.06)
 
@@ -62,6 +63,6 @@ def test_the_picture_and_the_table(tmp_path):
   assert (tmp_path / 'figure.png').read_bytes()[1:4] == b'PNG'
   (found,) = latency.rows([SETTING])
   assert found == {
-    '': 'adapter_l',
+    '': 'Adapter-L',
     'batch 1, length 128, 9 passes (adapters 11M)': '20.0 ± 1.0 (+5.0%)',
   }

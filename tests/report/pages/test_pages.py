@@ -1,4 +1,4 @@
-"""The index lists every page, and the committed pages are those of the committed runs."""
+"""The index says what was found; the committed pages are those of the committed runs."""
 
 import json
 import shutil
@@ -7,41 +7,93 @@ from pathlib import Path
 import pytest
 
 from experiments import report
-from lora_jax.report import document, latex, pages
+from lora_jax.report import document, findings, latex, pages, runs
+from lora_jax.report.findings import Finding, Findings
 from lora_jax.report.runs import Recorded
-from tests.report.toys import PATTERNS, ablation, run
+from tests.report.toys import PATTERNS, ablation, run, tables_of
 
 ROOT = Path(__file__).resolve().parents[3]
+WITHOUT = {'README', 'counts', 'chaos', 'runs'}  # They begin with a sentence that is computed.
 
 
-def test_the_index_lists_every_page_and_latex_every_table(tmp_path):
-  runs = {str(i): ablation('rank', w, 1, 0, 0.5) for i, w in enumerate(PATTERNS)}
-  made = pages.make(Recorded(runs=runs))
-  text = document.markdown(made[0])
-  assert all(f']({one.name}.md) | {one.ours or "not run"} |' in text for one in made[1:])
-  assert 'table-6.tex' in {path.name for path in latex.write(made, tmp_path)}
+@pytest.fixture(scope='module')
+def made():
+  return report.read(ROOT / 'results')
 
 
-def test_a_run_that_no_config_file_can_make_is_named(tmp_path):
-  (tmp_path / 'odd.json').write_text(json.dumps(run(0, 0.8, experiment='rank', task='colla')))
-  with pytest.raises(ValueError, match=r"odd\.json: not a run.*'colla'.*cola"):
-    report.recorded(tmp_path)
+def test_an_index_of_runs_has_method_score_and_parameters(tmp_path):
+  found = {f'{i}.json': run(i, 0.6 + i / 100) for i in range(2)}
+  found |= {'full.json': run(0, 0.9, method='full'), 'x': ablation('rank', 'Wq', 1, 0, 0.5)}
+  first, *others = pages.make(Recorded(runs=found))
+  assert {page.name for page in others} == {'table-2', 'runs'}  # Only what was measured.
+  rows = pages.run_rows(list(found.values())[:3], {('mrpc', 'accuracy'): 60.0})
+  assert [(row['method'], row['score'], row['seeds']) for row in rows] == [
+    ('lora', '60.5 ± 0.7, at chance', '0, 1'),
+    ('full', '**90.0 (n 1)**', '0'),
+  ]
+  assert rows[0]['trained (without head)'] == '3,000 (1,000)'
+  text = document.markdown(first)
+  assert '- [Table 2: GLUE](table-2.md): small mrpc' in text and 'reproduce' not in text
+  assert 'README.tex' not in {path.name for path in latex.write([first, *others], tmp_path)}
 
 
-def test_the_committed_pages_are_those_of_the_committed_runs():
-  made = pages.make(report.recorded(ROOT / 'results/runs'))
+def test_an_index_of_findings_has_verdicts_and_one_list_of_what_was_not_measured():
+  found = {str(i): ablation('rank', w, 1, 0, 0.5) for i, w in enumerate(PATTERNS)}
+  known = Findings([
+    Finding('table-6', 'A low rank suffices.', 'It does.', 'holds'),
+    Finding('table-6', 'And more.', 'Nobody knows.', ''),
+  ])  # fmt: skip
+  first, *others = pages.make(Recorded(runs=found), known)
+  (table,) = tables_of(first)
+  assert [row['verdict'] for row in table.rows] == ['holds', 'not measured']
+  text = document.markdown(first)
+  assert '`python -m experiments.reproduce --table=3 --data_dir=DIR`' in text
+  assert '--figure=3 ' in text and '--table=6 ' not in text and '[All runs](runs.md)' in text
+  six = next(page for page in others if page.name == 'table-6')
+  assert six.blocks[0] == (
+    '> **Found here:** It does. **The paper:** A low rank suffices. **Here that holds.**'
+  )
+
+
+def test_a_folder_without_results_says_what_to_do(tmp_path):
+  with pytest.raises(FileNotFoundError, match=r'has no results\. Add some by --add=DIR'):
+    report.read(tmp_path)
+  (tmp_path / 'runs').mkdir()
+  (tmp_path / 'runs/a.json').write_text(json.dumps(run(0, 0.5, task='rte')))
+  text = document.markdown(report.read(tmp_path)[0])
+  assert '50.0 (n 1), at chance |' in text  # What the data's most common class scores is known.
+
+
+def test_the_committed_pages_are_those_of_the_committed_runs(made):
   stale = document.stale(made, ROOT / 'results')
-  assert not stale, f'{stale} in results: python -m experiments.report'
+  assert not stale, f'{stale}: run python -m experiments.report --folder=results'
+
+
+def test_every_committed_page_begins_with_what_was_found(made):
+  said = {page.name for page in made if str(page.blocks[0]).startswith('> **Found here:**')}
+  silent = {page.name for page in made} - said - WITHOUT
+  assert not silent, f'{silent}: write a [[finding]] for each in results/findings.toml'
+
+
+def test_a_committed_finding_that_runs_no_longer_bear_out_is_named():
+  recorded = runs.read(ROOT / 'results/runs')
+  for one in recorded.runs.values():
+    if (one['task'], one['method'], one['experiment']) == ('sst2', 'lora', 'glue'):
+      one['best']['dev/accuracy'] = 0.95
+  with pytest.raises(
+    ValueError, match=r'of table-2: below\(sst2, sst2_full\) is not true.*Rewrite'
+  ):
+    findings.read(ROOT / 'results/findings.toml', recorded)
 
 
 def test_a_change_of_a_run_makes_its_pages_and_pictures_stale(tmp_path):
-  source = 'cola-all-MiniLM-L6-v2-lora-seed0.json'
+  source = 'mrpc-all-MiniLM-L6-v2-lora-seed0.json'
   shutil.copytree(ROOT / 'results', tmp_path / 'results')
   path = tmp_path / 'results/runs' / source
   found = json.loads(path.read_text())
-  found['best']['dev/matthews'] += 0.1
+  found['best']['dev/accuracy'] += 0.1
   path.write_text(json.dumps(found))
-  made = pages.make(report.recorded(tmp_path / 'results/runs'))
+  made = report.read(tmp_path / 'results')
   assert document.stale(made, tmp_path / 'results') == ['runs.md', 'table-2.md', 'table-2.png']
   written = document.write(made, tmp_path / 'results')
   assert [path.name for path in written if path.suffix == '.png'] == ['table-2.png']

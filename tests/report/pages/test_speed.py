@@ -1,26 +1,18 @@
-"""The page of benchmarks asks for an accelerator until a sweep was timed on one."""
+"""The page of benchmarks has each table with its units, and says what was skipped."""
 
 from lora_jax.report import document
 from lora_jax.report.pages import speed
 
 
-def test_the_page_of_speed_asks_for_an_accelerator_until_a_sweep_was_timed_on_one():
-  rows = {
-    'own batches': {'seconds': 2.0, 'seconds_ratio': 4.0},
-    'one run': {'seconds': 0.5, 'seconds_ratio': 1},
-  }
+def test_figures_have_their_units():
+  rows = {'full': {'seconds': 2.0, 'flops': 3e12, 'peak_bytes': 2**20, 'seconds_ratio': 4.0}}
   found = {
-    'experiment': 'bench',
-    'device': '1 x cpu',
-    'cpu': '2',
-    'commit': 'b' * 40,
-    'rounds': 3,
-    'measured': {'sweep of 16 runs, roberta-base 16x64': rows},
-  }
-  text = lambda found: document.markdown(speed.pages({'bench.json': found})[0])
-  assert '--parts=sweep --model=roberta-base' in text(found)
-  on_gpu = text(found | {'device': '1 x NVIDIA H200'})
-  assert '--parts=sweep' not in on_gpu and '| own batches | 2 | 4 |' in on_gpu
+    'experiment': 'bench', 'device': '1 x cpu', 'cpu': '2', 'commit': 'b' * 40, 'rounds': 3,
+    'measured': {'step': rows},
+  }  # fmt: skip
+  text = document.markdown(speed.pages({'bench.json': found})[0])
+  assert '|  | seconds | TFLOP | peak memory, MiB | seconds, ratio |' in text
+  assert '| full | 2 | 3 | 1 | 4 |' in text
   assert speed.pages({}) == []
 
 

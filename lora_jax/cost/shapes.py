@@ -92,10 +92,10 @@ def architecture(config: config_dict.ConfigDict) -> presets.Config:
   if rundir.is_run(name):
     return architecture(rundir.read_config(name))
   folder = Path(name).expanduser()
-  if not (folder / 'config.json').is_file():
+  if not folder.exists():
     known = [*presets.PRESETS, 'fresh']
     raise ValueError(f'model {name!r} is neither a preset nor a folder. {nearest(name, known)}')
-  return huggingface.read_config(folder)
+  return huggingface.read_config(huggingface.locate(folder))
 
 
 def trace(work: job.Job, devices: Mesh) -> TracedStep:

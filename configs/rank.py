@@ -5,9 +5,9 @@ r"""The rank of LoRA, with different matrices adapted (paper, tables 6 and 18).
   python -m experiments.sweep --workdir=runs/rank-e2e --config.data.dir=DIR \
       --config=configs/rank.py:task=e2e,model=gpt2-medium
 
-`rows=6`, the default on a task of GLUE, has the form of table 6, which trains GPT-3: rank 1 to 64 of
-the query, of query and value, of all four matrices. `rows=18`, the default on E2E, has the form of
-table 18: rank 1 to 1024 of query and value of GPT-2 medium. `ranks=8+64` trains these ranks alone.
+`rows=6`, the default on a task of GLUE, has the form of table 6, which trains GPT-3: rank 1 to 64
+of the query, of query and value, of all four matrices. `rows=18`, the default on E2E, has the form
+of table 18: rank 1 to 1024 of query and value of GPT-2 medium. `ranks=8+64` trains these alone.
 results/table-6.md and results/table-18.md have the paper's scores and those of small models here.
 
 Alpha stays what the task's config has: "we set alpha to the first r we try and do not tune it"
@@ -20,7 +20,6 @@ from ml_collections import config_dict
 
 from configs import _base, _base_ablation
 from lora_jax.paper import entries, translation
-
 
 ROWS = {
   '6': (entries.WEIGHTS_OF_TABLE_6, entries.RANKS_OF_TABLE_6),

@@ -212,9 +212,8 @@ def train_unit(
     log = workdir / 'logs' / f'{unit.name}.log'
     print(f'{unit.name}: begins{expected}; its output is in {log}', flush=True)
     runs = {folder: config for one in entries for folder, config in one.runs.items()}
-    given = units.parse_fields(SET.value) | {'data.dir': table.data_dir}
     folder = _children.ROOT / 'configs'
-    command = units.command_line(unit, runs, given, str(folder), str(workdir))
+    command = units.command_line(unit, runs, table.given, str(folder), str(workdir))
     before = time.monotonic()
     ended = _children.run(command, log, stop, deadline)
     minutes = (time.monotonic() - before) / 60

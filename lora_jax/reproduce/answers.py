@@ -12,8 +12,8 @@ ANSWERS = {
   'configs/glue.py reads; its runs are those of --table=2.',
   'table 10': 'Table 10 holds the settings of DeBERTa-XXL: lora_jax/paper/settings.py, which '
   'configs/glue.py:model=deberta-v2-xxlarge reads; its runs are rows of --table=2.',
-  'table 11': 'Table 11 holds the settings of GPT-2: lora_jax/paper/settings.py; its runs are those '
-  'of --table=3, 13 and 14.',
+  'table 11': 'Table 11 holds the settings of GPT-2: lora_jax/paper/settings.py; its runs are '
+  'those of --table=3, 13 and 14.',
   'table 12': 'Table 12 holds the settings of GPT-3: lora_jax/paper/settings.py, which '
   'configs/gpt3.py reads; its runs are those of --table=4 and 15.',
   'table 17': 'Table 17 holds the settings of few examples: lora_jax/paper/settings.py; its runs '

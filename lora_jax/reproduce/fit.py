@@ -51,5 +51,8 @@ def of(config: ConfigDict) -> Fit:
   try:
     work = shapes.abstract_job(one)
   except ValueError as error:
-    return Fit(None, 0, str(error).splitlines()[0].partition(' Known: ')[0])
+    reason = str(error).splitlines()[0]
+    for details in (' (a pattern ', ' Did you mean ', ' Known: '):
+      reason = reason.partition(details)[0]
+    return Fit(None, 0, reason)
   return Fit(work.model.config, work.summary.trainable, '')

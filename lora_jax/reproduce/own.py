@@ -71,8 +71,7 @@ def rows(kind: str, number: str, choice: Choice, default_task: str) -> list[Unit
   config, form = SWEEPS[number]
   tasks = chosen(choice.tasks, (default_task, *_others(default_task)), 'task')
   return [
-    _sweep(config, task, choice, rows=form)
-    for task in (tasks if choice.tasks else (default_task,))
+    _sweep(config, task, choice, rows=form) for task in (tasks if choice.tasks else (default_task,))
   ]
 
 
@@ -99,22 +98,23 @@ def glue(choice: Choice, searches: Searches) -> Iterator[Unit]:
   later = []
   for task, method in cells:
     search = searches(task, method)
-    name = f'{task}-{method}'
-    values = {'task': task, 'model': choice.model, 'methods': method}
-
-    def sweep(suffix: str, seed: int, name: str = name, **more: str) -> Unit:
-      arg = choice.argument(**values, **more)  # noqa: B023
-      label = f'{name.replace("-", " ", 1)}, {suffix.replace("-", " ")}'
-      return Unit(f'{name}-{suffix}', label, 'sweep', 'compare', arg, seed=seed, part=name)
-
-    yield sweep('rates', 0, seed='0')
+    yield _search(choice, task, method, 'rates')
     for rate in (*search.tried, *([search.next] if search.next else [])):
-      yield sweep(f'rate-{rate:g}', 0, seed='0', lr=f'{rate:g}')
+      yield _search(choice, task, method, f'rate-{rate:g}', lr=f'{rate:g}')
     for seed in range(1, choice.seeds):
       rate = f'{search.best:g}' if search.best else ''
-      unit = sweep(f'seed-{seed}', seed, seed=str(seed), lr=rate)
+      unit = _search(choice, task, method, f'seed-{seed}', seed, lr=rate)
       later.append(unit if rate else unit._replace(waits='the best rate'))
   yield from sorted(later, key=lambda unit: unit.seed)
+
+
+def _search(
+  choice: Choice, task: str, method: str, folder: str, seed: int = 0, **values: str
+) -> Unit:
+  """A sweep of one seed of one method on one task."""
+  arg = choice.argument(task=task, model=choice.model, methods=method, seed=str(seed), **values)
+  name, label = f'{task}-{method}-{folder}', f'{task} {method}, {folder.replace("-", " ")}'
+  return Unit(name, label, 'sweep', 'compare', arg, seed=seed, part=f'{task}-{method}')
 
 
 def _others(task: str) -> Sequence[str]:
@@ -131,4 +131,6 @@ def _of_texts(number: str, choice: Choice) -> Iterator[Unit]:
 def _sweep(config: str, task: str, choice: Choice, **values: str) -> Unit:
   arg = choice.argument(task=task, model=choice.model, preset='small', **values, seed='{seed}')
   form = ''.join(f'-{value}' for value in values.values() if value)
-  return Unit(f'{task}-{config}{form}-seed-{{seed}}', f'{task} {config}{form}', 'sweep', config, arg)
+  return Unit(
+    f'{task}-{config}{form}-seed-{{seed}}', f'{task} {config}{form}', 'sweep', config, arg
+  )

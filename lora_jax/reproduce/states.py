@@ -1,4 +1,4 @@
-"""What stands on the disk of a run: finished, interrupted, in the hands of a process, or nothing."""
+"""What is on the disk of a run: it is finished, interrupted, being trained, or not begun."""
 
 from __future__ import annotations
 
@@ -67,4 +67,3 @@ def last_step(folders: Iterable[Path]) -> int | None:
   """The latest step that is saved in any of the folders, or None."""
   steps = [step for folder in folders for step in Checkpoints(folder).steps()]
   return max(steps, default=None)
-

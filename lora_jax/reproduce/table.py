@@ -24,6 +24,7 @@ class Table:
     kind, number: `table`, `3`.
     choice: what is asked of it.
     workdir: the folder of its runs.
+    given: fields that all runs get.
   """
 
   def __init__(
@@ -40,14 +41,13 @@ class Table:
     """See the class.
 
     Args:
-      kind, number, choice, workdir: see the class.
+      kind, number, choice, workdir, given: see the class.
       configs: the config files by name.
-      given: fields that all runs get.
       searches: reads how far the searches of table 2 are.
       architecture: of the chosen model; it says which task an ablation has by default.
     """
     self.kind, self.number, self.choice, self.workdir = kind, number, choice, workdir
-    self._configs, self._given, self._searches = configs, given, searches
+    self.given, self._configs, self._searches = given, configs, searches
     tasks = presets.TASKS[architecture.family] if architecture else ('lm',)
     self._default_task = 'e2e' if 'lm' in tasks else 'cola'
     self._fits = fit.Fits()
@@ -61,8 +61,10 @@ class Table:
     """
     made = []
     for unit in self._units():
-      runs = {} if unit.why_not else units.runs_of(unit, self._configs, self._given)
+      runs = {} if unit.why_not else units.runs_of(unit, self._configs, self.given)
       reasons = [why for config in runs.values() if (why := self._fits(config).why_not)]
+      if reasons and unit.seed:
+        continue  # Its first seed says so.
       if reasons:
         unit, runs = unit._replace(why_not=reasons[0]), {}
       made.append(Entry(unit, runs, self.states(unit, runs), {}))

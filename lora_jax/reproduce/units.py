@@ -130,13 +130,15 @@ def runs_of(
   update(expected, given, unit.label)
   for key, run in ((key, run) for run in runs.values() for key in given):
     if _at(run, key) != _at(expected, key):
-      raise ValueError(f'--set={key}: {unit.label}: the runs of this table set this field themselves')
+      raise ValueError(f'--set={key}: the runs of {unit.label!r} differ in this field themselves')
   return runs
 
 
 def _at(config: ConfigDict, key: str) -> object:
-  section, _, name = key.rpartition('.')
-  return (config.get(section, {}) if section else config).get(name)
+  found: object = config
+  for name in key.split('.'):
+    found = found.get(name) if isinstance(found, ConfigDict) else None
+  return found
 
 
 def update(config: ConfigDict, fields: Mapping[str, object], label: str) -> None:
@@ -176,7 +178,11 @@ def parse_fields(texts: Sequence[str]) -> dict[str, object]:
 
 
 def command_line(
-  unit: Unit, runs: Mapping[str, ConfigDict], given: Mapping[str, object], configs: str, workdir: str
+  unit: Unit,
+  runs: Mapping[str, ConfigDict],
+  given: Mapping[str, object],
+  configs: str,
+  workdir: str,
 ) -> list[str]:
   """The arguments of `python -m` that train a unit.
 

@@ -34,6 +34,8 @@ EXAMPLES = {
   'mrpc': 3_668,
   'rte': 2_490,
   'e2e': 42_061,
+  'webnlg': 18_025,
+  'dart': 62_659,
   'wikisql': 56_355,
   'samsum': 14_732,
   'mnli_text': 392_702,

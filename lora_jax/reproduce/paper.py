@@ -92,7 +92,9 @@ def latency(kind: str, model: str) -> list[Unit]:
   """The measurement of table 1, and with its grid that of figure 5."""
   flags = (f'--model={model}',) if model else ()
   grid = ('--grid',) if kind == 'figure' else ()
-  return [Unit('latency', 'forward passes', 'latency', flags=flags + grid, part='latency')]
+  known = not model or model.startswith('gpt2')
+  why_not = '' if known else 'experiments.latency times the presets of GPT-2, such as gpt2-large'
+  return [Unit('latency', 'forward passes', 'latency', flags=flags + grid, why_not=why_not)]
 
 
 def chosen(wanted: tuple[str, ...], known: tuple[str, ...], what: str) -> tuple[str, ...]:

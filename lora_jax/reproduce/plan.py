@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from lora_jax.reproduce.order import Entry
@@ -42,7 +43,7 @@ def _rows(entry: Entry) -> Iterator[tuple[str, ...]]:
     yield unit.label, '' if unit.why_not else str(unit.seed), state, '', ''
     return
   for folder, state in entry.states.items():
-    member = folder.removeprefix(unit.name).lstrip('/').rpartition(',seed=')[0] or folder
+    member = re.sub(r'(^|,)seed=\d+', '', folder.removeprefix(unit.name).lstrip('/'))
     label = unit.label if folder == unit.name else f'{unit.label}: {member}'
     estimate = entry.estimates.get(folder)
     if estimate is None:

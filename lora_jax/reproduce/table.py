@@ -52,6 +52,7 @@ class Table:
     self._default_task = 'e2e' if 'lm' in tasks else 'cola'
     self._fits = fit.Fits()
     self._computed: dict[str, float | None] = {}
+    self._made: dict[tuple[str, ...], dict[str, ConfigDict]] = {}
 
   def entries(self, machine: Machine) -> list[Entry]:
     """The entries in their order, as they stand now.
@@ -61,7 +62,7 @@ class Table:
     """
     made = []
     for unit in self._units():
-      runs = {} if unit.why_not else units.runs_of(unit, self._configs, self.given)
+      runs = {} if unit.why_not else self._runs(unit)
       reasons = [why for config in runs.values() if (why := self._fits(config).why_not)]
       if reasons and unit.seed:
         continue  # Its first seed says so.
@@ -69,6 +70,12 @@ class Table:
         unit, runs = unit._replace(why_not=reasons[0]), {}
       made.append(Entry(unit, runs, self.states(unit, runs), {}))
     return [entry._replace(estimates=x) for entry, x in zip(made, self._estimates(made, machine))]
+
+  def _runs(self, unit: Unit) -> dict[str, ConfigDict]:
+    key = unit.name, unit.arg, unit.waits
+    if key not in self._made:
+      self._made[key] = units.runs_of(unit, self._configs, self.given)
+    return self._made[key]
 
   def states(self, unit: Unit, runs: Mapping[str, ConfigDict]) -> dict[str, states.State]:
     """The states of a unit's runs, or of the unit itself under its own name."""
@@ -94,11 +101,12 @@ class Table:
         else paper.analyzed(kind, number, choice)
       )
       return order.in_order([*runs, *paper.analyses(what, base)])
-    default = paper.SEEDS_OF_TABLE_2 if number == '2' and not choice.model else SEEDS
+    of_table_2 = (kind, number) == ('table', '2')
+    default = paper.SEEDS_OF_TABLE_2 if of_table_2 and not choice.model else SEEDS
     count = choice.seeds or default
     if not choice.model:
       return units.with_seeds(paper.rows(kind, number, choice), count)
-    if (kind, number) == ('table', '2'):
+    if of_table_2:
       return list(own.glue(choice._replace(seeds=count), self._searches()))
     return units.with_seeds(own.rows(kind, number, choice, self._default_task), count)
 

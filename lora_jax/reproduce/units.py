@@ -148,11 +148,12 @@ def update(config: ConfigDict, fields: Mapping[str, object], label: str) -> None
     ValueError: for one that it does not have, or a value of another type.
   """
   for key, value in fields.items():
-    section, _, name = key.rpartition('.')
-    holder = config.get(section) if section else config
-    if not isinstance(holder, ConfigDict) or name not in holder:
-      known = [f'{section}.{x}' for x in holder] if isinstance(holder, ConfigDict) else list(config)
-      raise ValueError(f'{label}: its config has no field {key!r}. {nearest(key, known)}')
+    holder, *names = config, *key.split('.')
+    for place, name in enumerate(names):
+      if not isinstance(holder, ConfigDict) or name not in holder:
+        known = ['.'.join([*names[:place], x]) for x in holder] if holder else []
+        raise ValueError(f'{label}: its config has no field {key!r}. {nearest(key, known)}')
+      holder = holder[name]
     try:
       config.update_from_flattened_dict({key: value})
     except (TypeError, ValueError) as error:

@@ -79,7 +79,7 @@ def analyzed(what: str, choice: Choice, default_task: str) -> list[Unit]:
   """The runs of a figure or table of section 7, as a sweep of their ranks for each seed."""
   tasks = chosen(choice.tasks[:1], (default_task, *_others(default_task)), 'task')
   ranks = '+'.join(map(str, paper.ranks_of(what)))
-  seeds = 1 + max(one.seed for of in paper.ANALYSES[what] for one in of)
+  seeds = 1 + max(one.seed for of in paper.SELECTIONS[what] for one in of)
   return with_seeds([_sweep('rank', tasks[0], choice, rows='18', ranks=ranks)], seeds)
 
 

@@ -21,7 +21,7 @@ GPT3_TASKS = {
   **dict.fromkeys(('5', '6', '15'), ('wikisql', 'mnli_text')),
 }
 # Figures 3 and 6 compare two ranks, 4 and 7 two seeds; 8 and table 7 are of one update.
-ANALYSES: Mapping[str, tuple[tuple[Select, ...], ...]] = {
+SELECTIONS: Mapping[str, tuple[tuple[Select, ...], ...]] = {
   'figure-3': ((Select(8, 0), Select(64, 0)),),
   'figure-4': ((Select(64, 0), Select(64, 1)),),
   'figure-8': ((Select(8, 0),),),
@@ -51,8 +51,8 @@ def rows(kind: str, number: str, choice: Choice) -> list[Unit]:
 
 
 def ranks_of(what: str) -> tuple[int, ...]:
-  """The ranks that the analyses of a figure or table read."""
-  return tuple(dict.fromkeys(one.rank for of in ANALYSES[what] for one in of))
+  """The ranks that the commands of a figure or table read."""
+  return tuple(dict.fromkeys(one.rank for of in SELECTIONS[what] for one in of))
 
 
 def analyzed(kind: str, number: str, choice: Choice) -> list[Unit]:
@@ -61,7 +61,7 @@ def analyzed(kind: str, number: str, choice: Choice) -> list[Unit]:
   task = chosen(choice.tasks[:1], GPT3_TASKS['6'], 'task')[0]
   made = []
   for rank in ranks_of(what):
-    seeds = {one.seed for of in ANALYSES[what] for one in of if one.rank == rank}
+    seeds = {one.seed for of in SELECTIONS[what] for one in of if one.rank == rank}
     row = _adapted(task, 'Wq,Wv', rank, choice)
     made += [row._replace(name=row.name.replace('{seed}', str(s)), seed=s) for s in sorted(seeds)]
   return made
@@ -70,10 +70,10 @@ def analyzed(kind: str, number: str, choice: Choice) -> list[Unit]:
 def analysis_of(kind: str, number: str) -> str:
   """`figure-3` of figure 6: the two are pictures of one analysis; '' for what is none."""
   number = SAME_FIGURE.get(number, number) if kind == 'figure' else number
-  return f'{kind}-{number}' if f'{kind}-{number}' in ANALYSES else ''
+  return f'{kind}-{number}' if f'{kind}-{number}' in SELECTIONS else ''
 
 
-def analyses(what: str, base: str) -> list[Unit]:
+def measurements(what: str, base: str) -> list[Unit]:
   """The commands that analyze the runs behind a figure or table of section 7.
 
   Args:
@@ -81,9 +81,9 @@ def analyses(what: str, base: str) -> list[Unit]:
     base: the model, which their folders are named after.
   """
   made = []
-  for selects in ANALYSES[what]:
+  for selects in SELECTIONS[what]:
     last = '-'.join(f'r{one.rank}' for one in selects)
-    name = f'{what}-{base}' + (f'-{last}' if len(ANALYSES[what]) > 1 else '')
+    name = f'{what}-{base}' + (f'-{last}' if len(SELECTIONS[what]) > 1 else '')
     made.append(Unit(name, f'{what} ({last})', 'analyze', selects=selects, seed=selects[-1].seed))
   return made
 

@@ -100,7 +100,7 @@ class Table:
         if choice.model
         else paper.analyzed(kind, number, choice)
       )
-      return order.in_order([*runs, *paper.analyses(what, base)])
+      return order.in_order([*runs, *paper.measurements(what, base)])
     of_table_2 = (kind, number) == ('table', '2')
     default = paper.SEEDS_OF_TABLE_2 if of_table_2 and not choice.model else SEEDS
     count = choice.seeds or default

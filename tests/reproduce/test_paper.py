@@ -49,15 +49,18 @@ def test_gpt3_s_rows_have_the_options_of_the_table():
   assert [row.name for row in same] == list(rows)
 
 
-def test_figures_6_and_7_are_the_analyses_of_3_and_4():
+def test_figures_6_and_7_are_pictures_of_3_and_4():
   assert paper.analysis_of('figure', '6') == paper.analysis_of('figure', '3') == 'figure-3'
   assert paper.analysis_of('figure', '7') == 'figure-4'
   assert paper.analysis_of('table', '7') == 'table-7' and not paper.analysis_of('table', '3')
   made = paper.analyzed('figure', '4', PAPER)
   assert [(row.fields['method.rank'], row.seed) for row in made] == [(64, 0), (64, 1)]
-  (analysis,) = paper.analyses('figure-4', 'gpt2-xl')
+  (analysis,) = paper.measurements('figure-4', 'gpt2-xl')
   assert analysis.seed == 1  # After the runs of the second seed.
-  assert [unit.name for unit in paper.analyses('table-7', 'm')] == ['table-7-m-r4', 'table-7-m-r64']
+  assert [unit.name for unit in paper.measurements('table-7', 'm')] == [
+    'table-7-m-r4',
+    'table-7-m-r64',
+  ]
 
 
 def test_latency_is_of_gpt2():

@@ -66,6 +66,7 @@ WORKDIR = flags.DEFINE_string(
 )
 FOLDER = flags.DEFINE_string('folder', 'runs/report', 'Folder to keep results and pages in.')
 
+WAIT = 5.0  # Seconds.
 CONFIGS: dict[str, units.Config] = {
   'compare': compare,
   'dart': dart,
@@ -197,13 +198,9 @@ def train_unit(
     if not owner.take(unit.name):
       elsewhere[unit.name] = f'is trained by {owner.owner(unit.name)}'
       return
-    while held := [x.owner for x in table.states(unit, entry.runs).values() if x.owner]:
-      # A start that was killed leaves its child: it ends what it has begun.
-      if held[0].process.get('host') != socket.gethostname() or stop.is_set():
-        elsewhere[unit.name] = f'is trained by {held[0]}'
-        return
-      print(f'{unit.name}: waiting for {held[0]}', flush=True)
-      time.sleep(5)
+    if held := wait_for_others(table, entry, stop, deadline):
+      elsewhere[unit.name] = f'is trained by {held}'
+      return
     now = table.states(unit, entry.runs)
     if all(state.is_finished for state in now.values()):
       return
@@ -226,25 +223,46 @@ def train_unit(
       print(f'{unit.name}: FAILED: {ended.said}', flush=True)
 
 
+def wait_for_others(
+  table: Table, entry: order.Entry, stop: signals.Stop, deadline: float
+) -> locks.Owner | None:
+  """Waits while a process of this machine trains one of a unit's runs; returns who still does.
+
+  A start of this command that was killed leaves its child, which ends what it has begun.
+  """
+  is_said = False
+  while held := [x.owner for x in table.states(entry.unit, entry.runs).values() if x.owner]:
+    is_late = bool(deadline) and time.monotonic() > deadline
+    if held[0].process.get('host') != socket.gethostname() or stop.is_set() or is_late:
+      return held[0]
+    if not is_said:
+      print(f'{entry.unit.name}: waiting for {held[0]}', flush=True)
+    is_said = True
+    time.sleep(WAIT)
+  return None
+
+
 def write_pages(table: Table, entries: list[order.Entry]) -> None:
   """Keeps what is finished and writes the pages, as `experiments.report --add` does."""
-  add = []
-  for entry in entries:
-    if not any(state.what == 'finished' for state in entry.states.values()):
-      continue
-    where = table.workdir / entry.unit.name
-    if entry.unit.command == 'latency':
-      name = f'latency-{table.workdir.name}.json'
-      writers.write_json(
-        Path(FOLDER.value) / 'runs' / name, files.read_object(where / 'latency.json')
-      )
-    else:
-      add.append(f'--add={where}')
+  finished = [
+    (entry.unit, table.workdir / entry.unit.name)
+    for entry in entries
+    if any(state.what == 'finished' for state in entry.states.values())
+  ]
+  if not finished:
+    return
+  folder = Path(FOLDER.value)
+  for unit, where in finished:
+    if unit.command == 'latency':
+      kept = folder / 'runs' / f'latency-{table.workdir.name}.json'
+      kept.parent.mkdir(parents=True, exist_ok=True)
+      writers.write_json(kept, files.read_object(where / 'latency.json'))
+  add = [f'--add={where}' for unit, where in finished if unit.command != 'latency']
   log = table.workdir / 'logs' / 'report.log'
-  ended = _children.run(['experiments.report', f'--folder={FOLDER.value}', *add], log)
+  ended = _children.run(['experiments.report', f'--folder={folder}', *add], log)
   if ended.status:
     raise ValueError(f'the pages could not be written: {ended.said} ({log})')
-  print(f'pages: {FOLDER.value}/README.md')
+  print(f'pages: {folder}/README.md')
 
 
 if __name__ == '__main__':

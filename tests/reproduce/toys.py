@@ -25,7 +25,7 @@ def table(workdir, kind='table', number='3', choice=TINY, given=None):
 
 def finish(folder, config, score=0.5, seconds=30.0):
   """Writes what a finished run leaves, as far as a plan reads it."""
-  folder.mkdir(parents=True)
+  folder.mkdir(parents=True, exist_ok=True)
   fields = json.loads(config.to_json_best_effort())
   (folder / 'config.json').write_text(json.dumps(fields))
   best = {'step': 1, 'dev/x': score}

@@ -44,10 +44,11 @@ def rows(kind: str, number: str, choice: Choice) -> list[Unit]:
   if number in CONFIGS:
     return list(_of_gpt2(number, choice))
   if number == '18':
+    chosen(choice.tasks, ('e2e',), 'task')
+    chosen(choice.methods, ('lora',), 'method')
     arg = choice.argument(task='e2e', model='gpt2-medium', rows='18', seed='{seed}')
     return [Unit('e2e-ranks-seed-{seed}', 'ranks', 'sweep', 'rank', arg)]
-  tasks = chosen(choice.tasks, GPT3_TASKS[number], 'task')
-  return [row for task in tasks for row in of_gpt3(number, task, choice)]
+  return of_gpt3(number, choice)
 
 
 def ranks_of(what: str) -> tuple[int, ...]:
@@ -149,6 +150,7 @@ def _of_glue(choice: Choice) -> Iterator[Unit]:
 
 
 def _of_gpt2(number: str, choice: Choice) -> Iterator[Unit]:
+  chosen(choice.tasks, (CONFIGS[number],), 'task')
   rows = {'3': entries.TABLE_3, '13': entries.TABLE_13, '14': entries.TABLE_14}[number]
   known = tuple(dict.fromkeys(row.method for row in rows))
   methods = chosen(choice.methods, known, 'method')
@@ -160,8 +162,23 @@ def _of_gpt2(number: str, choice: Choice) -> Iterator[Unit]:
       yield Unit(f'{name}-seed-{{seed}}', name, config=CONFIGS[number], arg=arg, why_not=why_not)
 
 
-def of_gpt3(number: str, task: str, choice: Choice) -> Iterator[Unit]:
-  """The rows of a table of GPT-3 on one task: on GPT-2 XL, or on the model that is chosen."""
+def of_gpt3(number: str, choice: Choice) -> list[Unit]:
+  """The rows of a table of GPT-3: on GPT-2 XL, or on the model that is chosen.
+
+  Raises:
+    ValueError: for a task or a method that the table does not have.
+  """
+  tasks = chosen(choice.tasks, GPT3_TASKS[number], 'task')
+  rows = [(row, _method(row)) for task in tasks for row in _on_task(number, task, choice)]
+  methods = chosen(choice.methods, tuple(dict.fromkeys(method for _, method in rows)), 'method')
+  return [row for row, method in rows if method in methods]
+
+
+def _method(row: Unit) -> str:
+  return row.arg.partition('method=')[2].partition(',')[0]
+
+
+def _on_task(number: str, task: str, choice: Choice) -> Iterator[Unit]:
   if number == '5':
     for weights, rank in entries.TABLE_5.items():
       yield _adapted(task, weights, rank, choice)
@@ -184,12 +201,10 @@ def of_gpt3(number: str, task: str, choice: Choice) -> Iterator[Unit]:
 
 def _table_4(task: str, choice: Choice) -> Iterator[Unit]:
   methods = [row.method for row in entries.TABLE_4]
-  wanted = chosen(choice.methods, tuple(dict.fromkeys(methods)), 'method')
   for place, method in enumerate(methods):
     size = ('low', 'high')[methods[:place].count(method)] if methods.count(method) > 1 else ''
-    if method in wanted:
-      name = f'{method}-{size}' if size else method
-      yield _gpt3(task, name, {'method': method, 'size': size}, choice)
+    name = f'{method}-{size}' if size else method
+    yield _gpt3(task, name, {'method': method, 'size': size}, choice)
 
 
 def _table_15(task: str, choice: Choice) -> Iterator[Unit]:

@@ -27,13 +27,13 @@ from absl import flags
 
 from configs import _base, compare, dart, e2e, glue, gpt3, low_data, matrices, rank, webnlg
 from experiments import _children, _cli
-from lora_jax import files
+from lora_jax import files, provenance
 from lora_jax.cost import shapes
 from lora_jax.reproduce import answers, order, own, plan, units
 from lora_jax.reproduce.table import Table
 from lora_jax.reproduce.timing import Machine
 from lora_jax.sweep import overrides
-from lora_jax.train import locks, signals, writers
+from lora_jax.train import locks, paths, signals, writers
 
 TABLE = flags.DEFINE_string('table', '', 'Number of a table of the paper.')
 FIGURE = flags.DEFINE_string('figure', '', 'Number of a figure of the paper, in place of a table.')
@@ -112,6 +112,8 @@ def make_table(kind: str, number: str) -> Table:
   """
   base = MODEL.value.rstrip('/').rpartition('/')[2].removesuffix('.gguf') or 'paper'
   workdir = Path(WORKDIR.value or f'runs/{kind}-{number}-{base}')
+  if paths.on_bucket(WORKDIR.value):
+    raise ValueError(f'--workdir={WORKDIR.value}: expected a folder on a disk; sweeps need one')
   choice = units.Choice(
     MODEL.value, tuple(TASKS.value), tuple(METHODS.value), SEEDS.value, TINY.value
   )
@@ -211,6 +213,7 @@ def train_unit(
     runs = {folder: config for one in entries for folder, config in one.runs.items()}
     folder = _children.ROOT / 'configs'
     command = units.command_line(unit, runs, table.given, str(folder), str(workdir))
+    command += [provenance.FLAG] * _cli.ALLOW_CHANGED_INPUTS.value
     before = time.monotonic()
     ended = _children.run(command, log, stop, deadline)
     minutes = (time.monotonic() - before) / 60

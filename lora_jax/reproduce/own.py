@@ -66,21 +66,21 @@ def rows(kind: str, number: str, choice: Choice, default_task: str) -> list[Unit
   if number in paper.CONFIGS:
     return list(_of_texts(number, choice))
   if number == '4':
-    tasks = chosen(choice.tasks, paper.GPT3_TASKS['4'], 'task')
-    return [row for task in tasks for row in paper.of_gpt3('4', task, choice)]
+    return paper.of_gpt3('4', choice)
   config, form = SWEEPS[number]
-  tasks = chosen(choice.tasks, (default_task, *_others(default_task)), 'task')
-  return [
-    _sweep(config, task, choice, rows=form) for task in (tasks if choice.tasks else (default_task,))
-  ]
+  return [_sweep(config, task, choice, rows=form) for task in _tasks(choice, default_task)]
 
 
 def analyzed(what: str, choice: Choice, default_task: str) -> list[Unit]:
-  """The runs of a figure or table of section 7, as a sweep of their ranks for each seed."""
-  tasks = chosen(choice.tasks[:1], (default_task, *_others(default_task)), 'task')
+  """The runs of a figure or table of section 7, as a sweep of their ranks for each seed.
+
+  Raises:
+    ValueError: for a task that is not known, or more than one.
+  """
+  task = paper.one_of(_tasks(choice, default_task), what)
   ranks = '+'.join(map(str, paper.ranks_of(what)))
   seeds = 1 + max(one.seed for of in paper.SELECTIONS[what] for one in of)
-  return with_seeds([_sweep('rank', tasks[0], choice, rows='18', ranks=ranks)], seeds)
+  return with_seeds([_sweep('rank', task, choice, rows='18', ranks=ranks)], seeds)
 
 
 def glue(choice: Choice, searches: Searches) -> Iterator[Unit]:
@@ -117,12 +117,15 @@ def _search(
   return Unit(name, label, 'sweep', 'compare', arg, seed=seed, part=f'{task}-{method}')
 
 
-def _others(task: str) -> Sequence[str]:
-  return [other for other in (*GLUE_TASKS, 'e2e') if other != task]
+def _tasks(choice: Choice, default_task: str) -> tuple[str, ...]:
+  """The tasks of an ablation, whose method is LoRA."""
+  chosen(choice.methods, ('lora',), 'method')
+  return chosen(choice.tasks, (*GLUE_TASKS, 'e2e'), 'task') if choice.tasks else (default_task,)
 
 
 def _of_texts(number: str, choice: Choice) -> Iterator[Unit]:
   config = paper.CONFIGS[number]
+  chosen(choice.tasks, (config,), 'task')
   for name in chosen(choice.methods, tuple(METHODS), 'method'):
     arg = choice.argument(model=choice.model, preset='small', **METHODS[name])
     yield Unit(f'{name}-seed-{{seed}}', name, config=config, arg=arg)

@@ -59,7 +59,9 @@ def ranks_of(what: str) -> tuple[int, ...]:
 def analyzed(kind: str, number: str, choice: Choice) -> list[Unit]:
   """The runs of a figure or table of section 7, of query and value of GPT-2 XL."""
   what = analysis_of(kind, number)
-  task = chosen(choice.tasks[:1], GPT3_TASKS['6'], 'task')[0]
+  task = one_of(
+    chosen(choice.tasks, GPT3_TASKS['6'], 'task') if choice.tasks else ('wikisql',), what
+  )
   made = []
   for rank in ranks_of(what):
     seeds = {one.seed for of in SELECTIONS[what] for one in of if one.rank == rank}
@@ -108,6 +110,17 @@ def chosen(wanted: tuple[str, ...], known: tuple[str, ...], what: str) -> tuple[
     if name not in known:
       raise ValueError(f'--{what}s: unknown {what} {name!r} of this table. {nearest(name, known)}')
   return wanted or known
+
+
+def one_of(tasks: tuple[str, ...], what: str) -> str:
+  """The one task whose runs are analyzed.
+
+  Raises:
+    ValueError: for several.
+  """
+  if len(tasks) > 1:
+    raise ValueError(f'--tasks={",".join(tasks)}: {what} is of the runs of one task')
+  return tasks[0]
 
 
 def argument(entry: entries.Entry) -> dict[str, str]:

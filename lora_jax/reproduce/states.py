@@ -23,12 +23,14 @@ class State(NamedTuple):
     is_finished: it has ended, well or not.
     what: in words.
     seconds: that a finished run took; 0 where they are not known.
+    step: the last one that is saved of a run that is not finished.
     owner: the process that trains it.
   """
 
   is_finished: bool
   what: str
   seconds: float = 0.0
+  step: int = 0
   owner: locks.Owner | None = None
 
 
@@ -51,10 +53,11 @@ def of_run(folder: Path, config: ConfigDict, *, of_sweep: bool) -> State:
     seconds = cast(RunResult, outcome)['seconds']
     return State(True, 'finished', float(sum(seconds.values())))
   where, name = (folder.parent, folder.name) if of_sweep else (folder, 'run')
-  if owner := locks.Locks(where / locks.FOLDER).owner(name):
-    return State(False, f'running ({owner})', owner=owner)
   step = last_step([*(where / stacked.FOLDER).glob('*')] if of_sweep else []) or last_step([folder])
-  return State(False, f'interrupted at step {step}' if step else 'to run')
+  what = f'interrupted at step {step}' if step else 'to run'
+  if owner := locks.Locks(where / locks.FOLDER).owner(name):
+    return State(False, f'running ({owner})', step=step, owner=owner)
+  return State(False, what, step=step)
 
 
 def of_measurement(folder: Path) -> State:
@@ -63,7 +66,6 @@ def of_measurement(folder: Path) -> State:
   return State(done, 'finished' if done else 'to run')
 
 
-def last_step(folders: Iterable[Path]) -> int | None:
-  """The latest step that is saved in any of the folders, or None."""
-  steps = [step for folder in folders for step in Checkpoints(folder).steps()]
-  return max(steps, default=None)
+def last_step(folders: Iterable[Path]) -> int:
+  """The latest step that is saved in any of the folders; 0 if none is."""
+  return max((step for folder in folders for step in Checkpoints(folder).steps()), default=0)

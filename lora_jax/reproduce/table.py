@@ -121,13 +121,19 @@ class Table:
         if seconds := entry.states[folder].seconds:
           own_seconds = self._seconds(shapes[folder], config, machine)
           finished.setdefault(shapes[folder], []).append((seconds + timing.START, own_seconds))
+
+    def left(folder: str, entry: Entry) -> timing.Estimate:
+      if folder not in entry.runs:
+        return timing.Estimate(None, 'not estimated')
+      config = entry.runs[folder]
+      whole = timing.corrected(
+        shapes[folder], self._seconds(shapes[folder], config, machine), finished
+      )
+      return timing.remaining(whole, config, entry.states[folder].step)
+
     return [
       {
-        folder: timing.corrected(
-          shapes[folder], self._seconds(shapes[folder], entry.runs[folder], machine), finished
-        )
-        if folder in entry.runs
-        else timing.Estimate(None, 'not estimated')
+        folder: left(folder, entry)
         for folder, state in entry.states.items()
         if not state.is_finished
       }

@@ -118,6 +118,14 @@ def shape_of(config: ConfigDict) -> str:
   return json.dumps(fields, sort_keys=True)
 
 
+def remaining(of: Estimate, config: ConfigDict, step: int) -> Estimate:
+  """What an estimate leaves of a run that is saved at a step."""
+  total = shapes.count_steps(config)
+  if not (of.seconds and total and step):
+    return of
+  return Estimate(START + (of.seconds - START) * max(0.0, 1 - step / total), of.source)
+
+
 def corrected(
   shape: str, own: float | None, finished: Mapping[str, Sequence[tuple[float, float | None]]]
 ) -> Estimate:

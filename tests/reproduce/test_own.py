@@ -74,5 +74,11 @@ def test_table_2_tries_the_rates_with_the_first_seed_and_waits_for_the_best():
 def test_an_unknown_name_is_refused():
   with pytest.raises(ValueError, match=r"unknown task 'e2'.*'e2e'"):
     own.rows('table', '5', OWN._replace(tasks=('e2',)), 'cola')
+  with pytest.raises(ValueError, match="unknown method 'full'"):
+    own.rows('table', '5', OWN._replace(methods=('full',)), 'cola')
+  with pytest.raises(ValueError, match="unknown task 'rte'"):
+    own.rows('table', '3', OWN._replace(tasks=('rte',)), 'e2e')
+  with pytest.raises(ValueError, match='figure-3 is of the runs of one task'):
+    own.analyzed('figure-3', OWN._replace(tasks=('rte', 'cola')), 'e2e')
   with pytest.raises(ValueError, match=r"unknown task 'ret'.*rte"):
     list(own.glue(OWN._replace(tasks=('ret',)), lambda *key: Search((), None, None)))

@@ -73,3 +73,8 @@ def test_an_unknown_task_or_method_is_answered_with_near_names():
     paper.rows('table', '4', Choice(tasks=('wikisq',)))
   with pytest.raises(ValueError, match=r"--methods: unknown method 'lroa'.*'lora'"):
     paper.rows('table', '3', Choice(methods=('lroa',)))
+  for number, given in (('3', {'tasks': ('rte',)}), ('18', {'methods': ('full',)})):
+    with pytest.raises(ValueError, match='of this table'):
+      paper.rows('table', number, Choice(**given))
+  rows = paper.rows('table', '15', Choice(methods=('adapter_h',)))
+  assert rows and all('method=adapter_h' in row.arg for row in rows)

@@ -54,6 +54,14 @@ def test_what_was_measured_corrects_the_others():
   assert timing.corrected('c', 10.0, {}) == timing.Estimate(10.0, 'computed')
 
 
+def test_an_interrupted_run_has_less_left():
+  config = e2e.get_config('tiny=true')  # 64 examples, twice, in batches of 8: 16 steps.
+  whole = timing.Estimate(110.0, 'measured')
+  assert timing.remaining(whole, config, 0) == whole
+  assert timing.remaining(whole, config, 12).seconds == timing.START + (110 - timing.START) / 4
+  assert timing.remaining(whole, config, 99).seconds == timing.START
+
+
 def test_seeds_and_rates_have_one_shape():
   one, other = (e2e.get_config('tiny=true') for _ in range(2))
   with other.unlocked():

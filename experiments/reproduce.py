@@ -21,6 +21,7 @@ import json
 import socket
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 from absl import flags
@@ -78,6 +79,13 @@ CONFIGS: dict[str, units.Config] = {
   'rank': rank,
   'webnlg': webnlg,
 }
+
+
+class Problem(NamedTuple):
+  """Why a unit was not finished by this start of the command."""
+
+  said: str
+  is_failure: bool
 
 
 def main() -> None:
@@ -159,18 +167,20 @@ def train(table: Table, machine: Machine, shard: tuple[int, int], deadline: floa
   """Trains what is left of a table, keeps the results and writes the pages.
 
   Raises:
-    SystemExit: with 1 if a run failed; after SIGINT or SIGTERM as a single run does.
+    ValueError: at the end, if runs failed.
+    SystemExit: after SIGINT or SIGTERM, as a single run does.
   """
-  failed: dict[str, str] = {}  # Units by what they said.
-  elsewhere: dict[str, str] = {}
+  passed: dict[str, Problem] = {}  # Units that are not tried again now.
   with signals.stopping() as stop:
     while True:
       entries = table.entries(machine)
       left = deadline - time.monotonic() if deadline else float('inf')
-      entry = order.following(entries, shard, {*failed, *elsewhere}, left)
+      entry = order.following(entries, shard, passed, left)
       if entry is None or stop.is_set():
         break
-      train_unit(table, entry, entries, stop, deadline, failed, elsewhere)
+      if problem := train_unit(table, entry, entries, stop, deadline):
+        passed[entry.unit.name] = problem
+        print(f'{entry.unit.name}: {problem.said}', flush=True)
     if stop.is_set():
       print('the same command resumes', flush=True)
       raise SystemExit(stop.status)
@@ -178,11 +188,8 @@ def train(table: Table, machine: Machine, shard: tuple[int, int], deadline: floa
   print(plan.summary(entries, machine))
   if deadline and any(not entry.is_finished for entry in order.of_shard(entries, shard)):
     print(f'--budget_minutes={BUDGET.value:g} is used up, or too short for what is left')
-  for name, said in elsewhere.items():
-    print(f'{name}: {said}')
-  if failed:
-    lines = [f'  {name}: {said}' for name, said in failed.items()]
-    raise ValueError('\n'.join([f'{len(failed)} failed; the same command tries again', *lines]))
+  if failed := [f'  {name}: {x.said}' for name, x in passed.items() if x.is_failure]:
+    raise ValueError('\n'.join([f'{len(failed)} failed; the same command tries again', *failed]))
 
 
 def train_unit(
@@ -191,21 +198,16 @@ def train_unit(
   entries: list[order.Entry],
   stop: signals.Stop,
   deadline: float,
-  failed: dict[str, str],
-  elsewhere: dict[str, str],
-) -> None:
-  """Trains one unit, unless another process does."""
+) -> Problem | None:
+  """Trains one unit, unless another process does; returns why it is not finished."""
   unit, workdir = entry.unit, table.workdir
   with locks.Locks(workdir / locks.FOLDER) as owner:
     if not owner.take(unit.name):
-      elsewhere[unit.name] = f'is trained by {owner.owner(unit.name)}'
-      return
+      return Problem(f'it is trained by {owner.owner(unit.name)}', is_failure=False)
     if held := wait_for_others(table, entry, stop, deadline):
-      elsewhere[unit.name] = f'is trained by {held}'
-      return
-    now = table.states(unit, entry.runs)
-    if all(state.is_finished for state in now.values()):
-      return
+      return Problem(f'it is trained by {held}', is_failure=False)
+    if is_finished(table, entry):
+      return None
     seconds = sum(x.seconds or 0.0 for x in entry.estimates.values())
     expected = f', about {seconds / 60:.1f} minutes' if seconds else ''
     log = workdir / 'logs' / f'{unit.name}.log'
@@ -217,13 +219,18 @@ def train_unit(
     before = time.monotonic()
     ended = _children.run(command, log, stop, deadline)
     minutes = (time.monotonic() - before) / 60
-    if not ended.status:
+    if not ended.status and is_finished(table, entry):
       print(f'{unit.name}: finished in {minutes:.1f} minutes', flush=True)
-    elif ended.timed_out or stop.is_set():
-      print(f'{unit.name}: saved after {minutes:.1f} minutes ({ended.said})', flush=True)
-    else:
-      failed[unit.name] = f'{ended.said} (status {ended.status}, {log})'
-      print(f'{unit.name}: FAILED: {ended.said}', flush=True)
+      return None
+    if ended.timed_out or stop.is_set():
+      return Problem(f'saved after {minutes:.1f} minutes ({ended.said})', is_failure=False)
+    said = ended.said if ended.status else 'it ended and left runs that are not finished'
+    return Problem(f'FAILED: {said} (status {ended.status}, {log})', is_failure=True)
+
+
+def is_finished(table: Table, entry: order.Entry) -> bool:
+  """Whether all runs of an entry are finished now."""
+  return all(state.is_finished for state in table.states(entry.unit, entry.runs).values())
 
 
 def wait_for_others(

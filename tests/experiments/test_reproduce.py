@@ -68,11 +68,18 @@ def test_a_failure_is_reported_at_the_end_and_tried_again(started, capsys):
   started.fails = {'lora-seed-0': 'error: OSError: the disk is full'}
   with pytest.raises(ValueError, match='1 failed; the same command tries again') as failed:
     reproduce.main()
-  assert 'lora-seed-0: error: OSError: the disk is full' in str(failed.value)
+  assert 'lora-seed-0: FAILED: error: OSError: the disk is full' in str(failed.value)
   assert started.runs == ORDER and len(started.reports) == 1
   started.fails = {}
   reproduce.main()
   assert started.runs == [*ORDER, 'lora-seed-0']
+
+
+def test_a_child_that_ends_without_a_result_is_not_started_for_ever(started, monkeypatch):
+  monkeypatch.setattr('tests.experiments.test_reproduce.finish', lambda *_: None)
+  with pytest.raises(ValueError, match='4 failed') as failed:
+    reproduce.main()
+  assert started.runs == ORDER and 'left runs that are not finished' in str(failed.value)
 
 
 def test_a_budget_that_is_too_small_starts_nothing_and_says_so(started, tmp_path, capsys):
@@ -97,7 +104,7 @@ def test_what_another_start_of_the_command_trains_is_left_to_it(started, tmp_pat
     assert other.take('full-seed-0')
     reproduce.main()
   assert started.runs == [x for x in ORDER if x != 'full-seed-0']
-  assert 'full-seed-0: is trained by process' in capsys.readouterr().out
+  assert 'full-seed-0: it is trained by process' in capsys.readouterr().out
 
 
 def test_what_a_killed_start_has_left_running_is_waited_for(started, tmp_path, capsys, monkeypatch):

@@ -60,14 +60,17 @@ class Table:
     Raises:
       ValueError: as `paper`, `own` and the configs; for a folder that holds other runs.
     """
-    made = []
+    made, impossible = [], set()
     for unit in self._units():
+      if unit.waits and unit.part in impossible:
+        continue
       runs = {} if unit.why_not else self._runs(unit)
       reasons = [why for config in runs.values() if (why := self._fits(config).why_not)]
       if reasons and unit.seed:
         continue  # Its first seed says so.
       if reasons:
         unit, runs = unit._replace(why_not=reasons[0]), {}
+        impossible.add(unit.part)
       made.append(Entry(unit, runs, self.states(unit, runs), {}))
     return [entry._replace(estimates=x) for entry, x in zip(made, self._estimates(made, machine))]
 

@@ -54,6 +54,14 @@ def test_the_search_of_a_rate_ends_with_the_best_inside(tmp_path):
   assert all(entry.is_finished for entry in made.entries(MACHINE))
 
 
+def test_a_method_that_no_rate_can_train_has_no_other_seeds(tmp_path):
+  choice = GLUE._replace(model='tests/golden/models/llama', methods=('bitfit',))
+  (entry,) = table(tmp_path, number='2', choice=choice, given={'data.max_length': 8}).entries(
+    MACHINE
+  )
+  assert 'matches no parameter' in entry.unit.why_not
+
+
 def test_a_figure_s_analysis_comes_when_its_runs_are_finished(tmp_path):
   made = table(tmp_path, 'figure', '4')
   entries = made.entries(MACHINE)

@@ -3,7 +3,7 @@
 import pytest
 
 from configs import _base
-from experiments import reproduce
+from experiments import _tables
 from lora_jax.paper import entries
 from lora_jax.reproduce import own, units
 from lora_jax.reproduce.own import Search
@@ -13,7 +13,7 @@ OWN = Choice(model='m/base')
 
 
 def runs(rows):
-  return [c for row in rows for c in units.runs_of(row, reproduce.CONFIGS, {}).values()]
+  return [c for row in rows for c in units.runs_of(row, _tables.CONFIGS, {}).values()]
 
 
 def test_table_3_has_every_method_and_lora_on_all_matrices():

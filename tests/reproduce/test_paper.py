@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments import reproduce
+from experiments import _tables
 from lora_jax.paper import entries
 from lora_jax.reproduce import answers, paper, units
 from lora_jax.reproduce.units import Choice
@@ -17,7 +17,7 @@ def test_every_row_is_a_run_of_a_config_with_a_folder_of_its_own(number):
   assert len({row.name for row in rows}) == len(rows)
   assert not any('{' in row.name + row.arg or '/' in row.name for row in rows)
   for row in [row for row in rows if not row.why_not][::5]:
-    for config in units.runs_of(row, reproduce.CONFIGS, {'data.dir': '/d'}).values():
+    for config in units.runs_of(row, _tables.CONFIGS, {'data.dir': '/d'}).values():
       assert config.preset == ('adapter_setup' if 'adapter_setup' in row.name else 'paper')
       assert config.seed == 0 and config.data.dir == '/d'
 
@@ -43,7 +43,7 @@ def test_gpt3_s_rows_have_the_options_of_the_table():
   rows = {row.name: row for row in paper.rows('table', '15', Choice(tasks=('wikisql',)))}
   assert len(rows) == len(entries.TABLE_15)
   row = rows['wikisql-lora+prefix_embed-rq=rv=32,lp=8,li=4-seed-{seed}']
-  (config,) = units.runs_of(row, reproduce.CONFIGS, {}).values()
+  (config,) = units.runs_of(row, _tables.CONFIGS, {}).values()
   assert (config.method.rank, config.method.alpha, config.method.prefix) == (32, 32.0, 8)
   same = paper.rows('figure', '2', Choice(tasks=('wikisql',)))
   assert [row.name for row in same] == list(rows)

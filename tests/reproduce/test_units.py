@@ -7,13 +7,13 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import reproduce
+from experiments import _tables
 from lora_jax.reproduce import own, units
 from lora_jax.reproduce.units import Select, Unit
 from lora_jax.sweep import overrides
 from tests.reproduce.toys import TINY
 
-CONFIGS = reproduce.CONFIGS
+CONFIGS = _tables.CONFIGS
 
 
 def parsed(command, monkeypatch):
@@ -30,7 +30,7 @@ def test_the_command_trains_the_config_of_the_plan(monkeypatch):
   fields = {'method.targets': ('.*/attention/(query|value)',), 'method.alpha': 8.0}
   arg = 'task=wikisql,method=lora,tiny=true'
   unit = Unit('a-1', 'a', config='gpt3', arg=arg, fields=fields, seed=1)
-  folder = str(reproduce._children.ROOT / 'configs')
+  folder = str(_tables._children.ROOT / 'configs')
   ((name, planned),) = units.runs_of(unit, CONFIGS, given).items()
   module, *flag = units.command_line(unit, {}, given, folder, 'runs/x')
   assert (module, name) == ('experiments.train', 'a-1') and '--workdir=runs/x/a-1' in flag
@@ -42,7 +42,7 @@ def test_the_command_trains_the_config_of_the_plan(monkeypatch):
 def test_the_sweep_of_a_plan_is_that_of_the_command(monkeypatch):
   (row,) = units.with_seeds(own.rows('table', '6', TINY, 'e2e'), 1)
   runs = units.runs_of(row, CONFIGS, {'data.limit': 40})
-  folder = str(reproduce._children.ROOT / 'configs')
+  folder = str(_tables._children.ROOT / 'configs')
   module, *flag = units.command_line(row, runs, {'data.limit': 40}, folder, 'w')
   config = parsed(flag, monkeypatch)
   assert module == 'experiments.sweep' and config.data.limit == 40

@@ -2,7 +2,7 @@
 
 import json
 
-from experiments import reproduce
+from experiments import _tables
 from lora_jax.reproduce import order, states, timing, units
 from lora_jax.reproduce.table import Table
 
@@ -19,8 +19,8 @@ def entry(name, *, finished=False, seconds=60.0, runs=None, **fields):
 
 def table(workdir, kind='table', number='3', choice=TINY, given=None):
   """A table of toy runs in a folder."""
-  searches = lambda: reproduce.searches_in(workdir, choice.model)
-  return Table(kind, number, choice, workdir, reproduce.CONFIGS, given or {}, searches)
+  searches = lambda: _tables.searches_in(workdir, choice.model)
+  return Table(kind, number, choice, workdir, _tables.CONFIGS, given or {}, searches)
 
 
 def finish(folder, config, score=0.5, seconds=30.0):

@@ -1,10 +1,11 @@
 """What the ablations share: the config of a task with LoRA, of which a sweep changes some fields.
 
 Their argument: `task` (one of glue.TASKS, or e2e), `model` and `preset` as the task's own config
-takes them (the default model is that config's), `seeds` (how many, from 0 up), `tiny`.
+takes them (the default model is that config's), `seeds` (how many, from 0 up), `seed` (this one
+alone), `tiny`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ml_collections import config_dict
 
@@ -17,15 +18,25 @@ def parse(arg: str | None, paths: Sequence[str] = (), **defaults: str) -> dict[s
   """The argument's values over the defaults, which may add keys (`paths`: those of folders).
 
   Raises:
-    ValueError: on an unknown key or task, with the nearest names, or a number of seeds that is not
-      a positive integer.
+    ValueError: on an unknown key or task, with the nearest names; on a number of seeds that is not
+      a positive integer, or a seed that is not a number.
   """
-  common = dict(task='mrpc', model='', preset='', seeds='3', tiny='false')
+  common = dict(task='mrpc', model='', preset='', seeds='3', seed='', tiny='false')
   args = _base.parse_arg(arg, paths=('model', *paths), **common | defaults)
   _base.check('task', args['task'], TASKS)
   if not args['seeds'].isdecimal() or args['seeds'] == '0':
     raise ValueError(f'seeds={args["seeds"]!r}: expected the number of seeds, from 1 up')
+  if args['seed'] and not args['seed'].isdecimal():
+    raise ValueError(f'seed={args["seed"]!r}: expected one seed, a number from 0 up')
   return args
+
+
+def seeded(args: Mapping[str, str], runs: Sequence[_base.Overrides]) -> Iterator[_base.Overrides]:
+  """The overrides of each run with each of the seeds that the argument asks for."""
+  if not args['seed']:
+    yield from _base.seeded(int(args['seeds']), runs)
+  for run in runs if args['seed'] else ():
+    yield {**run, 'seed': int(args['seed'])}
 
 
 def get_config(

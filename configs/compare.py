@@ -4,7 +4,8 @@ Two sweeps: the first tries every rate of every method with one seed; the second
 seeds, each method at the rate that was best in the first one's folder. Runs that are there are not
 repeated. Another task can take its rates from the same folder without a first sweep of its own, but
 a rate that is best on one task may fail on the next (results/table-2.md, which has the scores of
-these sweeps):
+these sweeps). `experiments.reproduce --table=2 --model=path/to/encoder` does all of it, and tries
+further rates where the best one lies on the edge of those tried (`next_rate`). By hand:
 
   python -m experiments.sweep --workdir=runs/compare-rates --config.data.dir=DIR \
       --config=configs/compare.py:task=stsb,model=path/to/encoder,seeds=1
@@ -16,24 +17,27 @@ Argument, beside that of configs/_base_ablation.py:
 
   rates    a folder of finished runs, or the `runs` of a report, which holds what was kept of them;
            without it, a sweep tries all of _base.RATES
+  lr       rates to train at in their place (1e-3+3e-3)
   methods  some of the methods (lora+full)
   prefix   tokens that prefix_embed and prefix_layer put before the input; by default as many as
            give LoRA's number of parameters, for prefix_embed more than most sentences have
 """
 
-import itertools
 import json
 import math
 import pathlib
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ml_collections import config_dict
 
 from configs import _base, _base_ablation
 
 KIND = ('glue', 'compare')  # Experiment and preset of these runs.
+FAILED = 'failed.json'  # What a run that diverged leaves in the place of result.json.
+TRIES = 5  # Rates that are tried of every method and task.
+MOST = 8  # Where the best one still lies on the edge of those tried, up to so many.
 
 
 class Finished(NamedTuple):
@@ -41,7 +45,7 @@ class Finished(NamedTuple):
 
   Attributes:
     section: the `method` section of its config, as JSON has it.
-    score: of its best epoch, higher being better.
+    score: of its best epoch, higher being better; -inf of a run that diverged.
   """
 
   task: str
@@ -70,13 +74,13 @@ def sweep(arg: str | None = None) -> Iterator[_base.Overrides]:
   args = _parse(arg)
   finished = read_finished(args['rates'], args['model']) if args['rates'] else []
   for method in args['methods'].split('+'):
-    section = _base.method(method, _base.lora(rank=8, alpha=16))
-    if args['prefix'] and 'prefix' in section:
-      section['prefix'] = int(args['prefix'])
+    section = section_of(method, args['prefix'])
     # The sizes have to be equal too: another prefix is another method.
     own = [run for run in finished if run.section == json.loads(json.dumps(section))]
     rates: Sequence[float] = _base.RATES[method]
-    if args['rates']:
+    if args['lr']:
+      rates = tuple(map(float, args['lr'].split('+')))
+    elif args['rates']:
       if not own:
         raise ValueError(
           f'rates={args["rates"]}: nothing there is a finished run of {section}. Run the same '
@@ -84,9 +88,42 @@ def sweep(arg: str | None = None) -> Iterator[_base.Overrides]:
         )
       rates = (best_rate([run for run in own if run.task == args['task']] or own),)
     done = {(run.task, run.seed, run.lr) for run in own}
-    for lr, seed in itertools.product(rates, range(int(args['seeds']))):
-      if (args['task'], seed, lr) not in done:
-        yield {'method': section, 'seed': seed, 'optim.lr': lr}
+    runs = [{'method': section, 'optim.lr': lr} for lr in rates]
+    for run in _base_ablation.seeded(args, runs):
+      if (args['task'], run['seed'], run['optim.lr']) not in done:
+        yield {'method': section, 'seed': run['seed'], 'optim.lr': run['optim.lr']}
+
+
+def section_of(method: str, prefix: str = '') -> dict[str, object]:
+  """The `method` section of a method in a comparison; `prefix` as in the argument."""
+  section = _base.method(method, _base.lora(rank=8, alpha=16))
+  if prefix and 'prefix' in section:
+    section['prefix'] = int(prefix)
+  return section
+
+
+def next_rate(scores: Mapping[float, float], grid: Sequence[float]) -> float | None:
+  """The rate to try next; None when the search is over.
+
+  After the grid, where the best rate lies on the edge of those tried, the next one lies beyond it,
+  as far as the neighbor on the other side; elsewhere, until `TRIES` are tried, it lies between the
+  best rate and the better of its neighbors.
+
+  Args:
+    scores: of the rates tried, higher being better.
+    grid: rates that are tried at first.
+  """
+  if missing := [rate for rate in grid if rate not in scores]:
+    return missing[0]
+  rates = sorted(scores)
+  place = rates.index(max(rates, key=lambda rate: scores[rate]))
+  best, inside = rates[place], 0 < place < len(rates) - 1
+  if len(rates) < 2 or len(rates) >= (TRIES if inside else MOST):
+    return None
+  if inside:
+    other = max(rates[place - 1], rates[place + 1], key=lambda rate: scores[rate])
+    return float(f'{math.sqrt(best * other):.1e}')
+  return float(f'{best * best / rates[1 if place == 0 else -2]:.0e}')
 
 
 def read_finished(folder: str, model: str) -> list[Finished]:
@@ -103,19 +140,30 @@ def read_finished(folder: str, model: str) -> list[Finished]:
   if not pathlib.Path(folder).is_dir():
     raise FileNotFoundError(f'rates={folder}: expected a folder of finished runs')
   found = []
-  for path in (*pathlib.Path(folder).glob('*/result.json'), *pathlib.Path(folder).glob('*.json')):
-    try:
-      run = json.loads(path.read_text())
-    except ValueError as error:
-      raise ValueError(f'{path} is not valid JSON: {error}. Remove it or run it again.') from error
+  places = ('*/result.json', '*/*/result.json', f'*/{FAILED}', f'*/*/{FAILED}', '*.json')
+  for path in (path for place in places for path in sorted(pathlib.Path(folder).glob(place))):
+    run = _read(path)
     if (run.get('experiment'), run.get('preset')) != KIND:
       continue
     if not model or _base.last_part(run['model']) == _base.last_part(model):
       config, score = run['config'], float(run['best'][run['metric']])
-      if math.isfinite(score):
+      if math.isfinite(score) or path.name == FAILED:
         lr, section = config['optim']['lr'], config['method']
         found.append(Finished(run['task'], run['seed'], lr, section, score))
   return found
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+  """The JSON of a finished run; of one that diverged its config, with the worst score."""
+  try:
+    if path.name != FAILED:
+      return json.loads(path.read_text())
+    config = json.loads(path.with_name('config.json').read_text())
+  except ValueError as error:
+    raise ValueError(f'{path} is not valid JSON: {error}. Remove it or run it again.') from error
+  names = ('experiment', 'preset', 'task', 'seed')
+  found = {name: config[name] for name in names} | {'model': config['model']['name']}
+  return found | {'config': config, 'metric': 'loss', 'best': {'loss': -math.inf}}
 
 
 def best_rate(runs: Sequence[Finished]) -> float:
@@ -134,11 +182,15 @@ def best_rate(runs: Sequence[Finished]) -> float:
 def _parse(arg: str | None) -> dict[str, str]:
   methods = '+'.join(_base.RATES)
   args = _base_ablation.parse(
-    arg, paths=('rates',), preset='compare', rates='', prefix='', methods=methods
+    arg, paths=('rates',), preset='compare', rates='', lr='', prefix='', methods=methods
   )
   _base.check('preset of a comparison', args['preset'], ('compare',))
   for method in args['methods'].split('+'):
     _base.check('method of a comparison', method, _base.RATES)
   if args['prefix'] and not args['prefix'].isdecimal():
     raise ValueError(f'prefix={args["prefix"]!r}: expected a number of tokens')
+  try:
+    list(map(float, filter(None, args['lr'].split('+'))))
+  except ValueError:
+    raise ValueError(f'lr={args["lr"]!r}: expected rates, as 1e-3+3e-3') from None
   return args

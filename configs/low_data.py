@@ -38,4 +38,4 @@ def sweep(arg: str | None = None) -> Iterator[_base.Overrides]:
   if _base.switch(args, 'tiny'):
     times = {8: 1, 16: 1}
   runs = [{'data.limit': limit, 'train.epochs': n * epochs} for limit, n in times.items()]
-  return _base.seeded(int(args['seeds']), runs)
+  return _base_ablation.seeded(args, runs)

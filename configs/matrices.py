@@ -43,7 +43,7 @@ def sweep(arg: str | None = None) -> Iterator[_base.Overrides]:
   runs = [
     {'method.rank': rank, 'method.targets': translation.targets(weights)} for weights, rank in rows
   ]
-  return _base.seeded(int(args['seeds']), runs)
+  return _base_ablation.seeded(args, runs)
 
 
 def _parse(arg: str | None) -> dict[str, str]:

@@ -12,6 +12,8 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+import numpy as np
+
 from lora_jax import provenance
 
 if TYPE_CHECKING:
@@ -52,8 +54,17 @@ def _read(path: Path, modified: int, size: int) -> GGUFReader:
     import gguf
   except ImportError as error:
     raise ValueError(f'{path}: GGUF files need the package gguf: pip install gguf') from error
+
+  class Reader(gguf.GGUFReader):
+    """The package's reader over a plain array, whose slices take a third of np.memmap's time."""
+
+    data = property(lambda self: self._plain, lambda self, data: self._keep(data))
+
+    def _keep(self, data: np.ndarray) -> None:
+      self._plain = np.asarray(data)
+
   try:
-    return gguf.GGUFReader(path)
+    return Reader(path)
   except Exception as error:  # It raises whatever its arithmetic meets.
     raise ValueError(f'{path}: a damaged GGUF file ({error!r})') from error
 

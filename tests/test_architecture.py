@@ -120,6 +120,17 @@ ARROWS = {
     'train',
     'tree',
   },
+  # The runs behind a table: what each costs, and what is on the disk of it.
+  'reproduce': {
+    'cost',
+    'data',
+    'errors',
+    'models',
+    'paper',
+    'result_schema',
+    'sweep',
+    'train',
+  },
   'report': {'analysis_schema', 'errors', 'fields', 'paper', 'result_schema'},
   'result_schema': {'provenance'},
   'lora_jax': {'adapters', 'methods', 'pretrained', 'tree'},

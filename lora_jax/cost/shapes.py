@@ -34,6 +34,8 @@ EXAMPLES = {
   'mrpc': 3_668,
   'rte': 2_490,
   'e2e': 42_061,
+  'webnlg': 18_025,
+  'dart': 62_659,
   'wikisql': 56_355,
   'samsum': 14_732,
   'mnli_text': 392_702,
@@ -92,10 +94,10 @@ def architecture(config: config_dict.ConfigDict) -> presets.Config:
   if rundir.is_run(name):
     return architecture(rundir.read_config(name))
   folder = Path(name).expanduser()
-  if not (folder / 'config.json').is_file():
+  if not folder.exists():
     known = [*presets.PRESETS, 'fresh']
     raise ValueError(f'model {name!r} is neither a preset nor a folder. {nearest(name, known)}')
-  return huggingface.read_config(folder)
+  return huggingface.read_config(huggingface.locate(folder))
 
 
 def trace(work: job.Job, devices: Mesh) -> TracedStep:

@@ -163,6 +163,11 @@ def check(workdir: Path, config: config_dict.ConfigDict) -> None:
     if is_run(workdir):  # It was removed because it was damaged: `begin` writes it anew.
       return
     raise ValueError(f'{workdir} holds other files and no config.json: choose an empty --workdir')
+  check_settings(workdir, config)
+
+
+def check_settings(workdir: Path, config: config_dict.ConfigDict) -> None:
+  """Raises a ValueError that lists the keys in which a run's `config.json` is another config."""
   given = json.loads(config.to_json_best_effort())
   try:
     found = json.loads(read_config(workdir).to_json_best_effort())

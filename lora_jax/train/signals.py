@@ -46,6 +46,11 @@ class Stop:
   def saved(self, step: int, where: object) -> int:
     """Says that the state is saved; returns the exit status, that of a process that it ended."""
     print(f'saved step {step} in {where}; the same command resumes', file=sys.stderr, flush=True)
+    return self.status
+
+  @property
+  def status(self) -> int:
+    """The exit status of a process that the signal ended."""
     return 128 + (self._signal or signal.SIGTERM)
 
 

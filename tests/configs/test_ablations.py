@@ -45,6 +45,16 @@ def test_every_run_of_a_sweep_is_another(module, arg, count):
   assert config.method.rank == runs[-1]['method.rank']
 
 
+def test_a_sweep_of_rows_ranks_and_one_seed():
+  every = {(run['method.rank'], run['seed']) for run in rank.sweep('task=e2e,ranks=8+64,seeds=2')}
+  assert every == {(8, 0), (64, 0), (8, 1), (64, 1)}
+  of_6 = list(rank.sweep('task=e2e,rows=6,seed=2'))
+  assert of_6 == [run | {'seed': 2} for run in rank.sweep(f'{SMALL},seeds=1')]
+  assert rank.get_config('task=e2e,rows=6').paper_table == ''
+  for module in (matrices, low_data):
+    assert {run['seed'] for run in module.sweep(f'{SMALL},seed=4')} == {4}
+
+
 def test_the_budget_of_table_5_is_one():
   runs = list(matrices.sweep(f'{SMALL},seeds=1'))
   adapted = [run['method.targets'][0].count('|') + 1 for run in runs]
@@ -60,6 +70,10 @@ def test_the_budget_of_table_5_is_one():
     (rank, 'seeds=many', "seeds='many': expected the number of seeds"),
     (matrices, 'rows=6', "unknown rows '6'.*Known: 5, 15"),
     (low_data, 'rows=5', "unknown key 'rows'"),
+    (rank, 'rows=5', "unknown rows '5'.*Known: 6, 18"),
+    (rank, 'ranks=8,64', "expected key=value, found '64'"),
+    (rank, 'ranks=8+many', 'expected whole numbers'),
+    (matrices, 'seed=two', "seed='two': expected one seed"),
   ],
 )
 def test_a_mistake_in_an_argument_is_answered_with_near_names(module, arg, message):

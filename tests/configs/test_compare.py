@@ -1,6 +1,7 @@
 """A comparison tries every rate, then trains the seeds at the best one, as the page shows it."""
 
 import json
+import math
 
 import pytest
 
@@ -94,6 +95,48 @@ def test_a_comparison_takes_the_rates_of_what_the_report_has_kept(tmp_path):
   assert [(run['optim.lr'], run['seed']) for run in runs] == [(1e-3, 2)]
   with pytest.raises(ValueError, match=r"method of a comparison 'lore'.*lora"):
     compare.get_config('methods=lore')
+
+
+def test_a_search_goes_beyond_the_edge_and_refines_inside():
+  grid = _base.RATES['lora']  # 3e-4, 1e-3, 3e-3, 1e-2
+
+  def searched(score):
+    scores = {}
+    while following := compare.next_rate(scores, grid):
+      scores[following] = score(following)
+    return list(scores)
+
+  inside = searched(lambda rate: -abs(math.log(rate / 2e-3)))
+  assert inside[: len(grid)] == list(grid) and len(inside) == compare.TRIES
+  assert 1e-3 < inside[-1] < 3e-3
+  above = searched(lambda rate: rate if rate < 4e-2 else -math.inf)
+  assert above[4:] == [0.03, 0.09]  # The last one diverged, and so the best one lies inside.
+  below = searched(lambda rate: -rate)
+  assert below[4:] == sorted(below[4:], reverse=True) and below[4] < grid[0]
+  assert len(below) == compare.MOST  # Bounded.
+  assert len(searched(lambda rate: 0.0)) <= compare.MOST
+
+
+def test_a_comparison_at_given_rates_and_one_seed():
+  runs = list(compare.sweep('task=rte,model=/m/e,methods=lora+full,lr=1e-3+3e-3,seed=2'))
+  assert [(run['method']['name'], run['optim.lr']) for run in runs] == [
+    ('lora', 1e-3), ('lora', 3e-3), ('full', 1e-3), ('full', 3e-3),
+  ]  # fmt: skip
+  assert {run['seed'] for run in runs} == {2}
+  with pytest.raises(ValueError, match='expected rates'):
+    compare.get_config('lr=fast')
+
+
+def test_a_rate_at_which_a_run_diverged_counts_as_tried(tmp_path):
+  arg = 'task=stsb,model=/m/encoder,methods=lora,seed=0'
+  ((name, config), *_) = grouping.members(compare.get_config(arg), compare.sweep(arg))
+  folder = tmp_path / 'stsb-lora-rates' / name
+  folder.mkdir(parents=True)
+  (folder / 'config.json').write_text(config.to_json_best_effort())
+  (folder / 'failed.json').write_text('{"error": "nan"}')
+  (found,) = compare.read_finished(str(tmp_path), 'encoder')
+  assert (found.lr, found.score, found.task) == (config.optim.lr, -math.inf, 'stsb')
+  assert found.section == json.loads(json.dumps(compare.section_of('lora')))
 
 
 def test_the_prefixes_of_a_comparison_can_be_shorter():

@@ -127,12 +127,18 @@ def _of_texts(number: str, choice: Choice) -> Iterator[Unit]:
   config = paper.CONFIGS[number]
   chosen(choice.tasks, (config,), 'task')
   for name in chosen(choice.methods, tuple(METHODS), 'method'):
-    arg = choice.argument(model=choice.model, preset='small', **METHODS[name])
+    arg = choice.argument(model=choice.model, preset=_preset(config, choice), **METHODS[name])
     yield Unit(f'{name}-seed-{{seed}}', name, config=config, arg=arg)
 
 
+def _preset(task: str, choice: Choice) -> str:
+  """The settings of our own for a task: of an encoder, or of a language model (_base_gpt2.py)."""
+  return 'small' if task in GLUE_TASKS or choice.model == 'fresh' else 'llm'
+
+
 def _sweep(config: str, task: str, choice: Choice, **values: str) -> Unit:
-  arg = choice.argument(task=task, model=choice.model, preset='small', **values, seed='{seed}')
+  preset = _preset(task, choice)
+  arg = choice.argument(task=task, model=choice.model, preset=preset, **values, seed='{seed}')
   form = ''.join(f'-{value}' for value in values.values() if value)
   return Unit(
     f'{task}-{config}{form}-seed-{{seed}}', f'{task} {config}{form}', 'sweep', config, arg

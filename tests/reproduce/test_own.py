@@ -21,7 +21,7 @@ def test_table_3_has_every_method_and_lora_on_all_matrices():
   assert [row.name for row in rows][:3] == ['full-seed-0', 'lora-seed-0', 'lora-all-seed-0']
   configs = runs(rows)
   assert [c.seed for c in configs] == [0] * 8 + [1] * 8
-  assert {c.preset for c in configs} == {'small'} and {c.model.name for c in configs} == {'m/base'}
+  assert {c.preset for c in configs} == {'llm'} and {c.model.name for c in configs} == {'m/base'}
   assert len(configs[2].method.targets[0]) > len(configs[1].method.targets[0])
   assert [c.method.name for c in configs[3:8]] == list(own.METHODS)[3:]
 
@@ -34,9 +34,11 @@ def test_an_ablation_is_a_sweep_for_each_seed(number, count):
   for seed, row in enumerate(rows):
     configs = runs([row])
     assert len(configs) == count
-    assert {(c.seed, c.task, c.preset) for c in configs} == {(seed, 'e2e', 'small')}
+    assert {(c.seed, c.task, c.preset) for c in configs} == {(seed, 'e2e', 'llm')}
   (other, *_) = own.rows('table', number, OWN._replace(tasks=('cola',)), 'e2e')
-  assert other.name.startswith('cola-')
+  assert other.name.startswith('cola-') and {
+    c.preset for c in runs(units.with_seeds([other], 1))
+  } == {'small'}
 
 
 def test_a_figure_trains_the_ranks_and_seeds_that_it_compares():

@@ -32,7 +32,7 @@ class Source:
       ValueError: as `job.load_task`.
     """
     seed = config.seed if config.data.limit else 0
-    key = _key(config.task, config.data, config.model.name, seed)
+    key = _key(config.task, config.data, config.get('own'), config.model.name, seed)
     if key not in self._tasks:
       with provenance.recording() as read:
         self._tasks[key] = job.load_task(config), read

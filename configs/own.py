@@ -23,7 +23,7 @@ Argument:
   method    one of _base.METHODS
   dev       file to evaluate after each epoch; without one a tenth of the rows is cut off `data`,
             1000 at most (--config.own.dev_rows), the same ones whatever the seed is
-  test      file of the split test: `experiments.evaluate --split=test`; a file's path is a split too
+  test      file of the split test: `experiments.evaluate --split=test`, or the path of a file
   text, pair, label, number, prompt, completion, messages
             names of the columns, where they are others; `label=` with nothing after it says that
             the file's column label does not count

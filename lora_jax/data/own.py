@@ -42,6 +42,7 @@ FORMS = {
 }
 INPUTS = ('text', 'pair', 'prompt', 'messages')  # What two rows may share; of a chat not its end.
 METRICS = {'classification': ('accuracy', 'macro_f1'), 'regression': ('pearson', 'spearman')}
+LARGEST = float(np.finfo(np.float32).max)
 CUT, MOST_CUT = 10, 1000  # One row of 10 is cut off for dev, and no more than 1000.
 
 
@@ -175,7 +176,7 @@ def _training(files: Files) -> tuple[Records, str]:
   raise ValueError(
     f'{found.name}: has the columns {listed(found.columns)}; expected text and label (and pair), '
     'text and number, prompt and completion, or messages. Other names go into the argument: '
-    f'configs/own.py:data=FILE,text={found.columns[0]},label=...'
+    'configs/own.py:data=FILE,text=COLUMN,label=COLUMN'
   )
 
 
@@ -225,15 +226,16 @@ def _labeled(
   """A task of classification or regression."""
   classes = _classes(files, train.records) if train.form == 'classification' else ()
   encode = lambda rows: glue.encode(rows, request.tokenizer, request.max_length)
-  rows = _labeled_rows(files, train, classes)
-  kept = rows.take(request.training_indices(len(train.rows)))
+  roles = ('text', 'pair') if _has(files, train.records, 'pair') else ('text',)
+  rows = functools.partial(_labeled_rows, files, roles, classes)
+  kept = rows(train).take(request.training_indices(len(train.rows)))
   names = METRICS[train.form]
   return Task(
     name=name,
     kind=train.form,
     num_labels=len(classes) or 1,
     train=encode(kept),
-    evals={split: encode(_labeled_rows(files, found, classes)) for split, found in evals.items()},
+    evals={split: encode(rows(found)) for split, found in evals.items()},
     metric=names[0],
     higher_is_better=True,
     score=functools.partial(metrics.score, names),
@@ -241,8 +243,9 @@ def _labeled(
   )
 
 
-def _labeled_rows(files: Files, split: Split, classes: tuple[str, ...]) -> glue.Rows:
-  roles = ['text', *(['pair'] if _has(files, split.records, 'pair') else [])]
+def _labeled_rows(
+  files: Files, roles: Sequence[str], classes: tuple[str, ...], split: Split
+) -> glue.Rows:
   texts = tuple(_texts(files, split, role) for role in roles)
   values = [split.records.rows[i][files.column(FORMS[split.form][-1])] for i in split.rows]
   if split.form == 'regression':
@@ -304,7 +307,7 @@ def _number(value: object, where: str) -> float:
     number = float(value) if isinstance(value, str | int | float) else math.nan
   except (ValueError, OverflowError):
     number = math.nan
-  if not abs(number) < np.finfo(np.float32).max or isinstance(value, bool):
+  if not abs(number) < LARGEST or isinstance(value, bool):
     raise ValueError(f'{where}: expected a finite number, found {value!r:.60}')
   return number
 

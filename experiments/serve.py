@@ -10,7 +10,8 @@ request is a line of JSON, from a file, or from standard input with `--requests=
 
 The answers are written to standard output, a line for each request, in the same order:
 
-  {"adapter": "mrpc", "label": 1, "scores": [0.1, 0.9]}     the class and the probability of each
+  {"adapter": "mrpc", "label": 1, "name": "equivalent", "scores": [0.1, 0.9]}
+                                                             the class and the probability of each
   {"adapter": "stsb", "score": 3.2}                          the value of a regression
   {"line": 3, "error": "..."}                                for a line that is not a request
 

@@ -228,6 +228,22 @@ METHOD: dict[str, Field] = {
   'infix': _whole(8, '[0, inf)', 'Tokens after the input.'),
 }
 
+# The files of a task of a user's own, and the names of their columns.
+OWN: dict[str, Field] = {
+  'data': _text('', 'Training file, .jsonl, .csv or .tsv; its columns tell the kind of the task.'),
+  'dev': _text('', "File to evaluate on; '' cuts rows off the training file."),
+  'test': _text('', "File of the split test; '' is none."),
+  'dev_rows': _whole(0, '[0, inf)', 'Rows to cut off; 0 is a tenth of them, 1000 at most.'),
+  'dev_seed': _whole(0, '[0, inf)', "Seed of that cut, apart from the run's own."),
+  'text': _text('text', "Column of the text to classify or to judge; '' is none, as below."),
+  'pair': _text('pair', 'Column of a second text, if there is one.'),
+  'label': _text('label', 'Column of the class.'),
+  'number': _text('number', 'Column of the number that a regression predicts.'),
+  'prompt': _text('prompt', 'Column of what a text is generated from.'),
+  'completion': _text('completion', 'Column of the text to generate.'),
+  'messages': _text('messages', 'Column of a chat, a list of messages with role and content.'),
+}
+
 # The architecture of an untrained model; the defaults are those of the family's base size.
 FRESH: dict[str, Field] = {
   'family': _choice('bert roberta deberta-v2 gpt2 llama mistral qwen2 qwen3', 'Architecture.'),
@@ -267,6 +283,7 @@ FRESH: dict[str, Field] = {
 ALL = {
   **FIELDS,
   **{f'method.{name}': field for name, field in METHOD.items()},
+  **{f'own.{name}': field for name, field in OWN.items()},
   **{f'model.fresh.{name}': field for name, field in FRESH.items()},
 }
 

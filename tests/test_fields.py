@@ -13,7 +13,7 @@ import pytest
 
 from configs import _base
 from lora_jax import fields, methods
-from lora_jax.data import batches, sources
+from lora_jax.data import batches, records, sources
 from lora_jax.generation import search
 from lora_jax.methods import bottleneck
 from lora_jax.models import fused_attention, layers, presets
@@ -29,6 +29,7 @@ ARGUMENTS = {
   **{name: ['preset=script', 'preset=small', 'tiny=true'] for name in ('e2e', 'webnlg', 'dart')},
   'demo': ['model=runs/demo/pretrain'],
   'pretrain': ['tiny=true'],
+  'own': ['data=a.csv,model=./m,method=full'],
 }  # fmt: skip
 NUMBERS = {path: field for path, field in fields.ALL.items() if field.kind in (int, float)}
 
@@ -45,6 +46,11 @@ def test_every_field_of_every_config_is_declared_and_its_value_allowed(name):
       member = copy.deepcopy(config)
       member.update_from_flattened_dict(dict(override))
       fields.check(member)
+
+
+def test_the_fields_of_own_files_are_declared_with_their_defaults():
+  files = {field.name: field.default for field in dataclasses.fields(records.Files)}
+  assert files == {name: field.default for name, field in fields.OWN.items()}
 
 
 def test_the_options_of_every_method_and_architecture_are_declared():

@@ -59,7 +59,7 @@ def abstract_job(config: config_dict.ConfigDict) -> job.Job:
       model's positions.
   """
   config_check.check_config(config)
-  task = tasks.without_data(config.task)
+  task = tasks.without_data(config.task, rundir.own_files(config))
   model = huggingface.make_model(architecture(config), **job.model_arguments(config, task))
   method = job.make_method(config, model)
   parts = job.divide(config, method, model, presets.abstract_params(model))

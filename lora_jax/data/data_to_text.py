@@ -19,6 +19,36 @@ class Example(NamedTuple):
   reference: str
 
 
+class Form(NamedTuple):
+  """How the texts of rows become an example.
+
+  Attributes:
+    contexts: ids of contexts, with all tokens that stand before a target.
+    targets: ids of references as targets, with the token that ends them.
+    plain: a reference as it is compared with generated texts.
+  """
+
+  contexts: Callable[[Sequence[str]], list[np.ndarray]]
+  targets: Callable[[Sequence[str]], list[np.ndarray]]
+  plain: Callable[[str], str]
+
+
+def papers_form(tokenizer: Tokenizer) -> Form:
+  """BPE(context) + eos + BPE(' ' + reference) + eos; the first eos belongs to the context."""
+  # The authors strip a line's end before they cut it at '||', so no reference ends in a space.
+  return Form(
+    lambda texts: ended(tokenizer, texts),
+    lambda texts: ended(tokenizer, [' ' + text.strip() for text in texts]),
+    str.strip,
+  )
+
+
+def ended(tokenizer: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
+  """The ids of texts, each with the token that ends a text."""
+  end = np.array([tokenizer.eos_id], np.int32)
+  return [np.concatenate([ids, end]) for ids in tokenizer.encode(texts)]
+
+
 def load(
   name: str,
   request: Request,
@@ -41,6 +71,7 @@ def task(
   *,
   scoring: str = '',
   parts: Mapping[str, Mapping[str, Collection[str]]] = types.MappingProxyType({}),
+  form: Form | None = None,
 ) -> Task:
   """A task for a language model: evaluated by the loss on target tokens, with prompts.
 
@@ -51,42 +82,40 @@ def task(
     request: how many rows to keep, and how to encode them; prompts are not truncated.
     scoring: how generated texts are scored (metrics/text.py); '' if by the task's name.
     parts: by split and name, the contexts of a part that is also scored by itself.
+    form: how rows become examples; None is the paper's form.
   """
   tokenizer, max_length = request.tokenizer, request.max_length
+  form = form or papers_form(tokenizer)
   train = [train[i] for i in request.training_indices(len(train))]
   return Task(
     name=name,
     kind='lm',
     num_labels=0,
-    train=encode(train, tokenizer, max_length),
-    evals={split: encode(rows, tokenizer, max_length) for split, rows in evals.items()},
+    train=encode(train, form, max_length),
+    evals={split: encode(rows, form, max_length) for split, rows in evals.items()},
     metric='loss',
     higher_is_better=False,
     score=None,
-    prompts={
-      split: prompts(rows, tokenizer, parts.get(split, {})) for split, rows in evals.items()
-    },
+    prompts={split: prompts(rows, form, parts.get(split, {})) for split, rows in evals.items()},
     scoring=scoring or name,
     tokenizer=tokenizer,
   )
 
 
-def encode(rows: Iterable[Example], tokenizer: Tokenizer, max_length: int) -> Dataset:
-  """BPE(context) + eos + BPE(' ' + reference) + eos, truncated on the right.
+def encode(rows: Iterable[Example], form: Form, max_length: int) -> Dataset:
+  """Contexts and targets in a form, truncated on the right.
 
-  The first eos belongs to the context. Tokens that are cut off are not targets, as in the authors'
-  code (examples/NLG, data_utils.py). An example of whose target nothing is left is left out.
+  Tokens that are cut off are not targets, as in the authors' code (examples/NLG, data_utils.py). An
+  example of whose target nothing is left is left out.
   """
   rows = list(rows)
-  eos = np.array([tokenizer.eos_id], np.int32)
-  contexts = tokenizer.encode([row.context for row in rows])
-  # The authors strip a line's end before they cut it at '||', so no reference ends in a space.
-  targets = tokenizer.encode([' ' + row.reference.strip() for row in rows])
-  pairs = [(c, t) for c, t in zip(contexts, targets) if len(c) + 1 < max_length]
-  whole = [np.concatenate([c, eos, t, eos]) for c, t in pairs]
+  contexts = form.contexts([row.context for row in rows])
+  targets = form.targets([row.reference for row in rows])
+  pairs = [(c, t) for c, t in zip(contexts, targets) if len(c) < max_length]
+  whole = [np.concatenate(pair) for pair in pairs]
   return Dataset(
     ids=[ids[:max_length] for ids in whole],
-    target_starts=np.array([len(c) + 1 for c, _ in pairs], np.int32),
+    target_starts=np.array([len(c) for c, _ in pairs], np.int32),
     cut=sum(len(ids) > max_length for ids in whole),
     left_out=len(rows) - len(pairs),
   )
@@ -94,22 +123,21 @@ def encode(rows: Iterable[Example], tokenizer: Tokenizer, max_length: int) -> Da
 
 def prompts(
   rows: Iterable[Example],
-  tokenizer: Tokenizer,
+  form: Form,
   parts: Mapping[str, Collection[str]] = types.MappingProxyType({}),
 ) -> Prompts:
   """The distinct contexts of rows with all their references, in the order of their first rows.
 
-  Ids are BPE(context) + eos, not truncated: the decoder decides what a context loses on the left.
+  Ids are not truncated: the decoder decides what a context loses on the left.
 
   Args:
     parts: contexts by the name of the part they are in; a context may be in several or in none.
   """
-  groups = group(rows)
+  groups = group(rows, form.plain)
   contexts = list(groups)
-  eos = np.array([tokenizer.eos_id], np.int32)
   return Prompts(
     contexts=contexts,
-    ids=[np.concatenate([ids, eos]) for ids in tokenizer.encode(contexts)],
+    ids=form.contexts(contexts),
     references=list(groups.values()),
     groups={
       name: np.array([context in members for context in contexts], bool)
@@ -118,7 +146,7 @@ def prompts(
   )
 
 
-def group(rows: Iterable[Example]) -> dict[str, list[str]]:
+def group(rows: Iterable[Example], plain: Callable[[str], str] = str.strip) -> dict[str, list[str]]:
   """All references of each context, in the order of the contexts' first rows.
 
   Rows belong together if their contexts are identical, wherever they stand, as in the authors' code
@@ -126,7 +154,7 @@ def group(rows: Iterable[Example]) -> dict[str, list[str]]:
   """
   groups: dict[str, list[str]] = {}
   for context, reference in rows:
-    groups.setdefault(context, []).append(reference.strip())
+    groups.setdefault(context, []).append(plain(reference))
   return groups
 
 

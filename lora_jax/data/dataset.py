@@ -11,6 +11,7 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 
+from lora_jax.data.records import Files
 from lora_jax.data.tokenizer import Tokenizer
 
 
@@ -193,6 +194,7 @@ class Request:
   limit: int = 0
   seed: int = 0
   evals: Sequence[str] = ()
+  own: Files | None = None
 
   def training_indices(self, n: int) -> Sequence[int]:
     """The training examples to keep of n: all, or the first `limit` after a shuffle by `seed`."""

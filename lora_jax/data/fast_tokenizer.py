@@ -5,13 +5,30 @@ from __future__ import annotations
 import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from lora_jax.data.tokenizer import Tokenizer, check_room
+
+# The tokens that end a text, in the order of preference: GPT-2's, Llama 2's, BERT's, Llama 3's.
+ENDS = ('<|endoftext|>', '</s>', '[SEP]', '<|end_of_text|>')
+
+
+class ChatTemplate(NamedTuple):
+  """How a model writes a chat: a Jinja template.
+
+  Attributes:
+    name: where it was read from.
+    source: its text, which is untrusted.
+    tokens: the special tokens that it may name, as `bos_token`.
+  """
+
+  name: str
+  source: str
+  tokens: dict[str, str]
 
 
 class FastTokenizer(Tokenizer):
@@ -20,13 +37,22 @@ class FastTokenizer(Tokenizer):
   Unlike there, the name of a special token in a text is text.
   """
 
-  def __init__(self, backend: tokenizers.Tokenizer, name: str):
+  def __init__(
+    self, backend: tokenizers.Tokenizer, name: str, template: ChatTemplate | None = None
+  ):
     # Some files (all-MiniLM-L6-v2) switch on truncation and padding to 128 tokens.
     backend.no_truncation()
     backend.no_padding()
     backend.encode_special_tokens = True  # As text, where a text has the name of one.
     self.backend = backend
     self.name = name
+    self.template = template
+
+  @property
+  def special_tokens(self) -> list[str]:
+    """The names of the special tokens."""
+    added = self.backend.get_added_tokens_decoder().values()
+    return [token.content for token in added if token.special]
 
   @property
   def vocab_size(self) -> int:
@@ -34,15 +60,23 @@ class FastTokenizer(Tokenizer):
 
   @property
   def eos_id(self) -> int:
-    for token in ('<|endoftext|>', '</s>', '[SEP]'):
+    for token in ENDS:
       if (token_id := self.backend.token_to_id(token)) is not None:
         return token_id
-    raise ValueError(f'{self.name} has no end token: none of <|endoftext|>, </s>, [SEP]')
+    raise ValueError(f'{self.name} has no end token: none of {", ".join(ENDS)}')
 
   def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
     self.backend.no_truncation()
     encoded = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
     return [np.array(x.ids, np.int32) for x in encoded]
+
+  def encode_marked(self, texts: Sequence[str]) -> list[np.ndarray]:
+    """As `encode`, of texts in which the name of a special token is the token."""
+    self.backend.encode_special_tokens = False
+    try:
+      return self.encode(texts)
+    finally:
+      self.backend.encode_special_tokens = True
 
   def id_of(self, token: str) -> int | None:
     return self.backend.token_to_id(token)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import pathlib
 from collections.abc import Sequence
 
@@ -42,6 +43,18 @@ def tokenizer_json(path: pathlib.Path) -> bytes:
     f'{path}: a tokenizer of kind {kind!r} that splits texts as {split!r}; read is gpt2, as '
     f'{", ".join([PLAIN, DIGITS, *PATTERNS])}. Give config.data.tokenizer a folder instead.'
   )
+
+
+def config_json(path: pathlib.Path) -> bytes:
+  """The file's chat template and the special tokens that it may name, as tokenizer_config.json."""
+  fields = gguf_reader.read(path).fields
+  values: dict[str, str] = {}
+  for name in ('bos', 'eos'):
+    if field := fields.get(f'tokenizer.ggml.{name}_token_id'):
+      values[f'{name}_token'] = fields['tokenizer.ggml.tokens'].contents(int(field.contents()))
+  if field := fields.get('tokenizer.chat_template'):
+    values['chat_template'] = field.contents()
+  return json.dumps(values).encode()
 
 
 def _byte_level(

@@ -208,7 +208,7 @@ def _read_tsv(file: sources.Text) -> sources.Table:
   """Rows (output, MR) of the challenge's form, without empty lines."""
   numbered = [(i, line) for i, line in enumerate(_lines(file), start=1) if line.strip()]
   rows = [line.split('\t') for _, line in numbered]
-  names = [_unquoted(name, '"').strip().lower() for name in rows[0]] if rows else []
+  names = [sources.unquoted(name).strip().lower() for name in rows[0]] if rows else []
   if 'output' not in names:
     raise ValueError(
       f'{file.name}, line {numbered[0][0] if rows else 1}: expected a header with the columns MR '
@@ -224,15 +224,10 @@ def _read_tsv(file: sources.Text) -> sources.Table:
   # A sentence may begin and end with an apostrophe, but if all fields do, these are quotes.
   single = all(re.fullmatch("'.*'", field) for fields in rows[1:] for field in fields)
   quote = "'" if single else '"'
-  fields_of_rows = [tuple(_unquoted(fields[pick], quote) for pick in picks) for fields in rows[1:]]
+  fields_of_rows = [
+    tuple(sources.unquoted(fields[pick], quote) for pick in picks) for fields in rows[1:]
+  ]
   return sources.Table(file.name, fields_of_rows, [number for number, _ in numbered[1:]])
-
-
-def _unquoted(field: str, quote: str) -> str:
-  """The content of a quoted field; a field that is not quoted from end to end, as it is."""
-  if quote == '"' and not re.fullmatch('"(?:[^"]|"")*"', field):
-    return field
-  return field[1:-1].replace(quote * 2, quote)
 
 
 def _read_csv(file: sources.Text, wanted: Sequence[str], optional: Sequence[str]) -> sources.Table:

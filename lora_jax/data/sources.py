@@ -11,7 +11,7 @@ import json
 import pathlib
 import re
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 from lora_jax import provenance
@@ -194,25 +194,46 @@ def read_csv(file: Text, columns: Sequence[str]) -> Table:
   Raises:
     ValueError: naming the file, the line, and the columns expected and found.
   """
+  found = csv_rows(file)
+  names = [name.strip().lower() for name in next(found, (1, []))[1]]
+  picks = _find_columns(file, names, columns)
+  table = Table(file.name, [], [])
+  for line, fields in found:
+    table.rows.append(tuple(fields[i] for i in picks))
+    table.lines.append(line)
+  return table
+
+
+def csv_rows(file: Text) -> Iterator[tuple[int, list[str]]]:
+  """The rows of a comma-separated file with `"` quotes, its header too, and their lines.
+
+  Empty lines are no rows.
+
+  Raises:
+    ValueError: naming file and line, if it is not CSV or a row is not as wide as the first.
+  """
   reader = csv.reader(io.StringIO(file.text, newline=''), strict=True)
-  rows, numbers, line = [], [], 1
+  width, line = 0, 1
   try:
-    names = [name.strip().lower() for name in next(reader, [])]
-    picks = _find_columns(file, names, columns)
-    line = reader.line_num + 1
     for fields in reader:
-      if fields and len(fields) != len(names):
+      width = width or len(fields)
+      if fields and len(fields) != width:
         raise ValueError(
-          f'{file.name}, line {line}: expected {len(names)} comma-separated fields, '
+          f'{file.name}, line {line}: expected {width} comma-separated fields, '
           f'found {len(fields)}: {",".join(fields)[:80]!r}'
         )
       if fields:
-        rows.append(tuple(fields[i] for i in picks))
-        numbers.append(line)
+        yield line, fields
       line = reader.line_num + 1
   except csv.Error as error:
     raise ValueError(f'{file.name}, line {line}: not CSV ({error})') from error
-  return Table(file.name, rows, numbers)
+
+
+def unquoted(field: str, quote: str = '"') -> str:
+  """The content of a field in quotes; a field that is not quoted from end to end, as it is."""
+  if quote == '"' and not re.fullmatch('"(?:[^"]|"")*"', field):
+    return field
+  return field[1:-1].replace(quote * 2, quote)
 
 
 def split_lines(file: Text) -> list[str]:

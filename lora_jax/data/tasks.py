@@ -19,6 +19,9 @@ from lora_jax.data import (
   wikisql,
 )
 from lora_jax.data.dataset import Dataset, Request, Task
+from lora_jax.data.own import describe
+from lora_jax.data.own import load as load_own
+from lora_jax.data.records import Files
 from lora_jax.data.tokenizer import Tokenizer
 from lora_jax.errors import nearest
 
@@ -34,6 +37,7 @@ LOADERS: dict[str, Callable[[str, Request], Task]] = {
   **{f'synthetic/{name}': synthetic.load for name in ('pretrain', *synthetic.DOMAINS)},
 }
 TASKS = tuple(LOADERS)
+OWN = 'own/'  # Begins the name of a task in a user's own files.
 
 
 def load_task(
@@ -46,11 +50,13 @@ def load_task(
   limit: int = 0,
   seed: int = 0,
   evals: Sequence[str] = (),
+  own: Files | None = None,
 ) -> Task:
   """Reads a task and tokenizes it.
 
   Args:
-    name: one of `TASKS`. `synthetic/...` needs no files, so `source` and `data_dir` are ignored.
+    name: one of `TASKS`, or `own/...`, whose files are `own`. `synthetic/...` needs no files, so
+      `source` and `data_dir` are ignored.
     tokenizer: turns texts into ids.
     source: 'files' (`data_dir` holds the official archives or what they unpack to) or 'tfds'
       (`data_dir` is TFDS's).
@@ -60,13 +66,14 @@ def load_task(
     limit: the first `limit` training examples after a shuffle by `seed`; 0 for all.
     seed: of that shuffle.
     evals: splits to evaluate on; empty for the task's dev splits. `test` of GLUE has no labels.
+    own: the files of a task of the user's own.
 
   Raises:
     ValueError: for an unknown task, source or split, and for malformed files.
     FileNotFoundError: if the data is not there, naming the places looked at.
   """
   sources.check_source(source)
-  _check_name(name)
+  _loader(name)
   request = Request(
     tokenizer=tokenizer,
     source=source,
@@ -75,8 +82,9 @@ def load_task(
     limit=limit,
     seed=seed,
     evals=evals,
+    own=own,
   )
-  return LOADERS[name](name, request)
+  return _loader(name)(name, request)
 
 
 def check_labeled(name: str, splits: Sequence[str]) -> None:
@@ -85,7 +93,7 @@ def check_labeled(name: str, splits: Sequence[str]) -> None:
   Raises:
     ValueError: for an unknown task; for a test split of GLUE, naming the splits that have labels.
   """
-  _check_name(name)
+  _loader(name)
   spec = glue.TASKS.get('mnli' if name == 'mnli_text' else name)
   hidden = [split for split in splits if split.startswith('test')]
   if spec and hidden:
@@ -96,27 +104,41 @@ def check_labeled(name: str, splits: Sequence[str]) -> None:
     )
 
 
-def without_data(name: str) -> Task:
-  """A task without examples, for what a model has to know of it: its kind and number of labels.
+def without_data(name: str, own: Files | None = None) -> Task:
+  """A task without examples, for what a model has to know of it: its kind and its classes.
+
+  Of a task in a user's own files the training file is read for this.
 
   Raises:
     ValueError: for an unknown task.
+    ValueError, FileNotFoundError: as `own.load`.
   """
-  _check_name(name)
+  _loader(name)
+  if name.startswith(OWN):
+    return of_kind(name, *describe(own or Files()))
   spec = glue.TASKS.get(name)
+  return of_kind(name, spec.kind, spec.classes) if spec else of_kind(name, 'lm', ())
+
+
+def of_kind(name: str, kind: str, label_names: Sequence[str]) -> Task:
+  """A task without examples; it has as many classes as they have names."""
   return Task(
     name=name,
-    kind=spec.kind if spec else 'lm',
-    num_labels=(len(spec.classes) or 1) if spec else 0,
+    kind=kind,
+    num_labels=0 if kind == 'lm' else len(label_names) or 1,
     train=Dataset(ids=[]),
     evals={},
     metric='',
     higher_is_better=True,
     score=None,
-    label_names=spec.classes if spec else (),
+    label_names=tuple(label_names),
   )
 
 
-def _check_name(name: str) -> None:
+def _loader(name: str) -> Callable[[str, Request], Task]:
+  """The loader of a task, which raises a ValueError for an unknown name."""
+  if name.startswith(OWN):
+    return load_own
   if name not in LOADERS:
     raise ValueError(f'unknown task {name!r}. {nearest(name, LOADERS)}')
+  return LOADERS[name]

@@ -12,7 +12,7 @@ import tokenizers
 
 from lora_jax import gguf_reader, provenance
 from lora_jax.data import gguf_tokenizer
-from lora_jax.data.fast_tokenizer import FastTokenizer, byte_level, wordpiece
+from lora_jax.data.fast_tokenizer import ChatTemplate, FastTokenizer, byte_level, wordpiece
 from lora_jax.data.sentence_piece import SentencePiece
 from lora_jax.data.tokenizer import Tokenizer
 
@@ -25,6 +25,7 @@ _NEEDED = {
 }
 _FILES = ('tokenizer.json', 'vocab.txt', 'vocab.json', 'merges.txt', 'spm.model')
 _OPTIONAL = ('config.json', 'tokenizer_config.json')
+TEMPLATE = 'chat_template.jinja'  # Noted by the task that uses it.
 
 
 def load_tokenizer(path: str | pathlib.Path) -> Tokenizer:
@@ -40,8 +41,9 @@ def load_tokenizer(path: str | pathlib.Path) -> Tokenizer:
   """
   path = pathlib.Path(path).expanduser()
   files = read_files(path)
-  for name, content in files.items():
-    provenance.note(path / name, name, content)
+  of_chats = {TEMPLATE, 'tokenizer_config.json'} if gguf_reader.find(path) else {TEMPLATE}
+  for name in files.keys() - of_chats:
+    provenance.note(path / name, name, files[name])
   config = _json(files, 'config.json', path) | _json(files, 'tokenizer_config.json', path)
   file = next((name for name, needed in _NEEDED.items() if needed <= files.keys()), '')
   if not file:
@@ -58,7 +60,7 @@ def load_tokenizer(path: str | pathlib.Path) -> Tokenizer:
       'vocab.txt': lambda content: wordpiece(content.decode(), config),
       'merges.txt': lambda content: byte_level(vocab, content.decode(), config),
     }[file](files[file])
-    return FastTokenizer(backend, str(path))
+    return FastTokenizer(backend, str(path), _template(files, config, path))
   except Exception as error:  # The libraries raise bare Exceptions.
     raise _damaged(path, file, error) from error
 
@@ -72,9 +74,12 @@ def read_files(path: pathlib.Path) -> dict[str, bytes]:
     FileNotFoundError: if there is neither a folder nor an archive at `path`.
     ValueError: if the archive is damaged.
   """
-  wanted = (*_FILES, *_OPTIONAL)
+  wanted = (*_FILES, *_OPTIONAL, TEMPLATE)
   if file := gguf_reader.find(path):
-    return {'tokenizer.json': gguf_tokenizer.tokenizer_json(file)}
+    return {
+      'tokenizer.json': gguf_tokenizer.tokenizer_json(file),
+      'tokenizer_config.json': gguf_tokenizer.config_json(file),
+    }
   if path.is_dir():
     return {name: (path / name).read_bytes() for name in wanted if (path / name).is_file()}
   if not path.is_file():
@@ -97,6 +102,25 @@ def _json(files: Mapping[str, bytes], name: str, path: pathlib.Path) -> dict[str
     return json.loads(files[name])
   except (ValueError, RecursionError) as error:
     raise _damaged(path, name, error) from error
+
+
+def _template(
+  files: Mapping[str, bytes], config: Mapping[str, Any], path: pathlib.Path
+) -> ChatTemplate | None:
+  """The template in a file of its own, else that of tokenizer_config.json; None without one."""
+  tokens = {}
+  for key, value in config.items():
+    name = value.get('content') if isinstance(value, dict) else value
+    if key.endswith('_token') and isinstance(name, str):
+      tokens[key] = name
+  if TEMPLATE in files:
+    return ChatTemplate(str(path / TEMPLATE), files[TEMPLATE].decode(), tokens)
+  found = config.get('chat_template')
+  if isinstance(found, list):  # Several, by name.
+    found = {one['name']: one['template'] for one in found}.get('default')
+  if not isinstance(found, str):
+    return None
+  return ChatTemplate(str(path), found, tokens)
 
 
 def _sentence_piece(content: bytes, config: Mapping[str, Any], name: str) -> SentencePiece:

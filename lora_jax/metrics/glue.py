@@ -22,6 +22,12 @@ def f1(labels: np.ndarray, predictions: np.ndarray) -> float:
   return float(2 * hits / total) if total else 0.0
 
 
+def macro_f1(labels: np.ndarray, predictions: np.ndarray) -> float:
+  """The mean F1 of the classes that are predicted or present."""
+  classes = np.unique(np.concatenate([labels, predictions]))
+  return float(np.mean([f1(labels == each, predictions == each) for each in classes]))
+
+
 def matthews(labels: np.ndarray, predictions: np.ndarray) -> float:
   """Matthews correlation of class ids, of any number of classes; 0 if either side is constant."""
   classes, codes = np.unique(np.concatenate([labels, predictions]), return_inverse=True)
@@ -47,6 +53,7 @@ def spearman(labels: np.ndarray, predictions: np.ndarray) -> float:
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
   'accuracy': accuracy,
   'f1': f1,
+  'macro_f1': macro_f1,
   'matthews': matthews,
   'pearson': pearson,
   'spearman': spearman,

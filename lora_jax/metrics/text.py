@@ -26,6 +26,7 @@ METRICS = {
   'samsum': ('rouge_1', 'rouge_2', 'rouge_lcs'),
   'mnli_text': ('accuracy',),
   'synthetic': ('bleu',),
+  'own': ('bleu', 'rouge_1', 'rouge_2', 'rouge_lcs', 'accuracy'),
 }
 SCORINGS = tuple(METRICS)
 
@@ -68,7 +69,8 @@ def score(
 
   E2E: BLEU, NIST in both conventions, METEOR, ROUGE-L, CIDEr. WebNLG and DART: BLEU, METEOR, TER
   of lower-cased text, split at every non-word character, against the first six references.
-  WikiSQL: accuracy of the logical form. SAMSum: ROUGE-1, -2, -L. MNLI as text: accuracy.
+  WikiSQL: accuracy of the logical form. SAMSum: ROUGE-1, -2, -L. MNLI as text: accuracy. A user's
+  own: BLEU, ROUGE, and the share of texts that are the reference.
 
   If Java is missing or fails, the metrics that need it are left out and listed in `unavailable`.
 

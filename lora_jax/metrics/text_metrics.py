@@ -44,7 +44,7 @@ ABOUT = {
   'logical_form': Metric('column, aggregation and set of conditions equal, values in lower case'),
   'queries': Metric('share of predictions that are queries at all'),
   **dict.fromkeys(rouge.NAMES, _ROUGE),
-  'accuracy': Metric('label names, in lower case'),
+  'accuracy': Metric('equal to the reference, in lower case'),
 }
 
 
@@ -116,7 +116,7 @@ def _together(
     return {'nist': nist.mteval, 'nist_pymteval': nist.pymteval}
   if scoring == 'wikisql':
     return dict(zip(('logical_form', 'queries'), sql.logical_form(predictions, references)))
-  if scoring == 'samsum':
+  if any(name in rouge.NAMES for name in names):
     return rouge.rouge(predictions, references)
   return {}
 

@@ -26,10 +26,14 @@ LONGEST_TEXT = 1 << 20  # Tokens: enough for an error to say how long a text is 
 
 
 class Answer(TypedDict, total=False):
-  """A class and the probability of each, the value of a regression, or a line and its error."""
+  """A class and the probability of each, the value of a regression, or a line and its error.
+
+  A class has a name where the adapter names its classes.
+  """
 
   adapter: str
   label: int
+  name: str
   scores: list[float]
   score: float
   line: int
@@ -42,6 +46,7 @@ class Server(NamedTuple):
   Attributes:
     bank: the base and its adapters.
     tasks: `classification` or `regression`, by adapter.
+    names: names of the classes, by adapter; none where they are unknown.
     tokenizer: the base's tokenizer.
     max_length: the most tokens of a text.
     rows: texts of a full batch.
@@ -49,6 +54,7 @@ class Server(NamedTuple):
 
   bank: Bank
   tasks: Mapping[str, str]
+  names: Mapping[str, Sequence[str]]
   tokenizer: Tokenizer
   max_length: int
   rows: int
@@ -121,7 +127,11 @@ class Server(NamedTuple):
       return {'adapter': name, 'score': round(float(logits[0]), 6)}
     scores = np.exp(logits - logits.max())
     rounded = [round(float(score), 6) for score in scores / scores.sum()]
-    return {'adapter': name, 'label': int(logits.argmax()), 'scores': rounded}
+    label = int(logits.argmax())
+    answer: Answer = {'adapter': name, 'label': label}
+    if names := self.names[name]:
+      answer['name'] = names[label]
+    return {**answer, 'scores': rounded}
 
 
 def load(
@@ -164,7 +174,8 @@ def load(
       raise ValueError(f'adapter {name!r} has no task head to answer with')
   bank = Bank.of(model, params, adapters, other_base=other_base)
   tasks = {name: adapter.task for name, adapter in adapters.items()}
-  return Server(bank, tasks, words, max_length or limit, rows)
+  names = {name: adapter.label_names for name, adapter in adapters.items()}
+  return Server(bank, tasks, names, words, max_length or limit, rows)
 
 
 def _load_base(name: str) -> tuple[nn.Module, tree.Params]:

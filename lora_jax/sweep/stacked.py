@@ -217,6 +217,7 @@ class Stacked:
     folder.mkdir(parents=True)
     writers.write_json(folder / 'config.json', json.loads(work.config.to_json_best_effort()))
     writers.write_json(folder / provenance.FILE, record.inputs)
+    rundir.keep_task(folder, work.task)
     self._save_member(record, folder, place)
     with writers.Writer(
       folder, total_steps=record.total_steps, stream=io.StringIO()

@@ -7,6 +7,7 @@ from ml_collections import config_dict
 from lora_jax import fields, methods
 from lora_jax.data import tasks
 from lora_jax.models import presets
+from lora_jax.train import rundir
 
 
 def check_config(config: config_dict.ConfigDict) -> None:
@@ -15,10 +16,10 @@ def check_config(config: config_dict.ConfigDict) -> None:
   Raises:
     ValueError: for a field that is unknown or out of its range (`lora_jax/fields.py`); for an
       unknown task, and a method or an untrained model whose options do not fit; for fields that do
-      not fit each other.
+      not fit each other; for a user's own training file, which is read for the kind of the task.
   """
   fields.check(config)
-  task = tasks.without_data(config.task)
+  task = tasks.without_data(config.task, rundir.own_files(config))
   methods.make(**config.method.to_dict())
   if config.model.name == 'fresh':
     presets.architecture(**config.model.fresh)

@@ -205,7 +205,7 @@ def write_and_score(
   writers.write_text(path, '\n'.join(texts) + '\n')
   line = lambda reference: ' '.join(reference.split()) + '\n'
   groups = [''.join(map(line, references)) for references in prompts.references]
-  writers.write_text(path.with_name(f'references-{split}.txt'), '\n'.join(groups))
+  writers.write_text(path.with_name(f'references-{Path(split).name}.txt'), '\n'.join(groups))
   return score(task, prompts, texts)
 
 

@@ -101,6 +101,7 @@ def load_task(
       limit=config.data.limit if limit is None else limit,
       seed=config.seed,
       evals=evals,
+      own=rundir.own_files(config),
     )
 
 
@@ -256,7 +257,10 @@ def head_choice(config: config_dict.ConfigDict) -> str:
   if choice not in ('fresh', 'keep'):
     raise ValueError(f'config.model.head={choice!r}. {errors.nearest(choice, ("fresh", "keep"))}')
   name = config.model.name
-  same = rundir.is_run(name) and rundir.read_config(name).task == config.task
+  if not rundir.is_run(name):
+    return choice
+  base = rundir.read_config(name)
+  same = (base.task, rundir.own_files(base)) == (config.task, rundir.own_files(config))
   return 'keep' if same else choice
 
 
@@ -269,7 +273,7 @@ def _merged(
 ) -> tuple[nn.Module, Params]:
   """The model of another run, with its adapter merged, and the head that the config asks for."""
   workdir = config.model.name
-  own = tasks.without_data(rundir.read_config(workdir).task)
+  own = rundir.read_task(workdir)
   work, trainable = load_run(workdir, 'best', own, devices=devices)
   model, params = work.model, merging.merge(work.method.merge, work.frozen, trainable, workdir)[0]
   if task.kind == 'lm':

@@ -10,7 +10,6 @@ import numpy as np
 from lora_jax import stacking, tree
 from lora_jax.adapters.adapter import Adapter
 from lora_jax.adapters.fingerprint import fingerprint
-from lora_jax.data import tasks
 from lora_jax.models import presets
 from lora_jax.train import job, rundir
 
@@ -31,7 +30,7 @@ def from_run(workdir: str | Path, which: str = 'best') -> Adapter:
 
 def load_run(workdir: str | Path, which: str = 'best') -> tuple[job.Job, tree.Params]:
   """A run and the parameters of a checkpoint, as `job.load_run`, without the run's data."""
-  return job.load_run(workdir, which, tasks.without_data(rundir.read_config(workdir).task))
+  return job.load_run(workdir, which, rundir.read_task(workdir))
 
 
 def from_job(work: job.Job, trained: tree.Params) -> Adapter:

@@ -13,9 +13,11 @@ import jax
 from ml_collections import config_dict
 
 from lora_jax import fields, files, provenance
+from lora_jax.data import records, tasks
 from lora_jax.result_schema import RunResult
 from lora_jax.train import hosts, locks, paths, writers
 
+TASK = 'task.json'  # What a model has to know of the task, whether or not its data is still there.
 FAILED = 'failed.json'  # It takes the place of result.json where a sweep's run diverged.
 
 
@@ -52,6 +54,33 @@ def read_config(workdir: str | Path) -> config_dict.ConfigDict:
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
   return config
+
+
+def own_files(config: config_dict.ConfigDict) -> records.Files | None:
+  """A user's own files that a config names; None for a task of another kind."""
+  return records.Files(**config.own) if 'own' in config else None
+
+
+def keep_task(workdir: Path, task: tasks.Task) -> None:
+  """Writes the task's kind and the names of its classes into a run directory."""
+  known = {'kind': task.kind, 'label_names': list(task.label_names)}
+  writers.write_json(workdir / TASK, known)
+
+
+def read_task(workdir: str | Path) -> tasks.Task:
+  """The task that a run was trained on, without its data.
+
+  Raises:
+    ValueError: if the directory has no config, or a damaged file.
+  """
+  config = read_config(workdir)
+  path = paths.path_of(workdir) / TASK
+  if not path.exists():  # A run of an older version.
+    return tasks.without_data(config.task, own_files(config))
+  provenance.note(path)
+  found = files.read_object(path)
+  _check_fields(path, found, {'kind': str, 'label_names': list})
+  return tasks.of_kind(config.task, str(found['kind']), [str(x) for x in found['label_names']])
 
 
 def read_result(workdir: Path) -> RunResult | None:

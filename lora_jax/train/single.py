@@ -51,6 +51,8 @@ def open_run(record: Record, workdir: Path, read: provenance.Recording) -> Itera
     owner = stack.enter_context(locks.hold(workdir))
     rundir.begin(workdir, config)
     record.inputs = rundir.keep_inputs(workdir, found)
+    if hosts.is_first():
+      rundir.keep_task(workdir, record.work.task)
     checkpoints = Checkpoints(workdir, config.checkpoint.keep, owner.check)
     stack.enter_context(contextlib.closing(checkpoints))
     if engine.restore(checkpoints) and hosts.is_first():

@@ -11,7 +11,6 @@ from ml_collections import config_dict
 
 from lora_jax import provenance, stacking, tree
 from lora_jax.adapters import formats
-from lora_jax.data import tasks
 from lora_jax.pretrained import head, labels
 from lora_jax.train import rundir
 from lora_jax.train.job import Job, head_choice, method_options, read_trainable
@@ -62,7 +61,7 @@ def _read(
   if rundir.is_run(source):
     config = rundir.read_config(source)
     _, trained = read_trainable(source, config, 'best')
-    task = tasks.without_data(config.task)
+    task = rundir.read_task(source)
     classes = (task.kind, task.label_names)
     return stacking.looped_patterns(config.method), trained, SAME, classes
   adapter = formats.read_adapter(source, config=job.model.config)

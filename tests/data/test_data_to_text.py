@@ -23,8 +23,13 @@ def gpt2(request):
   return load_tokenizer(request.path.parents[1] / 'golden' / 'tokens' / 'gpt2')
 
 
-def test_examples_read_out_the_reference_and_its_end(gpt2):
-  data = data_to_text.encode(ROWS, gpt2, max_length=512)
+@pytest.fixture
+def form(gpt2):
+  return data_to_text.papers_form(gpt2)
+
+
+def test_examples_read_out_the_reference_and_its_end(gpt2, form):
+  data = data_to_text.encode(ROWS, form, max_length=512)
   for ids, start, row in zip(data.ids, data.target_starts, ROWS):
     assert gpt2.decode(ids[: start - 1]) == row.context
     assert gpt2.decode(ids[start:-1]) == ' ' + row.reference.strip()
@@ -34,19 +39,19 @@ def test_examples_read_out_the_reference_and_its_end(gpt2):
 
 
 @pytest.mark.parametrize('cut', [90, 95, 101])
-def test_overlong_examples_are_cut_on_the_right(cut, gpt2):
-  whole = data_to_text.encode(ROWS[3:4], gpt2, max_length=512)
-  part = data_to_text.encode(ROWS[3:4], gpt2, max_length=cut)
+def test_overlong_examples_are_cut_on_the_right(cut, form):
+  whole = data_to_text.encode(ROWS[3:4], form, max_length=512)
+  part = data_to_text.encode(ROWS[3:4], form, max_length=cut)
   np.testing.assert_array_equal(part.ids[0], whole.ids[0][:cut])
   assert part.num_predictions[0] == len(part.ids[0]) - whole.target_starts[0] > 0
   assert (part.cut, whole.cut, part.left_out) == (1, 0, 0)
 
 
-def test_examples_of_whose_target_nothing_fits_are_left_out_and_counted(gpt2, caplog):
-  whole = data_to_text.encode(ROWS, gpt2, max_length=512)
+def test_examples_of_whose_target_nothing_fits_are_left_out_and_counted(gpt2, form, caplog):
+  whole = data_to_text.encode(ROWS, form, max_length=512)
   longest = int(whole.target_starts[3])
   for most, kept, cut in ((longest + 1, 5, 1), (longest, 4, 0), (1, 0, 0)):
-    part = data_to_text.encode(ROWS, gpt2, max_length=most)
+    part = data_to_text.encode(ROWS, form, max_length=most)
     assert (len(part), part.cut, part.left_out) == (kept, cut, 5 - kept), most
     assert not len(part) or part.num_predictions.min() > 0
   request = Request(tokenizer=gpt2, max_length=longest)
@@ -71,9 +76,9 @@ def test_references_are_grouped_wherever_their_rows_stand():
   ]
 
 
-def test_prompts_are_the_contexts_of_the_examples_whole(gpt2):
-  prompts = data_to_text.prompts(ROWS, gpt2, {'short': {'a', 'b'}, 'none': {'c'}})
-  examples = data_to_text.encode(ROWS, gpt2, max_length=512)
+def test_prompts_are_the_contexts_of_the_examples_whole(form):
+  prompts = data_to_text.prompts(ROWS, form, {'short': {'a', 'b'}, 'none': {'c'}})
+  examples = data_to_text.encode(ROWS, form, max_length=512)
   assert prompts.contexts == list(dict.fromkeys(row.context for row in ROWS))
   assert sum(map(len, prompts.references)) == len(ROWS)
   for row, ids, start in zip(ROWS, examples.ids, examples.target_starts):
@@ -86,7 +91,7 @@ def test_prompts_are_the_contexts_of_the_examples_whole(gpt2):
     'none': [False, False, False],
   }
   assert all(part.dtype == bool for part in prompts.groups.values())
-  assert data_to_text.prompts(ROWS, gpt2).groups == {}
+  assert data_to_text.prompts(ROWS, form).groups == {}
 
 
 def test_a_task_has_prompts_for_each_held_out_split_and_limits_training_alone(gpt2):

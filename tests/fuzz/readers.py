@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from lora_jax import provenance
 from lora_jax.adapters import formats, loralib, native, peft
-from lora_jax.data import load_task, scored_texts, tokenizer_files
+from lora_jax.data import load_task, records, scored_texts, tokenizer_files
 from lora_jax.pretrained import huggingface, load_model, pytorch_writer, safetensors
 from lora_jax.report import runs
 from lora_jax.train import rundir
@@ -101,6 +101,16 @@ def _data(task: str, names: str, content: str, tokenizer: str = 'gpt2') -> Reade
     return load_task(task, tokens, data_dir=str(folder))
 
   return Reader(write, read, tuple(names.split()))
+
+
+def _own(name: str, content: str) -> Reader:
+  """A user's own file."""
+
+  def read(folder: pathlib.Path) -> object:
+    tokens = tokenizer_files.load_tokenizer(toys.GOLDEN / 'tokens' / 'bert')
+    return load_task('own/a', tokens, own=records.Files(data=str(folder / name)))
+
+  return Reader(lambda folder: (folder / name).write_text(content), read, (name,))
 
 
 def _tokenizer(name: str, *files: str) -> Reader:
@@ -197,6 +207,14 @@ READERS: dict[str, Reader] = {
   'webnlg': _data('webnlg', 'train.json dev.json', json.dumps({'entries': [{'1': ENTRY}]})),
   'dart': _data(
     'dart', 'dart-v1.1.1-full-train.json dart-v1.1.1-full-dev.json', json.dumps([DART])
+  ),
+  'own.csv': _own('a.csv', SENTENCES.replace('sentence\t', 'text\t').replace('\t', ',')),
+  'own.tsv': _own('a.tsv', SENTENCES.replace('sentence\tlabel', 'text\tnumber')),
+  'own.jsonl': _own(
+    'a.jsonl',
+    (json.dumps({'prompt': 'A b', 'completion': 'c d'}) + '\n') * 2
+    + json.dumps({'prompt': 'A', 'completion': 'c'})
+    + '\n',
   ),
   'samsum': _data('samsum', 'train.json val.json', json.dumps([CHAT])),
   'wikisql': Reader(_write_wikisql, _data('wikisql', '', '').read, WIKISQL),

@@ -10,6 +10,7 @@ from lora_jax.metrics import glue
 ORACLES = {
   'accuracy': sklearn.metrics.accuracy_score,
   'f1': sklearn.metrics.f1_score,
+  'macro_f1': lambda x, y: sklearn.metrics.f1_score(x, y, average='macro'),
   'matthews': sklearn.metrics.matthews_corrcoef,
   'pearson': lambda x, y: scipy.stats.pearsonr(x, y).statistic,
   'spearman': lambda x, y: scipy.stats.spearmanr(x, y).statistic,
@@ -36,11 +37,12 @@ def test_equals_scipy_and_scikit_learn(name, seed):
   }
 
 
-def test_matthews_of_three_classes():
+@pytest.mark.parametrize('name', ['matthews', 'macro_f1'])
+def test_scores_of_three_classes(name):
   rng = np.random.default_rng(0)
   labels, predictions = rng.integers(0, 3, (2, 60))
-  expected = sklearn.metrics.matthews_corrcoef(labels, predictions)
-  assert glue.matthews(labels, predictions) == pytest.approx(expected, abs=1e-12)
+  expected = ORACLES[name](labels, predictions)
+  assert glue.METRICS[name](labels, predictions) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,8 @@ def base(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def adapters(base):
-  return {name: make(base, *case, seed) for seed, (name, case) in enumerate(OPTIONS.items())}
+  made = {name: make(base, *case, seed) for seed, (name, case) in enumerate(OPTIONS.items())}
+  return made | {'sst2': made['sst2']._replace(label_names=('negative', 'positive'))}
 
 
 @pytest.fixture(scope='module')
@@ -87,6 +88,8 @@ def test_answers_are_those_of_each_adapter_alone_in_the_order_of_the_requests(
   assert answers[1] == {'adapter': 'stsb', 'score': pytest.approx(logits[0], abs=1e-5)}
   assert len(answers[3]['scores']) == 2
   assert answers[3]['label'] == np.argmax(answers[3]['scores'])
+  assert answers[3]['name'] == ('negative', 'positive')[answers[3]['label']]
+  assert 'name' not in answers[0]
 
 
 BROKEN = {

@@ -73,8 +73,7 @@ def load(
 
   Args:
     config: the run's config.
-    evals: splits to evaluate on, of which `config.eval.limit` examples are kept; none means the
-      task's own choice.
+    evals: splits to evaluate on, `config.eval.limit` examples each; none: the task's own choice.
     devices: the mesh on which both parts lie, see `mesh.shardings`; None is the default device.
 
   Raises:

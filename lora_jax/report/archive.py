@@ -12,8 +12,8 @@ from lora_jax.report import runs
 def collect(directory: Path) -> Iterator[tuple[str, dict[str, object]]]:
   """What a directory holds to be kept, by the name of the file that it is kept in.
 
-  A run directory's `result.json` is named by task, model and directory; a sweep's folder holds one
-  for each run; an analysis is kept as it is.
+  A run directory's `result.json` is named by task, model and directory; a sweep's folder, whose
+  name is added, holds one for each run; an analysis is kept as it is.
 
   Raises:
     ValueError: if there is nothing, nothing finished, or a run whose score is not a number.
@@ -38,7 +38,7 @@ def collect(directory: Path) -> Iterator[tuple[str, dict[str, object]]]:
       raise ValueError(f'{source}: {error}') from error
     own = source.parent.resolve().name
     # Two sweeps may have runs of the same name.
-    parts = [run['task'], Path(run['model']).name, *([run['experiment']] if sweep else []), own]
+    parts = [run['task'], Path(run['model']).name, *([name] if sweep else []), own]
     run |= {key: without_folders(run[key]) for key in ('model', 'config')}
     yield '-'.join(parts).replace('/', '_'), run
 

@@ -29,7 +29,7 @@ def test_what_is_kept_of_a_run_a_sweep_and_an_analysis(tmp_path):
   for member in ('rank=1', 'rank=2'):
     write(tmp_path / 'sweep' / member / 'result.json', run(0, 0.8, experiment='rank'))
   names = [name for name, _ in archive.collect(tmp_path / 'sweep')]
-  assert names == ['mrpc-small-rank-rank=1', 'mrpc-small-rank-rank=2']
+  assert names == ['mrpc-small-sweep-rank=1', 'mrpc-small-sweep-rank=2']
   write(tmp_path / 'pair/analysis.json', {'experiment': 'analysis', 'runs': ['/a/b']})
   assert list(archive.collect(tmp_path / 'pair')) == [
     ('pair/analysis', {'experiment': 'analysis', 'runs': ['b']})

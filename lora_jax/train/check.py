@@ -76,7 +76,7 @@ def _check_run(workdir: Path) -> Iterator[Finding]:
     record = lambda path: provenance.read_record(path.parent)
     yield _try(workdir / provenance.FILE, record)
   if (workdir / rundir.TASK).exists():
-    yield _try(workdir / rundir.TASK, lambda path: rundir.read_task(path.parent))
+    yield _try(workdir / rundir.TASK, rundir.read_kind)
   yield from _check_steps(workdir)
 
 

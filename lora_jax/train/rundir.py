@@ -78,9 +78,18 @@ def read_task(workdir: str | Path) -> tasks.Task:
   if not path.exists():  # A run of an older version.
     return tasks.without_data(config.task, own_files(config))
   provenance.note(path)
+  return tasks.of_kind(config.task, *read_kind(path))
+
+
+def read_kind(path: Path) -> tuple[str, list[str]]:
+  """The kind of a task and the names of its classes, as `keep_task` writes them.
+
+  Raises:
+    ValueError: if the file is damaged, naming it.
+  """
   found = files.read_object(path)
   _check_fields(path, found, {'kind': str, 'label_names': list})
-  return tasks.of_kind(config.task, str(found['kind']), [str(x) for x in found['label_names']])
+  return str(found['kind']), [str(name) for name in found['label_names']]
 
 
 def read_result(workdir: Path) -> RunResult | None:

@@ -23,20 +23,22 @@ def damaged(workdir):
   ]
 
 
+SMALL = ['config.json', 'result.json', 'metrics.jsonl', 'provenance.json', 'task.json']
+
+
 def test_a_whole_run_is_whole_and_says_what_was_read(copy):
   table, is_whole = check.table(copy)
   names = [line.split()[0] for line in table.splitlines()]
-  small = ['config.json', 'result.json', 'metrics.jsonl', 'provenance.json']
-  assert is_whole and names[:4] == small
+  assert is_whole and names[:5] == SMALL
   steps = (copy / 'checkpoints').iterdir()
-  assert sorted(names[4:]) == sorted(f'checkpoints/{step.name}' for step in steps)
+  assert sorted(names[5:]) == sorted(f'checkpoints/{step.name}' for step in steps)
   (copy / 'checkpoints' / '6.set-aside').mkdir()
   table, is_whole = check.table(copy)
   assert is_whole and '6.set-aside  set aside by a resumed run' in table
 
 
 @pytest.mark.parametrize('text', [lambda _: '', lambda x: x[: len(x) // 2], lambda _: '[]'])
-@pytest.mark.parametrize('name', ['config.json', 'result.json', 'metrics.jsonl', 'provenance.json'])
+@pytest.mark.parametrize('name', SMALL)
 def test_a_damaged_small_file_is_found(copy, name, text):
   (copy / name).write_text(text((copy / name).read_text()))
   assert damaged(copy) == [name]

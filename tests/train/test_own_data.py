@@ -6,7 +6,7 @@ import pytest
 
 from lora_jax import sweep
 from lora_jax.adapters import native
-from lora_jax.train import check, evaluate, job, loop, run_adapter, rundir
+from lora_jax.train import check, evaluate, generate, job, loop, run_adapter, rundir
 
 REVIEWS = 'review,stars\n' + ''.join(
   f'the {"good" if i % 2 else "bad"} film was {"very " * (i % 5)}not a plot {i},{i % 2 * 4 + 1}\n'
@@ -77,6 +77,24 @@ def test_the_runs_of_a_sweep_keep_their_classes_too(reviewed, make_config, tmp_p
   tasks = [rundir.read_task(path.parent) for path in tmp_path.glob('*/result.json')]
   assert [task.label_names for task in tasks] == [('1', '5')] * 2
   assert all(not finding.is_damaged for finding in check.check(tmp_path))
+
+
+def test_a_language_model_learns_completions_and_writes_them(make_language_model, tmp_path):
+  rows = [{'prompt': f'Bake a {word}', 'completion': 'the oven'} for word in 'abcdefghijkl']
+  (tmp_path / 'a.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+  (tmp_path / 'more.csv').write_text('prompt,completion\nBake a b,the  oven\nBake a b,"an\noven"\n')
+  overrides = {'data.limit': 0, 'train.batch_size': 4, 'train.epochs': 8, 'decode.beams': 1}
+  config = make_language_model(**overrides, **{'optim.lr': 1e-2})
+  with config.unlocked():
+    config.task, config.own = 'own/a', {'data': str(tmp_path / 'a.jsonl'), 'dev_rows': 2}
+  result = loop.train(config, tmp_path / 'run')
+  assert result['best']['dev/loss'] < result['history'][0]['dev/loss']
+  more = str(tmp_path / 'more.csv')
+  out = tmp_path / 'out.txt'
+  found = generate.generate_run(tmp_path / 'run', config.decode, split=more, out=out)
+  assert found['scores'].keys() == {'bleu', 'rouge_1', 'rouge_2', 'rouge_lcs', 'accuracy'}
+  assert found['contexts'] == 1 and len(out.read_text().splitlines()) == 1
+  assert (tmp_path / 'references-more.csv.txt').read_text() == 'the oven\nan oven\n'
 
 
 @pytest.mark.parametrize('damage', ['', '[]', '{"kind": 3, "label_names": []}', '{"kind": "lm"}'])

@@ -173,6 +173,8 @@ FIELDS: dict[str, Field] = {
   'optim.warmup_steps': _whole(0, '[0, inf)', 'Updates of warm-up; takes precedence over the ratio '
                                               'when nonzero.'),
   'optim.weight_decay': _number(0.0, '[0, inf)', "AdamW's, decoupled; 0 is off."),
+  'optim.lora_plus': _number(1.0, '(0, inf)', "Factor on the rate of LoRA's factor that starts at "
+                                              'zero (LoRA+); 1 is off.'),
   'optim.clip': _number(0.0, '[0, inf)', 'Largest global norm of the gradient; 0 is off.'),
   'optim.beta1': _number(0.9, '[0, 1)', 'Decay of the first moment.'),
   'optim.beta2': _number(0.999, '[0, 1)', 'Decay of the second moment.'),

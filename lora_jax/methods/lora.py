@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from lora_jax import ops, tree
-from lora_jax.methods import added, lowrank, sites
+from lora_jax.methods import initial, lowrank, sites
 from lora_jax.methods.base import Method, Params, Tree
 from lora_jax.methods.interception import Args, Context, Interceptor, Kwargs, Next
 from lora_jax.methods.lowrank import FACTORS
@@ -105,7 +105,7 @@ def lora(
     trained |= {path for path in leaves if _trains_bias(bias, found, path)}
     frozen = {path: leaf for path, leaf in leaves.items() if path not in trained}
     chosen = {path: leaf for path, leaf in leaves.items() if path in trained}
-    return tree.unflatten(frozen), tree.unflatten(chosen | _draw_factors(key, found, init))
+    return tree.unflatten(frozen), tree.unflatten(chosen | initial.draw(key, found, init))
 
   return Method(
     init=split,
@@ -122,31 +122,6 @@ def lora(
 def scale(alpha: float, rank: int, rslora: bool = False) -> float:
   """The factor before B A x: alpha / r, or alpha / sqrt(r) (rsLoRA, arXiv 2312.03732)."""
   return alpha / (math.sqrt(rank) if rslora else rank)
-
-
-def _draw_factors(
-  key: jax.Array, found: Mapping[str, sites.Site], distribution: str
-) -> dict[str, jax.Array]:
-  """Factors by path, float32, one of each pair random and the other zero, so the update is zero.
-
-  Each depends on the key and its own path alone: a further target changes no other factor.
-  """
-
-  def initial(path: str, shape: lowrank.Shape, key: jax.Array) -> jax.Array:
-    module, _, name = path.rpartition('/')
-    site = found[module]
-    if name == ('lora_a' if site.layer.transposed else 'lora_b'):
-      return jnp.zeros(shape, jnp.float32)
-    if site.layer.transposed:
-      return jax.random.normal(key, shape, jnp.float32)
-    if distribution == 'normal':
-      return 0.02 * jax.random.normal(key, shape, jnp.float32)
-    # Kaiming-uniform with a = sqrt(5), as in torch.nn.Linear: the bound is 1 / sqrt(fan_in).
-    bound = 1 / math.sqrt(site.fan_in)
-    return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
-
-  shapes = {path: shape for site in found.values() for path, shape in site.factors.items()}
-  return added.draw(key, shapes, initial)
 
 
 def _merge(scale: Scale, frozen: Params, trainable: Params) -> Tree:

@@ -2,6 +2,7 @@
 
   python tests/golden/make_adapters.py                  # In an environment with torch,
   python tests/golden/make_adapters.py add CASE...      # transformers, peft and loralib.
+  python tests/golden/make_adapters.py rates
   python tests/golden/make_adapters.py check FOLDER
 
 The last form reads what tests/golden/make_exports.py wrote to FOLDER by lora_jax: it prints the
@@ -18,6 +19,7 @@ import sys
 import loralib
 import numpy as np
 import peft
+import peft.optimizers
 import torch
 import transformers
 
@@ -215,9 +217,24 @@ def check(folder):
     print(f'{path.name}: {np.abs(found - ours).max():.2e} of {np.abs(ours).max():.2f}')
 
 
+def rates(case='bert.patterns', rate=1e-3, ratio=16):
+  """Writes how many times the rate each parameter has in PEFT's optimizer of LoRA+."""
+  model = peft.get_peft_model(load(case)[0], peft.LoraConfig(**PEFT[case]))
+  optimizer = peft.optimizers.create_loraplus_optimizer(
+    model, torch.optim.AdamW, lr=rate, loraplus_lr_ratio=ratio
+  )
+  names = {id(x): name.replace('.default', '') for name, x in model.named_parameters()}
+  found = {
+    names[id(x)]: group['lr'] / rate for group in optimizer.param_groups for x in group['params']
+  }
+  (FOLDER / f'peft.{case}' / 'rates.json').write_text(json.dumps(found, indent=1) + '\n')
+
+
 def main():
   if sys.argv[1:2] == ['check']:
     return check(pathlib.Path(sys.argv[2]))
+  if sys.argv[1:2] == ['rates']:
+    return rates()
   if sys.argv[1:2] == ['add']:
     for case in sys.argv[2:]:
       made_by_peft(case, PEFT[case], list(PEFT).index(case))
@@ -227,6 +244,7 @@ def main():
   torch.manual_seed(0)
   for seed, (case, fields) in enumerate(PEFT.items()):
     made_by_peft(case, fields, seed)
+  rates()
   roberta_by_loralib()
   gpt2_by_loralib()
   versions = {name: importlib.metadata.version(name) for name in PACKAGES}

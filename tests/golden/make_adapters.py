@@ -69,6 +69,18 @@ PEFT = {  # Name, and the base in models/ before a dot: fields of PEFT's config.
     r=4, lora_alpha=8, target_modules=['query', 'value'], task_type='SEQ_CLS',
     init_lora_weights='pissa',
   ),
+  'bert.dora': dict(
+    r=4, lora_alpha=6, target_modules=['query', 'value', 'output.dense'], task_type='SEQ_CLS',
+    rank_pattern={FIRST: 2}, use_dora=True,
+  ),
+  'gpt2.dora': dict(
+    r=4, lora_alpha=8, target_modules=['c_attn', 'mlp.c_proj'], task_type='CAUSAL_LM',
+    use_dora=True,
+  ),
+  'llama.dora': dict(
+    r=2, lora_alpha=4, target_modules=['q_proj', 'down_proj'], task_type='CAUSAL_LM',
+    use_dora=True, use_rslora=True,
+  ),
   'roberta.resized': dict(
     r=4, lora_alpha=8, target_modules=['query', 'value'], task_type='SEQ_CLS',
   ),
@@ -230,11 +242,24 @@ def rates(case='bert.patterns', rate=1e-3, ratio=16):
   (FOLDER / f'peft.{case}' / 'rates.json').write_text(json.dumps(found, indent=1) + '\n')
 
 
+def starts(case='bert.converted'):
+  """Writes the factors with which PEFT's PiSSA and OLoRA start."""
+  for kind in ('pissa', 'olora'):
+    fields = {**PEFT[case], 'init_lora_weights': kind}
+    model = peft.get_peft_model(load(case)[0], peft.LoraConfig(**fields))
+    found = {
+      name.split('model.model.')[1].replace('.default', ''): x.detach().numpy()
+      for name, x in model.named_parameters()
+      if 'lora_' in name
+    }
+    np.savez_compressed(FOLDER / f'peft.{case}' / f'{kind}.npz', **found)
+
+
 def main():
   if sys.argv[1:2] == ['check']:
     return check(pathlib.Path(sys.argv[2]))
   if sys.argv[1:2] == ['rates']:
-    return rates()
+    return rates() or starts()
   if sys.argv[1:2] == ['add']:
     for case in sys.argv[2:]:
       made_by_peft(case, PEFT[case], list(PEFT).index(case))
@@ -245,6 +270,7 @@ def main():
   for seed, (case, fields) in enumerate(PEFT.items()):
     made_by_peft(case, fields, seed)
   rates()
+  starts()
   roberta_by_loralib()
   gpt2_by_loralib()
   versions = {name: importlib.metadata.version(name) for name in PACKAGES}

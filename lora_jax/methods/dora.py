@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from lora_jax.methods.interception import Args, Next
 from lora_jax.methods.lowrank import Factor
 
 TINY = 1e-30  # In the place of a squared norm of zero: the column stays zero.
@@ -55,22 +54,25 @@ def gain(weight: Factor, a: Factor, b: Factor, scale: float | jax.Array, m: Fact
 
 
 def output(
-  module: nn.Module, next_fun: Next, arguments: Args, wx: jax.Array, update: jax.Array, g: jax.Array
+  module: nn.Module, dropped: jax.Array | None, wx: jax.Array, update: jax.Array, g: jax.Array
 ) -> jax.Array:
   """What the adapted layer returns: W x, the bias, (g - 1) W x, and g times LoRA's update.
 
   Args:
     module: the layer.
-    next_fun: its own method.
-    arguments: the layer's, if dropout has changed its input: its own part in (g - 1) W x then sees
-      the changed one as well, as in PEFT. () if `wx` holds that part.
+    dropped: its input after dropout, which the weight in (g - 1) W x sees too, as in PEFT; None if
+      there is no dropout.
     wx: what the layer returns without a method.
     update: s x a b, in the dtype of `wx`.
     g: see `gain`.
   """
   g = jnp.expand_dims(g, tuple(range(wx.ndim - g.ndim)))
-  base = next_fun(*arguments) if arguments else wx
-  if module.has_variable('params', 'bias'):
+  base = wx
+  if dropped is not None:
+    params = {'kernel': module.get_variable('params', 'kernel')}
+    alone = module.clone(use_bias=False, parent=None, name=None)
+    base = jnp.asarray(alone.apply({'params': params}, dropped))
+  elif module.has_variable('params', 'bias'):
     bias = module.get_variable('params', 'bias').astype(wx.dtype)
-    base = base - jnp.expand_dims(bias, tuple(range(wx.ndim - bias.ndim)))
+    base = wx - jnp.expand_dims(bias, tuple(range(wx.ndim - bias.ndim)))
   return wx + (g - 1).astype(wx.dtype) * base + g.astype(wx.dtype) * update

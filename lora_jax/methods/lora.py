@@ -63,7 +63,7 @@ def _interceptor(scale: Scale, dropout: float, train_a: bool) -> Interceptor:
     if not module.has_variable('params', MAGNITUDE):
       return wx + bax
     g = magnitude.gain(leaf(layer.weight), a, b, s, leaf(MAGNITUDE))
-    return magnitude.output(module, next_fun, (x, *rest) if drops else (), wx, bax, g)
+    return magnitude.output(module, x if drops else None, wx, bax, g)
 
   return intercept
 

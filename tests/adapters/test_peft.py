@@ -190,7 +190,7 @@ def copy_of(case, tmp_path, **changes):
 @pytest.mark.parametrize(
   'changes, problem',
   [
-    (dict(use_dora=True), 'missing .*lora_magnitude_vector'),
+    (dict(use_dora=True), 'DoRA is not computed on embeddings: embeddings.word_embeddings'),
     (dict(lora_bias=True, use_qalora=True), 'lora_bias=True, use_qalora=True'),
     (dict(layer_replication=[[0, 2]]), 'layer_replication'),
     (dict(trainable_token_indices=[3]), 'trainable_token_indices'),

@@ -53,7 +53,7 @@ def test_parts_of_the_weight_are_those_of_peft(kind):
   names = [name for name in theirs if name.endswith('lora_A.weight')]
   assert len(names) * 4 == len(leaves)
   for name in names:
-    _, _, layer, _, _, part, _, _ = name.split('.')
+    _, _, _, layer, _, _, part, _, _ = name.split('.')
     a, b = (leaves[f'encoder/layers_{layer}/attention/{part}/lora_{x}'] for x in 'ab')
     wanted = theirs[name.replace('lora_A', 'lora_B')] @ theirs[name]
     np.testing.assert_allclose(a @ b, wanted.T, atol=1e-5)
@@ -68,7 +68,7 @@ def test_parts_of_the_weight_are_those_of_peft(kind):
     (dict(init='pissa'), 'conv', r"init='pissa' is not computed for query \(Conv\)"),
     (dict(dora=True), 'general-batch', "the weight of 'query' .* is not one matrix"),
     (dict(train_a=False), 'embed', r'train_a=False is not computed for query \(Embed\)'),
-    (dict(init='olora', rank=7), 'loop', r'rank 7 of .*, a matrix \(6, 6\)'),
+    (dict(init='olora', rank=7), 'loop', r'is \(6, 6\), its rank 7 is larger'),
     (dict(init='olora', dora=True), 'loop', "dora=True with init='olora'"),
   ],
 )

@@ -60,7 +60,8 @@ def base() -> config_dict.ConfigDict:
 
 def lora(rank: int, alpha: float, dropout: float = 0.0) -> dict[str, object]:
   """The `method` section of LoRA on the query and value kernels, as in most of the paper."""
-  options = ('name', 'rank', 'alpha', 'targets', 'dropout', 'init', 'rslora', 'bias', 'train')
+  options = ('name', 'rank', 'alpha', 'targets', 'dropout', 'init', 'rslora', 'train_a', 'dora')
+  options += ('bias', 'train')
   defaults = {name: fields.METHOD[name].default for name in options}
   return defaults | dict(rank=rank, alpha=float(alpha), dropout=dropout)
 

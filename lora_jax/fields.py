@@ -173,6 +173,8 @@ FIELDS: dict[str, Field] = {
   'optim.warmup_steps': _whole(0, '[0, inf)', 'Updates of warm-up; takes precedence over the ratio '
                                               'when nonzero.'),
   'optim.weight_decay': _number(0.0, '[0, inf)', "AdamW's, decoupled; 0 is off."),
+  'optim.lora_plus': _number(1.0, '(0, inf)', "Factor on the rate of LoRA's factor that starts at "
+                                              'zero (LoRA+); 1 is off.'),
   'optim.clip': _number(0.0, '[0, inf)', 'Largest global norm of the gradient; 0 is off.'),
   'optim.beta1': _number(0.9, '[0, 1)', 'Decay of the first moment.'),
   'optim.beta2': _number(0.999, '[0, 1)', 'Decay of the second moment.'),
@@ -216,8 +218,11 @@ METHOD: dict[str, Field] = {
   'alpha': Field(8.0, 'The update is scaled by alpha / r.', float, '(0, inf)', form='by pattern'),
   'targets': _texts(translation.QUERY_VALUE, 'patterns', 'Paths of the modules that are adapted.'),
   'dropout': _number(0.0, '[0, 1)', 'Dropout on the input of the factors.'),
-  'init': _choice('uniform normal', "Distribution of the random factor; uniform is loralib's."),
+  'init': _choice('uniform normal pissa olora', "Start of the factors: one random, uniform as "
+                                                 "loralib's, or parts of the weight."),
   'rslora': _switch('Whether the update is scaled by alpha / sqrt(r).'),
+  'train_a': Field(True, 'Whether lora_a is trained; LoRA-FA keeps it as it is drawn.', bool),
+  'dora': _switch("Whether the length of each column of an adapted weight is trained too (DoRA)."),
   'bias': _choice('none adapted all', 'Which biases are trained as well.'),
   'train': _texts((), 'patterns', 'Paths of further parameters to train; the head always is.'),
   'layers': _whole(2, '[1, inf)', 'Last blocks that are trained.'),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -43,12 +43,24 @@ def fuse(thirds: Mapping[int, Pair]) -> Pair:
   times = rank / largest.rank
   alpha = largest.alpha * (math.sqrt(times) if largest.rslora else times)
   a = np.concatenate([pair.a for _, pair in members], axis=-1)
-  return Pair(a, b, alpha, largest.rslora)
+  lengths = [pair.magnitude for _, pair in members if pair.magnitude is not None]
+  if 0 < len(lengths) < 3:
+    raise ValueError(
+      'PEFT trains the lengths of query, key and value together (DoRA): adapt all three, or export '
+      'a merged model.'
+    )
+  return Pair(a, b, alpha, largest.rslora, np.concatenate(lengths) if lengths else None)
 
 
 def separate(pair: Pair) -> dict[int, Pair]:
   """Pairs of query, key and value that share a, with the update of one pair on all three."""
-  return {i: pair._replace(b=b) for i, b in enumerate(np.split(pair.b, 3, axis=-1))}
+  lengths = _thirds(pair)
+  parts = enumerate(np.split(pair.b, 3, axis=-1))
+  return {i: pair._replace(b=b, magnitude=lengths[i]) for i, b in parts}
+
+
+def _thirds(pair: Pair) -> Sequence[np.ndarray | None]:
+  return [None] * 3 if pair.magnitude is None else np.split(pair.magnitude, 3)
 
 
 def unfuse(pair: Pair, alphas: Mapping[int, float], ranks: Mapping[int, int]) -> dict[int, Pair]:
@@ -58,11 +70,11 @@ def unfuse(pair: Pair, alphas: Mapping[int, float], ranks: Mapping[int, int]) ->
     ValueError: if the pair does not have that structure.
   """
   rank, width = sum(ranks.values()), pair.b.shape[-1] // 3
-  rest = pair.b.copy()
+  rest, lengths = pair.b.copy(), _thirds(pair)
   thirds, start = {}, 0
   for third, r in sorted(ranks.items()):
     rows, columns = slice(start, start + r), slice(third * width, (third + 1) * width)
-    part = Pair(pair.a[:, rows], pair.b[rows, columns], alphas[third], pair.rslora)
+    part = Pair(pair.a[:, rows], pair.b[rows, columns], alphas[third], pair.rslora, lengths[third])
     ratio = 2.0 ** round(math.log2(part.scale / pair.scale))
     thirds[third] = part._replace(b=part.b / np.float32(ratio))
     rest[rows, columns] = 0

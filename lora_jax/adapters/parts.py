@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import collections
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
@@ -18,7 +19,8 @@ import numpy as np
 from lora_jax import errors, stacking, tree
 from lora_jax.adapters.adapter import Adapter, Options, abstract_base, check_values
 from lora_jax.errors import listed
-from lora_jax.methods.lora import FACTORS, rule, scale
+from lora_jax.methods.initial import OF_WEIGHT
+from lora_jax.methods.lora import FACTORS, MAGNITUDE, START, rule, scale
 from lora_jax.models import presets
 from lora_jax.pretrained import huggingface, names
 
@@ -32,12 +34,14 @@ class Pair(NamedTuple):
     a: [in, r].
     b: [r, out].
     alpha, rslora: as for `lora`.
+    magnitude: of DoRA, [out].
   """
 
   a: np.ndarray
   b: np.ndarray
   alpha: float
   rslora: bool = False
+  magnitude: np.ndarray | None = None
 
   @property
   def rank(self) -> int:
@@ -147,8 +151,8 @@ def to_parts(adapter: Adapter, target: str) -> tuple[Parts, BaseLayout]:
   base = base_layout(adapter.config, adapter.task, adapter.num_labels)
   leaves = {path: np.asarray(x) for path, x in tree.flatten(adapter.trainable).items()}
   check_values(leaves, 'the adapter')
-  a, b = FACTORS
-  sites = [path.removesuffix(f'/{a}') for path in leaves if path.endswith(f'/{a}')]
+  first = f'/{FACTORS[0]}'
+  sites = [path.removesuffix(first) for path in leaves if path.endswith(first)]
   known = {path for paths in base.modules.values() for path in paths}
   if other := [path for path in sites if path not in known]:
     raise ValueError(
@@ -159,16 +163,7 @@ def to_parts(adapter: Adapter, target: str) -> tuple[Parts, BaseLayout]:
     raise ValueError(
       f'{target} unties embeddings/word from the output layer. Export a merged model.'
     )
-  rslora = bool(method.get('rslora', False))
-  pairs = {
-    path: Pair(
-      leaves.pop(f'{path}/{a}'),
-      leaves.pop(f'{path}/{b}'),
-      float(rule('alpha', method['alpha'], path)),
-      rslora,
-    )
-    for path in sites
-  }
+  pairs = {path: _pair(path, leaves, method) for path in sites}
   if unknown := leaves.keys() - base.shapes.keys():
     raise ValueError(f'parameters that the model does not have: {listed(sorted(unknown))}')
   if whole := [path for path in sites if {f'{path}/kernel', f'{path}/embedding'} & leaves.keys()]:
@@ -177,6 +172,35 @@ def to_parts(adapter: Adapter, target: str) -> tuple[Parts, BaseLayout]:
       'the targets, or export a merged model.'
     )
   return Parts(pairs, leaves), base
+
+
+def alpha_of(method: Options, path: str) -> float:
+  """Alpha of a module's pair in other formats: of both products, if one is subtracted."""
+  alpha = float(rule('alpha', method['alpha'], path))
+  if method.get('init') not in OF_WEIGHT:
+    return alpha
+  return alpha * (math.sqrt(2) if method.get('rslora') else 2)  # The rank is doubled.
+
+
+def _pair(path: str, leaves: dict[str, np.ndarray], method: Options) -> Pair:
+  """A module's pair, taken from the leaves; a b - a0 b0 is one product of twice the rank."""
+  a, b = (leaves.pop(f'{path}/{name}') for name in FACTORS)
+  if method.get('init') in OF_WEIGHT:
+    a0, b0 = (leaves.pop(f'{path}/{name}') for name in START)
+    a, b = np.concatenate([a, a0], axis=-1), np.concatenate([b, -b0])
+  magnitude = leaves.pop(f'{path}/{MAGNITUDE}', None)
+  return Pair(a, b, alpha_of(method, path), bool(method.get('rslora', False)), magnitude)
+
+
+def _leaves_of(path: str, pair: Pair, method: Options | None) -> dict[str, np.ndarray]:
+  """The inverse of `_pair`."""
+  found = dict(zip(FACTORS, (pair.a, pair.b)))
+  if method is not None and method.get('init') in OF_WEIGHT:
+    (a, a0), (b, b0) = np.split(pair.a, 2, axis=-1), np.split(pair.b, 2)
+    found = dict(zip((*FACTORS, *START), (a, b, a0, -b0)))
+  if pair.magnitude is not None:
+    found[MAGNITUDE] = pair.magnitude
+  return {f'{path}/{name}': np.array(x, np.float32) for name, x in found.items()}
 
 
 def from_parts(
@@ -201,8 +225,7 @@ def from_parts(
   """
   leaves = {path: np.array(x, np.float32) for path, x in parts.leaves.items()}
   for path, pair in parts.pairs.items():
-    for factor, value in zip(FACTORS, (pair.a, pair.b)):
-      leaves[f'{path}/{factor}'] = np.array(value, np.float32)
+    leaves |= _leaves_of(path, pair, method)
   if method is None:
     train, bias = _train_and_bias(parts, base)
     method = {
@@ -214,6 +237,7 @@ def from_parts(
       'bias': bias,
       'dropout': dropout,
       'rslora': any(pair.rslora for pair in parts.pairs.values()),
+      'dora': any(pair.magnitude is not None for pair in parts.pairs.values()),
     }
   return Adapter(
     method=method,

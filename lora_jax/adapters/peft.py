@@ -29,6 +29,7 @@ from lora_jax.adapters.parts import (
   Pair,
   Parts,
   all_biases,
+  alpha_of,
   base_layout,
   biases,
   check,
@@ -42,13 +43,13 @@ from lora_jax.adapters.parts import (
 from lora_jax.adapters.peft_config import PeftConfig
 from lora_jax.adapters.peft_file import NOTE, PREFIX, TENSORS, Note
 from lora_jax.errors import listed
-from lora_jax.methods.lora import rule
 from lora_jax.models import presets
 from lora_jax.pretrained import names
 from lora_jax.pretrained.architecture import to_hugging_face
 
 CONFIG = 'adapter_config.json'
 WORDS = 'embeddings/word/embedding'
+LENGTHS = 'lora_magnitude_vector'  # Of DoRA.
 
 
 def write(adapter: Adapter, folder: str | Path, *, base_name: str = '') -> None:
@@ -76,6 +77,8 @@ def write(adapter: Adapter, folder: str | Path, *, base_name: str = '') -> None:
   for module, pair in pairs.items():
     for key, factor in zip(_keys(module, base), (pair.a, pair.b)):
       tensors[PREFIX + key] = np.ascontiguousarray(factor.T, np.float32)
+    if pair.magnitude is not None:
+      tensors[f'{PREFIX}{module}.{LENGTHS}'] = np.asarray(pair.magnitude, np.float32)
   for name, x in names.to_tensors(adapter.config, parts.leaves).items():
     module, leaf = name.rsplit('.', 1)
     inside = '.base_layer' if module in pairs else ''
@@ -115,6 +118,8 @@ def vllm_limits(folder: Path) -> list[str]:
     found.append(f'vLLM takes only classifier or score in modules_to_save, not {listed(other)}')
   if values['bias'] != 'none':
     found.append(f'vLLM takes no trained biases (bias={values["bias"]!r})')
+  if values['use_dora']:
+    found.append('vLLM does not compute DoRA')
   return [f'{line}; transformers and PEFT do. Export a merged model for vLLM.' for line in found]
 
 
@@ -154,6 +159,10 @@ def read(folder: str | Path, config: presets.Config | None = None) -> Adapter:
   for module, (rank, _) in sites.items():
     shapes = factor_shapes(base, base.modules[module], (rank, rank))
     expected |= dict(zip(_keys(module, base), shapes))
+    if values['use_dora']:
+      expected[f'{module}.{LENGTHS}'] = shapes[1][:1]
+  if values['use_dora'] and (tables := [m for m in sites if 'embedding' in _keys(m, base)[0]]):
+    raise ValueError(f'{file}: DoRA is not computed on embeddings: {listed(tables)}')
   check(
     file,
     expected,
@@ -165,6 +174,7 @@ def read(folder: str | Path, config: presets.Config | None = None) -> Adapter:
       *(np.asarray(plain[key], np.float32).T for key in _keys(module, base)),
       alpha=alpha,
       rslora=values['use_rslora'],
+      magnitude=plain.get(f'{module}.{LENGTHS}'),
     )
     for module, (_, alpha) in sites.items()
   }
@@ -220,7 +230,7 @@ def _pairs_by_path(
 def _noted_pairs(pair: Pair, paths: Sequence[str], note: Note) -> dict[str, Pair]:
   """The pairs by path that were exported as the pair of one module."""
   adapted = {i: path for i, path in enumerate(paths) if path in note.ranks}
-  alphas = {i: float(rule('alpha', note.method['alpha'], path)) for i, path in adapted.items()}
+  alphas = {i: alpha_of(note.method, path) for i, path in adapted.items()}
   if len(paths) == 3:
     ranks = {i: note.ranks[path] for i, path in adapted.items()}
     thirds = fused.unfuse(pair, alphas, ranks)
@@ -348,8 +358,6 @@ def _own_tensors(
 def _hint(
   expected: Mapping[str, errors.Shape], plain: Mapping[str, np.ndarray], words: str, sites: object
 ) -> str:
-  if any('lora_magnitude' in name for name in plain):
-    return '. It is a DoRA adapter, which this package does not compute.'
   if any(name.startswith('wte.lora_') for name in plain):
     return ". Factors on GPT-2's wte are not read: in PEFT its tied output layer lacks them."
   if words in plain and words in expected and plain[words].shape != expected[words]:

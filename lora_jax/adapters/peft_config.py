@@ -29,6 +29,7 @@ DEFAULTS = {  # Fields that are read, with their values in a config that lacks t
   'alpha_pattern': {},
   'bias': 'none',
   'use_rslora': False,
+  'use_dora': False,
   'modules_to_save': None,
   'task_type': None,
   'base_model_name_or_path': '',
@@ -72,6 +73,7 @@ class PeftConfig(TypedDict):
   alpha_pattern: dict[str, float]
   bias: str
   use_rslora: bool
+  use_dora: bool
   modules_to_save: list[str] | None
   task_type: str | None
   base_model_name_or_path: str
@@ -118,7 +120,7 @@ def make(
     'init_lora_weights': True,
     'layers_to_transform': None,
     'layers_pattern': None,
-    'use_dora': False,
+    'use_dora': any(pair.magnitude is not None for pair in pairs.values()),
   }
 
 
@@ -214,6 +216,7 @@ def _check_types(values: Mapping[str, Any], path: Path) -> None:
     'alpha_pattern': lambda x: mapping(x, number),
     'bias': lambda x: x in BIASES.values(),
     'use_rslora': lambda x: isinstance(x, bool),
+    'use_dora': lambda x: isinstance(x, bool),
     'target_modules': names,
     'exclude_modules': names,
     'layers_pattern': names,

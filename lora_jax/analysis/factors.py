@@ -20,7 +20,7 @@ from lora_jax import methods, stacking, tree
 from lora_jax.analysis import subspace
 from lora_jax.analysis.subspace import Svd
 from lora_jax.errors import listed
-from lora_jax.methods.lora import FACTORS
+from lora_jax.methods.lora import FACTORS, MAGNITUDE, START
 
 
 class Update(NamedTuple):
@@ -65,6 +65,11 @@ def updates(trainable: tree.Params, options: Mapping[str, Any]) -> list[Update]:
       f'method {options.get("name")!r} trained no low-rank factors ({", ".join(FACTORS)}), which '
       'the analysis needs: give a run of method lora. '
       f'It trained {listed(list(leaves), limit=4) or "no parameters"}.'
+    )
+  if more := sorted({path.rpartition('/')[2] for path in leaves} & {MAGNITUDE, *START}):
+    raise ValueError(
+      f'the run trained {", ".join(more)} beside its factors (DoRA, PiSSA or OLoRA): its update is '
+      'not a product of the two, which the analysis needs. Give a run of plain LoRA.'
     )
   known = inspect.signature(methods.lora).parameters
   options = stacking.looped_patterns(options)

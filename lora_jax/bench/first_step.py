@@ -62,7 +62,7 @@ def measure(config: ConfigDict, task: tasks.Task, began: float) -> Row:
   split('devices')
   work = job.build(config, task, devices=devices)
   training = setup.make_batches(work, devices)
-  tx, _ = optimizer.make_optimizer(config.optim, training.steps_per_epoch)
+  tx, _ = optimizer.make_optimizer(config.optim, training.steps_per_epoch, work.groups)
   program = setup.make_program(work, tx, devices)
   state = jax.block_until_ready(program.init(work.trainable))
   split('building')

@@ -39,7 +39,7 @@ class Variant:
 
   def __init__(self, config: ConfigDict, task: tasks.Task):
     work = job.build(config, task)
-    tx, _ = optimizer.make_optimizer(config.optim, STEPS)
+    tx, _ = optimizer.make_optimizer(config.optim, STEPS, work.groups)
     self.model = work.model
     self.frozen = work.frozen
     self.state = step.init_state(work.trainable, tx, 0)

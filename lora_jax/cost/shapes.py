@@ -121,7 +121,7 @@ def trace(work: job.Job, devices: Mesh) -> TracedStep:
       '(--batch), config.mesh or train.accumulate.'
     )
   steps = max(count_steps(config) or 0, config.optim.warmup_steps + 1, 1000)
-  tx, _ = optimizer.make_optimizer(config.optim, steps)
+  tx, _ = optimizer.make_optimizer(config.optim, steps, work.groups)
   program = setup.make_program(work, tx, devices)
   frozen = jax.tree.map(
     lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),

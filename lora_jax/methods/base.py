@@ -75,6 +75,8 @@ class Method(NamedTuple):
       with equal programs can be members of one group of a sweep; `scales` holds the rest.
     follows: how the leaves that the method adds lie on a mesh of devices.
     scales: numbers in which the members of a group may differ.
+    fixed: whether a leaf of the trainable part is only kept there, by its path: no gradient reaches
+      it, and the optimizer leaves it. So what a method draws beside the base is saved with the run.
   """
 
   init: InitFn
@@ -85,6 +87,7 @@ class Method(NamedTuple):
   program: tuple[object, ...] = ()
   follows: FollowsFn = lambda path: None
   scales: ScalesFn = lambda model, *inputs, **kwargs: {}
+  fixed: Callable[[str], bool] = lambda path: False
 
   @property
   def freezes(self) -> bool:

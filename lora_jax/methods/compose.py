@@ -75,6 +75,7 @@ def compose(*methods: Method) -> Method:
     program=tuple(method.program for method in methods),
     follows=follows,
     scales=scales,
+    fixed=lambda path: any(method.fixed(path) for method in methods),
   )
 
 

@@ -19,12 +19,14 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from lora_jax import ops, tree
-from lora_jax.methods import added, lowrank, sites
+from lora_jax.methods import dora as magnitude
+from lora_jax.methods import initial, lowrank, sites
 from lora_jax.methods.base import Method, Params, Tree
 from lora_jax.methods.interception import Args, Context, Interceptor, Kwargs, Next
-from lora_jax.methods.lowrank import FACTORS
+from lora_jax.methods.lowrank import FACTORS, MAGNITUDE, START
 from lora_jax.methods.sites import rule
 
 QUERY_VALUE = r'(.*/)?(query|value)'  # The paper's choice (section 4.2), by the names used here.
@@ -35,7 +37,7 @@ SMALL_RANK = 64
 Scale = Callable[[str, int], float]  # Alpha / r of a module, given its path and rank.
 
 
-def _interceptor(scale: Scale, dropout: float) -> Interceptor:
+def _interceptor(scale: Scale, dropout: float, train_a: bool) -> Interceptor:
   def intercept(next_fun: Next, args: Args, kwargs: Kwargs, context: Context) -> Any:
     wx = next_fun(*args, **kwargs)
     module, layer = context.module, lowrank.layer_of(context.module)
@@ -43,14 +45,25 @@ def _interceptor(scale: Scale, dropout: float) -> Interceptor:
       return wx
     if not module.has_variable('params', 'lora_a'):
       return wx
-    a, b = (module.get_variable('params', name) for name in FACTORS)
-    x, *rest = lowrank.arguments(args, kwargs)
-    if dropout and not layer.transposed and module.has_rng('dropout'):
+    leaf = functools.partial(module.get_variable, 'params')
+    a, b = map(leaf, FACTORS)
+    a = a if train_a else lax.stop_gradient(a)
+    whole, *rest = lowrank.arguments(args, kwargs)
+    x, drops = whole, dropout and not layer.transposed and module.has_rng('dropout')
+    if drops:
       x = ops.drop(module.make_rng('dropout'), dropout, x)
-    bax = layer.update(module, context.method_name, a, b, x, *rest).astype(wx.dtype)
-    if module.has_variable('params', 'lora_scale'):  # That of a sweep's member.
-      return wx + module.get_variable('params', 'lora_scale').astype(wx.dtype) * bax
-    return wx + scale('/'.join(module.path), a.shape[-1]) * bax
+    update = functools.partial(layer.update, module, context.method_name)
+    bax = update(a, b, x, *rest).astype(wx.dtype)
+    if module.has_variable('params', START[0]):
+      start = map(lax.stop_gradient, map(leaf, START))
+      bax -= update(*start, whole, *rest).astype(wx.dtype)
+    in_sweep = module.has_variable('params', 'lora_scale')
+    s = leaf('lora_scale') if in_sweep else scale('/'.join(module.path), a.shape[-1])
+    bax = jnp.asarray(s, wx.dtype) * bax
+    if not module.has_variable('params', MAGNITUDE):
+      return wx + bax
+    g = magnitude.gain(leaf(layer.weight), a, b, s, leaf(MAGNITUDE))
+    return magnitude.output(module, x if drops else None, wx, bax, g)
 
   return intercept
 
@@ -65,10 +78,12 @@ def lora(
   init: str = 'uniform',
   dropout: float = 0.0,
   rslora: bool = False,
+  train_a: bool = True,
+  dora: bool = False,
 ) -> Method:
   """LoRA on chosen layers of any Flax model.
 
-  At initialization the adapted model is the base model, to the last bit.
+  At initialization the adapted model is the base model, to the last bit; with `dora` to rounding.
 
   Args:
     rank: r, or a mapping from pattern to r; a module takes the first pattern that it matches.
@@ -80,10 +95,13 @@ def lora(
     bias: which biases are trained as well: `none`, `adapted` (of the adapted modules) or `all`.
     init: distribution of the random factor: `uniform` in +-1/sqrt(fan_in), as loralib draws it, or
       `normal` with standard deviation 0.02. The other factor is zero. In an embedding the zero
-      factor is a, and b is standard normal, as in loralib.
+      factor is a, and b is standard normal, as in loralib. `pissa` and `olora` start with a part of
+      the weight, see `initial.of_weight`; what they start with is subtracted, and the base stays.
     dropout: rate on the input of the factors (none on embeddings, as in loralib); off in
       deterministic calls (see `bind`).
     rslora: scale by alpha / sqrt(r).
+    train_a: False keeps a as it is drawn (LoRA-FA, arXiv 2308.03303); it is saved with the run.
+    dora: train the length of each column of a dense layer's weight as well (`dora.py`).
 
   Raises:
     ValueError: at once, for an option out of its range; from `init`, for every pattern that matches
@@ -91,7 +109,8 @@ def lora(
       not this model's.
   """
   targets, train = tree.as_patterns(targets), tree.as_patterns(train)
-  _check_options(rank, alpha, targets, bias, init, dropout)
+  sites.check_options(rank, alpha, targets, dropout)
+  initial.check_options(init, bias, dora)
   scale_of: Scale = lambda path, rank: scale(rule('alpha', alpha, path), rank, rslora)
   find = functools.partial(sites.find, rank, alpha, targets)
 
@@ -105,48 +124,32 @@ def lora(
     trained |= {path for path in leaves if _trains_bias(bias, found, path)}
     frozen = {path: leaf for path, leaf in leaves.items() if path not in trained}
     chosen = {path: leaf for path, leaf in leaves.items() if path in trained}
-    return tree.unflatten(frozen), tree.unflatten(chosen | _draw_factors(key, found, init))
+    own = initial.draw(key, found, init)
+    if init in initial.OF_WEIGHT:
+      own |= initial.of_weight(init, found, leaves, scale_of)
+    if dora:
+      own |= initial.magnitudes(found, leaves)
+    if not train_a:
+      initial.check_kinds('train_a=False', found, lambda layer: not layer.transposed)
+    return tree.unflatten(frozen), tree.unflatten(chosen | own)
 
   return Method(
     init=split,
     merge=functools.partial(_merge, scale_of),
-    interceptor=_interceptor(scale_of, dropout),
+    interceptor=_interceptor(scale_of, dropout, train_a),
     patterns=(*targets, *train),
     # The members of a sweep may differ in everything else: zero-padded factors, and their scales.
-    program=('lora', _padded_rank(rank), train, bias, dropout),
+    # A module that a member does not adapt has no magnitude: zeros would not leave it as it is.
+    program=('lora', _padded_rank(rank), train, bias, dropout, train_a, targets if dora else None),
     follows=_follows,
     scales=functools.partial(_scales, find, scale_of),
+    fixed=lambda path: _is_fixed(path, train_a),
   )
 
 
 def scale(alpha: float, rank: int, rslora: bool = False) -> float:
   """The factor before B A x: alpha / r, or alpha / sqrt(r) (rsLoRA, arXiv 2312.03732)."""
   return alpha / (math.sqrt(rank) if rslora else rank)
-
-
-def _draw_factors(
-  key: jax.Array, found: Mapping[str, sites.Site], distribution: str
-) -> dict[str, jax.Array]:
-  """Factors by path, float32, one of each pair random and the other zero, so the update is zero.
-
-  Each depends on the key and its own path alone: a further target changes no other factor.
-  """
-
-  def initial(path: str, shape: lowrank.Shape, key: jax.Array) -> jax.Array:
-    module, _, name = path.rpartition('/')
-    site = found[module]
-    if name == ('lora_a' if site.layer.transposed else 'lora_b'):
-      return jnp.zeros(shape, jnp.float32)
-    if site.layer.transposed:
-      return jax.random.normal(key, shape, jnp.float32)
-    if distribution == 'normal':
-      return 0.02 * jax.random.normal(key, shape, jnp.float32)
-    # Kaiming-uniform with a = sqrt(5), as in torch.nn.Linear: the bound is 1 / sqrt(fan_in).
-    bound = 1 / math.sqrt(site.fan_in)
-    return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
-
-  shapes = {path: shape for site in found.values() for path, shape in site.factors.items()}
-  return added.draw(key, shapes, initial)
 
 
 def _merge(scale: Scale, frozen: Params, trainable: Params) -> Tree:
@@ -157,11 +160,18 @@ def _merge(scale: Scale, frozen: Params, trainable: Params) -> Tree:
     path = next(module + name for name in ('kernel', 'embedding') if module + name in leaves)
     weight = leaves[path]
     update = lowrank.product(a, b, weight.shape)
+    if module + START[0] in leaves:
+      a0, b0 = (leaves.pop(module + name) for name in START)
+      update -= lowrank.product(a0, b0, weight.shape)
     factor = jnp.asarray(scale(module.removesuffix('/'), a.shape[-1]))
     factor = leaves.pop(f'{module}lora_scale', factor)  # One for each of the stacked layers.
     update = jnp.expand_dims(factor, range(factor.ndim, update.ndim)) * update
     # Added in float32 and cast once: rounding twice in bfloat16 changes the model's outputs.
-    leaves[path] = (weight.astype(jnp.float32) + update).astype(weight.dtype)
+    merged = weight.astype(jnp.float32) + update
+    if module + MAGNITUDE in leaves:
+      n_stack = a.ndim + b.ndim - weight.ndim - 2
+      merged = magnitude.scaled(merged, leaves.pop(module + MAGNITUDE), n_stack)
+    leaves[path] = merged.astype(weight.dtype)
   return tree.unflatten(leaves)
 
 
@@ -181,10 +191,15 @@ def _scales(
 
 
 def _follows(path: str) -> tuple[str, tuple[int | None, ...]] | None:
-  """`lora_a` lies as its kernel's input, `lora_b` as its output."""
+  """`lora_a` lies as its kernel's input, `lora_b` and a magnitude as its output."""
   module, _, name = path.rpartition('/')
-  axes = {'lora_a': (0, None), 'lora_b': (None, 1)}.get(name)
+  axes = {'lora_a': (0, None), 'lora_b': (None, 1), MAGNITUDE: (1,)}.get(name.removesuffix('0'))
   return None if axes is None else (f'{module}/kernel', axes)
+
+
+def _is_fixed(path: str, train_a: bool) -> bool:
+  name = path.rpartition('/')[2]
+  return name in START or (name == FACTORS[0] and not train_a)
 
 
 def _padded_rank(rank: int | Mapping[str, int]) -> int:
@@ -195,29 +210,3 @@ def _padded_rank(rank: int | Mapping[str, int]) -> int:
 def _trains_bias(bias: str, found: Mapping[str, sites.Site], path: str) -> bool:
   module, _, name = path.rpartition('/')
   return name == 'bias' and (bias == 'all' or (bias == 'adapted' and module in found))
-
-
-def _check_options(
-  rank: int | Mapping[str, int],
-  alpha: float | Mapping[str, float],
-  targets: tuple[str, ...],
-  bias: str,
-  init: str,
-  dropout: float,
-) -> None:
-  for name, value, allowed in (
-    ('bias', bias, ('none', 'adapted', 'all')),
-    ('init', init, ('uniform', 'normal')),
-  ):
-    if value not in allowed:
-      raise ValueError(f'lora: {name}={value!r}: choose one of {", ".join(allowed)}')
-  for number in rank.values() if isinstance(rank, Mapping) else (rank,):
-    if not isinstance(number, int) or number < 1:
-      raise ValueError(f'lora: rank={number!r}: a rank is a whole number from 1 up')
-  for number in alpha.values() if isinstance(alpha, Mapping) else (alpha,):
-    if not math.isfinite(number) or number <= 0:
-      raise ValueError(f'lora: alpha={number!r}: alpha is a positive number; the scale is alpha/r')
-  if not 0 <= dropout < 1:
-    raise ValueError(f'lora: dropout={dropout!r}: a rate lies in [0, 1)')
-  if not targets:
-    raise ValueError('lora: targets is empty: name the modules to adapt')

@@ -33,6 +33,11 @@ from lora_jax import ops
 from lora_jax.methods.interception import Args, Kwargs
 
 FACTORS = ('lora_a', 'lora_b')  # Names of the leaves.
+START = (
+  'lora_a0',
+  'lora_b0',
+)  # Of those whose product is subtracted, so that the update starts at 0.
+MAGNITUDE = 'lora_m'  # Of DoRA.
 Shape = tuple[int, ...]
 Factor = Float[jax.Array | np.ndarray, '...']  # The docstring above says which axes it has.
 
@@ -57,6 +62,7 @@ class Layer(NamedTuple):
       before the scale.
     transposed: the factors change roles at initialization, as in loralib's embedding: `a` is zero
       and `b` random.
+    matrix: whether the weight is a matrix, its rows the inputs, unless the layer has a batch.
   """
 
   weight: str
@@ -64,6 +70,7 @@ class Layer(NamedTuple):
   factors: Callable[..., Factors]
   update: Callable[..., jax.Array]
   transposed: bool = False
+  matrix: bool = False
 
 
 def layer_of(module: nn.Module) -> Layer | None:
@@ -209,8 +216,8 @@ def _n_out(module: nn.Module) -> int:
 
 CALL = ('__call__',)
 LAYERS: dict[type[nn.Module], Layer] = {
-  nn.Dense: Layer('kernel', CALL, _ordered_factors, _dense_update),
-  nn.DenseGeneral: Layer('kernel', CALL, _ordered_factors, _dense_update),
+  nn.Dense: Layer('kernel', CALL, _ordered_factors, _dense_update, matrix=True),
+  nn.DenseGeneral: Layer('kernel', CALL, _ordered_factors, _dense_update, matrix=True),
   nn.Conv: Layer('kernel', CALL, _ordered_factors, _conv_update),
   nn.Einsum: Layer('kernel', CALL, _einsum_factors, _einsum_update),
   nn.Embed: Layer('embedding', (*CALL, 'attend'), _ordered_factors, _embed_update, transposed=True),

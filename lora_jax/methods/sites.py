@@ -6,6 +6,7 @@ the model's own transformations say how the factors are stacked, whatever they a
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -74,6 +75,25 @@ def find(
     if isinstance(value, Mapping):
       tree.match(list(value), found, f'adapted module (in {name})')
   return {path: _site(path, *entry, shapes) for path, entry in found.items()}
+
+
+def check_options(
+  rank: int | Mapping[str, int],
+  alpha: float | Mapping[str, float],
+  targets: tuple[str, ...],
+  dropout: float,
+) -> None:
+  """Raises a ValueError for an option of `lora` that is out of its range."""
+  for number in rank.values() if isinstance(rank, Mapping) else (rank,):
+    if not isinstance(number, int) or number < 1:
+      raise ValueError(f'lora: rank={number!r}: a rank is a whole number from 1 up')
+  for number in alpha.values() if isinstance(alpha, Mapping) else (alpha,):
+    if not math.isfinite(number) or number <= 0:
+      raise ValueError(f'lora: alpha={number!r}: alpha is a positive number; the scale is alpha/r')
+  if not 0 <= dropout < 1:
+    raise ValueError(f'lora: dropout={dropout!r}: a rate lies in [0, 1)')
+  if not targets:
+    raise ValueError('lora: targets is empty: name the modules to adapt')
 
 
 def rule(name: str, value: Any, path: str) -> Any:

@@ -26,8 +26,7 @@ class Summary(NamedTuple):
       pattern matches; a parameter counts for the first pattern that matches it.
     trainable: number of trained parameters, the task head's included.
     head: number of trained parameters of the task head, which the paper's tables leave out.
-    frozen: number of frozen parameters.
-    frozen_bytes: bytes of the frozen parameters.
+    frozen, frozen_bytes: number and bytes of the parameters that stay, those of the method too.
   """
 
   rows: tuple[Row, ...]
@@ -62,7 +61,9 @@ def summarize(
     trainable: its trained part.
     head: regular expressions of the paths of the task head's leaves (`model.head`).
   """
-  leaves = tree.flatten(trainable)
+  everything = tree.flatten(trainable)
+  kept = {path: leaf for path, leaf in everything.items() if method.fixed(path)}
+  leaves = {path: leaf for path, leaf in everything.items() if path not in kept}
   left = dict(leaves)
   rows = []
   for pattern in method.patterns:
@@ -81,5 +82,9 @@ def summarize(
     p: x for p, x in leaves.items() if any(re.fullmatch(q, p) for q in tree.as_patterns(head))
   }
   return Summary(
-    tuple(rows), tree.count(trainable), tree.count(in_head), tree.count(frozen), tree.nbytes(frozen)
+    tuple(rows),
+    tree.count(leaves),
+    tree.count(in_head),
+    tree.count(frozen) + tree.count(kept),
+    tree.nbytes(frozen) + tree.nbytes(kept),
   )

@@ -13,7 +13,7 @@ import numpy as np
 
 from lora_jax import stacking, tree
 from lora_jax.adapters.adapter import Adapter, Options
-from lora_jax.methods.lora import FACTORS, QUERY_VALUE, rule, scale
+from lora_jax.methods.lora import FACTORS, MAGNITUDE, QUERY_VALUE, START, rule, scale
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -51,6 +51,12 @@ def check_method(name: str, adapter: Adapter) -> None:
     raise ValueError(
       f'adapter {name!r} was trained by {method!r}: a bank holds factors of lora alone, which have '
       'the same paths and shapes in all adapters'
+    )
+  beside = {path.rpartition('/')[2] for path in tree.paths(adapter.trainable)}
+  if more := sorted(beside & {MAGNITUDE, *START}):
+    raise ValueError(
+      f'adapter {name!r} has {", ".join(more)} beside its factors (DoRA, PiSSA, OLoRA), for which '
+      'a bank has no place. Export a merged model; of PiSSA and OLoRA a loralib file is plain LoRA.'
     )
 
 

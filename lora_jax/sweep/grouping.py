@@ -16,7 +16,14 @@ from lora_jax.train import config_check
 
 # Fields in which members of one program may differ: labels, and numbers that are arrays in it.
 LABELS = ('experiment', 'paper_table', 'preset')
-NUMBERS = ('seed', 'train.epochs', 'optim.lr', 'optim.weight_decay', 'optim.warmup_ratio')
+NUMBERS = (
+  'seed',
+  'train.epochs',
+  'optim.lr',
+  'optim.lora_plus',
+  'optim.weight_decay',
+  'optim.warmup_ratio',
+)
 PER_MEMBER = (*LABELS, *NUMBERS, 'optim.warmup_steps', 'init_adapter')
 Config = config_dict.ConfigDict
 

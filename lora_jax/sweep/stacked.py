@@ -254,7 +254,7 @@ class Stacked:
         best = members.resize(members.take(self._best, place), work.trainable)
         checkpoints.save_trainable(best_step, best, record.progress, record.score(entry))
       if not record.error:
-        tx, _ = optimizer.make_optimizer(work.config.optim, record.total_steps)
+        tx, _ = optimizer.make_optimizer(work.config.optim, record.total_steps, work.groups)
         like = init_state(work.trainable, tx, work.config.seed)
         own = members.take_state(self._state, place, one_key=self._shared)
         checkpoints.save(members.resize(own, like), record.progress, record.last_score)

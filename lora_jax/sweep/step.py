@@ -67,7 +67,7 @@ def make_train_step(work: job.Job, *, shared: bool, in_turn: bool) -> Jitted:
   ) -> tuple[TrainState, Metrics]:
     update = step.make_update(
       work.apply,
-      optimizer.transformation(config.optim, member.hyperparameters),
+      optimizer.transformation(config.optim, member.hyperparameters, work.groups),
       work.task.kind,
       smoothing=config.train.label_smoothing,
       accumulate=config.train.accumulate,

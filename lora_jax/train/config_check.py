@@ -23,7 +23,12 @@ def check_config(config: config_dict.ConfigDict) -> None:
   methods.make(**config.method.to_dict())
   if config.model.name == 'fresh':
     presets.architecture(**config.model.fresh)
-  train = config.train
+  train, plus = config.train, config.optim.get('lora_plus', 1.0)
+  if plus != 1 and 'lora' not in config.method.name.split('+'):
+    raise ValueError(
+      f'config.optim.lora_plus={plus} is of the factors of lora, and the method is '
+      f'{config.method.name}. Set it to 1.'
+    )
   if train.label_smoothing and task.kind == 'regression':
     raise ValueError(
       f'config.train.label_smoothing={train.label_smoothing}: {config.task} is a regression, whose '

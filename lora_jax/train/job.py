@@ -21,7 +21,7 @@ from lora_jax.data import dataset, tasks, tokenizer_files
 from lora_jax.models import fused_attention, presets
 from lora_jax.models.presets import TOKENS
 from lora_jax.pretrained import head, huggingface, labels, shards
-from lora_jax.train import mesh, paths, rundir
+from lora_jax.train import mesh, optimizer, paths, rundir
 from lora_jax.train.checkpoints import Checkpoints
 from lora_jax.tree import Params
 
@@ -37,12 +37,10 @@ class Job(NamedTuple):
     model: the Flax module.
     method: the method that adapts the model.
     frozen: the pretrained leaves that stay, in the dtypes that the model declares.
-    trainable: the initial values of the trainable parameters, float32. Both parts lie on the mesh
-      that the job was loaded for.
+    trainable: what is trained, at its start, float32. Both parts lie on the job's mesh.
     apply: `apply(frozen, trainable, **inputs)`.
     summary: the modules that the method matched, and counts.
-    changed: of a run that was read again, the files that differ from those that it was made from,
-      a line each.
+    changed: of a run that was read again, a line for each file that differs from what it was.
   """
 
   config: config_dict.ConfigDict
@@ -59,6 +57,11 @@ class Job(NamedTuple):
   def family(self) -> str:
     """The model's architecture (`gpt2`), which names the sharding rules of its leaves."""
     return self.model.config.family
+
+  @property
+  def groups(self) -> optimizer.Groups:
+    """The leaves that the optimizer treats in their own way."""
+    return optimizer.groups(self.method, self.frozen)
 
   @property
   def max_length(self) -> int:
@@ -125,8 +128,7 @@ def build(
   """As `load`, for data that is loaded, and optionally for a model with its parameters.
 
   Args:
-    config: the run's.
-    task: its task.
+    config, task: the run's.
     base: the model and its parameters (`load_base`); None loads them.
     devices: as for `load`.
   """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,12 @@ import optax
 from ml_collections import ConfigDict
 
 from lora_jax import tree
+from lora_jax.methods import Method
+from lora_jax.methods.initial import starts_at_zero
 
 Number = float | jax.Array  # Inside a sweep's program a number of each member is an array.
 Schedule = Callable[[Any], jax.Array]
+Chosen = Callable[[str], bool]  # Of a leaf's path.
 
 
 class Hyperparameters(NamedTuple):
@@ -25,12 +28,35 @@ class Hyperparameters(NamedTuple):
     weight_decay: AdamW's, decoupled.
     warmup: number of updates until the rate is `lr`.
     total: number of updates of the whole run.
+    lora_plus: the factor on the rate of the leaves of `Groups.fast`.
   """
 
   lr: Number
   weight_decay: Number
   warmup: Number
   total: Number
+  lora_plus: Number = 1.0
+
+
+class Groups(NamedTuple):
+  """The leaves that are not updated as all others are; `Job.groups` has those of a method.
+
+  Attributes:
+    fast: those at another rate, the factors that start at zero (LoRA+, arXiv 2402.12354).
+    fixed: those that stay. Their gradient is zero, and weight decay must skip them.
+  """
+
+  fast: Chosen = lambda path: False
+  fixed: Chosen = lambda path: False
+
+
+NONE = Groups()
+
+
+def groups(method: Method, frozen: tree.Params) -> Groups:
+  """The groups of a method's leaves, beside these frozen ones."""
+  weights = set(tree.paths(frozen))
+  return Groups(lambda path: starts_at_zero(path, weights), method.fixed)
 
 
 def hyperparameters(config: ConfigDict, total_steps: int) -> Hyperparameters:
@@ -45,7 +71,9 @@ def hyperparameters(config: ConfigDict, total_steps: int) -> Hyperparameters:
   warmup = config.warmup_steps or math.ceil(config.warmup_ratio * total_steps)
   if warmup > total_steps:
     raise ValueError(f'optim.warmup_steps={warmup} exceeds the {total_steps} steps of the run')
-  return Hyperparameters(config.lr, config.weight_decay, warmup, total_steps)
+  return Hyperparameters(
+    config.lr, config.weight_decay, warmup, total_steps, config.get('lora_plus') or 1.0
+  )
 
 
 def make_schedule(kind: str, of: Hyperparameters) -> Schedule:
@@ -59,30 +87,40 @@ def make_schedule(kind: str, of: Hyperparameters) -> Schedule:
   return schedule
 
 
-def transformation(config: ConfigDict, of: Hyperparameters) -> optax.GradientTransformation:
+def transformation(
+  config: ConfigDict, of: Hyperparameters, groups: Groups = NONE
+) -> optax.GradientTransformation:
   """The optimizer of the section `config.optim`, with hyperparameters that replace the config's.
 
   The clip is of the trainable gradients' global norm; 0 is none. Weight decay is decoupled and
   skips biases and LayerNorms, as the Hugging Face trainer groups them; it applies to the factors
-  and to the head's kernels.
+  and to the head's kernels. Of `groups.fast` it is faster by the factor of the rate, as in PEFT.
   """
   schedule = make_schedule(config.schedule, of)
+  decays = lambda path: path.rpartition('/')[2] not in ('bias', 'scale') and not groups.fixed(path)
+  mask = lambda params: tree.unflatten({path: decays(path) for path in tree.paths(params)})
   adam = optax.adamw(
-    schedule, config.beta1, config.beta2, config.eps, weight_decay=of.weight_decay, mask=decays
+    schedule, config.beta1, config.beta2, config.eps, weight_decay=of.weight_decay, mask=mask
   )
-  return optax.chain(optax.clip_by_global_norm(config.clip), adam) if config.clip else adam
+  tx = optax.chain(optax.clip_by_global_norm(config.clip), adam) if config.clip else adam
+  if isinstance(of.lora_plus, float) and of.lora_plus == 1:
+    return tx
+
+  faster = lambda path, x: of.lora_plus * x if groups.fast(path) else x
+
+  def update(
+    updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+  ) -> tuple[optax.Updates, optax.OptState]:
+    updates, state = tx.update(updates, state, params)
+    leaves = tree.flatten(cast(tree.Params, updates))
+    return tree.unflatten({path: faster(path, x) for path, x in leaves.items()}), state
+
+  return optax.GradientTransformation(tx.init, update)
 
 
 def make_optimizer(
-  config: ConfigDict, total_steps: int
+  config: ConfigDict, total_steps: int, groups: Groups = NONE
 ) -> tuple[optax.GradientTransformation, Schedule]:
   """(optimizer, schedule) of a run; see `hyperparameters` and `transformation`."""
   of = hyperparameters(config, total_steps)
-  return transformation(config, of), make_schedule(config.schedule, of)
-
-
-def decays(params: tree.Params) -> tree.Params:
-  """True for the leaves that weight decay applies to: all but biases and LayerNorm scales."""
-  return tree.unflatten(
-    {path: path.rpartition('/')[2] not in ('bias', 'scale') for path in tree.paths(params)}
-  )
+  return transformation(config, of, groups), make_schedule(config.schedule, of)

@@ -77,7 +77,7 @@ class Single:
   def __init__(self, record: Record, workdir: Path):
     work, config = record.work, record.work.config
     devices = record.devices
-    tx, _ = optimizer.make_optimizer(config.optim, record.total_steps)
+    tx, _ = optimizer.make_optimizer(config.optim, record.total_steps, work.groups)
     program = setup.make_program(work, tx, devices)
     self.members = [record]
     self.tools = setup.make_tools(work, devices, record.training.steps_per_epoch)

@@ -10,9 +10,10 @@ from safetensors import numpy as writer
 
 from lora_jax import tree
 from lora_jax.adapters import peft, peft_file
-from lora_jax.pretrained import load_model, safetensors
+from lora_jax.methods.initial import starts_at_zero
+from lora_jax.pretrained import load_model, names, safetensors
 from tests.adapters import toys
-from tests.adapters.toys import ADAPTERS, EXPORTS, base_of, config_of, export_of, make
+from tests.adapters.toys import ADAPTERS, EXPORTS, base_of, config_of, export_of, make, model_of
 
 RESIZED = 'peft.roberta.resized'  # Of a base of 65 words, unlike the toy.
 THEIRS = sorted(path.name for path in ADAPTERS.glob('peft.*') if path.name != RESIZED)
@@ -189,7 +190,7 @@ def copy_of(case, tmp_path, **changes):
 @pytest.mark.parametrize(
   'changes, problem',
   [
-    (dict(use_dora=True), 'does not compute: use_dora=True'),
+    (dict(use_dora=True), 'DoRA is not computed on embeddings: embeddings.word_embeddings'),
     (dict(lora_bias=True, use_qalora=True), 'lora_bias=True, use_qalora=True'),
     (dict(layer_replication=[[0, 2]]), 'layer_replication'),
     (dict(trainable_token_indices=[3]), 'trainable_token_indices'),
@@ -282,6 +283,21 @@ def test_a_condition_holds_for_one_name_alone(case):
     'encoder/layers_1/attention/query',
     'encoder/layers_1/attention/value',
   )
+
+
+def test_the_fast_factors_are_those_of_lora_plus_in_peft(tmp_path):
+  """But PEFT gives biases their rate as well, which the paper does not, and tables a rate fixed."""
+  folder = ADAPTERS / 'peft.bert.patterns'
+  rates = json.loads((folder / 'rates.json').read_text())
+  config = config_of('bert')
+  trained = tree.paths(peft.read(folder, config).trainable)
+  weights = tree.paths(model_of('bert')[1])
+  fast = {path for path in trained if starts_at_zero(path, weights)}
+  full = lambda path: names.full_name(names.module_name(config, path.rsplit('/', 1)[0]), 'bert')
+  found = {f'{full(path)}.lora_B.weight' for path in fast - {'embeddings/word/lora_a'}}
+  theirs = {name.removeprefix(peft_file.PREFIX) for name, rate in rates.items() if rate == 16}
+  assert found == theirs - {'classifier.modules_to_save.bias'} != set()
+  assert 'embeddings/word/lora_a' in fast
 
 
 def test_a_head_that_was_left_out_stays_the_base_s(caplog):

@@ -144,6 +144,10 @@ EXPORTS = {  # What is written in the tests, and checked with PEFT by golden/mak
   'gpt2.ranks': dict(targets='.*/(query|key|value)', rank={'.*/query': 2, '.*/key': 1, '.*': 4}),
   'gpt2.rslora': dict(targets=(QV, '.*/mlp/.*', '.*/output'), rank=3, alpha=7.0, rslora=True),
   'gpt2.biases': dict(targets='.*/(query|key|value)', bias='adapted', train='final_norm/.*'),
+  'bert.dora': dict(targets=QV, dora=True),
+  'gpt2.dora': dict(targets='.*/(query|key|value)', dora=True, rank={'.*/key': 1, '.*': 2}),
+  'bert.pissa': dict(targets=QV, init='pissa'),
+  'gpt2.olora': dict(targets=QV, init='olora', rslora=True, rank=3, alpha=5.0),
   'gpt2.value': dict(targets=r'.*/layers_1/.*value', bias='all'),
 }
 

@@ -2,6 +2,7 @@
 
   python tests/golden/make_adapters.py                  # In an environment with torch,
   python tests/golden/make_adapters.py add CASE...      # transformers, peft and loralib.
+  python tests/golden/make_adapters.py rates
   python tests/golden/make_adapters.py check FOLDER
 
 The last form reads what tests/golden/make_exports.py wrote to FOLDER by lora_jax: it prints the
@@ -18,6 +19,7 @@ import sys
 import loralib
 import numpy as np
 import peft
+import peft.optimizers
 import torch
 import transformers
 
@@ -66,6 +68,18 @@ PEFT = {  # Name, and the base in models/ before a dot: fields of PEFT's config.
   'bert.converted': dict(
     r=4, lora_alpha=8, target_modules=['query', 'value'], task_type='SEQ_CLS',
     init_lora_weights='pissa',
+  ),
+  'bert.dora': dict(
+    r=4, lora_alpha=6, target_modules=['query', 'value', 'output.dense'], task_type='SEQ_CLS',
+    rank_pattern={FIRST: 2}, use_dora=True,
+  ),
+  'gpt2.dora': dict(
+    r=4, lora_alpha=8, target_modules=['c_attn', 'mlp.c_proj'], task_type='CAUSAL_LM',
+    use_dora=True,
+  ),
+  'llama.dora': dict(
+    r=2, lora_alpha=4, target_modules=['q_proj', 'down_proj'], task_type='CAUSAL_LM',
+    use_dora=True, use_rslora=True,
   ),
   'roberta.resized': dict(
     r=4, lora_alpha=8, target_modules=['query', 'value'], task_type='SEQ_CLS',
@@ -215,9 +229,37 @@ def check(folder):
     print(f'{path.name}: {np.abs(found - ours).max():.2e} of {np.abs(ours).max():.2f}')
 
 
+def rates(case='bert.patterns', rate=1e-3, ratio=16):
+  """Writes how many times the rate each parameter has in PEFT's optimizer of LoRA+."""
+  model = peft.get_peft_model(load(case)[0], peft.LoraConfig(**PEFT[case]))
+  optimizer = peft.optimizers.create_loraplus_optimizer(
+    model, torch.optim.AdamW, lr=rate, loraplus_lr_ratio=ratio
+  )
+  names = {id(x): name.replace('.default', '') for name, x in model.named_parameters()}
+  found = {
+    names[id(x)]: group['lr'] / rate for group in optimizer.param_groups for x in group['params']
+  }
+  (FOLDER / f'peft.{case}' / 'rates.json').write_text(json.dumps(found, indent=1) + '\n')
+
+
+def starts(case='bert.converted'):
+  """Writes the factors with which PEFT's PiSSA and OLoRA start."""
+  for kind in ('pissa', 'olora'):
+    fields = {**PEFT[case], 'init_lora_weights': kind}
+    model = peft.get_peft_model(load(case)[0], peft.LoraConfig(**fields))
+    found = {
+      name.split('model.model.')[1].replace('.default', ''): x.detach().numpy()
+      for name, x in model.named_parameters()
+      if 'lora_' in name
+    }
+    np.savez_compressed(FOLDER / f'peft.{case}' / f'{kind}.npz', **found)
+
+
 def main():
   if sys.argv[1:2] == ['check']:
     return check(pathlib.Path(sys.argv[2]))
+  if sys.argv[1:2] == ['rates']:
+    return rates() or starts()
   if sys.argv[1:2] == ['add']:
     for case in sys.argv[2:]:
       made_by_peft(case, PEFT[case], list(PEFT).index(case))
@@ -227,6 +269,8 @@ def main():
   torch.manual_seed(0)
   for seed, (case, fields) in enumerate(PEFT.items()):
     made_by_peft(case, fields, seed)
+  rates()
+  starts()
   roberta_by_loralib()
   gpt2_by_loralib()
   versions = {name: importlib.metadata.version(name) for name in PACKAGES}

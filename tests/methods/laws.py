@@ -14,8 +14,12 @@ SIZES = dict(
   vocab_size=VOCABULARY, hidden_size=16, num_layers=2, num_heads=2, intermediate_size=32,
   max_positions=32, initializer_range=0.3,
 )  # fmt: skip
-FAMILIES = ('roberta', 'deberta-v2', 'gpt2')
-OWN_SIZES = {'deberta-v2': dict(position_buckets=8, convolution=3)}
+FAMILIES = ('roberta', 'deberta-v2', 'gpt2', 'qwen2')  # Of Llamas the one with biases, for bitfit.
+DECODERS = ('gpt2', 'qwen2')
+OWN_SIZES = {
+  'deberta-v2': dict(position_buckets=8, convolution=3),
+  'qwen2': dict(num_kv_heads=1, head_width=8, biased=True),
+}
 TOKENS = dict(prefix=PREFIX, infix=INFIX)
 FACTORS = dict(rank=2, alpha=4.0, targets='.*/(query|value)')
 METHODS = {
@@ -38,9 +42,9 @@ METHODS = {
 def build(family, scan=False):
   config = presets.architecture(family, **SIZES | OWN_SIZES.get(family, {}))
   options = dict(hidden_dropout=0.0, attention_dropout=0.0)
-  options |= {} if family == 'gpt2' else dict(num_labels=3, classifier_dropout=0.0)
+  options |= {} if family in DECODERS else dict(num_labels=3, classifier_dropout=0.0)
   model = presets.build(
-    config, task='lm' if family == 'gpt2' else 'classification', scan=scan, **options
+    config, task='lm' if family in DECODERS else 'classification', scan=scan, **options
   )
   return model, draw(presets.abstract_params(model))
 

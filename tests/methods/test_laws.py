@@ -57,7 +57,7 @@ def stepped(name, family):
 SLOW = pytest.param('deberta-v2', marks=pytest.mark.slow)  # Five seconds of compiling each.
 
 
-@pytest.mark.parametrize('family', ['roberta', 'gpt2', SLOW])
+@pytest.mark.parametrize('family', ['roberta', 'gpt2', 'qwen2', SLOW])
 @pytest.mark.parametrize('name', METHODS)
 def test_a_method(name, family):
   _, params, method, frozen, trainable = adapted_model(name, family)
@@ -94,7 +94,9 @@ def test_a_method(name, family):
       method.merge(frozen, moved)
 
 
-@pytest.mark.parametrize('family', ['roberta', 'gpt2'])
+@pytest.mark.parametrize(
+  'family', ['roberta', 'gpt2', pytest.param('qwen2', marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize('name', [name for name in METHODS if name not in ('full', 'bitfit')])
 def test_scanned_layers_are_the_looped_ones(name, family):
   if name in NUMBERED:
@@ -134,7 +136,7 @@ EIGHT = ('full', 'lora', 'adapter_h', 'prefix_layer')  # The others are slow: a 
       name, family, marks=() if (name in EIGHT and family == 'roberta') else pytest.mark.slow
     )
     for name in METHODS
-    for family in ('roberta', 'gpt2', 'deberta-v2')
+    for family in FAMILIES
   ],
 )
 def test_eight_devices_make_the_step_of_one(name, family):

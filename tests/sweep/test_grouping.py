@@ -16,9 +16,10 @@ def test_members_share_a_program_unless_they_differ_in_its_form():
   runs = [
     {'method.rank': 1}, {'method.rank': 64}, {'optim.lr': 1e-3}, {'train.batch_size': 16},
     {'method.rank': 65}, {'model.dtype': 'bfloat16'}, {'data.limit': 10}, {'train.epochs': 3},
+    {'optim.lora_plus': 16.0},
   ]  # fmt: skip
   assert named(grouping.group(grouping.members(SMALL, runs), 16)) == [
-    ['rank=1', 'rank=64', 'lr=0.001', 'epochs=3'],
+    ['rank=1', 'rank=64', 'lr=0.001', 'epochs=3', 'lora_plus=16.0'],
     ['batch_size=16'],
     ['rank=65'],
     ['dtype=bfloat16'],

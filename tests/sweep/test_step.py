@@ -74,7 +74,10 @@ def test_members_share_each_product_with_the_base_and_no_copy_of_it(make_config)
 @pytest.mark.parametrize('seeds', [(0, 0), (0, 1)], ids=['the same batches', 'own batches'])
 def test_both_forms_make_the_same_updates(make_config, seeds):
   config = make_config('lora', **{'optim.clip': 1.0, 'model.hidden_dropout': 0.1})
-  of = [{'seed': seed, 'method.rank': rank} for seed, rank in zip(seeds, (1, 4))]
+  of = [
+    {'seed': seed, 'method.rank': rank, 'optim.lora_plus': plus}
+    for seed, rank, plus in zip(seeds, (1, 4), (1.0, 4.0))
+  ]
   works = Source().jobs([member.config for member in grouping.members(config, of)])
   shared, devices = seeds[0] == seeds[1], mesh.make_mesh(1)
   each = [setup.make_batches(work, devices).epoch(0) for work in works]

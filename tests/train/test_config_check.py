@@ -61,6 +61,7 @@ def test_the_config_of_a_run_directory_is_checked_too(finished, tmp_path):
   [
     ({'task': 'stsb', 'train.label_smoothing': 0.1}, 'label_smoothing=0.1: stsb is a regression'),
     ({'train.batch_size': 2, 'train.accumulate': 4}, 'accumulate=4 divides a batch of .*=2'),
+    ({'method': dict(name='bitfit'), 'optim.lora_plus': 16.0}, 'lora_plus=16.0 is of the factors'),
     ({'task': 'sts-b'}, "unknown task 'sts-b'. Did you mean 'stsb'"),
     ({'method': dict(name='lroa', rank=2)}, "unknown method 'lroa'. Did you mean 'lora'"),
     ({'method': dict(name='prefix_embed', prefix=0, infix=0)}, 'prefix and infix are both 0'),
@@ -74,12 +75,12 @@ def test_fields_that_do_not_fit_each_other_are_refused(make_config, values, mess
     if 'method' in values:
       del config['method']
   with pytest.raises(ValueError, match=message):
-    config_check.check_config(
-      updated(config, values) if 'method' not in values else _with(config, values)
-    )
+    config_check.check_config(_with(config, values))
 
 
 def _with(config, values):
-  with config.unlocked():
-    config.method = values['method']
-  return config
+  method, rest = values.get('method'), {k: x for k, x in values.items() if k != 'method'}
+  if method is not None:
+    with config.unlocked():
+      config.method = method
+  return updated(config, rest)

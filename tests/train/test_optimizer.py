@@ -1,20 +1,51 @@
 """The optimizer: its schedule, and what weight decay applies to."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from lora_jax import tree
+from lora_jax.methods import lora
 from lora_jax.train import optimizer
 
 
-def test_decay_skips_biases_and_norms():
+def steps(config, params, groups, gradient=0.0):
+  """The first update, at the full rate."""
+  of = optimizer.hyperparameters(config.optim, 10)._replace(warmup=0)
+  tx = optimizer.transformation(config.optim, of, groups)
+  gradients = jax.tree.map(lambda x: jnp.full_like(x, gradient), params)
+  return tx.update(gradients, tx.init(params), params)[0]
+
+
+def test_decay_skips_biases_norms_and_what_is_fixed(make_config):
   params = {
     'query': {'kernel': 1, 'bias': 1, 'lora_a': 1, 'lora_b': 1},
     'norm': {'scale': 1, 'bias': 1},
     'word': {'embedding': 1},
   }
-  skipped = [path for path, yes in tree.flatten(optimizer.decays(params)).items() if not yes]
-  assert skipped == ['query/bias', 'norm/scale', 'norm/bias']
+  config = make_config(**{'optim.weight_decay': 0.1})
+  params = jax.tree.map(jnp.float32, params)
+  groups = optimizer.Groups(fixed=lambda path: path == 'query/lora_a')
+  found = tree.flatten(steps(config, params, groups))
+  assert sorted(path for path, x in found.items() if x == 0) == [
+    'norm/bias', 'norm/scale', 'query/bias', 'query/lora_a',
+  ]  # fmt: skip
+
+
+def test_lora_plus_multiplies_the_update_of_the_factor_that_starts_at_zero(make_config):
+  params = {
+    'query': {'lora_a': jnp.ones(2), 'lora_b': jnp.ones(2), 'bias': jnp.ones(2)},
+    'word': {'lora_a': jnp.ones(2), 'lora_b': jnp.ones(2)},
+  }
+  frozen = {'query': {'kernel': 0}, 'word': {'embedding': 0}}
+  groups = optimizer.groups(lora(rank=1, alpha=1.0), frozen)
+  both = {'optim.weight_decay': 0.1, 'optim.clip': 1.0}
+  plain = tree.flatten(steps(make_config(**both), params, groups, 1.0))
+  plus = make_config(**both, **{'optim.lora_plus': 16.0})
+  for path, x in tree.flatten(steps(plus, params, groups, 1.0)).items():
+    factor = 16 if path in ('query/lora_b', 'word/lora_a') else 1
+    np.testing.assert_array_equal(x, factor * plain[path], err_msg=path)
 
 
 def test_schedule_is_the_trainers(make_config):

@@ -155,6 +155,12 @@ class Task(NamedTuple):
 
     return self._replace(evals={split: draw(data) for split, data in self.evals.items()})
 
+  def reading_last(self) -> Task:
+    """The task for a decoder, whose last token has seen the others; it has no token types."""
+    read = lambda data: dataclasses.replace(data, token_types=None, reads_last=True)
+    evals = {split: read(data) for split, data in self.evals.items()}
+    return self._replace(train=read(self.train), evals=evals)
+
   @property
   def truncation(self) -> dict[str, Truncation]:
     """What `max_length` cut, by split, the training examples first."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -169,7 +168,7 @@ def assemble(
 ) -> Job:
   """The job of these parts, with the method's own tokens in the examples."""
   if task.kind != 'lm' and 'lm' in presets.TASKS[model.config.family]:
-    task = reading_last(task)
+    task = task.reading_last()
   if sum(method.virtual):
     task = with_virtual(task, method.virtual, model)
   summary = methods.summarize(method, frozen, trainable, model.head)
@@ -177,13 +176,6 @@ def assemble(
   if devices is not None:
     apply = fused_attention.bound(apply, mesh.target(devices))
   return Job(config, task, model, method, frozen, trainable, apply, summary)
-
-
-def reading_last(task: tasks.Task) -> tasks.Task:
-  """The task for a decoder, whose last token has seen the others; it has no token types."""
-  read = lambda data: dataclasses.replace(data, token_types=None, reads_last=True)
-  evals = {split: read(data) for split, data in task.evals.items()}
-  return task._replace(train=read(task.train), evals=evals)
 
 
 def with_virtual(task: tasks.Task, counts: tuple[int, int], model: nn.Module) -> tasks.Task:

@@ -66,6 +66,7 @@ def read(folder: str | Path, pattern: str = '*.json') -> Recorded:
       of_kind = _of_kind(recorded, value)
       if of_kind is recorded.runs:
         value = with_numbers(value)
+        with_defaults([value])
         _identity(value)
       elif lost := [name for name, x in leaves(value).items() if x in ('nan', 'inf', '-inf')]:
         raise ValueError(f'{lost[0]} is not a number. Remove this file, or measure it again')

@@ -67,6 +67,7 @@ def sweep(model, length, predictions, *, shared) -> tuple[jax.stages.Wrapped, tu
     apply=methods.bind(model.apply, method),
     task=types.SimpleNamespace(kind=kind(family)),
     family=family,
+    groups=optimizer.NONE,
   )
   stack = lambda tree: jax.tree.map(
     lambda x: jax.ShapeDtypeStruct((MEMBERS, *jnp.shape(x)), jnp.result_type(x)), tree

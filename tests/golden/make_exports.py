@@ -19,6 +19,9 @@ def main():
   folder = pathlib.Path(sys.argv[1])
   cases = {f'peft.{case}': toys.export_of(case) for case in toys.EXPORTS}
   for path in sorted(toys.ADAPTERS.glob('peft.*')):
+    # One fits a base of more words and is refused; of the other, PEFT's form is not written.
+    if path.name in ('peft.roberta.resized', 'peft.qwen3.output'):
+      continue
     cases[f'{path.name}.again'] = peft.read(path, toys.config_of(toys.base_of(path.name)))
   for case, adapter in cases.items():
     peft.write(adapter, folder / case)

@@ -126,7 +126,7 @@ def check_diverged(workdir: Path) -> None:
   if outcome and 'error' in outcome:
     raise FloatingPointError(
       f'{workdir} diverged: {outcome["error"]} Choose other settings and another --workdir; or '
-      f'remove {workdir / FAILED}, and the same command goes on from the last checkpoint'
+      f'remove {workdir / FAILED}, and the same command resumes from the last checkpoint'
     )
 
 

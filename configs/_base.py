@@ -133,7 +133,11 @@ def switch(args: Mapping[str, str], key: str) -> bool:
 
 
 def numbers(key: str, text: str) -> list[float]:
-  """The numbers of a list as `1e-3+3e-3`; of '' none."""
+  """The numbers of a list as `1e-3+3e-3`; none of ''.
+
+  Raises:
+    ValueError: for a part that is not a number, naming the key.
+  """
   try:
     return list(map(float, filter(None, text.split('+'))))
   except ValueError:

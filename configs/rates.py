@@ -7,9 +7,10 @@ r"""Rank, rate and scale of LoRA and of its successors, with full fine-tuning by
 
 Which method is best depends on the rates that were tried: "Learning Rate Matters: Vanilla LoRA May
 Suffice" (arXiv 2602.04998) finds nine variants within two percent of LoRA once the rate of each is
-searched, "LoRA Without Regret" (Thinking Machines, 2025) that the best rate hardly depends on the
-rank and is some ten times that of full fine-tuning. A sweep trains ranks, rates, scales and choices
-of matrices in one program, so the grid can be run.
+searched, and "LoRA Without Regret" (Thinking Machines, 2025) finds that the best rate hardly
+depends on the rank and is some ten times that of full fine-tuning. A sweep trains ranks, rates,
+scales and choices of matrices in one program, so the grid can be run. Runs are compared on the dev
+set: none generates texts.
 
 Argument, each a list joined by `+`, beside that of configs/_base_ablation.py. The runs are all
 combinations; full fine-tuning has rates alone.
@@ -62,7 +63,10 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
     ValueError: on an unknown key, task, preset, model, method, scale or targets, with the nearest
       names; on ranks that are not whole numbers or rates that are not numbers.
   """
-  return _base_ablation.get_config(_parse(arg), 'rates')
+  config = _base_ablation.get_config(_parse(arg), 'rates')
+  with config.unlocked():
+    config.decode.update(contexts=0, final='')
+  return config.lock()
 
 
 def sweep(arg: str | None = None) -> Iterator[_base.Overrides]:
@@ -99,13 +103,11 @@ def _parts(text: str) -> list[str]:
 
 def _parse(arg: str | None) -> dict[str, str]:
   methods = '+'.join(DEFAULT)
-  args = _base_ablation.parse(
-    arg, methods=methods, ranks='', lr='', scales='alpha', targets='all', preset=''
-  )
+  args = _base_ablation.parse(arg, methods=methods, ranks='', lr='', scales='alpha', targets='all')
   known = {'methods': (*METHODS, 'full'), 'scales': SCALES, 'targets': tuple(TARGETS)}
   for key, names in known.items():
     for name in _parts(args[key]):
-      _base.check(f'name in {key}', name, names)
+      _base.check(f'part of {key}=', name, names)
   if not all(text.isdecimal() and int(text) for text in _parts(args['ranks'])):
     raise ValueError(f'ranks={args["ranks"]!r}: expected whole numbers, as 8+64')
   _base.numbers('lr', args['lr'])

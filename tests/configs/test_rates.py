@@ -38,12 +38,17 @@ def test_the_scale_of_each_rank():
   assert scales == [4.0, 0.25, 8.0, 2.0, 1.0, 1.0]
 
 
+def test_no_run_generates_texts():
+  config = rates.get_config('task=e2e,model=models/smollm2')
+  assert (config.decode.contexts, config.decode.final) == (0, '')
+
+
 @pytest.mark.parametrize(
   'arg, error',
   [
-    ('methods=lora+dorra', "name in methods 'dorra'.*dora"),
-    ('scales=alfa', "name in scales 'alfa'.*alpha"),
-    ('targets=mpl', "name in targets 'mpl'.*mlp"),
+    ('methods=lora+dorra', "part of methods= 'dorra'.*dora"),
+    ('scales=alfa', "part of scales= 'alfa'.*alpha"),
+    ('targets=mpl', "part of targets= 'mpl'.*mlp"),
     ('ranks=8+x', "ranks='8.x': expected whole numbers"),
     ('ranks=0', "ranks='0': expected whole numbers"),
     ('lr=1e-3+fast', "lr='1e-3.fast': expected numbers"),

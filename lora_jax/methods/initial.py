@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Container, Mapping
 
@@ -91,9 +90,8 @@ def of_weight(
         f'lora: init={kind!r}: {path!r} is {matrix.shape}, its rank {rank} is larger'
       )
     if kind != 'olora':
-      is_fast = kind == 'pissa_fast'
-      whole = functools.partial(jnp.linalg.svd, full_matrices=False)
-      u, values, v = largest(matrix, rank) if is_fast else whole(matrix)
+      fast = kind == 'pissa_fast'
+      u, values, v = largest(matrix, rank) if fast else jnp.linalg.svd(matrix, full_matrices=False)
       roots = jnp.sqrt(values[..., :rank] / scale(path, rank))
       a, b = u[..., :rank] * roots[..., None, :], roots[..., None] * v[..., :rank, :]
     else:
@@ -113,6 +111,9 @@ def largest(matrix: jax.Array, rank: int) -> tuple[jax.Array, jax.Array, jax.Arr
   et al., arXiv 0909.4061, algorithm 4.4), always the same ones. PiSSA's update starts at zero all
   the same: what it starts with is what is subtracted. Of normal matrices, whose values hardly fall,
   the part of rank 8 misses at most 5 % more in the spectral norm than the exact one.
+
+  Returns:
+    u [..., d, n], s [..., n] and v [..., n, k], where n = min(rank + OVERSAMPLED, d, k).
   """
   size = min(rank + OVERSAMPLED, *matrix.shape[-2:])
   random = jax.random.normal(jax.random.key(0), (matrix.shape[-1], size), matrix.dtype)

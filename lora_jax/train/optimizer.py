@@ -115,10 +115,11 @@ def transformation(
   def update(
     updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
   ) -> tuple[optax.Updates, optax.OptState]:
-    whole = tree.flatten(jax.tree.map(jnp.zeros_like, cast(tree.Params, updates)))
+    leaves = tree.flatten(cast(tree.Params, updates))
+    still = {path: jnp.zeros_like(x) for path, x in leaves.items() if groups.fixed(path)}
     updates, state = tx.update(moving(updates), state, None if params is None else moving(params))
     moved = tree.flatten(cast(tree.Params, updates))
-    return tree.unflatten(whole | {path: faster(path, x) for path, x in moved.items()}), state
+    return tree.unflatten(still | {path: faster(path, x) for path, x in moved.items()}), state
 
   return optax.GradientTransformation(lambda params: tx.init(moving(params)), update)
 

@@ -23,7 +23,8 @@ OWN_SIZES = {
 TOKENS = dict(prefix=PREFIX, infix=INFIX)
 FACTORS = dict(rank=2, alpha=4.0, targets='.*/(query|value)')
 # Options of lora; what they compute, they compute at each site alone, as lora does, so that laws of
-# whole models hold for them on one encoder and one decoder (test_lora.py has every kind of layer).
+# whole models run on an encoder by default; on the others they are slow (test_laws.py).
+# test_lora.py has every kind of layer.
 VARIANTS = {
   'rslora': dict(name='lora', rslora=True),
   'lora_fa': dict(name='lora', train_a=False),

@@ -66,9 +66,8 @@ def on(families, slow, names=tuple(METHODS)):
   ]
 
 
-@pytest.mark.parametrize(
-  ('name', 'family'), on(FAMILIES, slow=['deberta-v2'])
-)  # Five seconds each.
+# DeBERTa compiles for five seconds with each method.
+@pytest.mark.parametrize(('name', 'family'), on(FAMILIES, slow=['deberta-v2']))
 def test_a_method(name, family):
   _, params, method, frozen, trainable = adapted_model(name, family)
   apply = methods.bind(build(family)[0].apply, method)
@@ -141,13 +140,8 @@ def stacked(part):
   return tree.unflatten(found)
 
 
-EIGHT = (
-  'full',
-  'lora',
-  'dora',
-  'adapter_h',
-  'prefix_layer',
-)  # The others are slow: a minute of compiling.
+# Not slow on eight devices; the others compile for a minute.
+EIGHT = ('full', 'lora', 'dora', 'adapter_h', 'prefix_layer')
 
 
 @pytest.mark.parametrize(

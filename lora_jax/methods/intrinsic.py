@@ -15,7 +15,6 @@ import functools
 import re
 import zlib
 from collections.abc import Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -62,7 +61,7 @@ def intrinsic(
   train = tree.as_patterns(train)
 
   def init(
-    key: jax.Array, model: nn.Module, params: Params, *inputs: Any, **kwargs: Any
+    key: jax.Array, model: nn.Module, params: Params, *inputs: object, **kwargs: object
   ) -> tuple[Tree, Tree]:
     del key, model, inputs, kwargs
     frozen, trained = tree.split(nn.unbox(params), train)
@@ -80,7 +79,7 @@ def intrinsic(
       own[SCALES] = jnp.ones(n_scales, jnp.float32)
     return frozen, tree.join(trained, tree.unflatten(own))
 
-  def scales(model: nn.Module, *inputs: Any, **kwargs: Any) -> Tree:
+  def scales(model: nn.Module, *inputs: object, **kwargs: object) -> Tree:
     del model, inputs, kwargs
     return tree.unflatten({DIMENSION: np.int32(dimension), SUBSPACE: np.uint32(subspace)})
 
@@ -97,7 +96,8 @@ def intrinsic(
 
 def _merge(subspace: int, train: tuple[str, ...], frozen: Params, trainable: Params) -> Tree:
   leaves = tree.flatten(tree.join(frozen, trainable))
-  x, factors = leaves.pop(COORDINATES), leaves.pop(SCALES, None)
+  x = jnp.asarray(leaves.pop(COORDINATES))
+  factors = jnp.asarray(leaves.pop(SCALES)) if SCALES in leaves else None
   seed = jnp.asarray(leaves.pop(SUBSPACE, np.uint32(subspace)), jnp.uint32)
   if (dimension := leaves.pop(DIMENSION, None)) is not None:
     own = dimension - (0 if factors is None else len(factors))

@@ -58,7 +58,8 @@ def stepped(name, family):
 
 def on(families, slow, names=tuple(METHODS)):
   """(name, family) of each method; some families are slow, of a variant all but the encoder."""
-  is_slow = lambda name, family: family in slow or (name in VARIANTS and family != 'roberta')
+  rare = (*VARIANTS, 'intrinsic')
+  is_slow = lambda name, family: family in slow or (name in rare and family != 'roberta')
   return [
     pytest.param(name, family, marks=[pytest.mark.slow] * is_slow(name, family))
     for name in names

@@ -234,8 +234,8 @@ METHOD: dict[str, Field] = {
   'infix': _whole(8, '[0, inf)', 'Tokens after the input.'),
   'dimension': _whole(1000, '[1, inf)', 'Dimensions of the random subspace that all parameters '
                                         'move in.'),
-  'variant': _choice('did said', 'Whether a factor on the update of each layer is trained too (said), '
-                                 'counted as a dimension.'),
+  'variant': _choice('did said', 'Whether a factor on the update of each layer is trained too '
+                                 '(said), counted as a dimension.'),
   'subspace': _whole(0, '[0, 4294967295]', 'Seed of the random subspace.'),
 }
 

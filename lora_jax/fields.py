@@ -236,6 +236,8 @@ METHOD: dict[str, Field] = {
                                         'move in.'),
   'variant': _choice('did said', 'Whether a factor on the update of each layer is trained too '
                                  '(said), counted as a dimension.'),
+  'head': _choice('subspace trained', 'Whether the task head is moved in the subspace, too, or '
+                                      'trained as it is.'),
   'subspace': _whole(0, '[0, 4294967295]', 'Seed of the random subspace.'),
 }
 

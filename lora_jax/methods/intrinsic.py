@@ -11,10 +11,9 @@ What a run stores are the d numbers; P is a hash of the option `subspace` and of
 
 from __future__ import annotations
 
-import functools
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
@@ -26,13 +25,19 @@ from lora_jax.methods import fastfood
 from lora_jax.methods.base import Method, Params, Tree
 
 VARIANTS = ('did', 'said')
+HEADS = ('subspace', 'trained')
 OWN = 'intrinsic'  # The module that holds the method's leaves.
 COORDINATES, SCALES = f'{OWN}/coordinates', f'{OWN}/scales'
 DIMENSION, SUBSPACE = f'{OWN}/dimension', f'{OWN}/subspace'  # Of the members of a sweep.
 
 
 def intrinsic(
-  *, dimension: int, variant: str = 'did', subspace: int = 0, train: str | Sequence[str] = ()
+  *,
+  dimension: int,
+  variant: str = 'did',
+  subspace: int = 0,
+  head: str = 'subspace',
+  train: str | Sequence[str] = (),
 ) -> Method:
   """Fine-tuning of all parameters in a random subspace of few dimensions.
 
@@ -45,8 +50,9 @@ def intrinsic(
     variant: `did`, x alone; `said`, with a learned factor on the update of each block and one for
       the leaves outside the blocks. These factors count as dimensions (d - m and m numbers).
     subspace: seed of P, apart from the run's own.
-    train: patterns of leaves that are trained as they are, the task head for instance. P moves all
-      others.
+    head: of the leaves of `train`: `subspace`, P moves them as all others, from where they begin,
+      which is saved with the run; `trained`, they are trained as they are.
+    train: patterns of the leaves that do not come from the base, such as the task head.
 
   Raises:
     ValueError: for an option out of its range; from `init`, if a pattern matches nothing, if
@@ -56,16 +62,21 @@ def intrinsic(
     raise ValueError(f'intrinsic: dimension={dimension!r}: expected a number from 1 up')
   if variant not in VARIANTS:
     raise ValueError(f'intrinsic: variant={variant!r}. {errors.nearest(variant, VARIANTS)}')
+  if head not in HEADS:
+    raise ValueError(f'intrinsic: head={head!r}. {errors.nearest(head, HEADS)}')
   if not isinstance(subspace, int) or not 0 <= subspace < 2**32:
     raise ValueError(f'intrinsic: subspace={subspace!r}: expected a seed from 0 to 2**32 - 1')
   train = tree.as_patterns(train)
+  apart = train if head == 'trained' else ()
+  is_of = lambda patterns, path: any(re.fullmatch(pattern, path) for pattern in patterns)
+  is_fixed = lambda path: head == 'subspace' and is_of(train, path)
 
   def init(
     key: jax.Array, model: nn.Module, params: Params, *inputs: object, **kwargs: object
   ) -> tuple[Tree, Tree]:
     del key, model, inputs, kwargs
     frozen, trained = tree.split(nn.unbox(params), train)
-    leaves = tree.flatten(frozen)
+    leaves = tree.flatten(frozen if apart else tree.join(frozen, trained))
     if other := [p for p, x in leaves.items() if not jnp.issubdtype(x.dtype, jnp.floating)]:
       raise ValueError(f'intrinsic moves floating-point parameters, not {errors.listed(other)}')
     n_scales = _n_blocks(leaves) + 1 if variant == 'said' else 0
@@ -83,26 +94,32 @@ def intrinsic(
     del model, inputs, kwargs
     return tree.unflatten({DIMENSION: np.int32(dimension), SUBSPACE: np.uint32(subspace)})
 
+  def merge(frozen: Params, trainable: Params) -> Tree:
+    leaves = tree.flatten(tree.join(frozen, trainable))
+    kept = {path: jax.lax.stop_gradient(x) for path, x in leaves.items() if is_fixed(path)}
+    return _moved(subspace, leaves | kept, lambda path: not is_of(apart, path))
+
   return Method(
     init=init,
-    merge=functools.partial(_merge, subspace, train),
+    merge=merge,
     runs_merged=True,
-    patterns=(f'{OWN}/.*', *train),
+    patterns=(f'{OWN}/.*', *apart),
     # Members of a sweep share P: each has the first columns of it.
-    program=(OWN, variant, train),
+    program=(OWN, variant, head, train),
     scales=scales,
+    fixed=is_fixed,
   )
 
 
-def _merge(subspace: int, train: tuple[str, ...], frozen: Params, trainable: Params) -> Tree:
-  leaves = tree.flatten(tree.join(frozen, trainable))
+def _moved(subspace: int, leaves: tree.Leaves, is_moved: Callable[[str], bool]) -> Tree:
+  """The model's parameters, of its leaves and the method's."""
   x = jnp.asarray(leaves.pop(COORDINATES))
   factors = jnp.asarray(leaves.pop(SCALES)) if SCALES in leaves else None
   seed = jnp.asarray(leaves.pop(SUBSPACE, np.uint32(subspace)), jnp.uint32)
   if (dimension := leaves.pop(DIMENSION, None)) is not None:
     own = dimension - (0 if factors is None else len(factors))
     x = jnp.where(jnp.arange(len(x)) < own, x, 0)
-  moved = {p: y for p, y in leaves.items() if not any(re.fullmatch(q, p) for q in train)}
+  moved = {path: leaf for path, leaf in leaves.items() if is_moved(path)}
   for path, update in _updates(x, factors, seed, moved).items():
     leaf = leaves[path]
     leaves[path] = (leaf.astype(jnp.float32) + update.reshape(leaf.shape)).astype(leaf.dtype)

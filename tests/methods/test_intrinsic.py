@@ -20,13 +20,14 @@ def parts(method, params=PLAIN):
   return method.init(toys.KEY, toys.Block(), params)
 
 
-def test_what_is_trained_are_d_numbers_and_the_head():
+@pytest.mark.parametrize('head', ['subspace', 'trained'])
+def test_what_is_trained_are_d_numbers(head):
   model, params = build('roberta')
   for variant, factors in (('did', 0), ('said', 3)):  # Of two blocks, and of what is outside them.
-    method = intrinsic(dimension=40, variant=variant, train=HEAD)
+    method = intrinsic(dimension=40, variant=variant, head=head, train=HEAD)
     frozen, trainable = method.init(toys.KEY, model, params)
     summary = summarize(method, frozen, trainable, HEAD)
-    assert summary.trainable - summary.head == 40
+    assert summary.trainable - summary.head == 40 and bool(summary.head) == (head == 'trained')
     assert summary.head + summary.frozen == tree.count(params)
     leaves = tree.flatten(trainable)
     assert leaves[COORDINATES].shape == (40 - factors,) and not leaves[COORDINATES].any()
@@ -62,13 +63,29 @@ def test_leaves_of_one_size_have_maps_of_their_own():
   assert np.abs(moved['a'] - moved['b'].ravel()).min() > 0
 
 
-def test_what_is_trained_as_it_is_is_not_moved():
-  method = intrinsic(dimension=3, train='bias')
-  frozen, trainable = parts(method)
-  trainable = move(trainable)
-  np.testing.assert_array_equal(method.merge(frozen, trainable)['bias'], trainable['bias'])
+def test_a_head_is_moved_and_kept_or_trained_as_it_is():
+  for head in ('subspace', 'trained'):
+    method = intrinsic(dimension=3, head=head, train='bias')
+    frozen, trainable = parts(method)
+    trainable = move(trainable)
+    merged = method.merge(frozen, trainable)
+    gradient = jax.grad(lambda trained: method.merge(frozen, trained)['bias'].sum())(trainable)
+    assert method.fixed('bias') == (head == 'subspace') and not method.fixed(COORDINATES)
+    if head == 'trained':
+      np.testing.assert_array_equal(merged['bias'], trainable['bias'])
+      np.testing.assert_array_equal(gradient['bias'], 1)
+    else:
+      own = intrinsic(dimension=3).merge(
+        frozen | {'bias': trainable['bias']}, trainable_of(trainable)
+      )
+      np.testing.assert_array_equal(merged['bias'], own['bias'])
+      np.testing.assert_array_equal(gradient['bias'], 0)
   with pytest.raises(ValueError, match="'bais' matches no parameter"):
     parts(intrinsic(dimension=3, train='bais'))
+
+
+def trainable_of(trained):
+  return {'intrinsic': trained['intrinsic']}
 
 
 def test_the_sum_is_rounded_once():

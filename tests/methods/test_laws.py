@@ -215,6 +215,7 @@ MISTAKES = {
   'is a MLP, expected an nn.Embed': ('prefix_embed', TOKENS | dict(targets='.*layers_0/mlp')),
   'dimension=0': ('intrinsic', dict(dimension=0)),
   "variant='side'": ('intrinsic', dict(dimension=9, variant='side')),
+  "head='tained'": ('intrinsic', dict(dimension=9, head='tained')),
   'subspace=-1': ('intrinsic', dict(dimension=9, subspace=-1)),
   'dimension=3 leaves none': ('intrinsic', dict(dimension=3, variant='said')),
   'cannot be composed': ('intrinsic+bitfit', dict(dimension=9)),

@@ -138,7 +138,7 @@ def test_a_prefix_is_decoded_with(tmp_path, make_language_model):
 
 
 def test_a_model_that_runs_merged_is_merged_before_it_decodes(make_language_model):
-  method = dict(name='intrinsic', dimension=50, variant='did', subspace=0, train=())
+  method = dict(name='intrinsic', dimension=50, variant='did', head='trained', subspace=0, train=())
   own = {'decode.beams': 1, 'decode.max_tokens': 4, 'decode.contexts': 1, 'data.max_length': 120}
   config = make_language_model(**DECODE | own | {'method': method})
   work = job.load(config)

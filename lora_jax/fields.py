@@ -9,12 +9,13 @@ import math
 import numbers
 import re
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
-
-from ml_collections import ConfigDict
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 from lora_jax.errors import nearest
 from lora_jax.paper import translation
+
+if TYPE_CHECKING:
+  from ml_collections import ConfigDict
 
 NOUNS = {bool: 'True or False', int: 'a whole number', float: 'a finite number', str: 'a text'}
 
@@ -61,7 +62,7 @@ class Field(NamedTuple):
     """Whether the field may hold a value."""
     if value is None:
       return self.can_be_none
-    if self.form == 'by pattern' and isinstance(value, Mapping | ConfigDict):
+    if self.form == 'by pattern' and _is_section(value):
       of_patterns = all(_is_pattern(key) and self._allows_one(x) for key, x in value.items())
       return of_patterns and bool(len(value))
     if self.form in ('list', 'patterns') and isinstance(value, list | tuple):
@@ -79,6 +80,11 @@ class Field(NamedTuple):
     if self.kind is float and isinstance(value, numbers.Real):
       return math.isfinite(value) and _lies_within(float(value), self.within)
     return False
+
+
+def _is_section(value: object) -> TypeGuard[Mapping[str, object] | ConfigDict]:
+  # A ConfigDict is no Mapping, and a table of fields needs no package to be read.
+  return hasattr(value, 'items')
 
 
 def _is_pattern(value: object) -> bool:
@@ -309,7 +315,7 @@ def leaves(config: Mapping[str, object] | ConfigDict, at: str = '') -> Iterator[
   """The fields of a config, or of the section `at`, by dotted name; a pattern's mapping is one."""
   for key, value in config.items():
     path = f'{at}.{key}' if at else str(key)
-    if path not in ALL and isinstance(value, Mapping | ConfigDict):
+    if path not in ALL and _is_section(value):
       yield from leaves(value, path)
     else:
       yield path, value

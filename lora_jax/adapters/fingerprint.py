@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 
 import flax.linen as nn
-import ml_dtypes
+import jax.numpy as jnp
 import numpy as np
 
 from lora_jax import errors, stacking, tree
@@ -48,7 +48,7 @@ def fingerprint(params: tree.Params, config: presets.Config) -> Fingerprint:
     shapes.setdefault(name, list(leaf.shape))
     sample = leaf.flat[:: max(1, leaf.size // SAMPLE)].astype(np.float32)
     hashes.setdefault(name, hashlib.blake2b(digest_size=8))
-    hashes[name].update(sample.astype(ml_dtypes.bfloat16).tobytes())
+    hashes[name].update(sample.astype(jnp.bfloat16).tobytes())
   rounded = any(np.dtype(leaf.dtype) == np.float16 for leaf in leaves.values())
   return {
     'shapes': dict(sorted(shapes.items())),

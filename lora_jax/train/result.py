@@ -114,12 +114,16 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-  """The commit of the code that runs, with `+` if files differ from it; '' outside a checkout."""
+  """The commit of the code that runs, with `+` if files differ from it; '' outside a checkout.
+
+  An installed package may lie in the checkout of another project, which does not track it.
+  """
   here = Path(__file__).parent
   git = lambda *args: subprocess.run(
     ['git', '-C', here, *args], capture_output=True, text=True, check=True
   ).stdout.strip()
   try:
+    git('ls-files', '--error-unmatch', Path(__file__).name)
     return git('rev-parse', 'HEAD') + ('+' if git('status', '--porcelain', '-uno') else '')
   except (OSError, subprocess.CalledProcessError):
     return ''

@@ -39,7 +39,11 @@ class Installed:
     done = subprocess.run(
       [self.bin / command[0], *command[1:]],
       cwd=self.empty,
-      env={'PATH': f'{self.bin}:/usr/bin:/bin', 'JAX_PLATFORMS': 'cpu', 'HOME': str(self.bin.parent)},
+      env={
+        'PATH': f'{self.bin}:/usr/bin:/bin',
+        'JAX_PLATFORMS': 'cpu',
+        'HOME': str(self.bin.parent),
+      },
       capture_output=True,
       text=True,
     )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from lora_jax.paper import translation
 from lora_jax.report import runs, scores
-from lora_jax.result_schema import RunResult
+from lora_jax.result_schema import RunResult, Trained
 
 RANK_AND_TARGETS = ('method.rank', 'method.targets')
 
@@ -39,7 +39,7 @@ class Grid(NamedTuple):
     return [found[seed] for seed in sorted(found)]
 
 
-def weights(run: RunResult) -> str:
+def weights(run: Trained) -> str:
   """The adapted matrices as the paper names them, `Wq,Wv`; others by their modules' names."""
   letters = {name: letter for letter, name in translation.MATRICES.items()}
   names = [

@@ -17,6 +17,7 @@ from lora_jax.report.pages import (
   gpt3,
   latency,
   practical_claims,
+  rates,
   speed,
   text_generation,
   weak_base,
@@ -73,6 +74,7 @@ def make(recorded: Recorded, findings: Findings | None = None) -> list[Page]:
     *counts.pages(recorded.counts),
   ]
   others = [
+    *rates.pages(found, list(recorded.diverged.values())),
     *weak_base.pages(weak),
     *speed.pages(recorded.bench),
     *chaos.pages(recorded.chaos),

@@ -120,7 +120,10 @@ def vllm_limits(folder: Path) -> list[str]:
     found.append(f'vLLM takes no trained biases (bias={values["bias"]!r})')
   if values['use_dora']:
     found.append('vLLM does not compute DoRA')
-  return [f'{line}; transformers and PEFT do. Export a merged model for vLLM.' for line in found]
+  way = 'Export a merged model for vLLM'
+  if values['use_dora']:
+    way += ', or the nearest plain LoRA (--as_lora --rank=RANK)'
+  return [f'{line}; transformers and PEFT do. {way}.' for line in found]
 
 
 def read(folder: str | Path, config: presets.Config | None = None) -> Adapter:

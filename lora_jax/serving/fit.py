@@ -56,7 +56,7 @@ def check_method(name: str, adapter: Adapter) -> None:
   if more := sorted(beside & {MAGNITUDE, *START}):
     raise ValueError(
       f'adapter {name!r} has {", ".join(more)} beside its factors (DoRA, PiSSA, OLoRA), for which '
-      'a bank has no place. Export a merged model; of PiSSA and OLoRA a loralib file is plain LoRA.'
+      'a bank has no place. Export it as a plain LoRA (--as_lora --rank=RANK), or merged.'
     )
 
 

@@ -41,8 +41,8 @@ class Nearest(NamedTuple):
 def nearest(adapter: Adapter, rank: int, params: tree.Params | None = None) -> Nearest:
   """The plain LoRA of this rank that is nearest to an adapter's update. Its head stays as it is.
 
-  A product of factors (LoRA, LoRA-FA, PiSSA, OLoRA, at any scale) is never multiplied out. Of all
-  other methods (DoRA, matrices that are trained whole) the update is the merged model less the
+  A product of factors (LoRA, LoRA-FA, PiSSA, OLoRA, VeRA, at any scale) is never multiplied out. Of
+  all other methods (DoRA, matrices that are trained whole) the update is the merged model less the
   base, and each matrix is decomposed: a minute or so for one of 4096 x 4096.
 
   Args:
@@ -57,7 +57,7 @@ def nearest(adapter: Adapter, rank: int, params: tree.Params | None = None) -> N
   if rank < 1:
     raise ValueError(f'rank={rank}: a rank is a whole number from 1 up')
   method = adapter.method
-  if method['name'] == 'lora' and not method.get('dora'):
+  if method['name'] in ('lora', 'vera') and not method.get('dora'):
     parts, base = to_parts(adapter, 'A plain LoRA')
     leaves = parts.leaves
     updates: dict[str, Update] = {

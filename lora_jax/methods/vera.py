@@ -116,7 +116,7 @@ def vera(
   At initialization the adapted model is the base model, to the last bit.
 
   Args:
-    rank: r, one number for all modules; the paper's is 256 to 1024, with some ten times LoRA's rate.
+    rank: r, one number for all modules; the paper's is 256 to 1024, at some ten times LoRA's rate.
     targets, train: as for `lora`.
     dropout: rate on the input of the factors; off in deterministic calls.
     d_initial: where each number of `vera_d` starts; `vera_b` starts at zero.

@@ -9,7 +9,14 @@ from tests.adapters import toys
 from tests.adapters.toys import QV, export_of, make, model_of
 
 # The least rank that holds each update: PiSSA subtracts as many columns, DoRA scales the weight.
-EXACT = {'bert.patterns': 4, 'bert.pissa': 8, 'gpt2.olora': 6, 'bert.dora': 24, 'gpt2.rslora': 3}
+EXACT = {
+  'bert.vera': 5,
+  'bert.patterns': 4,
+  'bert.pissa': 8,
+  'gpt2.olora': 6,
+  'bert.dora': 24,
+  'gpt2.rslora': 3,
+}
 
 
 def nearest(adapter, rank):

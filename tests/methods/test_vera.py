@@ -9,8 +9,7 @@ import pytest
 from lora_jax import bind, methods, tree
 from lora_jax.adapters import peft_file
 from lora_jax.cost import counts
-from lora_jax.methods import vera as made
-from lora_jax.methods.vera import vera
+from lora_jax.methods.vera import projections, vera
 from lora_jax.pretrained import safetensors
 from tests.adapters.toys import ADAPTERS
 from tests.methods.test_interception import JittedLayer, OwnJit, ScannedJit
@@ -82,7 +81,7 @@ def test_a_model_that_jits_its_own_methods_adds_the_factors_of_each_call(model):
 def test_the_shared_factors_are_those_that_peft_draws():
   stored = safetensors.Tensors(ADAPTERS / 'peft.bert.vera' / peft_file.TENSORS)
   a, b = (np.array(stored[f'base_model.vera_{name}']) for name in 'AB')
-  found = made.projections(5, a.shape[0], a.shape[1], b.shape[0])
+  found = projections(5, a.shape[0], a.shape[1], b.shape[0])
   np.testing.assert_array_equal(found.a, a.T)
   np.testing.assert_array_equal(found.b, b.T)
 

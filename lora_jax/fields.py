@@ -230,6 +230,8 @@ METHOD: dict[str, Field] = {
   'rslora': _switch('Whether the update is scaled by alpha / sqrt(r).'),
   'train_a': Field(True, 'Whether lora_a is trained; LoRA-FA keeps it as it is drawn.', bool),
   'dora': _switch("Whether the length of each column of an adapted weight is trained too (DoRA)."),
+  'd_initial': _number(0.1, '(0, inf)', 'Start of the vector between the factors of VeRA.'),
+  'projection_seed': _whole(0, '[0, 4294967295]', 'Seed of the random factors of VeRA.'),
   'bias': _choice('none adapted all', 'Which biases are trained as well.'),
   'train': _texts((), 'patterns', 'Paths of further parameters to train; the head always is.'),
   'layers': _whole(2, '[1, inf)', 'Last blocks that are trained.'),

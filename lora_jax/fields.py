@@ -240,6 +240,13 @@ METHOD: dict[str, Field] = {
   'drop': _whole(0, '[0, inf)', 'Lowest layers that get no adapter.'),
   'prefix': _whole(24, '[0, inf)', 'Tokens before the input.'),
   'infix': _whole(8, '[0, inf)', 'Tokens after the input.'),
+  'dimension': _whole(1000, '[1, inf)', 'Dimensions of the random subspace that all parameters '
+                                        'move in.'),
+  'variant': _choice('did said', 'Whether a factor on the update of each layer is trained too '
+                                 '(said), counted as a dimension.'),
+  'head': _choice('subspace trained', 'Whether the task head is moved in the subspace, too, or '
+                                      'trained as it is.'),
+  'subspace': _whole(0, '[0, 4294967295]', 'Seed of the random subspace.'),
 }
 
 # The files of a task of a user's own, and the names of their columns.

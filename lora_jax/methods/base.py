@@ -67,6 +67,7 @@ class Method(NamedTuple):
   Attributes:
     init, merge: split a model's parameters in two, and fold the two parts into one model again.
     interceptor: how the method enters the forward pass; None if its parameters alone do.
+    runs_merged: whether the model runs on what `merge` returns, not on the two parts joined.
     patterns: the regular expressions of module and leaf paths that the method adapts or trains, in
       the order in which `summarize` lists them.
     virtual: how many tokens the data must put before and after each input. Their ids start at the
@@ -82,6 +83,7 @@ class Method(NamedTuple):
   init: InitFn
   merge: MergeFn
   interceptor: Interceptor | None = None
+  runs_merged: bool = False
   patterns: tuple[str, ...] = ()
   virtual: tuple[int, int] = (0, 0)
   program: tuple[object, ...] = ()
@@ -117,7 +119,8 @@ def bind(apply: Callable[..., Any], method: Method) -> Callable[..., Any]:
     collections: Mapping[str, Any] | None = None,
     **kwargs: Any,
   ) -> Any:
-    variables = {'params': tree.join(frozen, trainable), **(collections or {})}
+    params = (method.merge if method.runs_merged else tree.join)(frozen, trainable)
+    variables = {'params': params, **(collections or {})}
     rngs = kwargs.get('rngs')
     if isinstance(rngs, Mapping) and 'dropout' in rngs and _is_deterministic(apply, args, kwargs):
       kwargs['rngs'] = {name: key for name, key in rngs.items() if name != 'dropout'}

@@ -107,7 +107,7 @@ def export_adapter(
   """Writes an adapter in another format, as a new folder, whole or not at all.
 
   Args:
-    source: an adapter in any format, as `formats.read_adapter` takes it.
+    source: an adapter in any format, as `formats.load_adapter` takes it.
     base: its base, a preset or a folder. Merging needs it, and so do formats that do not store the
       base's architecture. A folder is checked to be the adapter's own base; a preset is only
       fetched to merge into it.
@@ -117,7 +117,7 @@ def export_adapter(
 
   Raises:
     FileExistsError: if there is something at `out`.
-    FileNotFoundError, ValueError: as `formats.read_adapter` and `huggingface.load_model`; for
+    FileNotFoundError, ValueError: as `formats.load_adapter` and `huggingface.load_model`; for
       another base than the adapter's; if the format cannot hold the adapter.
   """
   out = files.check_new(out)
@@ -130,7 +130,7 @@ def export_adapter(
   known = base in presets.PRESETS and format != 'merged'
   folder = huggingface.locate(base) if base and not known else None
   config = presets.PRESETS[base].config if known else None
-  adapter = formats.read_adapter(
+  adapter = formats.load_adapter(
     source, config=huggingface.read_config(folder) if folder else config, alpha=alpha
   )
   if adapters.does_nothing(adapter):

@@ -27,6 +27,7 @@ ARROWS = {
   'ops': set(),
   'paper': set(),
   'provenance': {'errors', 'files'},
+  'quantization': {'errors', 'stacking', 'tree'},
   'stacking': {'tree'},
   'methods': {'errors', 'ops', 'stacking', 'tree'},
   'models': {'errors', 'ops', 'stacking'},

@@ -44,7 +44,7 @@ def make(
   """The kernel of the shape `shape` [stack..., d, k] that these encoded matrices are."""
   *stack, rows, _ = shape
   arrays = {
-    name: np.stack([arrays[name] for arrays in matrices]).reshape(*stack, *first.shape)
+    name: np.stack([arrays[name] for arrays in matrices]).reshape((*stack, *first.shape))
     for name, first in matrices[0].items()
   }
   return Kernel(arrays, format, rows, np.dtype(dtype))

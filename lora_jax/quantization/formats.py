@@ -82,15 +82,18 @@ def shapes(format: str, rows: int, columns: int) -> dict[str, jax.ShapeDtypeStru
   bits, block, _ = FORMATS[format]
   blocks = -(-rows // block) if block else 1
   inputs = blocks * block or rows
-  codes = (inputs * bits // 8, columns), np.int8 if bits == 8 else np.uint8
+  shape = jax.ShapeDtypeStruct
   scale = {'nf4': np.uint8, 'int8': np.float32}.get(format, np.float16)
-  found = {'codes': codes, 'scales': ((blocks, columns), scale)}
+  found = {
+    'codes': shape((inputs * bits // 8, columns), np.int8 if bits == 8 else np.uint8),
+    'scales': shape((blocks, columns), scale),
+  }
   if format == 'q4_1':
     found['offsets'] = found['scales']
   if format == 'nf4':
-    found['group_scales'] = (-(-blocks * columns // GROUP),), np.float32
-    found['offset'] = (), np.float32
-  return {name: jax.ShapeDtypeStruct(*array) for name, array in found.items()}
+    found['group_scales'] = shape((-(-blocks * columns // GROUP),), np.float32)
+    found['offset'] = shape((), np.float32)
+  return found
 
 
 def pack(codes: np.ndarray) -> np.ndarray:
@@ -133,21 +136,13 @@ def _nonzero(absmax: np.ndarray) -> np.ndarray:
   return np.where(absmax == 0, np.float32(1), absmax)
 
 
-def _choose(codes: jax.Array, values: np.ndarray = NF4) -> jax.Array:
-  """`values[codes]` by one comparison for each bit: no device gathers single numbers as fast."""
-  if len(values) == 1:
-    return jnp.float32(values[0])
-  low, high = np.split(values, 2)
-  return jnp.where(codes & len(low) != 0, _choose(codes, high), _choose(codes, low))
-
-
 def _number(codes: jax.Array) -> jax.Array:
   return codes.astype(jnp.float32)
 
 
 FORMATS = {
   'int8': Format(8, 0, _number),
-  'nf4': Format(4, 64, _choose),
+  'nf4': Format(4, 64, lambda codes: jnp.asarray(NF4).at[codes].get(mode='promise_in_bounds')),
   'q8_0': Format(8, 32, _number),
   'q4_0': Format(4, 32, lambda codes: _number(codes) - 8),
   'q4_1': Format(4, 32, _number),

@@ -14,6 +14,8 @@ from jax.typing import DTypeLike
 
 from lora_jax.quantization import formats
 
+# Shapes stand for arrays where a job is planned, NumPy's where one is not yet on a device.
+Leaf = jax.Array | np.ndarray | jax.ShapeDtypeStruct
 RUNS = 8  # Most pieces of a part, see `Cut`.
 
 
@@ -31,7 +33,7 @@ class Kernel:
     dtype: the dtype of the kernel as the model declares it, which a merged kernel has.
   """
 
-  arrays: Mapping[str, jax.Array]
+  arrays: Mapping[str, Leaf]
   format: str = dataclasses.field(metadata={'static': True})
   rows: int = dataclasses.field(metadata={'static': True})
   dtype: np.dtype = dataclasses.field(metadata={'static': True})
@@ -76,9 +78,10 @@ class Blocks:
   @classmethod
   def of(cls, kernel: Kernel) -> Blocks:
     """The blocks of a kernel that is not a stack."""
-    arrays, scales = kernel.arrays, kernel.arrays['scales']
+    arrays = {name: jnp.asarray(x) for name, x in kernel.arrays.items()}
+    scales = arrays['scales']
     if kernel.format == 'nf4':
-      blocks, columns = scales.shape
+      blocks = scales.shape[0]
       column, block = (lax.broadcasted_iota(jnp.int32, scales.shape, axis) for axis in (1, 0))
       group = (column * blocks + block) // formats.GROUP
       scales = jnp.asarray(formats.DYNAMIC)[scales] * arrays['group_scales'][group]
@@ -91,20 +94,24 @@ class Blocks:
     return self.codes.shape[0] * 8 // formats.FORMATS[self.format].bits
 
   def cut(self, axis: int, limit: int) -> Cut:
-    """Cuts the rows (axis 0, into whole blocks) or the columns (axis 1); `limit` is in weights."""
+    """Cuts the rows (axis 0, into whole blocks) or the columns (axis 1), in two parts or more.
+
+    `limit` is the number of weights of a part. A kernel in one part would be no loop: XLA computes
+    its weights before a loop over batches, or once for both passes, and so keeps the whole model's.
+    """
     rows = self.scales.shape[0] if formats.FORMATS[self.format].block else self.inputs
     units = (rows, self.codes.shape[1])[axis]
     fits = lambda n: units % n == 0 and self.inputs * self.codes.shape[1] <= n * limit
-    parts = next(filter(fits, range(1, units)), units)
+    parts = next(filter(fits, range(2, units)), units)
     runs = next(n for n in (RUNS, 4, 2, 1) if units // parts % n == 0)
     return Cut(axis, parts, runs)
 
   def part(self, cut: Cut, number: jax.Array) -> Blocks:
     """A part of the kernel."""
-    one = lambda x: x if x is None else cut.take(x, number)
     shared = cut.axis == 0 and not formats.FORMATS[self.format].block
-    scales = self.scales if shared else one(self.scales)
-    return Blocks(one(self.codes), scales, one(self.offsets), self.format)
+    scales = self.scales if shared else cut.take(self.scales, number)
+    offsets = None if self.offsets is None else cut.take(self.offsets, number)
+    return Blocks(cut.take(self.codes, number), scales, offsets, self.format)
 
 
 class Cut(NamedTuple):

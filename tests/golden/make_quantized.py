@@ -1,7 +1,7 @@
 """Makes the goldens of quantized kernels by two other implementations, in `quantized/`.
 
-  python tests/golden/make_quantized.py bitsandbytes   # 0.50.2, with torch 2.13; writes weights too
-  python tests/golden/make_quantized.py qwix           # 0.1.8, of the same weights
+python tests/golden/make_quantized.py bitsandbytes   # 0.50.2, with torch 2.13; writes weights too
+python tests/golden/make_quantized.py qwix           # 0.1.8, of the same weights
 """
 
 import pathlib

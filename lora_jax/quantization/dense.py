@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
@@ -37,8 +36,11 @@ product.defvjp(_forward, _backward)
 
 
 def interceptor(
-  next_fun: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context: Any
-) -> Any:
+  next_fun: Callable[..., object],
+  args: tuple[object, ...],
+  kwargs: Mapping[str, object],
+  context: nn.module.InterceptorContext,
+) -> object:
   """Computes a dense layer with a quantized kernel, whose own call would ask for an array."""
   module = context.module
   if not isinstance(module, nn.Dense) or context.method_name != '__call__':
@@ -46,12 +48,13 @@ def interceptor(
   kernel = module.get_variable('params', 'kernel')
   if not isinstance(kernel, Kernel):
     return next_fun(*args, **kwargs)
-  (x,) = (*args, *kwargs.values())
+  (x,) = map(jnp.asarray, (*args, *kwargs.values()))
   dtype = module.dtype or jnp.result_type(x, kernel.dtype)
   y = checkpoint_name(product(x.astype(dtype), kernel), 'dense')
   if not module.use_bias:
     return y
-  return y + jnp.expand_dims(module.get_variable('params', 'bias').astype(dtype), range(y.ndim - 1))
+  bias = jnp.asarray(module.get_variable('params', 'bias'), dtype)
+  return y + jnp.expand_dims(bias, tuple(range(y.ndim - 1)))
 
 
 def _product(x: jax.Array, kernel: Kernel, axis: int) -> jax.Array:
@@ -59,9 +62,6 @@ def _product(x: jax.Array, kernel: Kernel, axis: int) -> jax.Array:
 
   The parts of that axis are computed one after the other.
   """
-  # The barrier makes the weights depend on x. Otherwise XLA computes them once for the forward and
-  # the backward pass, or once before a loop over batches, and keeps those of the whole model.
-  x, kernel = lax.optimization_barrier((x, kernel))
   blocks = Blocks.of(kernel)
   cut = blocks.cut(axis, LIMIT)
   if axis == 1 and blocks.inputs != kernel.rows:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
@@ -88,6 +90,13 @@ def exact(params: tree.Params, dtype: DTypeLike | None = None) -> tree.Tree:
   for path, kernel in kernels(params).items():
     leaves[path] = kernel.astype(dtype or kernel.dtype)
   return tree.unflatten(leaves)
+
+
+def declared_as(leaf: jax.Array | np.ndarray | Kernel, dtype: DTypeLike) -> jax.Array | Kernel:
+  """A leaf in a dtype; of a quantized kernel, whose codes stay, the dtype that a merge casts to."""
+  if isinstance(leaf, Kernel):
+    return dataclasses.replace(leaf, dtype=np.dtype(dtype))
+  return jnp.asarray(leaf).astype(dtype)
 
 
 def kernels(params: tree.Params) -> dict[str, Kernel]:

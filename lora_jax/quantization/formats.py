@@ -131,6 +131,26 @@ def encode_nf4(weight: Matrix) -> Arrays:
   }
 
 
+def of_file(data: np.ndarray, format: str) -> Arrays:
+  """The arrays of a kernel [d, k] from a GGUF file's bytes [k, bytes of d inputs].
+
+  A block is its scale, of q4_1 its offset too, both float16, and 32 codes. Of codes of 4 bits the
+  low halves of its bytes are the first 16, the high halves the others.
+  """
+  bits, block, _ = FORMATS[format]
+  header = 2 * (2 if format == 'q4_1' else 1)
+  blocks = data.reshape(len(data), -1, header + block * bits // 8)
+  numbers = np.ascontiguousarray(blocks[..., :header]).view(np.float16)
+  codes = blocks[..., header:]
+  if bits == 4:
+    codes = np.concatenate([codes & 15, codes >> 4], axis=-1)
+  codes = np.ascontiguousarray(codes.reshape(len(data), -1).T)
+  found = {'codes': pack(codes) if bits == 4 else codes.view(np.int8)}
+  for i, name in enumerate(('scales', 'offsets')[: header // 2]):
+    found[name] = np.ascontiguousarray(numbers[..., i].T)
+  return found
+
+
 def _nonzero(absmax: np.ndarray) -> np.ndarray:
   """A divisor: 1 where all is zero."""
   return np.where(absmax == 0, np.float32(1), absmax)

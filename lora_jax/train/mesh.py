@@ -23,7 +23,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 from ml_collections import config_dict
 
-from lora_jax import tree
+from lora_jax import quantization, tree
 from lora_jax.data.layout import HostShard
 from lora_jax.methods.base import FollowsFn
 from lora_jax.methods.interception import Args, Context, Interceptor, Kwargs, Next
@@ -189,7 +189,7 @@ def shardings(
     shape = tuple(leaf.shape)
     small = trained and math.prod(shape) < SMALL
     try:
-      specs[path] = NamedSharding(mesh, _spec(path, shape, mesh, rules, small, follows))
+      specs[path] = _sharding(leaf, _spec(path, shape, mesh, rules, small, follows), mesh)
     except ValueError as error:
       problems.append(str(error))
   if problems:
@@ -308,6 +308,19 @@ def _spec(
     raise ValueError(f'{path}: no axis of {shape} is a multiple of mesh.fsdp={fsdp}')
   largest = max(dividing, key=lambda axis: shape[axis])
   return PartitionSpec(*[None] * largest, 'fsdp')
+
+
+def _sharding(leaf: Any, spec: PartitionSpec, mesh: Mesh) -> NamedSharding | quantization.Kernel:
+  """The sharding of a leaf; of a quantized kernel that of each array, where its axes divide."""
+  if not isinstance(leaf, quantization.Kernel):
+    return NamedSharding(mesh, spec)
+  fits = lambda size, axis: axis if axis is None or size % mesh.shape[axis] == 0 else None
+
+  def of_array(array: quantization.Leaf) -> NamedSharding:
+    axes = map(fits, array.shape, spec) if len(array.shape) == leaf.ndim else ()
+    return NamedSharding(mesh, PartitionSpec(*axes))
+
+  return jax.tree.map(of_array, leaf)
 
 
 def _axes(path: str, rules: Rules, small: bool, follows: FollowsFn) -> Axes | None:

@@ -106,7 +106,6 @@ ARROWS = {
     'models',
     'paper',
     'pretrained',
-    'quantization',
     'result_schema',
     'train',
     'tree',

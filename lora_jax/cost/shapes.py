@@ -15,11 +15,10 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
-from lora_jax import gguf_reader
 from lora_jax.data import tasks
 from lora_jax.errors import nearest
 from lora_jax.models import fused_attention, presets
-from lora_jax.pretrained import conversion, gguf_file, huggingface
+from lora_jax.pretrained import huggingface
 from lora_jax.train import base_options, config_check, job, mesh, optimizer, rundir, setup
 from lora_jax.train.step import TrainState
 from lora_jax.tree import Params
@@ -75,12 +74,10 @@ def abstract_job(config: config_dict.ConfigDict) -> job.Job:
 
 def _base(config: config_dict.ConfigDict, model: presets.Model) -> Params:
   """The shapes of a model's parameters, quantized as they would be loaded."""
-  name, choice = config.model.name, base_options.quantization_of(config)
-  if name == 'fresh' or rundir.is_run(name) or choice != conversion.FILE:
+  name = config.model.name
+  if name == 'fresh' or rundir.is_run(name):
     return base_options.quantized(config, presets.abstract_params(model))
-  file = gguf_reader.find(Path(name).expanduser())
-  tensors = {} if file is None else gguf_file.Tensors(file)
-  return conversion.declared(model, conversion.FILE, tensors, name)
+  return huggingface.abstract_params(name, model, base_options.quantization_of(config))
 
 
 def count_steps(config: config_dict.ConfigDict) -> int | None:

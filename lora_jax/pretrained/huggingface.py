@@ -111,6 +111,19 @@ def load_model(
   )
 
 
+def abstract_params(
+  name_or_folder: str | Path, model: presets.Model, quantize: str = 'none'
+) -> tree.Params:
+  """The shapes of the parameters that `load_model` would read; of a file its header alone is read.
+
+  Raises:
+    ValueError: for an unknown `quantize`, or one that the file cannot be kept in.
+  """
+  file = gguf_reader.find(name_or_folder) if quantize == conversion.FILE else None
+  tensors = {} if file is None else gguf_file.Tensors(file)
+  return conversion.declared(model, quantize, tensors, str(name_or_folder))
+
+
 def fresh_model(
   config: presets.Config | Mapping[str, Any],
   *,

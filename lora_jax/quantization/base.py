@@ -32,8 +32,7 @@ def encode(weight: np.ndarray, format: str) -> formats.Arrays:
     ValueError: for a format that nothing is encoded in (near ones are offered), or a number that
       is not finite.
   """
-  if format not in formats.ENCODERS:
-    raise ValueError(f'quantize={format!r}. {errors.nearest(format, formats.ENCODERS)}')
+  _check_format(format)
   weight = np.asarray(weight, np.float32)
   if not np.isfinite(weight).all():
     raise ValueError('NaN or infinity')
@@ -70,6 +69,7 @@ def quantize(params: tree.Params, format: str) -> tree.Tree:
   Raises:
     ValueError: as `encode`, naming the leaf.
   """
+  _check_format(format)
   leaves = tree.flatten(params)
   for path in filter(is_quantizable, list(leaves)):
     leaf = leaves[path]
@@ -102,3 +102,8 @@ def declared_as(leaf: jax.Array | np.ndarray | Kernel, dtype: DTypeLike) -> jax.
 def kernels(params: tree.Params) -> dict[str, Kernel]:
   """The quantized kernels by path."""
   return {path: leaf for path, leaf in tree.flatten(params).items() if isinstance(leaf, Kernel)}
+
+
+def _check_format(format: str) -> None:
+  if format not in formats.ENCODERS:
+    raise ValueError(f'quantize={format!r}. {errors.nearest(format, formats.ENCODERS)}')

@@ -12,10 +12,11 @@ from lora_jax.data import tasks
 from lora_jax.train import rundir
 from lora_jax.tree import Params
 
+Options = dict[str, Any]  # Of `huggingface.load_model` and `huggingface.fresh_model`.
 RATES = ('hidden_dropout', 'attention_dropout', 'classifier_dropout')
 
 
-def model_options(config: config_dict.ConfigDict) -> dict[str, Any]:
+def model_options(config: config_dict.ConfigDict) -> Options:
   """The attributes of a model that a config names, except the layout of its layers."""
   chosen = config.model
   return {
@@ -27,7 +28,7 @@ def model_options(config: config_dict.ConfigDict) -> dict[str, Any]:
   }
 
 
-def model_arguments(config: config_dict.ConfigDict, task: tasks.Task) -> dict[str, Any]:
+def model_arguments(config: config_dict.ConfigDict, task: tasks.Task) -> Options:
   """The arguments of a model that a config and a task determine, beside its architecture."""
   arguments = model_options(config) | {'scan': config.model.scan, 'task': task.kind}
   return arguments if task.kind == 'lm' else arguments | {'num_labels': task.num_labels}

@@ -34,6 +34,7 @@ ROWS = ('data', 'fsdp')  # A batch is split over both.
 SMALL = 2**20  # Elements of a trained leaf below which gathering it costs more than keeping it.
 
 Axes = tuple[str | None, ...]
+Leaf = quantization.Leaf | quantization.Kernel
 Rules = Sequence[tuple[str, Axes]]
 # Leaf paths -> the mesh axis of each dimension; the first match counts. The axis of stacked layers
 # comes before these and is not split: the loop over layers takes one layer at a time.
@@ -310,7 +311,7 @@ def _spec(
   return PartitionSpec(*[None] * largest, 'fsdp')
 
 
-def _sharding(leaf: Any, spec: PartitionSpec, mesh: Mesh) -> NamedSharding | quantization.Kernel:
+def _sharding(leaf: Leaf, spec: PartitionSpec, mesh: Mesh) -> NamedSharding | quantization.Kernel:
   """The sharding of a leaf; of a quantized kernel that of each array, where its axes divide."""
   if not isinstance(leaf, quantization.Kernel):
     return NamedSharding(mesh, spec)

@@ -145,6 +145,8 @@ FIELDS: dict[str, Field] = {
   'model.name': _text('', "Preset, folder in Hugging Face layout, run directory, or 'fresh'."),
   'model.dtype': _choice('float32 bfloat16 float16', 'Dtype of the computation.'),
   'model.param_dtype': _choice('float32 bfloat16 float16', 'Dtype of frozen weights.'),
+  'model.quantize': _choice('none int8 nf4 file', "Frozen kernels of the layers: as they are, in 8 "
+                                                  'or 4 bits, or in the codes of a GGUF file.'),
   'model.head': _choice('fresh keep', "The base's classification head: another one is drawn, or it "
                                      'is kept, its classes compared by name.'),
   'model.scan': _switch('Whether the layers are one scanned layer: it compiles faster.'),

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import flax.linen as nn
 import jax
 
-from lora_jax import tree
+from lora_jax import quantization, tree
 from lora_jax.methods import parts
 from lora_jax.methods.interception import Interceptor, intercepted
 from lora_jax.tree import Params, Tree
@@ -129,10 +129,11 @@ def bind(apply: Callable[..., Any], method: Method) -> Callable[..., Any]:
     parts.check(method.follows, frozen, trainable)
     params = (method.merge if method.runs_merged else tree.join)(frozen, trainable)
     variables = {'params': params, **(collections or {})}
+    codes = quantization.interceptor if quantization.kernels(frozen) else None
     rngs = kwargs.get('rngs')
     if isinstance(rngs, Mapping) and 'dropout' in rngs and _is_deterministic(apply, args, kwargs):
       kwargs['rngs'] = {name: key for name, key in rngs.items() if name != 'dropout'}
-    with intercepted(method.interceptor):
+    with intercepted(method.interceptor), intercepted(codes):
       return apply(variables, *args, **kwargs)
 
   return bound

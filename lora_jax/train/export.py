@@ -9,7 +9,7 @@ from typing import NamedTuple
 import flax.linen as nn
 from absl import logging
 
-from lora_jax import errors, files, methods, tree
+from lora_jax import errors, files, methods, quantization, tree
 from lora_jax.adapters import adapter as adapters
 from lora_jax.adapters import formats, loralib, merging, native, peft, plain_lora
 from lora_jax.adapters.adapter import Adapter
@@ -227,7 +227,8 @@ def _write_merged(folder: Path, adapter: Adapter, base: LoadedBase, dtype: str, 
   if dtype:
     declared = tree.flatten(presets.abstract_params(base.model.clone(param_dtype=dtype)))
     leaves = tree.flatten(params)
-    params = tree.unflatten({path: x.astype(declared[path].dtype) for path, x in leaves.items()})
+    cast = lambda path, x: quantization.declared_as(x, declared[path].dtype)
+    params = tree.unflatten({path: cast(path, x) for path, x in leaves.items()})
   method, frozen, trainable = adapters.attach(adapter, base.model, params, other_base=True)
   merged, error = merging.merge(method.merge, frozen, trainable, str(out))
   huggingface.save_model(folder, base.model, merged, label_names=adapter.label_names)

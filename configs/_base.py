@@ -20,6 +20,13 @@ Overrides = Mapping[str, object]
 # width 384.
 OPTIONS: dict[str, dict[str, object]] = {
   'full': {},
+  'vera': dict(
+    rank=256,
+    targets=fields.METHOD['targets'].default,
+    dropout=0.0,
+    d_initial=0.1,
+    projection_seed=0,
+  ),
   'bitfit': {},
   'top_layers': dict(layers=2),
   'adapter_h': dict(bottleneck=8, activation='silu'),

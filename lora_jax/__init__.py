@@ -23,3 +23,5 @@ from lora_jax.pretrained import load_model as load_model
 from lora_jax.tree import count as count
 from lora_jax.tree import join as join
 from lora_jax.tree import split as split
+
+__version__ = '0.1.0'

@@ -22,10 +22,12 @@ from lora_jax.methods.selection import bitfit as bitfit
 from lora_jax.methods.selection import top_layers as top_layers
 from lora_jax.methods.summary import Summary as Summary
 from lora_jax.methods.summary import summarize as summarize
+from lora_jax.methods.vera import vera as vera
 
 METHODS = {
   'full': full,
   'lora': lora,
+  'vera': vera,
   'bitfit': bitfit,
   'top_layers': top_layers,
   'adapter_h': adapter_h,

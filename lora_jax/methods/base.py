@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, Protocol
 import flax.linen as nn
 import jax
 
-from lora_jax import tree
+from lora_jax import quantization, tree
+from lora_jax.methods import parts
 from lora_jax.methods.interception import Interceptor, intercepted
 from lora_jax.tree import Params, Tree
 
@@ -107,9 +108,15 @@ def bind(apply: Callable[..., Any], method: Method) -> Callable[..., Any]:
   stream: one with `deterministic=True` or `train=False`, by the model's default if not by argument.
   A model without such an argument has dropout exactly when it is given a key.
 
+  Plain `model.apply` on the joined parts computes the base without a word, for Flax ignores leaves
+  that a model does not know; `method.merge` gives parameters for it.
+
   Args:
     apply: `model.apply`, or any function with `{'params': ...}` first.
     method: the method whose `init` made the two parts.
+
+  Raises:
+    TypeError, ValueError: from the result, if a part was left out, or LoRA's two are swapped.
   """
 
   def bound(
@@ -119,12 +126,14 @@ def bind(apply: Callable[..., Any], method: Method) -> Callable[..., Any]:
     collections: Mapping[str, Any] | None = None,
     **kwargs: Any,
   ) -> Any:
+    parts.check(method.follows, frozen, trainable)
     params = (method.merge if method.runs_merged else tree.join)(frozen, trainable)
     variables = {'params': params, **(collections or {})}
+    codes = quantization.interceptor if quantization.kernels(frozen) else None
     rngs = kwargs.get('rngs')
     if isinstance(rngs, Mapping) and 'dropout' in rngs and _is_deterministic(apply, args, kwargs):
       kwargs['rngs'] = {name: key for name, key in rngs.items() if name != 'dropout'}
-    with intercepted(method.interceptor):
+    with intercepted(method.interceptor), intercepted(codes):
       return apply(variables, *args, **kwargs)
 
   return bound

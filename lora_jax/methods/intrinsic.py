@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lora_jax import errors, stacking, tree
+from lora_jax import errors, quantization, stacking, tree
 from lora_jax.methods import fastfood
 from lora_jax.methods.base import Method, Params, Tree
 
@@ -77,8 +77,7 @@ def intrinsic(
     del key, model, inputs, kwargs
     frozen, trained = tree.split(nn.unbox(params), train)
     leaves = tree.flatten(frozen if apart else tree.join(frozen, trained))
-    if other := [p for p, x in leaves.items() if not jnp.issubdtype(x.dtype, jnp.floating)]:
-      raise ValueError(f'intrinsic moves floating-point parameters, not {errors.listed(other)}')
+    _check_movable(leaves)
     n_scales = _n_blocks(leaves) + 1 if variant == 'said' else 0
     if dimension <= n_scales:
       raise ValueError(
@@ -109,6 +108,17 @@ def intrinsic(
     scales=scales,
     fixed=is_fixed,
   )
+
+
+def _check_movable(leaves: tree.Leaves) -> None:
+  """Raises a ValueError that names the leaves to which nothing can be added."""
+  if coded := list(quantization.kernels(leaves)):
+    raise ValueError(
+      f'intrinsic moves all weights, and codes cannot be moved: {errors.listed(coded)}. Leave '
+      'the base as it is (model.quantize=none).'
+    )
+  if other := [p for p, x in leaves.items() if not jnp.issubdtype(x.dtype, jnp.floating)]:
+    raise ValueError(f'intrinsic moves floating-point parameters, not {errors.listed(other)}')
 
 
 def _moved(subspace: int, leaves: tree.Leaves, is_moved: Callable[[str], bool]) -> Tree:

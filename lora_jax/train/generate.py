@@ -42,8 +42,10 @@ def make_generator(
 
   Raises:
     ValueError: for a task that has no contexts, and for settings out of range.
+    MissingExtra: if a library that scores the task's texts is not installed.
   """
   tokenizer = tokenizer_of(work.task)
+  text.require_libraries(work.task.scoring)
   options = settings(decode, tokenizer, work.config.seed)
   prefix, infix = dataset.virtual_tokens(work.model.config.vocab_size, work.method.virtual)
   room = min(work.max_length, work.model.config.max_positions) - options.max_tokens

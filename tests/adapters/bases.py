@@ -21,6 +21,7 @@ FACTORS = dict(
 METHODS = {
   'full': {},
   'lora': FACTORS,
+  'vera': dict(rank=3, targets=FACTORS['targets']),
   'bitfit': {},
   'top_layers': dict(layers=1),
   'adapter_h': dict(bottleneck=4),

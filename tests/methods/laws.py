@@ -35,6 +35,7 @@ VARIANTS = {
 METHODS = {
   'full': {},
   'lora': FACTORS,
+  'vera': dict(rank=3, targets=FACTORS['targets']),
   **{variant: FACTORS | options for variant, options in VARIANTS.items()},
   'bitfit': {},
   'top_layers': dict(layers=1),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lora_jax import intrinsic, tree
+from lora_jax import intrinsic, quantization, tree
 from lora_jax.methods import fastfood
 from lora_jax.methods.summary import summarize
 from tests.methods import toys
@@ -101,6 +101,14 @@ def test_the_sum_is_rounded_once():
 def test_whole_numbers_cannot_be_moved():
   with pytest.raises(ValueError, match='moves floating-point parameters, not codes'):
     parts(intrinsic(dimension=3), PLAIN | {'codes': np.ones(4, np.int8)})
+
+
+def test_codes_cannot_be_moved():
+  coded = quantization.quantize(
+    {'layers_0': {'mlp': {'kernel': np.ones((64, 8), np.float32)}}}, 'int8'
+  )
+  with pytest.raises(ValueError, match=r'codes cannot be moved: layers_0/mlp/kernel\. Leave'):
+    parts(intrinsic(dimension=3), coded)
 
 
 @pytest.mark.parametrize('variant', ['did', 'said'])

@@ -32,7 +32,7 @@ from tests.methods.laws import (
 NUMBERED = ('top_layers', 'adapter_d')
 
 
-MERGES = ('full', 'lora', *VARIANTS, 'bitfit', 'top_layers', 'intrinsic')
+MERGES = ('full', 'lora', 'vera', *VARIANTS, 'bitfit', 'top_layers', 'intrinsic')
 
 
 def one_step(apply, frozen, trainable, inputs):

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from configs import _base
 from lora_jax import methods, tree
 from lora_jax.sweep import grouping, stacked
 from lora_jax.sweep import train as train_sweep
@@ -79,6 +80,10 @@ VARIANTS = {
     {'method.train_a': False, 'method.rank': 2},
     {'method.train_a': False, 'method.rank': 4, 'seed': 1},
   ),
+  'vera': (
+    {'method': _base.method('vera', {}) | {'rank': 4}, 'optim.lr': 0.1},
+    {'method': _base.method('vera', {}) | {'rank': 2, 'projection_seed': 3}, 'optim.lr': 0.3},
+  ),
   'dora': (
     {'method.dora': True, 'method.rank': 4, 'method.rslora': True},
     {'method.dora': True, 'method.rank': 2, 'seed': 1},
@@ -92,7 +97,10 @@ VARIANTS = {
 
 @pytest.mark.parametrize(
   'variant',
-  ['pissa', *(pytest.param(name, marks=SLOW) for name in ('lora_fa', 'dora', 'intrinsic'))],
+  [
+    'pissa',
+    *(pytest.param(name, marks=SLOW) for name in ('lora_fa', 'vera', 'dora', 'intrinsic')),
+  ],
 )
 def test_a_variant_is_a_member_and_is_resumed(variant, tmp_path, make_config):
   runs, values = VARIANTS[variant], BASE | {'train.epochs': 2, 'checkpoint.keep': 3}

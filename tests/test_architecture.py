@@ -133,7 +133,8 @@ ARROWS = {
   },
   'report': {'analysis_schema', 'errors', 'fields', 'paper', 'result_schema'},
   'result_schema': {'provenance'},
-  'lora_jax': {'adapters', 'methods', 'pretrained', 'tree'},
+  'nnx': {'methods', 'tree'},
+  'lora_jax': {'adapters', 'methods', 'nnx', 'pretrained', 'tree'},
 }
 WITHOUT_JAX = (
   'analysis_schema', 'data', 'fields', 'metrics', 'paper', 'report', 'result_schema'

@@ -7,18 +7,21 @@ outside this package knows which method runs.
 
 from __future__ import annotations
 
-import inspect
+import dataclasses
+import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
 
 from lora_jax import tree
-from lora_jax.methods.interception import Interceptor, intercepted
+from lora_jax.methods import models
+from lora_jax.methods.interception import Interceptor, intercepted, is_deterministic
 from lora_jax.tree import Params, Tree
 
 
+@runtime_checkable
 class InitFn(Protocol):
   def __call__(
     self, key: jax.Array, model: nn.Module, params: Params, *inputs: Any, **kwargs: Any
@@ -28,13 +31,15 @@ class InitFn(Protocol):
     Args:
       key: random key of the parameters that the method adds.
       model: the model.
-      params: its parameters, `variables['params']`. They are passed on, not copied.
+      params: its parameters, `variables['params']`. They are passed on, not copied. Leave them out
+        with an nnx.Module, `init(key, model, *inputs)`: it holds its own.
       *inputs, **kwargs: what the model is called with, arrays or `jax.ShapeDtypeStruct`s. Only
         their shapes are used; nothing is computed.
     """
     ...
 
 
+@runtime_checkable
 class MergeFn(Protocol):
   def __call__(self, frozen: Params, trainable: Params, /) -> Tree:
     """Folds the two parts into the model's own parameters.
@@ -45,6 +50,7 @@ class MergeFn(Protocol):
     ...
 
 
+@runtime_checkable
 class FollowsFn(Protocol):
   def __call__(self, path: str) -> tuple[str, tuple[int | None, ...]] | None:
     """The weight that a leaf of the method is sharded like, or None: `.../query/lora_a` gives
@@ -53,6 +59,7 @@ class FollowsFn(Protocol):
     ...
 
 
+@runtime_checkable
 class ScalesFn(Protocol):
   def __call__(self, model: nn.Module, *inputs: Any, **kwargs: Any) -> Tree:
     """Leaves that the interceptor prefers to the method's options, if they are joined with the
@@ -61,7 +68,8 @@ class ScalesFn(Protocol):
     ...
 
 
-class Method(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Method:
   """A way to adapt a model.
 
   Attributes:
@@ -89,6 +97,9 @@ class Method(NamedTuple):
   scales: ScalesFn = lambda model, *inputs, **kwargs: {}
   fixed: Callable[[str], bool] = lambda path: False
 
+  def __post_init__(self) -> None:
+    object.__setattr__(self, 'init', functools.partial(models.init, self.init))
+
   @property
   def freezes(self) -> bool:
     """Whether the method leaves any of the model's parameters frozen."""
@@ -106,9 +117,11 @@ def bind(apply: Callable[..., Any], method: Method) -> Callable[..., Any]:
   A model without such an argument has dropout exactly when it is given a key.
 
   Args:
-    apply: `model.apply`, or any function with `{'params': ...}` first.
+    apply: a model or its `apply`, or any function with `{'params': ...}` first. The variables of an
+      nnx.Module that are not parameters are the collection `state`.
     method: the method whose `init` made the two parts.
   """
+  apply = getattr(models.as_linen(apply), 'apply', apply)
 
   def bound(
     frozen: Params,
@@ -119,27 +132,9 @@ def bind(apply: Callable[..., Any], method: Method) -> Callable[..., Any]:
   ) -> Any:
     variables = {'params': tree.join(frozen, trainable), **(collections or {})}
     rngs = kwargs.get('rngs')
-    if isinstance(rngs, Mapping) and 'dropout' in rngs and _is_deterministic(apply, args, kwargs):
+    if isinstance(rngs, Mapping) and 'dropout' in rngs and is_deterministic(apply, args, kwargs):
       kwargs['rngs'] = {name: key for name, key in rngs.items() if name != 'dropout'}
     with intercepted(method.interceptor):
       return apply(variables, *args, **kwargs)
 
   return bound
-
-
-def _is_deterministic(
-  apply: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> bool:
-  """Whether a call asks for no dropout, by an argument or by the model's default for it."""
-  arguments = dict(kwargs)
-  module = getattr(apply, '__self__', None)
-  if isinstance(module, nn.Module):
-    name = kwargs.get('method') or '__call__'
-    function = getattr(type(module), name) if isinstance(name, str) else name
-    parameters = list(inspect.signature(function).parameters.values())
-    positional = dict(zip([parameter.name for parameter in parameters[1:]], args))
-    arguments = {parameter.name: parameter.default for parameter in parameters}
-    arguments |= positional | dict(kwargs)
-  if isinstance(arguments.get('deterministic'), bool):
-    return arguments['deterministic']
-  return any(arguments.get(name) is False for name in ('train', 'training', 'is_training'))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ import jax
 
 from lora_jax import tree
 from lora_jax.methods.base import Method, Params, Tree
-from lora_jax.methods.interception import Args, Context, Interceptor, Kwargs, Next
+from lora_jax.methods.interception import Args, Context, Kwargs, Next, chained
 
 
 def compose(*methods: Method) -> Method:
@@ -48,9 +47,7 @@ def compose(*methods: Method) -> Method:
   interceptors = [method.interceptor for method in inside_out if method.interceptor]
 
   def interceptor(next_fun: Next, args: Args, kwargs: Kwargs, context: Context) -> Any:
-    for inner in interceptors:
-      next_fun = functools.partial(_call, inner, next_fun, context)
-    return next_fun(*args, **kwargs)
+    return chained(interceptors, next_fun, context)(*args, **kwargs)
 
   def merge(frozen: Params, trainable: Params) -> Tree:
     params = tree.join(frozen, trainable)
@@ -82,7 +79,3 @@ def compose(*methods: Method) -> Method:
 def _added(trained: Mapping[str, Any], leaves: Mapping[str, Any]) -> set[str]:
   """Names, without the modules, of the trained leaves that are not the model's own."""
   return {path.rpartition('/')[2] for path in trained if path not in leaves}
-
-
-def _call(inner: Interceptor, next_fun: Next, context: Context, *args: Any, **kwargs: Any) -> Any:
-  return inner(next_fun, args, kwargs, context)

@@ -1,0 +1,55 @@
+"""Models of Linen and of NNX, as methods take them: by `init` and `apply` on parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+import flax.linen as nn
+import jax
+
+from lora_jax import tree
+
+if TYPE_CHECKING:
+  from flax import nnx
+
+  from lora_jax.methods.functional import Functional
+
+
+HINT = (
+  'Of an nnx.Module those modules are known that are called: a weight that is used bare '
+  '(`layer.kernel[...]`) has no call to adapt. A class of layers of your own, or one with a '
+  '`__call__` of its own, is made known by `lora_jax.nnx.register`.'
+)
+
+
+def is_nnx(model: object) -> bool:
+  """Whether a model is an nnx.Module. flax.nnx is not loaded to answer it."""
+  return any(kind.__module__.startswith('flax.nnx.') for kind in type(model).__mro__)
+
+
+def as_linen(model: object) -> nn.Module | Functional:
+  """An nnx.Module by `init` and `apply`; any other model as it is."""
+  if not is_nnx(model):
+    return cast(nn.Module, model)
+  from lora_jax.methods.functional import Functional  # Loads flax.nnx, which takes 0.1 seconds.
+
+  return Functional(cast('nnx.Module', model))
+
+
+def init(
+  split: Callable[..., tuple[tree.Tree, tree.Tree]],
+  key: jax.Array,
+  model: object,
+  *rest: object,
+  **kwargs: object,
+) -> tuple[tree.Tree, tree.Tree]:
+  """`Method.init` of any model, given that of Linen models; an nnx.Module holds its parameters."""
+  if not is_nnx(model):
+    return split(key, model, *rest, **kwargs)
+  linen = cast('Functional', as_linen(model))
+  try:
+    return split(key, linen, linen.params, *rest, **kwargs)
+  except ValueError as error:
+    hint = f'\n{HINT}' if ' matches ' in str(error) else ''
+    raise ValueError(f'{error}{hint}') from error

@@ -21,14 +21,13 @@ from collections.abc import Callable, Mapping
 import flax.linen as nn
 import jax
 from flax import nnx
-from flax.typing import PathParts
 
 from lora_jax import tree
 from lora_jax.methods import Method, functional, twins
 from lora_jax.methods.functional import Functional
-from lora_jax.methods.interception import Interceptor, intercepted
+from lora_jax.methods.interception import Args, Interceptor, intercepted
 
-Filter = Callable[[PathParts, object], bool]  # Of NNX: by the path of a variable.
+Filter = Callable[[Args, object], bool]  # Of NNX: by the path of a variable.
 
 
 def register(

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from lora_jax import tree
 from lora_jax.methods.interception import Args, Context, Interceptor, Kwargs, Next, intercepted
-from lora_jax.methods.models import as_linen
+from lora_jax.methods.models import Model, as_linen
 
 Shape = tuple[int, ...]
 
@@ -36,7 +36,7 @@ ShapesFn = Callable[[Call], Mapping[str, Shape]]
 
 
 def init_shapes(
-  model: nn.Module, interceptor: Interceptor, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]
+  model: Model, interceptor: Interceptor, inputs: Args, kwargs: Kwargs
 ) -> dict[str, jax.ShapeDtypeStruct]:
   """Shapes of the parameters of `model.init` under an interceptor, by path.
 
@@ -62,9 +62,9 @@ def find(
   method: str,
   name: str,
   shapes: ShapesFn,
-  model: nn.Module,
-  inputs: tuple[Any, ...],
-  kwargs: Mapping[str, Any],
+  model: Model,
+  inputs: Args,
+  kwargs: Kwargs,
   targets: tuple[str, ...],
 ) -> dict[str, Shape]:
   """Shapes, with stacked layers, of the leaves added under `name` in all targeted modules, by path.

@@ -12,19 +12,19 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-import flax.linen as nn
 import jax
 
 from lora_jax import tree
 from lora_jax.methods import models
 from lora_jax.methods.interception import Interceptor, intercepted, is_deterministic
+from lora_jax.methods.models import Model
 from lora_jax.tree import Params, Tree
 
 
 @runtime_checkable
 class InitFn(Protocol):
   def __call__(
-    self, key: jax.Array, model: nn.Module, params: Params, *inputs: Any, **kwargs: Any
+    self, key: jax.Array, model: Model, params: Params, *inputs: Any, **kwargs: Any
   ) -> tuple[Tree, Tree]:
     """Splits a model's parameters into (frozen, trainable), adding the method's own to the latter.
 
@@ -61,7 +61,7 @@ class FollowsFn(Protocol):
 
 @runtime_checkable
 class ScalesFn(Protocol):
-  def __call__(self, model: nn.Module, *inputs: Any, **kwargs: Any) -> Tree:
+  def __call__(self, model: Model, *inputs: Any, **kwargs: Any) -> Tree:
     """Leaves that the interceptor prefers to the method's options, if they are joined with the
     parameters. So one program runs members of a sweep that differ in them.
     """
@@ -106,7 +106,7 @@ class Method:
     return '.*' not in self.patterns
 
 
-def bind(apply: Callable[..., Any], method: Method) -> Callable[..., Any]:
+def bind(apply: Model | Callable[..., Any], method: Method) -> Callable[..., Any]:
   """The model's `apply` on the two parts: `apply(frozen, trainable, *args, **kwargs)`.
 
   Besides the model's own arguments the result takes `collections`, a mapping of further variable
@@ -121,7 +121,7 @@ def bind(apply: Callable[..., Any], method: Method) -> Callable[..., Any]:
       nnx.Module that are not parameters are the collection `state`.
     method: the method whose `init` made the two parts.
   """
-  apply = getattr(models.as_linen(apply), 'apply', apply)
+  run = models.apply_of(apply)
 
   def bound(
     frozen: Params,
@@ -132,9 +132,9 @@ def bind(apply: Callable[..., Any], method: Method) -> Callable[..., Any]:
   ) -> Any:
     variables = {'params': tree.join(frozen, trainable), **(collections or {})}
     rngs = kwargs.get('rngs')
-    if isinstance(rngs, Mapping) and 'dropout' in rngs and is_deterministic(apply, args, kwargs):
+    if isinstance(rngs, Mapping) and 'dropout' in rngs and is_deterministic(run, args, kwargs):
       kwargs['rngs'] = {name: key for name, key in rngs.items() if name != 'dropout'}
     with intercepted(method.interceptor):
-      return apply(variables, *args, **kwargs)
+      return run(variables, *args, **kwargs)
 
   return bound

@@ -19,6 +19,7 @@ from lora_jax import ops, stacking, tree
 from lora_jax.methods import added
 from lora_jax.methods.base import Method, Params, Tree
 from lora_jax.methods.interception import Args, Context, Kwargs, Next
+from lora_jax.methods.models import Model
 
 NAME = 'adapter'
 ATTENTION, MLP = r'(.*/)?attention_branch', r'(.*/)?mlp_branch'
@@ -132,7 +133,7 @@ def _adapter(
     return _shapes(call.output.shape[-1], bottleneck, norm)
 
   def init(
-    key: jax.Array, model: nn.Module, params: Params, *inputs: Any, **kwargs: Any
+    key: jax.Array, model: Model, params: Params, *inputs: Any, **kwargs: Any
   ) -> tuple[Tree, Tree]:
     found = added.find(name, NAME, shapes, model, inputs, kwargs, targets)
     if not found:

@@ -11,6 +11,7 @@ import jax
 from lora_jax import tree
 from lora_jax.methods.base import Method, Params, Tree
 from lora_jax.methods.interception import Args, Context, Kwargs, Next, chained
+from lora_jax.methods.models import Model
 
 
 def compose(*methods: Method) -> Method:
@@ -26,7 +27,7 @@ def compose(*methods: Method) -> Method:
   """
 
   def init(
-    key: jax.Array, model: nn.Module, params: Params, *inputs: Any, **kwargs: Any
+    key: jax.Array, model: Model, params: Params, *inputs: Any, **kwargs: Any
   ) -> tuple[Tree, Tree]:
     leaves = tree.flatten(nn.unbox(params))
     trained: Tree = {}
@@ -58,7 +59,7 @@ def compose(*methods: Method) -> Method:
   def follows(path: str) -> tuple[str, tuple[int | None, ...]] | None:
     return next((found for method in methods if (found := method.follows(path))), None)
 
-  def scales(model: nn.Module, *inputs: Any, **kwargs: Any) -> Tree:
+  def scales(model: Model, *inputs: Any, **kwargs: Any) -> Tree:
     return tree.join(*(method.scales(model, *inputs, **kwargs) for method in methods))
 
   prefixes, infixes = zip(*(method.virtual for method in methods))

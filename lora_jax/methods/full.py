@@ -10,6 +10,7 @@ import jax
 
 from lora_jax import tree
 from lora_jax.methods.base import Method, Params, Tree
+from lora_jax.methods.models import Model
 
 
 def full(*, train: str | Sequence[str] = ()) -> Method:
@@ -20,7 +21,7 @@ def full(*, train: str | Sequence[str] = ()) -> Method:
   """
 
   def init(
-    key: jax.Array, model: nn.Module, params: Params, *inputs: Any, **kwargs: Any
+    key: jax.Array, model: Model, params: Params, *inputs: Any, **kwargs: Any
   ) -> tuple[Tree, Tree]:
     del key, model, inputs, kwargs
     return {}, tree.join(nn.unbox(params))

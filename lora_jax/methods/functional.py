@@ -17,20 +17,20 @@ import dataclasses
 import functools
 import inspect
 import zlib
-from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import cast
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import core, nnx
-from flax.typing import PathParts
 
 from lora_jax import errors, tree
 from lora_jax.methods import interception, twins
 from lora_jax.methods.interception import Args, Context, Interceptor, Kwargs
 
 Shape = tuple[int, ...]
+State = Mapping[Any, Any]  # An nnx.State, or a tree of parameters.
 Found = Callable[[nnx.Module, str, Mapping[str, Shape]], None]
 HOOK, KEY = 'lora_jax', 'lora_jax_key'  # Attributes of a touched module: its `Hook`, a key.
 
@@ -73,13 +73,13 @@ class Functional:
       raise ValueError(f'expected an nnx.Module, but this is a {type(module).__name__}')
     self.kind = type(module)
     self._graphdef, params, self.state = nnx.split(module, nnx.Param, ...)
-    self._variables: dict[PathParts, nnx.Param] = dict(nnx.to_flat_state(params))
+    self._variables = cast(dict[Args, nnx.Param], dict(nnx.to_flat_state(params)))
     self._names = leaf_names(module, self._variables)
     self.params = tree.unflatten(
       {self._names[path]: variable.get_value() for path, variable in self._variables.items()}
     )
 
-  def to_state(self, params: tree.Params) -> nnx.State:
+  def to_state(self, params: tree.Params) -> State:
     """A tree of the module's own parameters as its state.
 
     Raises:
@@ -95,7 +95,7 @@ class Functional:
 
   def apply(
     self,
-    variables: Mapping[str, tree.Params],
+    variables: Mapping[str, State],
     *args: object,
     rngs: Mapping[str, jax.Array] | nnx.Rngs | None = None,
     mutable: bool | list[str] = False,
@@ -116,7 +116,7 @@ class Functional:
         call would draw the same.
     """
     keys = dict(rngs) if isinstance(rngs, Mapping) else {}
-    module = self.bound(variables['params'], cast('nnx.State | None', variables.get('state')))
+    module = self.bound(variables['params'], variables.get('state'))
     reseed(module, keys)
     if 'state' not in variables:
       _forbid_streams(module, keys)
@@ -137,7 +137,7 @@ class Functional:
       seen.update({_join(path, name): x.shape for name, x in _params(module).items()})
       put.update({_join(path, name): (path, shape) for name, shape in new.items()})
 
-    def run(params: tree.Params, state: nnx.State) -> None:
+    def run(params: tree.Params, state: State) -> None:
       self.bound(params, state, found)(*args, **kwargs)
 
     jax.eval_shape(run, self.params, self.state)
@@ -148,7 +148,7 @@ class Functional:
     return {'params': tree.join(zeros, tree.unflatten(added))}
 
   def bound(
-    self, params: tree.Params, state: nnx.State | None = None, found: Found | None = None
+    self, params: tree.Params, state: State | None = None, found: Found | None = None
   ) -> nnx.Module:
     """The module on parameters, with the interceptors that run now around what they touch.
 
@@ -182,14 +182,14 @@ class Functional:
     return module
 
 
-def leaf_names(module: nnx.Module, paths: Iterable[PathParts]) -> dict[PathParts, str]:
+def leaf_names(module: nnx.Module, paths: Iterable[Args]) -> dict[Args, str]:
   """The paths in trees of parameters of a module's variables, by their paths in the module.
 
   Raises:
     ValueError: if two variables have the same path there.
   """
   renamed = {path: _linen_names(sub) for path, sub in nnx.iter_modules(module)}
-  names: dict[PathParts, str] = {}
+  names: dict[Args, str] = {}
   for path in paths:
     leaf = renamed.get(path[:-1], {}).get(str(path[-1]), path[-1])
     names[path] = _name((*path[:-1], leaf))
@@ -356,7 +356,7 @@ def _is_variable(x: object) -> bool:
   return isinstance(x, nnx.Variable)
 
 
-def _name(path: Iterable[Hashable]) -> str:
+def _name(path: Args) -> str:
   """`layers_0/query` of ('layers', 0, 'query')."""
   name = ''
   for part in path:

@@ -52,7 +52,7 @@ def _call(inner: Interceptor, next_fun: Next, context: Context, *args: Any, **kw
 
 
 def is_deterministic(
-  apply: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+  apply: Callable[..., object], args: Args, kwargs: Mapping[str, object]
 ) -> bool:
   """Whether a call asks for no dropout, by an argument or by the model's default for it."""
   arguments = dict(kwargs)
@@ -60,7 +60,7 @@ def is_deterministic(
   kind = type(owner) if isinstance(owner, nn.Module) else getattr(owner, 'kind', None)
   if isinstance(kind, type):
     name = kwargs.get('method') or '__call__'
-    function = getattr(kind, name) if isinstance(name, str) else name
+    function = getattr(kind, str(name)) if not callable(name) else name
     parameters = list(inspect.signature(function).parameters.values())
     positional = dict(zip([parameter.name for parameter in parameters[1:]], args))
     arguments = {parameter.name: parameter.default for parameter in parameters}

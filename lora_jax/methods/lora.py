@@ -27,6 +27,7 @@ from lora_jax.methods import initial, lowrank, sites
 from lora_jax.methods.base import Method, Params, Tree
 from lora_jax.methods.interception import Args, Context, Interceptor, Kwargs, Next
 from lora_jax.methods.lowrank import FACTORS, MAGNITUDE, START
+from lora_jax.methods.models import Model
 from lora_jax.methods.sites import rule
 
 QUERY_VALUE = r'(.*/)?(query|value)'  # The paper's choice (section 4.2), by the names used here.
@@ -115,7 +116,7 @@ def lora(
   find = functools.partial(sites.find, rank, alpha, targets)
 
   def split(
-    key: jax.Array, model: nn.Module, params: Params, *inputs: Any, **kwargs: Any
+    key: jax.Array, model: Model, params: Params, *inputs: Any, **kwargs: Any
   ) -> tuple[Tree, Tree]:
     found = find(model, *inputs, **kwargs)
     leaves = tree.flatten(nn.unbox(params))
@@ -178,7 +179,7 @@ def _merge(scale: Scale, frozen: Params, trainable: Params) -> Tree:
 def _scales(
   find: Callable[..., dict[str, sites.Site]],
   scale: Scale,
-  model: nn.Module,
+  model: Model,
   *inputs: Any,
   **kwargs: Any,
 ) -> Tree:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
-import flax.linen as nn
 import jax
 
 from lora_jax import tree
@@ -23,18 +22,34 @@ HINT = (
 )
 
 
+@runtime_checkable
+class Model(Protocol):
+  """A model as methods see it: a module of Linen, or one of NNX by the same two functions."""
+
+  def init(self, *args: Any, **kwargs: Any) -> Mapping[str, tree.Params]: ...
+
+  def apply(self, *args: Any, **kwargs: Any) -> object: ...
+
+
 def is_nnx(model: object) -> bool:
   """Whether a model is an nnx.Module. flax.nnx is not loaded to answer it."""
   return any(kind.__module__.startswith('flax.nnx.') for kind in type(model).__mro__)
 
 
-def as_linen(model: object) -> nn.Module | Functional:
+def as_linen(model: object) -> Model:
   """An nnx.Module by `init` and `apply`; any other model as it is."""
   if not is_nnx(model):
-    return cast(nn.Module, model)
+    return cast(Model, model)
   from lora_jax.methods.functional import Functional  # Loads flax.nnx, which takes 0.1 seconds.
 
   return Functional(cast('nnx.Module', model))
+
+
+def apply_of(model: Model | Callable[..., object]) -> Callable[..., object]:
+  """The function that calls a model on its parameters; any other function as it is."""
+  if is_nnx(model):
+    model = as_linen(model)
+  return model.apply if isinstance(model, Model) else model
 
 
 def init(

@@ -23,6 +23,7 @@ from lora_jax import stacking, tree
 from lora_jax.methods import added
 from lora_jax.methods.base import Method, Params, Tree
 from lora_jax.methods.interception import Args, Context, Kwargs, Next
+from lora_jax.methods.models import Model
 
 NAME = 'virtual'
 EMBEDDING = r'(.*/)?embeddings/word'
@@ -104,7 +105,7 @@ def _prefix(
     return {'tokens': (size, call.output.shape[-1])}
 
   def init(
-    key: jax.Array, model: nn.Module, params: Params, *inputs: Any, **kwargs: Any
+    key: jax.Array, model: Model, params: Params, *inputs: Any, **kwargs: Any
   ) -> tuple[Tree, Tree]:
     found = added.find(name, NAME, shapes, model, inputs, kwargs, targets)
     params = nn.unbox(params)

@@ -10,6 +10,7 @@ import jax
 
 from lora_jax import stacking, tree
 from lora_jax.methods.base import Method, Params, Tree
+from lora_jax.methods.models import Model
 
 BIAS, BLOCKS = r'(.*/)?bias', stacking.leaf_pattern()
 
@@ -65,7 +66,7 @@ def _selection(
   """A method that trains the leaves of `patterns(paths of all leaves)`, summarized as `shown`."""
 
   def init(
-    key: jax.Array, model: nn.Module, params: Params, *inputs: Any, **kwargs: Any
+    key: jax.Array, model: Model, params: Params, *inputs: Any, **kwargs: Any
   ) -> tuple[Tree, Tree]:
     del key, model, inputs, kwargs
     params = nn.unbox(params)

@@ -69,8 +69,6 @@ class Functional:
   """
 
   def __init__(self, module: nnx.Module):
-    if not isinstance(module, nnx.Module):
-      raise ValueError(f'expected an nnx.Module, but this is a {type(module).__name__}')
     self.kind = type(module)
     self._graphdef, params, self.state = nnx.split(module, nnx.Param, ...)
     self._variables = cast(dict[Args, nnx.Param], dict(nnx.to_flat_state(params)))

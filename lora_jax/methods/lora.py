@@ -53,7 +53,7 @@ def _interceptor(scale: Scale, dropout: float, train_a: bool) -> Interceptor:
     x, drops = whole, dropout and not layer.transposed and module.has_rng('dropout')
     if drops:
       x = ops.drop(module.make_rng('dropout'), dropout, x)
-    update = functools.partial(layer.update, module, context.method_name)
+    update = ops.sharded_as(wx, functools.partial(layer.update, module, context.method_name))
     bax = update(a, b, x, *rest).astype(wx.dtype)
     if module.has_variable('params', START[0]):
       start = map(lax.stop_gradient, map(leaf, START))

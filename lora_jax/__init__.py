@@ -6,7 +6,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 from lora_jax.adapters import attach as attach
+from lora_jax.adapters import load as load
 from lora_jax.adapters import load_adapter as load_adapter
+from lora_jax.adapters import save as save
 from lora_jax.adapters import save_adapter as save_adapter
 from lora_jax.methods import METHODS as METHODS
 from lora_jax.methods import Method as Method

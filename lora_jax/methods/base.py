@@ -85,6 +85,7 @@ class Method:
     scales: numbers in which the members of a group may differ.
     fixed: whether a leaf of the trainable part is only kept there, by its path: no gradient reaches
       it, and the optimizer leaves it. So what a method draws beside the base is saved with the run.
+    options: its name and options, as `methods.make` takes them; empty if it was made by hand.
   """
 
   init: InitFn
@@ -96,6 +97,7 @@ class Method:
   follows: FollowsFn = lambda path: None
   scales: ScalesFn = lambda model, *inputs, **kwargs: {}
   fixed: Callable[[str], bool] = lambda path: False
+  options: Mapping[str, object] = dataclasses.field(default_factory=dict, hash=False)
 
   def __post_init__(self) -> None:
     object.__setattr__(self, 'init', functools.partial(models.init, self.init))

@@ -74,6 +74,7 @@ def compose(*methods: Method) -> Method:
     follows=follows,
     scales=scales,
     fixed=lambda path: any(method.fixed(path) for method in methods),
+    options={'name': 'compose', 'methods': tuple(method.options for method in methods)},
   )
 
 

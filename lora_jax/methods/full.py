@@ -11,8 +11,10 @@ import jax
 from lora_jax import tree
 from lora_jax.methods.base import Method, Params, Tree
 from lora_jax.methods.models import Model
+from lora_jax.methods.options import recorded
 
 
+@recorded
 def full(*, train: str | Sequence[str] = ()) -> Method:
   """Full fine-tuning, the baseline of every table of the paper (FT).
 

@@ -28,6 +28,7 @@ from lora_jax.methods.base import Method, Params, Tree
 from lora_jax.methods.interception import Args, Context, Interceptor, Kwargs, Next
 from lora_jax.methods.lowrank import FACTORS, MAGNITUDE, START
 from lora_jax.methods.models import Model
+from lora_jax.methods.options import recorded
 from lora_jax.methods.sites import rule
 
 QUERY_VALUE = r'(.*/)?(query|value)'  # The paper's choice (section 4.2), by the names used here.
@@ -69,6 +70,7 @@ def _interceptor(scale: Scale, dropout: float, train_a: bool) -> Interceptor:
   return intercept
 
 
+@recorded
 def lora(
   *,
   rank: int | Mapping[str, int],

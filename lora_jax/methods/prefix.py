@@ -24,11 +24,13 @@ from lora_jax.methods import added
 from lora_jax.methods.base import Method, Params, Tree
 from lora_jax.methods.interception import Args, Context, Kwargs, Next
 from lora_jax.methods.models import Model
+from lora_jax.methods.options import recorded
 
 NAME = 'virtual'
 EMBEDDING = r'(.*/)?embeddings/word'
 
 
+@recorded
 def prefix_embed(
   *,
   prefix: int,
@@ -53,6 +55,7 @@ def prefix_embed(
   return _prefix('prefix_embed', prefix, infix, tree.as_patterns(targets), (), train)
 
 
+@recorded
 def prefix_layer(
   *,
   prefix: int,

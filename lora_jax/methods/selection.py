@@ -11,10 +11,12 @@ import jax
 from lora_jax import stacking, tree
 from lora_jax.methods.base import Method, Params, Tree
 from lora_jax.methods.models import Model
+from lora_jax.methods.options import recorded
 
 BIAS, BLOCKS = r'(.*/)?bias', stacking.leaf_pattern()
 
 
+@recorded
 def bitfit(*, train: str | Sequence[str] = ()) -> Method:
   """BitFit (Ben Zaken et al., 2021): every bias vector, those of LayerNorms included.
 
@@ -28,6 +30,7 @@ def bitfit(*, train: str | Sequence[str] = ()) -> Method:
   return _selection(('bitfit', train), BIAS, lambda leaves: (BIAS,), train)
 
 
+@recorded
 def top_layers(*, layers: int, train: str | Sequence[str] = ()) -> Method:
   """Fine-tuning of the last blocks alone (FT-Top2 in table 3, after Li and Liang, 2021).
 

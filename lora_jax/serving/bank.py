@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -26,6 +26,7 @@ from lora_jax import errors, methods, stacking, tree
 from lora_jax.adapters.adapter import Adapter, check_base
 from lora_jax.adapters.fingerprint import Fingerprint, fingerprint
 from lora_jax.methods.lora import FACTORS, QUERY_VALUE
+from lora_jax.methods.models import as_linen
 from lora_jax.models.presets import TOKENS
 from lora_jax.serving import fit
 
@@ -52,7 +53,7 @@ class Bank:
 
   def __init__(
     self,
-    model: nn.Module,
+    model: nn.Module | Callable[..., object],
     params: tree.Params,
     *inputs: Any,
     capacity: int,
@@ -65,7 +66,7 @@ class Bank:
     """Allocates the arrays, and compiles the program that adds an adapter.
 
     Args:
-      model, params: the base. A head in `params` is that of `BASE`.
+      model, params: the base, of Linen or of NNX. A head in `params` is that of `BASE`.
       *inputs: the arguments of a call of the model, or their shapes; none means token ids.
       capacity: number of adapters to make room for, at least 1. Each takes the bytes of its padded
         factors and of its copy of the leaves of `train`.
@@ -85,7 +86,9 @@ class Bank:
     inputs = inputs or (TOKENS,)
     self._static = dict(static or {})
     self._labels = {BASE: getattr(model, 'num_labels', 0)}
-    model, params = fit.widen_head(model, nn.unbox(params), num_labels, inputs, self._static)
+    model, params = fit.widen_head(
+      as_linen(model), nn.unbox(params), num_labels, inputs, self._static
+    )
     train = getattr(model, 'head', ()) if train is None else train
     # With alpha equal to the rank the method's own scale is 1: each adapter's is in its lora_b.
     method = methods.lora(rank=rank, alpha=rank, targets=targets, train=train)

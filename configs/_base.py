@@ -132,6 +132,18 @@ def switch(args: Mapping[str, str], key: str) -> bool:
   return value in ('true', '1')
 
 
+def numbers(key: str, text: str) -> list[float]:
+  """The numbers of a list as `1e-3+3e-3`; none of ''.
+
+  Raises:
+    ValueError: for a part that is not a number, naming the key.
+  """
+  try:
+    return list(map(float, filter(None, text.split('+'))))
+  except ValueError:
+    raise ValueError(f'{key}={text!r}: expected numbers, as 1e-3+3e-3') from None
+
+
 def check(kind: str, name: str, known: Iterable[str]) -> None:
   """Raises a ValueError that offers the nearest names if `name` is not one of `known`."""
   known = tuple(known)

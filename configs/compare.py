@@ -79,7 +79,7 @@ def sweep(arg: str | None = None) -> Iterator[_base.Overrides]:
     own = [run for run in finished if run.section == json.loads(json.dumps(section))]
     rates: Sequence[float] = _base.RATES[method]
     if args['lr']:
-      rates = tuple(map(float, args['lr'].split('+')))
+      rates = _base.numbers('lr', args['lr'])
     elif args['rates']:
       if not own:
         raise ValueError(
@@ -189,8 +189,5 @@ def _parse(arg: str | None) -> dict[str, str]:
     _base.check('method of a comparison', method, _base.RATES)
   if args['prefix'] and not args['prefix'].isdecimal():
     raise ValueError(f'prefix={args["prefix"]!r}: expected a number of tokens')
-  try:
-    list(map(float, filter(None, args['lr'].split('+'))))
-  except ValueError:
-    raise ValueError(f'lr={args["lr"]!r}: expected rates, as 1e-3+3e-3') from None
+  _base.numbers('lr', args['lr'])
   return args

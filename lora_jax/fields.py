@@ -218,8 +218,9 @@ METHOD: dict[str, Field] = {
   'alpha': Field(8.0, 'The update is scaled by alpha / r.', float, '(0, inf)', form='by pattern'),
   'targets': _texts(translation.QUERY_VALUE, 'patterns', 'Paths of the modules that are adapted.'),
   'dropout': _number(0.0, '[0, 1)', 'Dropout on the input of the factors.'),
-  'init': _choice('uniform normal pissa olora', "Start of the factors: one random, uniform as "
-                                                 "loralib's, or parts of the weight."),
+  'init': _choice('uniform normal pissa pissa_fast olora', "Start of the factors: one random, "
+                                                            "uniform as loralib's, or parts of the "
+                                                            'weight.'),
   'rslora': _switch('Whether the update is scaled by alpha / sqrt(r).'),
   'train_a': Field(True, 'Whether lora_a is trained; LoRA-FA keeps it as it is drawn.', bool),
   'dora': _switch("Whether the length of each column of an adapted weight is trained too (DoRA)."),

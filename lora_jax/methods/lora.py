@@ -98,8 +98,9 @@ def lora(
     bias: which biases are trained as well: `none`, `adapted` (of the adapted modules) or `all`.
     init: distribution of the random factor: `uniform` in +-1/sqrt(fan_in), as loralib draws it, or
       `normal` with standard deviation 0.02. The other factor is zero. In an embedding the zero
-      factor is a, and b is standard normal, as in loralib. `pissa` and `olora` start with a part of
-      the weight, see `initial.of_weight`; what they start with is subtracted, and the base stays.
+      factor is a, and b is standard normal, as in loralib. `pissa`, `pissa_fast` and `olora` start
+      with a part of the weight, see `initial.of_weight`; what they start with is subtracted, and
+      the base stays.
     dropout: rate on the input of the factors (none on embeddings, as in loralib); off in
       deterministic calls (see `bind`).
     rslora: scale by alpha / sqrt(r).

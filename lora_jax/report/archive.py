@@ -8,6 +8,8 @@ from pathlib import Path
 
 from lora_jax.report import runs
 
+PATHS = ('model', 'config', 'inputs')  # What of a run's result names files.
+
 
 def collect(directory: Path) -> Iterator[tuple[str, dict[str, object]]]:
   """What a directory holds to be kept, by the name of the file that it is kept in.
@@ -39,7 +41,7 @@ def collect(directory: Path) -> Iterator[tuple[str, dict[str, object]]]:
     own = source.parent.resolve().name
     # Two sweeps may have runs of the same name.
     parts = [run['task'], Path(run['model']).name, *([name] if sweep else []), own]
-    run |= {key: without_folders(run[key]) for key in ('model', 'config')}
+    run |= {key: without_folders(run[key]) for key in PATHS if key in run}
     yield '-'.join(parts).replace('/', '_'), run
 
 

@@ -101,8 +101,9 @@ def train_group(
   run = workdir / left[0].name
   try:
     loop.train(left[0].config, run)
-  except FloatingPointError as error:
-    writers.write_json(run / rundir.FAILED, {'error': str(error)})
+  except FloatingPointError:  # The others go on.
+    if not (run / rundir.FAILED).exists():
+      raise
 
 
 def check_folder(

@@ -34,7 +34,8 @@ def init_state(
 ) -> TrainState:
   """The members' state before the first update; `trainable` is stacked."""
   keys = [jax.random.key_data(jax.random.key(seed)) for seed in seeds]
-  tx = optimizer.transformation(work.config.optim, optimizer.Hyperparameters(0.0, 0.0, 0, 1))
+  any_numbers = optimizer.Hyperparameters(0.0, 0.0, 0, 1)
+  tx = optimizer.transformation(work.config.optim, any_numbers, work.groups)
   return TrainState(
     jnp.zeros((), jnp.int32),
     jax.tree.map(jnp.array, trainable),

@@ -36,7 +36,8 @@ def train(config: config_dict.ConfigDict, workdir: str | Path) -> RunResult:
     ValueError: for a config, data, checkpoint or mesh that does not fit, saying what to do; for a
       directory that holds a run of another config or of files that have changed since, or in which
       another process trains.
-    FloatingPointError: at a step or an evaluation that is not finite; the last checkpoint stays.
+    FloatingPointError: at a step or an evaluation that is not finite; the last checkpoint stays,
+      and the next start says so at once.
     OSError: if something cannot be written; what was saved before stays.
     SystemExit: with status 143 after SIGTERM, 130 after SIGINT (Ctrl-C), when the state is saved;
       with several processes with 143 on all of them, whichever got the signal.
@@ -47,6 +48,7 @@ def train(config: config_dict.ConfigDict, workdir: str | Path) -> RunResult:
   if finished := rundir.if_whole(check.read_result, workdir):
     logging.info('%s is finished', workdir)
     return finished
+  rundir.check_diverged(workdir)
   code = result.commit()  # Now: the checkout may change while the run goes on.
   devices = mesh.make_mesh(**config.mesh)
   with provenance.recording() as read:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -249,14 +249,15 @@ def put_rows(own: np.ndarray, where: NamedSharding, host_shard: HostShard) -> ja
 def state_shardings(now: Any, mesh: Mesh, family: str, follows: FollowsFn) -> Any:
   """The shardings of a `TrainState` of arrays or shapes, as a `TrainState`; see `shardings`.
 
-  Each tree in the optimizer's state that has the structure of `trainable` is split as that is.
+  Each tree of leaves of `trainable` in the optimizer's state, of all or of those that it updates,
+  is split as they are.
   """
   leaves = shardings(now.trainable, mesh, family, trained=True, follows=follows)
-  structure = jax.tree.structure(now.trainable)
-  alike = lambda node: jax.tree.structure(node) == structure
-  whole = replicated(mesh)
+  by_path, whole = tree.flatten(leaves), replicated(mesh)
+  is_tree = lambda node: isinstance(node, Mapping)
+  like = lambda node: tree.unflatten({path: by_path[path] for path in tree.paths(node)})
   opt_state = jax.tree.map(
-    lambda node: leaves if alike(node) else whole, now.opt_state, is_leaf=alike
+    lambda node: like(node) if is_tree(node) else whole, now.opt_state, is_leaf=is_tree
   )
   return now._replace(step=whole, trainable=leaves, opt_state=opt_state, key=whole)
 

@@ -43,7 +43,7 @@ class Groups(NamedTuple):
 
   Attributes:
     fast: those at another rate, the factors that start at zero (LoRA+, arXiv 2402.12354).
-    fixed: those that stay. Their gradient is zero, and weight decay must skip them.
+    fixed: those that stay. Their gradient is zero; they get neither moments nor weight decay.
   """
 
   fast: Chosen = lambda path: False
@@ -97,25 +97,31 @@ def transformation(
   and to the head's kernels. Of `groups.fast` it is faster by the factor of the rate, as in PEFT.
   """
   schedule = make_schedule(config.schedule, of)
-  decays = lambda path: path.rpartition('/')[2] not in ('bias', 'scale') and not groups.fixed(path)
+  decays = lambda path: path.rpartition('/')[2] not in ('bias', 'scale')
   mask = lambda params: tree.unflatten({path: decays(path) for path in tree.paths(params)})
   adam = optax.adamw(
     schedule, config.beta1, config.beta2, config.eps, weight_decay=of.weight_decay, mask=mask
   )
   tx = optax.chain(optax.clip_by_global_norm(config.clip), adam) if config.clip else adam
-  if isinstance(of.lora_plus, float) and of.lora_plus == 1:
-    return tx
+  has_plus = not (isinstance(of.lora_plus, float) and of.lora_plus == 1)
 
-  faster = lambda path, x: of.lora_plus * x if groups.fast(path) else x
+  def moving(params: optax.Params) -> tree.Tree:
+    leaves = tree.flatten(cast(tree.Params, params))
+    return tree.unflatten({path: x for path, x in leaves.items() if not groups.fixed(path)})
+
+  def faster(path: str, x: jax.Array) -> jax.Array:
+    return of.lora_plus * x if has_plus and groups.fast(path) else x
 
   def update(
     updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
   ) -> tuple[optax.Updates, optax.OptState]:
-    updates, state = tx.update(updates, state, params)
     leaves = tree.flatten(cast(tree.Params, updates))
-    return tree.unflatten({path: faster(path, x) for path, x in leaves.items()}), state
+    still = {path: jnp.zeros_like(x) for path, x in leaves.items() if groups.fixed(path)}
+    updates, state = tx.update(moving(updates), state, None if params is None else moving(params))
+    moved = tree.flatten(cast(tree.Params, updates))
+    return tree.unflatten(still | {path: faster(path, x) for path, x in moved.items()}), state
 
-  return optax.GradientTransformation(tx.init, update)
+  return optax.GradientTransformation(lambda params: tx.init(moving(params)), update)
 
 
 def make_optimizer(

@@ -18,7 +18,7 @@ from lora_jax.result_schema import RunResult
 from lora_jax.train import hosts, locks, paths, writers
 
 TASK = 'task.json'  # What a model has to know of the task, whether or not its data is still there.
-FAILED = 'failed.json'  # It takes the place of result.json where a sweep's run diverged.
+FAILED = 'failed.json'  # It takes the place of result.json where a run diverged.
 
 
 Outcome = TypeVar('Outcome')
@@ -111,13 +111,23 @@ def read_result(workdir: Path) -> RunResult | None:
 
 
 def read_outcome(workdir: Path) -> RunResult | Failure | None:
-  """As `read_result`; for a run of a sweep that diverged its `failed.json`, `{'error': ...}`."""
+  """As `read_result`; for a run that diverged its `failed.json`, `{'error': ...}`."""
   path = workdir / FAILED
   if not path.exists():
     return read_result(workdir)
   found = files.read_object(path)
   _check_fields(path, found, {'error': str})
   return cast(Failure, found)
+
+
+def check_diverged(workdir: Path) -> None:
+  """Raises a FloatingPointError if a run diverged: begun again, it would do so at the same step."""
+  outcome = if_whole(read_outcome, workdir)
+  if outcome and 'error' in outcome:
+    raise FloatingPointError(
+      f'{workdir} diverged: {outcome["error"]} Choose other settings and another --workdir; or '
+      f'remove {workdir / FAILED}, and the same command resumes from the last checkpoint'
+    )
 
 
 def if_whole(read: Callable[[Path], Outcome | None], workdir: Path) -> Outcome | None:

@@ -149,6 +149,8 @@ class Single:
     if self._record.error:
       self._checkpoints.wait()
       last = self._checkpoints.last_step()
+      if hosts.is_first():
+        self._record.fail(self._workdir)
       kept = f'The checkpoint of step {last} stays' if last is not None else 'No step was saved'
       raise FloatingPointError(f'{self._record.error} {kept} in {self._workdir}.')
 

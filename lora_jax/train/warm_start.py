@@ -9,8 +9,9 @@ from pathlib import Path
 from absl import logging
 from ml_collections import config_dict
 
-from lora_jax import provenance, stacking, tree
+from lora_jax import fields, provenance, stacking, tree
 from lora_jax.adapters import formats
+from lora_jax.methods.initial import OF_WEIGHT
 from lora_jax.pretrained import head, labels
 from lora_jax.train import rundir
 from lora_jax.train.job import Job, head_choice, method_options, read_trainable
@@ -100,6 +101,12 @@ def _check_options(
     for key in same
     if _plain(options.get(key)) != _plain(own.get(key))
   ]
+  # These decide which leaves there are; PiSSA and OLoRA have the same, and take the source's.
+  kinds = {'dora': bool, 'init': lambda init: init in OF_WEIGHT}
+  for key, kind in kinds.items():
+    values = [one.get(key, fields.METHOD[key].default) for one in (options, own)]
+    if len(set(map(kind, values))) > 1:
+      differing.append(f'{key}: {values[0]} in the source, {values[1]} in this config')
   if differing:
     raise ValueError(
       f'init_adapter={source} was trained with other options: {"; ".join(differing)}. Give this '

@@ -123,7 +123,7 @@ def test_a_comparison_at_given_rates_and_one_seed():
     ('lora', 1e-3), ('lora', 3e-3), ('full', 1e-3), ('full', 3e-3),
   ]  # fmt: skip
   assert {run['seed'] for run in runs} == {2}
-  with pytest.raises(ValueError, match='expected rates'):
+  with pytest.raises(ValueError, match='expected numbers'):
     compare.get_config('lr=fast')
 
 

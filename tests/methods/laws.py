@@ -22,9 +22,20 @@ OWN_SIZES = {
 }
 TOKENS = dict(prefix=PREFIX, infix=INFIX)
 FACTORS = dict(rank=2, alpha=4.0, targets='.*/(query|value)')
+# Options of lora; what they compute, they compute at each site alone, as lora does, so that laws of
+# whole models run on an encoder by default; on the others they are slow (test_laws.py).
+# test_lora.py has every kind of layer.
+VARIANTS = {
+  'rslora': dict(name='lora', rslora=True),
+  'lora_fa': dict(name='lora', train_a=False),
+  'dora': dict(name='lora', dora=True),
+  'pissa': dict(name='lora', init='pissa'),
+  'olora': dict(name='lora', init='olora'),
+}
 METHODS = {
   'full': {},
   'lora': FACTORS,
+  **{variant: FACTORS | options for variant, options in VARIANTS.items()},
   'bitfit': {},
   'top_layers': dict(layers=1),
   'adapter_h': dict(bottleneck=4),
@@ -84,9 +95,13 @@ def batch(name):
   return dict(input_ids=ids, segment_ids=segments, prediction_positions=prediction_positions)
 
 
+def make(name, **options):
+  return methods.make(**{'name': name} | METHODS[name] | options)
+
+
 def adapted_model(name, family, scan=False):
   model, params = build(family, scan)
-  method = methods.make(name, **METHODS[name], **({} if name == 'full' else dict(train=model.head)))
+  method = make(name, **({} if name == 'full' else dict(train=model.head)))
   tokens = jax.ShapeDtypeStruct((1, 8), np.int32)
   frozen, trainable = method.init(jax.random.key(1), model, params, tokens)
   return model, params, method, frozen, trainable

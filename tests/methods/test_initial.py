@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from lora_jax import lora, tree
+from lora_jax.methods import initial
 from tests.adapters.toys import ADAPTERS, model_of
 from tests.methods.toys import CASES, KEY, X, adapted
 
@@ -59,6 +60,19 @@ def test_parts_of_the_weight_are_those_of_peft(kind):
     np.testing.assert_allclose(a @ b, wanted.T, atol=1e-5)
     # Each pair of vectors is theirs but for its sign.
     np.testing.assert_allclose(jnp.abs(a), np.abs(theirs[name].T), atol=1e-4)
+
+
+def test_the_fast_decomposition_misses_little_more_than_the_exact_one():
+  rng = np.random.default_rng(0)
+  matrix = jnp.asarray(rng.standard_normal((2, 96, 160)), jnp.float32)
+  falling = matrix[0] @ np.diag(0.9 ** np.arange(160)).astype(np.float32)
+  for x, most in ((matrix, 0.05), (falling, 1e-3)):
+    u, values, v = (np.asarray(part) for part in initial.largest(x, 8))
+    part = (u[..., :8] * values[..., None, :8]) @ v[..., :8, :]
+    exact = np.linalg.svd(x, compute_uv=False)
+    missed = np.linalg.norm(x - part, 2, (-2, -1))
+    np.testing.assert_array_less(missed, (1 + most) * exact[..., 8])
+    np.testing.assert_array_less(values[..., :8], exact[..., :8] * (1 + 1e-5))
 
 
 @pytest.mark.parametrize(

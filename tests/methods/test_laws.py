@@ -19,10 +19,12 @@ from tests.methods.laws import (
   METHODS,
   SIZES,
   TOKENS,
+  VARIANTS,
   adapted_model,
   batch,
   build,
   compiled,
+  make,
   move,
 )
 
@@ -30,7 +32,7 @@ from tests.methods.laws import (
 NUMBERED = ('top_layers', 'adapter_d')
 
 
-MERGES = ('full', 'lora', 'bitfit', 'top_layers')
+MERGES = ('full', 'lora', *VARIANTS, 'bitfit', 'top_layers')
 
 
 def one_step(apply, frozen, trainable, inputs):
@@ -54,11 +56,18 @@ def stepped(name, family):
   return take_step, frozen, start, inputs, take_step(frozen, start, inputs)
 
 
-SLOW = pytest.param('deberta-v2', marks=pytest.mark.slow)  # Five seconds of compiling each.
+def on(families, slow, names=tuple(METHODS)):
+  """(name, family) of each method; some families are slow, of a variant all but the encoder."""
+  is_slow = lambda name, family: family in slow or (name in VARIANTS and family != 'roberta')
+  return [
+    pytest.param(name, family, marks=[pytest.mark.slow] * is_slow(name, family))
+    for name in names
+    for family in families
+  ]
 
 
-@pytest.mark.parametrize('family', ['roberta', 'gpt2', 'qwen2', SLOW])
-@pytest.mark.parametrize('name', METHODS)
+# DeBERTa compiles for five seconds with each method.
+@pytest.mark.parametrize(('name', 'family'), on(FAMILIES, slow=['deberta-v2']))
 def test_a_method(name, family):
   _, params, method, frozen, trainable = adapted_model(name, family)
   apply = methods.bind(build(family)[0].apply, method)
@@ -81,7 +90,8 @@ def test_a_method(name, family):
   # A step from disturbed parameters (a factor of zero hides the other's gradient) moves every
   # trained leaf but the keys' biases, which the softmax cancels.
   still = {path for path, g in tree.flatten(grads).items() if np.abs(g).max() < 1e-9}
-  assert all(path.endswith('key/bias') for path in still), still
+  assert all(path.endswith('key/bias') or method.fixed(path) for path in still), still
+  assert {path for path in tree.paths(trainable) if method.fixed(path)} <= still
   changed = adapted(frozen, moved, **inputs)
   assert np.abs(changed - found).max() > 1e-4
 
@@ -95,9 +105,13 @@ def test_a_method(name, family):
 
 
 @pytest.mark.parametrize(
-  'family', ['roberta', 'gpt2', pytest.param('qwen2', marks=pytest.mark.slow)]
+  ('name', 'family'),
+  on(
+    ['roberta', 'gpt2', 'qwen2'],
+    slow=['qwen2'],
+    names=[name for name in METHODS if name not in ('full', 'bitfit')],
+  ),
 )
-@pytest.mark.parametrize('name', [name for name in METHODS if name not in ('full', 'bitfit')])
 def test_scanned_layers_are_the_looped_ones(name, family):
   if name in NUMBERED:
     with pytest.raises(ValueError, match=r'scan=False'):
@@ -126,7 +140,8 @@ def stacked(part):
   return tree.unflatten(found)
 
 
-EIGHT = ('full', 'lora', 'adapter_h', 'prefix_layer')  # The others are slow: a minute of compiling.
+# Not slow on eight devices; the others compile for a minute.
+EIGHT = ('full', 'lora', 'dora', 'adapter_h', 'prefix_layer')
 
 
 @pytest.mark.parametrize(
@@ -179,11 +194,10 @@ class Plain(nn.Module):
 def test_a_model_that_a_method_cannot_take_is_told_which_and_why(name):
   model = Plain()
   params = model.init(toys.KEY, toys.X)['params']
-  method = methods.make(name, **METHODS[name])
   with pytest.raises(ValueError) as error:
-    method.init(toys.KEY, model, params, toys.X)
+    make(name).init(toys.KEY, model, params, toys.X)
   message = str(error.value)
-  assert name.split('+')[0] in message, message
+  assert METHODS[name].get('name', name).split('+')[0] in message, message
   assert 'only' in message or 'no numbered blocks' in message, message
 
 
@@ -222,6 +236,8 @@ def test_every_low_precision_product_accumulates_in_float32(name, family):
 
 
 PROGRAMS = {
+  'dora': (METHODS['dora'], dict(rank=3, rslora=True), dict(targets='.*/key')),
+  'pissa': (METHODS['pissa'], dict(init='uniform', targets='.*/key'), dict(train_a=False)),
   'lora': (
     METHODS['lora'],
     dict(rank=64, alpha=1.0, targets='.*/key', init='normal'),
@@ -238,12 +254,12 @@ PROGRAMS = {
 @pytest.mark.parametrize('name', PROGRAMS)
 def test_a_program_is_of_the_options_that_it_depends_on(name):
   options, same, other = PROGRAMS[name]
-  program = lambda **changes: json.dumps(methods.make(name, **options | changes).program)
+  program = lambda **changes: json.dumps(methods.make(**{'name': name} | options | changes).program)
   assert program() == program(**same) != program(**other)
 
 
 def test_only_full_fine_tuning_freezes_nothing():
-  assert {name for name in METHODS if not methods.make(name, **METHODS[name]).freezes} == {'full'}
+  assert {name for name in METHODS if not make(name).freezes} == {'full'}
 
 
 def test_the_factors_of_any_part_follow_their_weight():

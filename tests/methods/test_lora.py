@@ -14,6 +14,7 @@ from tests.methods.toys import CASES, KEY, METHOD, Stack, X, adapted, disturbed
 VARIANTS = {
   'dora': lora(rank=2, alpha=3.0, dora=True),
   'pissa': lora(rank=2, alpha=3.0, init='pissa'),
+  'pissa_fast': lora(rank=2, alpha=3.0, init='pissa_fast'),
   'olora': lora(rank=2, alpha=3.0, init='olora'),
   'lora_fa': lora(rank=2, alpha=3.0, train_a=False),
 }

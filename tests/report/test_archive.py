@@ -22,9 +22,11 @@ def test_a_run_is_kept_without_the_folders_of_its_machine():
 
 
 def test_what_is_kept_of_a_run_a_sweep_and_an_analysis(tmp_path):
-  write(tmp_path / 'one/result.json', run(0, 0.8, model='/m/mini'))
+  inputs = {'data/train.csv': {'path': '/home/me/e2e.zip:train.csv', 'bytes': 3}}
+  write(tmp_path / 'one/result.json', run(0, 0.8, model='/m/mini') | {'inputs': inputs})
   ((name, found),) = archive.collect(tmp_path / 'one')
   assert (name, found['model']) == ('mrpc-mini-one', 'mini')
+  assert found['inputs'] == {'data/train.csv': {'path': 'e2e.zip:train.csv', 'bytes': 3}}
   write(tmp_path / 'sweep/sweep.json', {})
   for member in ('rank=1', 'rank=2'):
     write(tmp_path / 'sweep' / member / 'result.json', run(0, 0.8, experiment='rank'))

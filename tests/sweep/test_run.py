@@ -55,6 +55,7 @@ def trained_groups(monkeypatch):
   def alone(config, workdir):
     if config.optim.lr > 1:
       workdir.mkdir()
+      (workdir / 'failed.json').write_text('{"error": "loss is nan"}')
       raise FloatingPointError('loss is nan')
     leave([grouping.Member(workdir.name, config)], workdir.parent)
 

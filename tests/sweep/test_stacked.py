@@ -1,14 +1,17 @@
 """Members compute the runs that training them alone would, and leave what those leave."""
 
 import re
+import shutil
 
+import jax
 import numpy as np
 import pytest
 
 from lora_jax import tree
 from lora_jax.sweep import grouping, stacked
 from lora_jax.sweep import train as train_sweep
-from lora_jax.train import evaluate, job, loop, warm_start
+from lora_jax.train import evaluate, job, loop, optimizer, warm_start
+from lora_jax.train.checkpoints import Checkpoints
 from tests.sweep.runs import BASE, RUNS, assert_same_run, trained
 
 SLOW = pytest.mark.slow
@@ -64,6 +67,56 @@ def test_a_diverged_member_stays_so_when_it_is_killed_before_its_end(
   results = train_sweep(config, runs, tmp_path / 'sweep')
   assert 'at step' in results['lr=1e+30']['error']
   assert results['lr=0.01']['steps'] == 6
+
+
+# Runs that share a program, of which the last is compared: what a member lacks is zero in it.
+VARIANTS = {
+  'pissa': (
+    {'method.rank': 4},
+    {'method.init': 'pissa', 'method.rank': 2, 'optim.lora_plus': 16.0, 'optim.lr': 1e-3},
+  ),
+  'lora_fa': (
+    {'method.train_a': False, 'method.rank': 2},
+    {'method.train_a': False, 'method.rank': 4, 'seed': 1},
+  ),
+  'dora': (
+    {'method.dora': True, 'method.rank': 4, 'method.rslora': True},
+    {'method.dora': True, 'method.rank': 2, 'seed': 1},
+  ),
+}
+
+
+@pytest.mark.parametrize(
+  'variant', ['pissa', pytest.param('lora_fa', marks=SLOW), pytest.param('dora', marks=SLOW)]
+)
+def test_a_variant_is_a_member_and_is_resumed(variant, tmp_path, make_config):
+  runs, values = VARIANTS[variant], BASE | {'train.epochs': 2, 'checkpoint.keep': 3}
+  if any('seed' in run for run in runs):  # A fresh base is of one seed, and so is its program.
+    loop.train(make_config(**{'train.epochs': 1, 'optim.lr': 0.0}), tmp_path / 'base')
+    values |= {'model.name': str(tmp_path / 'base')}
+  config = make_config(**values)
+  member = grouping.members(config, runs)[-1]
+  result = train_sweep(config, runs, tmp_path / 'sweep')[member.name]
+  assert result['members'] == 2
+  single = tmp_path / 'single'
+  loop.train(member.config, single)
+  assert_same_run(single, tmp_path / 'sweep' / member.name)
+  before = trained(single)
+  last = Checkpoints(single).last_step()
+  shutil.rmtree(single / f'checkpoints/{last}')
+  (single / 'result.json').unlink()
+  loop.train(member.config, single)
+  for path, leaf in trained(single).items():
+    np.testing.assert_array_equal(leaf, before[path], err_msg=path)
+  # What a method keeps is as it was drawn, and neither counts as trained nor has moments.
+  work = job.load(member.config)
+  kept = {path: x for path, x in tree.flatten(work.trainable).items() if work.method.fixed(path)}
+  for path, leaf in kept.items():
+    np.testing.assert_array_equal(before[path], leaf, err_msg=path)
+  count = result['parameters']['trainable']
+  assert count == sum(x.size for x in before.values()) - tree.count(tree.unflatten(kept))
+  state = optimizer.make_optimizer(member.config.optim, 9, work.groups)[0].init(work.trainable)
+  assert sum(x.size for x in jax.tree.leaves(state)) == 2 * count + 2  # And two counts of steps.
 
 
 @pytest.mark.slow

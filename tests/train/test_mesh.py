@@ -199,16 +199,19 @@ def test_a_dimension_that_does_not_divide_is_named():
   ]
 
 
-def test_the_optimizers_state_follows_its_leaf(make_config):
+@pytest.mark.parametrize('fixed', ['', 'pooler/kernel'])
+def test_the_optimizers_state_follows_its_leaf(make_config, fixed):
   """Under every transformation that a config makes: clip, moments, decay by a mask."""
   config = make_config('full', **{'optim.clip': 1.0, 'optim.weight_decay': 0.1})
   _, _, _, trainable = toy('bert', 'full')
-  tx, _ = optimizer.make_optimizer(config.optim, 10)
+  groups = optimizer.Groups(fixed=lambda path: path == fixed)
+  tx, _ = optimizer.make_optimizer(config.optim, 10, groups)
   now = jax.eval_shape(lambda: init_state(trainable, tx, 0))
   placed = mesh.state_shardings(now, mesh.make_mesh(1, 4, 2), 'bert', methods.full().follows)
   assert jax.tree.structure(placed) == jax.tree.structure(now)
   adam = placed.opt_state[1][0]
-  assert adam.mu == adam.nu == placed.trainable
+  leaves = {path: x for path, x in tree.flatten(placed.trainable).items() if path != fixed}
+  assert tree.flatten(adam.mu) == tree.flatten(adam.nu) == leaves
   assert adam.count.spec == P()
 
 

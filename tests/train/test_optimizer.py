@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from lora_jax import tree
@@ -18,7 +19,11 @@ def steps(config, params, groups, gradient=0.0):
   return tx.update(gradients, tx.init(params), params)[0]
 
 
-def test_decay_skips_biases_norms_and_what_is_fixed(make_config):
+def is_adam(node):
+  return isinstance(node, optax.ScaleByAdamState)
+
+
+def test_decay_skips_biases_norms_and_what_is_fixed_and_has_no_moments(make_config):
   params = {
     'query': {'kernel': 1, 'bias': 1, 'lora_a': 1, 'lora_b': 1},
     'norm': {'scale': 1, 'bias': 1},
@@ -31,6 +36,9 @@ def test_decay_skips_biases_norms_and_what_is_fixed(make_config):
   assert sorted(path for path, x in found.items() if x == 0) == [
     'norm/bias', 'norm/scale', 'query/bias', 'query/lora_a',
   ]  # fmt: skip
+  tx, _ = optimizer.make_optimizer(config.optim, 10, groups)
+  (moments,) = (x for x in jax.tree.leaves(tx.init(params), is_leaf=is_adam) if is_adam(x))
+  assert tree.flatten(moments.mu).keys() == tree.flatten(params).keys() - {'query/lora_a'}
 
 
 def test_lora_plus_multiplies_the_update_of_the_factor_that_starts_at_zero(make_config):

@@ -117,14 +117,20 @@ def spoil(monkeypatch, engine, at, member=None):
 
 
 def test_a_run_stops_at_an_evaluation_that_is_not_finite(monkeypatch, make_config, tmp_path):
-  spoil(monkeypatch, single.Single, at=12)
-  config = make_config()
-  with pytest.raises(FloatingPointError, match=r'dev: .* for 21 of 21 .* step 12.*step 6 stays'):
-    loop.train(config, tmp_path / 'run')
-  assert not (tmp_path / 'run/result.json').exists()
-  saved = checkpoints.Checkpoints(tmp_path / 'run')
+  """The next start says so at once; it goes on when what the run left of that is removed."""
+  config, folder = make_config(), tmp_path / 'run'
+  with monkeypatch.context() as patch:
+    spoil(patch, single.Single, at=12)
+    with pytest.raises(FloatingPointError, match=r'dev: .* for 21 of 21 .* step 12.*step 6 stays'):
+      loop.train(config, folder)
+  assert not (folder / 'result.json').exists()
+  saved = checkpoints.Checkpoints(folder)
   assert saved.best_step() == saved.last_step() == 6
   saved.close()
+  with pytest.raises(FloatingPointError, match=r'diverged: dev: .* step 12.*remove .*failed\.json'):
+    loop.train(config, folder)
+  (folder / 'failed.json').unlink()
+  assert loop.train(config, folder)['steps'] == 12
 
 
 def test_in_a_sweep_only_the_member_fails(monkeypatch, make_config, tmp_path):

@@ -40,6 +40,8 @@ def test_warm_start_takes_an_adapter_as_it_takes_a_run(finished, saved, work, ma
 @pytest.mark.parametrize(
   'overrides, word',
   [
+    ({'method.dora': True}, 'dora: False in the source, True in this config'),
+    ({'method.init': 'pissa'}, 'init: uniform in the source, pissa in this config'),
     ({'method.alpha': 8.0}, 'alpha: 16.0 in the source, 8.0 in this config'),
     ({'method.rank': 4}, 'rank: 8 in the source, 4 in this config'),
   ],
@@ -47,6 +49,20 @@ def test_warm_start_takes_an_adapter_as_it_takes_a_run(finished, saved, work, ma
 def test_warm_start_refuses_another_scale(finished, work, make_config, overrides, word):
   with pytest.raises(ValueError, match=word):
     warm_start.warm_start(work._replace(config=make_config(**overrides)), finished[0])
+
+
+def test_what_a_variant_keeps_is_the_sources(make_config, tmp_path):
+  """LoRA-FA keeps the source's a, and OLoRA what PiSSA subtracts, so that the function is its."""
+  for source, start in (
+    ('uniform', {'method.train_a': False}),
+    ('pissa', {'method.init': 'olora'}),
+  ):
+    given = make_config(**{'method.init': source, 'seed': 1})
+    before = jax.tree.map(lambda x: x + 1, job.load(given).trainable)
+    save_run(tmp_path / source, given, before)
+    started, dropped = warm_start.warm_start(job.load(make_config(**start)), tmp_path / source)
+    assert dropped == []
+    jax.tree.map(np.testing.assert_array_equal, started, before)
 
 
 def test_warm_start_drops_all_of_robertas_head(make_config, tmp_path):

@@ -24,10 +24,9 @@ from flax import nnx
 
 from lora_jax import tree
 from lora_jax.methods import Method, functional, twins
-from lora_jax.methods.functional import Functional
-from lora_jax.methods.interception import Args, Interceptor, intercepted
-
-Filter = Callable[[Args, object], bool]  # Of NNX: by the path of a variable.
+from lora_jax.methods.functional import Filter, Functional
+from lora_jax.methods.functional import params as params
+from lora_jax.methods.interception import Interceptor, intercepted, is_deterministic
 
 
 def register(
@@ -80,26 +79,12 @@ def adapt(
   if isinstance(model, nnx.Module):
     with intercepted(method.interceptor):
       module = Functional(model).bound(params)
-    functional.reseed(module, rngs or {})
   else:
-    module = to_nnx(model, params, method)
+    module = to_nnx(model, params, method, nnx.Rngs(**rngs) if rngs else None)
+  functional.reseed(module, rngs or {})
   paths = nnx.to_flat_state(nnx.state(module, nnx.Param)).paths
   by_path = functional.leaf_names(module, paths)
   return module, lambda path, variable: by_path.get(tuple(path)) in names
-
-
-def params(model: nnx.Module, wrt: Filter | type[nnx.Variable] = nnx.Param) -> tree.Tree:
-  """The parameters of an nnx.Module as a tree.
-
-  Args:
-    model: the module.
-    wrt: a filter of NNX, that of `adapt` for the trainable parameters of an adapted model.
-  """
-  state = nnx.to_flat_state(nnx.state(model, wrt))
-  names = functional.leaf_names(model, state.paths)
-  return tree.unflatten(
-    {names[path]: x.get_value() for path, x in state if path[-1] != functional.KEY}
-  )
 
 
 def update(model: nnx.Module, params: tree.Params) -> None:
@@ -136,6 +121,10 @@ class Adapted(nnx.bridge.ToNNX):
     mutable: bool | list[str] | None = None,
     **kwargs: object,
   ) -> object:
+    rngs = self.to_nnx__rngs if rngs is None else rngs
+    call = kwargs if method is None else kwargs | {'method': method}
+    if isinstance(rngs, nnx.Rngs) and is_deterministic(self.to_nnx__module.apply, args, call):
+      rngs = nnx.Rngs(**{name: stream() for name, stream in rngs.items() if name != 'dropout'})
     with intercepted(self.to_nnx__interceptor):
       return super().__call__(*args, rngs=rngs, method=method, mutable=mutable, **kwargs)
 

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 import lora_jax
-from lora_jax import adapt, bind, lora, params, reseed, to_nnx, tree, update
+from lora_jax import adapt, bind, lora, params, reseed, tree, update
 from lora_jax.methods import twins
 from tests.methods.laws import adapted_model, batch, move
 from tests.nnx.toys import KEY, One, Stack, X, disturbed
@@ -33,7 +33,8 @@ def test_a_merged_tree_is_written_into_the_users_module():
   merged = METHOD.merge(frozen, trainable)
   update(model, merged)
   jax.tree.map(np.testing.assert_array_equal, params(model), merged)
-  close(model(IDS), bind(Stack(), METHOD)(frozen, trainable, IDS), 1e-5)
+  expected = jax.jit(bind(Stack(), METHOD))(frozen, trainable, IDS)
+  close(nnx.jit(lambda model: model(IDS))(model), expected, 1e-5)
   with pytest.raises(ValueError, match=r'params are not those of this Stack: unexpected .*lora_a'):
     update(model, tree.join(frozen, trainable))
 
@@ -43,7 +44,8 @@ def test_nnx_trains_an_adapted_module_as_optax_trains_the_tree(layout):
   model, frozen, trainable = parts(layout)
   adapted, trained = adapt(model, METHOD, frozen, trainable)
   apply, tx = bind(model, METHOD), optax.adam(1e-2)
-  np.testing.assert_array_equal(adapted(IDS), apply(frozen, trainable, IDS))
+  expected = jax.jit(apply)(frozen, trainable, IDS)
+  np.testing.assert_array_equal(nnx.jit(lambda adapted: adapted(IDS))(adapted), expected)
   jax.tree.map(np.testing.assert_array_equal, params(adapted, trained), trainable)
   optimizer, state = nnx.Optimizer(adapted, tx, wrt=trained), tx.init(trainable)
   before = params(model)
@@ -85,10 +87,12 @@ def test_dropout_of_an_adapted_module_is_reseeded_in_each_step(layout):
 
   one, other = call(adapted, 1), call(adapted, 2)
   assert np.abs(one - other).max() > 1e-3
-  expected = bind(model, method)(frozen, trainable, IDS, rngs={'dropout': jax.random.key(2)})
+  apply, key = jax.jit(bind(model, method)), jax.random.key(2)
+  expected = apply(frozen, trainable, IDS, rngs={'dropout': key})
   close(other, expected, 1e-5)
-  still, _ = adapt(model, method, frozen, trainable)
-  close(still(IDS), bind(model, method)(frozen, trainable, IDS), 1e-5)
+  clean = apply(frozen, trainable, IDS)
+  adapted.eval()
+  np.testing.assert_array_equal(nnx.jit(lambda adapted: adapted(IDS))(adapted), clean)
 
 
 class Einsum(nnx.Module):
@@ -137,12 +141,39 @@ def test_a_model_of_this_package_becomes_an_nnx_module_with_its_method(name):
   model, values, method, frozen, trainable = adapted_model(name, 'gpt2')
   trainable = jax.tree.map(jnp.asarray, move(trainable))
   inputs = batch(name)
-  expected = bind(model, method)(frozen, trainable, **inputs)
-  module = to_nnx(model, tree.join(frozen, trainable), method)
-  np.testing.assert_array_equal(module(**inputs), expected)
   adapted, trained = adapt(model, method, frozen, trainable)
   jax.tree.map(np.testing.assert_array_equal, params(adapted, trained), trainable)
-  assert np.abs(expected - model.apply({'params': values}, **inputs)).max() > 1e-3
+  graphdef, state = nnx.split(adapted)
+
+  @jax.jit
+  def run(state, frozen, trainable, values):
+    expected = bind(model, method)(frozen, trainable, **inputs)
+    return nnx.merge(graphdef, state)(**inputs), expected, model.apply({'params': values}, **inputs)
+
+  found, expected, base = run(state, frozen, trainable, values)
+  np.testing.assert_array_equal(found, expected)
+  assert np.abs(expected - base).max() > 1e-3
+
+
+class LinenDropped(nn.Module):
+  @nn.compact
+  def __call__(self, x, deterministic=False):
+    return nn.Dense(3, name='query')(x)
+
+
+def test_dropout_of_a_linen_model_draws_from_the_streams_of_its_module():
+  model, method = LinenDropped(), lora(rank=2, alpha=3.0, targets='query', dropout=0.5)
+  frozen, trainable = method.init(KEY, model, model.init(KEY, X)['params'], X)
+  trainable = disturbed(trainable)
+  clean = bind(model, method)(frozen, trainable, X)
+  without, _ = adapt(model, method, frozen, trainable)
+  np.testing.assert_array_equal(without(X), clean)
+  adapted, _ = adapt(model, method, frozen, trainable, rngs={'dropout': KEY})
+  one = adapted(X)
+  assert np.abs(one - clean).max() > 1e-3 and np.abs(one - adapted(X)).max() > 1e-3
+  np.testing.assert_array_equal(adapted(X, deterministic=True), clean)
+  reseed(adapted, {'dropout': KEY})
+  np.testing.assert_array_equal(adapted(X), one)
 
 
 def test_nnx_trains_a_linen_model():

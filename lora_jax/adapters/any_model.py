@@ -20,7 +20,7 @@ from lora_jax.adapters.adapter import check_values, options_from_json
 from lora_jax.adapters.fingerprint import of_leaves, print_differences
 from lora_jax.adapters.native import DESCRIPTION, TENSORS, digest
 from lora_jax.methods.lora import FACTORS
-from lora_jax.methods.models import as_linen
+from lora_jax.methods.models import params_of
 from lora_jax.pretrained import safetensors
 
 FORMAT, VERSION = 'lora_jax method', 1
@@ -107,7 +107,7 @@ def load(
   except (TypeError, KeyError) as error:
     raise ValueError(f'{folder / DESCRIPTION}: no such method or dtypes: {error}') from error
   trainable = {path: jnp.asarray(tensors[path], dtypes[path]) for path in tensors}
-  params = getattr(as_linen(model), 'params', None) if params is None else params
+  params = params_of(model) if params is None else params
   if params is None:
     raise ValueError('load: a Linen model needs its parameters: load(folder, model, params)')
   leaves = tree.flatten(nn.unbox(params))

@@ -17,7 +17,7 @@ import jax
 from lora_jax import tree
 from lora_jax.methods import models
 from lora_jax.methods.interception import Interceptor, intercepted, is_deterministic
-from lora_jax.methods.models import Model
+from lora_jax.methods.models import AnyModel, Model
 from lora_jax.tree import Params, Tree
 
 
@@ -101,6 +101,7 @@ class Method:
 
   def __post_init__(self) -> None:
     object.__setattr__(self, 'init', functools.partial(models.init, self.init))
+    object.__setattr__(self, 'scales', functools.partial(models.scales, self.scales))
 
   @property
   def freezes(self) -> bool:
@@ -108,7 +109,7 @@ class Method:
     return '.*' not in self.patterns
 
 
-def bind(apply: Model | Callable[..., Any], method: Method) -> Callable[..., Any]:
+def bind(apply: AnyModel, method: Method) -> Callable[..., Any]:
   """The model's `apply` on the two parts: `apply(frozen, trainable, *args, **kwargs)`.
 
   Besides the model's own arguments the result takes `collections`, a mapping of further variable

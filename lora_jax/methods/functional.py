@@ -31,8 +31,10 @@ from lora_jax.methods.interception import Args, Context, Interceptor, Kwargs
 
 Shape = tuple[int, ...]
 State = Mapping[Any, Any]  # An nnx.State, or a tree of parameters.
+Filter = Callable[[Args, object], bool]  # Of NNX: by the path of a variable.
 Found = Callable[[nnx.Module, str, Mapping[str, Shape]], None]
 HOOK, KEY = 'lora_jax', 'lora_jax_key'  # Attributes of a touched module: its `Hook`, a key.
+EVALUATES = 'deterministic'  # The attribute that `model.eval()` and `model.train()` set.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,22 +62,23 @@ def hook_of(module: nnx.Module) -> Hook:
 
 
 class Functional:
-  """An nnx.Module by `init` and `apply`, as a Linen module. The module itself is only read.
+  """An nnx.Module by `init` and `apply`, as a Linen module.
+
+  The module is only read, and its parameters are not kept: callers bring them.
 
   Attributes:
     kind: the module's class.
-    params: its parameters, arrays or shapes.
+    shapes: those of its parameters, as `params` gives them.
     state: its other variables: statistics, caches, streams of random numbers.
   """
 
   def __init__(self, module: nnx.Module):
     self.kind = type(module)
-    self._graphdef, params, self.state = nnx.split(module, nnx.Param, ...)
-    self._variables = cast(dict[Args, nnx.Param], dict(nnx.to_flat_state(params)))
-    self._names = leaf_names(module, self._variables)
-    self.params = tree.unflatten(
-      {self._names[path]: variable.get_value() for path, variable in self._variables.items()}
-    )
+    self._graphdef, own, self.state = nnx.split(module, nnx.Param, ...)
+    variables = cast(dict[Args, nnx.Param], dict(nnx.to_flat_state(own)))
+    self._names = leaf_names(module, variables)
+    self._variables = {path: x.replace(_shape(x.get_value())) for path, x in variables.items()}
+    self.shapes = jax.tree.map(_shape, params(module))
 
   def to_state(self, params: tree.Params) -> State:
     """A tree of the module's own parameters as its state.
@@ -84,7 +87,7 @@ class Functional:
       ValueError: naming all leaves that are missing, unexpected or misshapen.
     """
     leaves = tree.flatten(params)
-    shapes = {path: tuple(x.shape) for path, x in tree.flatten(self.params).items()}
+    shapes = {path: tuple(x.shape) for path, x in tree.flatten(self.shapes).items()}
     if problems := errors.mismatches(shapes, leaves):
       raise ValueError(f'params are not those of this {self.kind.__name__}: {"; ".join(problems)}')
     return nnx.from_flat_state(
@@ -127,7 +130,7 @@ class Functional:
   def init(self, key: jax.Array, *args: object, **kwargs: object) -> dict[str, tree.Tree]:
     """Zeros of the shapes of the parameters, and of what running interceptors put beside them."""
     del key
-    shapes = {path: tuple(x.shape) for path, x in tree.flatten(self.params).items()}
+    shapes = {path: tuple(x.shape) for path, x in tree.flatten(self.shapes).items()}
     seen: dict[str, Shape] = {}  # Shapes of parameters as the calls see them, without a stack.
     put: dict[str, tuple[str, Shape]] = {}
 
@@ -138,8 +141,8 @@ class Functional:
     def run(params: tree.Params, state: State) -> None:
       self.bound(params, state, found)(*args, **kwargs)
 
-    jax.eval_shape(run, self.params, self.state)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.params)
+    jax.eval_shape(run, self.shapes, self.state)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.shapes)
     added = {
       name: jnp.zeros((*_stack(path, shapes, seen), *shape)) for name, (path, shape) in put.items()
     }
@@ -154,7 +157,7 @@ class Functional:
     prefix's ids are beyond their vocabulary); every module while `found` records what they put.
 
     Raises:
-      ValueError: if there are such parameters, but no interceptor.
+      ValueError: if there are such parameters, but no interceptor, or no module for them.
     """
     leaves = tree.flatten(params)
     own = {name: leaves.pop(name) for name in self._names.values() if name in leaves}
@@ -166,18 +169,33 @@ class Functional:
         f'{errors.listed(list(leaves))}: not parameters of this {self.kind.__name__}, and no '
         'method that uses them. Call the model by `bind(model, method)`.'
       )
-    subs = {_name(path): sub for path, sub in nnx.iter_modules(module)}
+    is_linen = lambda sub: isinstance(sub, nnx.bridge.ToNNX)  # Nothing is seen inside of it.
+    subs = {_name(path): sub for path, sub in nnx.iter_modules(module) if not is_linen(sub)}
     is_embedding = lambda x: isinstance(twins.make_twin(twins.kind_of(x), x), nn.Embed)
     everywhere = [path for path, sub in subs.items() if found or (running and is_embedding(sub))]
     added: dict[str, dict[str, jax.Array]] = {path: {} for path in everywhere}
     for leaf, value in leaves.items():  # Each goes to the innermost module that it lies in.
       parts = leaf.split('/')
       heads = ('/'.join(parts[:n]) for n in reversed(range(len(parts))))
-      path = next(head for head in heads if head in subs)
+      path = next((head for head in heads if head in subs), '')
       added.setdefault(path, {})[leaf.removeprefix(f'{path}/')] = value
+    if lost := [leaf for leaf in added.get('', {}) if '/' in leaf]:
+      raise ValueError(f'{errors.listed(lost)}: this {self.kind.__name__} has no such modules')
     for path, new in added.items():
       _touch(subs[path], path, tree.unflatten(new), running, found)
     return module
+
+
+def params(model: nnx.Module, wrt: Filter | type[nnx.Variable] = nnx.Param) -> tree.Tree:
+  """The parameters of an nnx.Module as a tree.
+
+  Args:
+    model: the module.
+    wrt: a filter of NNX, that of `adapt` for the trainable parameters of an adapted model.
+  """
+  state = nnx.to_flat_state(nnx.state(model, wrt))
+  names = leaf_names(model, state.paths)
+  return tree.unflatten({names[path]: x.get_value() for path, x in state if path[-1] != KEY})
 
 
 def leaf_names(module: nnx.Module, paths: Iterable[Args]) -> dict[Args, str]:
@@ -253,6 +271,8 @@ def _touch(
   hook = Hook(parts, twins.kind_of(module), interceptors, tuple(added), found)
   module.__class__ = _hooked(type(module), not jax.tree_util.all_leaves((module,)))
   setattr(module, HOOK, hook)
+  if not hasattr(module, EVALUATES):
+    setattr(module, EVALUATES, False)
   for name, value in added.items():
     setattr(module, name, nnx.data(jax.tree.map(nnx.LoRAParam, value)))
 
@@ -280,7 +300,7 @@ def _run(
   hook, own = hook_of(module), _params(module)
   for k in hook.added:
     own[k] = jax.tree.map(lambda x: x.get_value(), getattr(module, k), is_leaf=_is_variable)
-  key = getattr(module, KEY, None)
+  key = None if getattr(module, EVALUATES) else getattr(module, KEY, None)
   rngs = {} if key is None else {'dropout': jax.random.wrap_key_data(key.get_value())}
   twin = twins.make_twin(hook.kind, module)
   scope = core.Scope({'params': own}, rngs, mutable=hook.found is not None, path=hook.path)
@@ -348,6 +368,10 @@ def _linen_names(module: nnx.Module) -> dict[str, str]:
   """Names in Linen of a module's own parameters, where they differ."""
   kind = hook_of(module).kind if hasattr(module, HOOK) else twins.kind_of(module)
   return dict(kind.names) if kind else {}
+
+
+def _shape(x: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, 'sharding', None))
 
 
 def _is_variable(x: object) -> bool:

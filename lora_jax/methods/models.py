@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
@@ -12,13 +13,12 @@ from lora_jax import tree
 if TYPE_CHECKING:
   from flax import nnx
 
-  from lora_jax.methods.functional import Functional
-
 
 HINT = (
   'Of an nnx.Module those modules are known that are called: a weight that is used bare '
   '(`layer.kernel[...]`) has no call to adapt. A class of layers of your own, or one with a '
-  '`__call__` of its own, is made known by `lora_jax.nnx.register`.'
+  '`__call__` of its own, is made known by `lora_jax.nnx.register`. Of an nnx.bridge.ToNNX give '
+  'the Linen model, and hand it over by `lora_jax.to_nnx`.'
 )
 
 
@@ -31,9 +31,13 @@ class Model(Protocol):
   def apply(self, *args: Any, **kwargs: Any) -> object: ...
 
 
+AnyModel = Model | Callable[..., object]  # An nnx.Module is called; an `apply` is a function.
+
+
 def is_nnx(model: object) -> bool:
   """Whether a model is an nnx.Module. flax.nnx is not loaded to answer it."""
-  return any(kind.__module__.startswith('flax.nnx.') for kind in type(model).__mro__)
+  loaded = sys.modules.get('flax.nnx')
+  return loaded is not None and isinstance(model, loaded.Module)
 
 
 def as_linen(model: object) -> Model:
@@ -45,11 +49,27 @@ def as_linen(model: object) -> Model:
   return Functional(cast('nnx.Module', model))
 
 
-def apply_of(model: Model | Callable[..., object]) -> Callable[..., object]:
+def apply_of(model: AnyModel) -> Callable[..., object]:
   """The function that calls a model on its parameters; any other function as it is."""
   if is_nnx(model):
     model = as_linen(model)
   return model.apply if isinstance(model, Model) else model
+
+
+def params_of(model: object) -> tree.Tree | None:
+  """The parameters that a model holds, if it is an nnx.Module."""
+  if not is_nnx(model):
+    return None
+  from lora_jax.methods import functional
+
+  return functional.params(cast('nnx.Module', model))
+
+
+def scales(
+  scales_of: Callable[..., tree.Tree], model: object, *inputs: object, **kwargs: object
+) -> tree.Tree:
+  """`Method.scales` of any model, given that of Linen models."""
+  return scales_of(as_linen(model), *inputs, **kwargs)
 
 
 def init(
@@ -62,9 +82,8 @@ def init(
   """`Method.init` of any model, given that of Linen models; an nnx.Module holds its parameters."""
   if not is_nnx(model):
     return split(key, model, *rest, **kwargs)
-  linen = cast('Functional', as_linen(model))
   try:
-    return split(key, linen, linen.params, *rest, **kwargs)
+    return split(key, as_linen(model), params_of(model), *rest, **kwargs)
   except ValueError as error:
     hint = f'\n{HINT}' if ' matches ' in str(error) else ''
     raise ValueError(f'{error}{hint}') from error

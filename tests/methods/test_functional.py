@@ -1,5 +1,6 @@
 """An nnx.Module as methods know it: its state, its streams, its transformations, its meshes."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,7 +87,7 @@ def test_dropout_of_the_method_differs_between_layers_and_keys(layout):
   one, other = run(1), run(2)
   assert np.abs(one - other).max() > 1e-3
   np.testing.assert_array_equal(one, run(1))
-  assert np.abs(one - apply(*parts, ids)).max() > 1e-3  # Without a key there is none.
+  assert np.abs(one - jax.jit(apply)(*parts, ids)).max() > 1e-3  # Without a key there is none.
 
 
 def test_each_stacked_layer_gets_a_key_of_its_own():
@@ -184,6 +185,32 @@ def test_arguments_of_a_layer_by_position_or_by_name(how):
   np.testing.assert_array_equal(bind(Calls(how), METHOD)(*parts, X), apply(*parts, X))
 
 
+class Hybrid(nnx.Module):
+  """A Linen layer in a model of NNX."""
+
+  def __init__(self):
+    self.query = linear()
+    self.head = nnx.bridge.ToNNX(nn.Dense(2), nnx.Rngs(0)).lazy_init(jnp.ones((1, 3)))
+
+  def __call__(self, x):
+    return self.head(self.query(x))
+
+
+def test_a_linen_layer_inside_is_a_part_of_the_model():
+  apply, frozen, trainable = adapted(Hybrid())
+  assert frozen['head']['kernel'].shape == (3, 2)
+  merged = METHOD.merge(frozen, trainable)
+  rngs = {'default': KEY}  # It draws from its streams in each call.
+  found = Functional(Hybrid()).apply({'params': merged}, X, rngs=rngs)
+  np.testing.assert_allclose(found, apply(frozen, trainable, X, rngs=rngs), rtol=1e-5, atol=1e-6)
+
+
+def test_parameters_of_the_module_are_not_kept():
+  model = One(linear())
+  held = [x for x in jax.tree.leaves(vars(Functional(model))) if isinstance(x, jax.Array)]
+  assert not held
+
+
 class Shared(nnx.Module):
   def __init__(self):
     self.query = nnx.Linear(6, 6, rngs=nnx.Rngs(0))
@@ -222,6 +249,9 @@ def test_parameters_that_no_method_uses_are_an_error():
   _, frozen, trainable = adapted(One(linear()))
   with pytest.raises(ValueError, match=r'query/lora_a, query/lora_b: .*bind\(model, method\)'):
     Functional(One(linear())).apply({'params': tree.join(frozen, trainable)}, X)
+  other = {'layers_7': trainable['query']}
+  with pytest.raises(ValueError, match=r'layers_7/lora_a, .*: this One has no such modules'):
+    bind(One(linear()), METHOD)(frozen, other, X)
   with pytest.raises(ValueError, match=r'params are not those of this One: missing query/kernel'):
     bind(One(linear()), METHOD)({'query': {'bias': jnp.zeros(3)}}, trainable, X)
 
@@ -240,7 +270,8 @@ def test_a_prefix_reaches_embeddings_in_which_it_has_no_leaf():
   method = prefix_embed(prefix=2, infix=0)
   model = Stack('loop')
   frozen, trainable = method.init(KEY, model, jnp.zeros((1, 3), int))
-  assert np.isfinite(bind(model, method)(frozen, trainable, jnp.array([[50, 51, 3]]))).all()
+  apply = jax.jit(bind(model, method))
+  assert np.isfinite(apply(frozen, trainable, jnp.array([[50, 51, 3]]))).all()
 
 
 class Meshed(nnx.Module):

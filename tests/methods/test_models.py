@@ -63,12 +63,16 @@ class Doubled(nnx.Linear):
   [
     (Bare(), "'query' matches no module that lora can adapt"),
     (One(Doubled(6, 3, rngs=nnx.Rngs(0))), "'query' matches 'query', which is a Doubled"),
+    (
+      nnx.bridge.ToNNX(nn.Dense(3), nnx.Rngs(0)).lazy_init(X),
+      "'query' matches no module",
+    ),
   ],
-  ids=['bare', 'own call'],
+  ids=['bare', 'own call', 'of Linen'],
 )
 def test_a_layer_that_cannot_be_adapted_is_named_with_a_hint(model, message):
   method = lora(rank=1, alpha=1, targets='query')
-  with pytest.raises(ValueError, match=f'(?s){message}.*bare.*lora_jax.nnx.register'):
+  with pytest.raises(ValueError, match=f'(?s){message}.*bare.*lora_jax.nnx.register.*to_nnx'):
     method.init(KEY, model, X)
 
 

@@ -13,11 +13,14 @@ from tests.methods.laws import INFIX, METHODS, PREFIX
 from tests.methods.test_laws import NUMBERED, stacked
 from tests.nnx.toys import KEY, VOCABULARY, Stack, disturbed
 
-LAYOUTS = [
-  'loop',
-  'scan+remat',
-  *(pytest.param(x, marks=pytest.mark.slow) for x in ('scan', 'remat')),
-]
+# Each compiles a program of its own: by default one method of each kind runs in the layout that is
+# the hardest for it.
+QUICK = {
+  'loop': ('adapter_h', 'bitfit'),
+  'scan+remat': ('lora', 'dora', 'prefix_layer'),
+  'scan': (),
+  'remat': (),
+}
 WHOLE = ('full', 'intrinsic')  # They train every leaf themselves.
 
 
@@ -57,9 +60,15 @@ def computed(name, layout):
   return method, frozen, trainable, *run(trainable, disturbed(trainable))
 
 
-@pytest.mark.parametrize('layout', LAYOUTS)
-@pytest.mark.parametrize('name', METHODS)
-def test_a_method(name, layout):
+def case(*values, quick):
+  return pytest.param(*values, marks=() if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+  ('layout', 'name'),
+  [case(layout, name, quick=name in QUICK[layout]) for layout in QUICK for name in METHODS],
+)
+def test_a_method(layout, name):
   if 'scan' in layout and name in NUMBERED:
     with pytest.raises(ValueError, match=f'{name}.*scan=False'):
       computed(name, layout)
@@ -78,7 +87,10 @@ def test_a_method(name, layout):
   assert all(map(method.fixed, still)), still
 
 
-@pytest.mark.parametrize('name', [name for name in METHODS if name not in (*WHOLE, *NUMBERED)])
+@pytest.mark.parametrize(
+  'name',
+  [case(name, quick=name == 'lora') for name in METHODS if name not in (*WHOLE, *NUMBERED)],
+)
 def test_scanned_layers_are_the_looped_ones(name):
   _, frozen, trainable, *_ = computed(name, 'loop')
   method, *declared, _, _ = computed(name, 'scan+remat')

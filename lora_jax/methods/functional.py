@@ -24,6 +24,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import core, nnx
+from jax.sharding import NamedSharding
 
 from lora_jax import errors, tree
 from lora_jax.methods import interception, twins
@@ -122,14 +123,16 @@ class Functional:
     if 'state' not in variables:
       _forbid_streams(module, keys)
     function = getattr(module, method)
-    if 'rngs' in inspect.signature(function).parameters:  # Some models take them in the call.
+    if _takes_rngs(function):
       kwargs['rngs'] = nnx.Rngs(**keys) if keys else rngs
     out = function(*args, **kwargs)
     return (out, {'state': nnx.state(module, nnx.Not(nnx.Param))}) if mutable else out
 
   def init(self, key: jax.Array, *args: object, **kwargs: object) -> dict[str, tree.Tree]:
-    """Zeros of the shapes of the parameters, and of what running interceptors put beside them."""
-    del key
+    """Zeros of the shapes of the parameters, and of what running interceptors put beside them.
+
+    It runs the model on zeros. In `jax.eval_shape` nothing is computed.
+    """
     shapes = {path: tuple(x.shape) for path, x in tree.flatten(self.shapes).items()}
     seen: dict[str, Shape] = {}  # Shapes of parameters as the calls see them, without a stack.
     put: dict[str, tuple[str, Shape]] = {}
@@ -138,11 +141,11 @@ class Functional:
       seen.update({_join(path, name): x.shape for name, x in _params(module).items()})
       put.update({_join(path, name): (path, shape) for name, shape in new.items()})
 
-    def run(params: tree.Params, state: State) -> None:
-      self.bound(params, state, found)(*args, **kwargs)
-
-    jax.eval_shape(run, self.shapes, self.state)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.shapes)
+    zeros = jax.tree.map(_zeros, self.shapes)
+    module = self.bound(zeros, jax.tree.map(_zeros, self.state), found)
+    if _takes_rngs(module) and not isinstance(kwargs.get('rngs'), nnx.Rngs):
+      kwargs['rngs'] = nnx.Rngs(key)
+    module(*args, **kwargs)
     added = {
       name: jnp.zeros((*_stack(path, shapes, seen), *shape)) for name, (path, shape) in put.items()
     }
@@ -237,6 +240,11 @@ def reseed(module: nnx.Module, keys: Mapping[str, jax.Array]) -> None:
       key = jax.random.fold_in(keys['dropout'], zlib.crc32('/'.join(hook.path).encode()))
       # As a parameter it is stacked as the factors are, whatever the model does with them.
       setattr(sub, KEY, nnx.Param(jax.random.key_data(jax.random.split(key, stack))))
+
+
+def _takes_rngs(function: Callable[..., object]) -> bool:
+  """Whether a model takes its random numbers in the call, as some do."""
+  return 'rngs' in inspect.signature(function).parameters
 
 
 class _Unseeded(nnx.RngStream):
@@ -372,6 +380,13 @@ def _linen_names(module: nnx.Module) -> dict[str, str]:
 
 def _shape(x: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, 'sharding', None))
+
+
+def _zeros(x: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:
+  if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+    return jnp.broadcast_to(jax.random.key(0), x.shape)
+  where = getattr(x, 'sharding', None)
+  return jnp.zeros(x.shape, x.dtype, device=where if isinstance(where, NamedSharding) else None)
 
 
 def _is_variable(x: object) -> bool:

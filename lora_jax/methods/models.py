@@ -85,5 +85,6 @@ def init(
   try:
     return split(key, as_linen(model), params_of(model), *rest, **kwargs)
   except ValueError as error:
-    hint = f'\n{HINT}' if ' matches ' in str(error) else ''
-    raise ValueError(f'{error}{hint}') from error
+    if ' matches ' not in str(error):
+      raise
+    raise ValueError(f'{error}\n{HINT}') from error

@@ -33,6 +33,7 @@ def register(
   kind: type[nnx.Module],
   twin: Callable[[nnx.Module], nn.Module],
   names: Mapping[str, str] | None = None,
+  calls: Mapping[str, str] | None = None,
 ) -> None:
   """Makes a kind of layer known, so that methods can adapt layers of this class.
 
@@ -45,13 +46,16 @@ def register(
     twin: the Linen layer that computes the same product, given the module: an `nn.Dense`,
       `nn.DenseGeneral`, `nn.Einsum`, `nn.Conv` or `nn.Embed`, without parameters.
     names: names of the layer's parameters in the Linen layer, where they differ.
+    calls: its methods that use the weight, by the Linen layer's: the default is `__call__` and
+      `attend`. An embedding that is looked up by `encode` has {'encode': '__call__'}.
 
   Raises:
     ValueError: if `kind` is not a class of modules.
   """
   if not (isinstance(kind, type) and issubclass(kind, nnx.Module)):
     raise ValueError(f'register: expected a class of nnx.Module, but this is {kind!r}')
-  twins.KINDS[kind] = twins.Kind(twin, tuple((names or {}).items()))
+  given = tuple(calls.items()) if calls else twins.CALLS
+  twins.KINDS[kind] = twins.Kind(twin, tuple((names or {}).items()), given)
 
 
 def adapt(

@@ -79,6 +79,7 @@ ARROWS = {
     'generation',
     'methods',
     'models',
+    'nnx',
     'pretrained',
     'provenance',
     'result_schema',

@@ -23,18 +23,17 @@ from lora_jax.tree import Params, Tree
 
 @runtime_checkable
 class InitFn(Protocol):
-  def __call__(
-    self, key: jax.Array, model: Model, params: Params, *inputs: Any, **kwargs: Any
-  ) -> tuple[Tree, Tree]:
+  def __call__(self, key: jax.Array, *args: Any, **kwargs: Any) -> tuple[Tree, Tree]:
     """Splits a model's parameters into (frozen, trainable), adding the method's own to the latter.
+
+    `init(key, model, params, *inputs, **kwargs)`, and of an nnx.Module, which holds its parameters,
+    `init(key, module, *inputs, **kwargs)`.
 
     Args:
       key: random key of the parameters that the method adds.
-      model: the model.
-      params: its parameters, `variables['params']`. They are passed on, not copied. Leave them out
-        with an nnx.Module, `init(key, model, *inputs)`: it holds its own.
-      *inputs, **kwargs: what the model is called with, arrays or `jax.ShapeDtypeStruct`s. Only
-        their shapes are used; nothing is computed.
+      *args, **kwargs: the model; its parameters, `variables['params']`, which are passed on, not
+        copied; and what it is called with, arrays or `jax.ShapeDtypeStruct`s, of which only the
+        shapes are used: nothing is computed.
     """
     ...
 

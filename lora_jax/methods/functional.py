@@ -1,10 +1,6 @@
 """An nnx.Module as methods know a model: `init` and `apply` on a tree of parameters.
 
-Inside, a module that a method touches runs as a subclass of its own class, which gives the method's
-interceptors a *twin*: a bound Linen module of the same kind, path, options and parameters. So all
-methods are the same code for both kinds of models. What a method adds lies beside the module's own
-parameters, as `nnx.LoRAParam`, so that `nnx.scan`, `nnx.vmap`, `nnx.remat` and `nnx.jit` slice and
-carry it as they do the weight.
+Inside, the modules that a method touches run as `hooks.py` says.
 
 A module's path is that of its attributes; a number in it is joined by an underscore, as Linen names
 layers: `model.layers[0].attention.query` is `layers_0/attention/query`.
@@ -13,8 +9,6 @@ layers: `model.layers[0].attention.query` is `layers_0/attention/query`.
 from __future__ import annotations
 
 import collections
-import dataclasses
-import functools
 import inspect
 import zlib
 from collections.abc import Callable, Iterable, Mapping
@@ -23,43 +17,16 @@ from typing import Any, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax import core, nnx
+from flax import nnx
 from jax.sharding import NamedSharding
 
 from lora_jax import errors, tree
-from lora_jax.methods import interception, twins
-from lora_jax.methods.interception import Args, Context, Interceptor, Kwargs
+from lora_jax.methods import hooks, interception, twins
+from lora_jax.methods.hooks import Shape
+from lora_jax.methods.interception import Args
 
-Shape = tuple[int, ...]
 State = Mapping[Any, Any]  # An nnx.State, or a tree of parameters.
 Filter = Callable[[Args, object], bool]  # Of NNX: by the path of a variable.
-Found = Callable[[nnx.Module, str, Mapping[str, Shape]], None]
-HOOK, KEY = 'lora_jax', 'lora_jax_key'  # Attributes of a touched module: its `Hook`, a key.
-EVALUATES = 'deterministic'  # The attribute that `model.eval()` and `model.train()` set.
-
-
-@dataclasses.dataclass(frozen=True)
-class Hook:
-  """What a touched module carries: static, and so a part of the key of every `jit` around it.
-
-  Attributes:
-    path: the module's.
-    kind: what is known of its class, see `twins.kind_of`.
-    interceptors: those that run around its calls.
-    added: names of the parameters beside its own.
-    found: takes what interceptors put into it, if that is being recorded.
-  """
-
-  path: tuple[str, ...]
-  kind: twins.Kind | None
-  interceptors: tuple[Interceptor, ...]
-  added: tuple[str, ...] = ()
-  found: Found | None = None
-
-
-def hook_of(module: nnx.Module) -> Hook:
-  """What a module carries; an empty one if it is not touched."""
-  return getattr(module, HOOK, Hook((), None, ()))
 
 
 class Functional:
@@ -138,7 +105,7 @@ class Functional:
     put: dict[str, tuple[str, Shape]] = {}
 
     def found(module: nnx.Module, path: str, new: Mapping[str, Shape]) -> None:
-      seen.update({_join(path, name): x.shape for name, x in _params(module).items()})
+      seen.update({_join(path, name): x.shape for name, x in hooks.params_of(module).items()})
       put.update({_join(path, name): (path, shape) for name, shape in new.items()})
 
     zeros = jax.tree.map(_zeros, self.shapes)
@@ -152,7 +119,7 @@ class Functional:
     return {'params': tree.join(zeros, tree.unflatten(added))}
 
   def bound(
-    self, params: tree.Params, state: State | None = None, found: Found | None = None
+    self, params: tree.Params, state: State | None = None, found: hooks.Found | None = None
   ) -> nnx.Module:
     """The module on parameters, with the interceptors that run now around what they touch.
 
@@ -185,7 +152,7 @@ class Functional:
     if lost := [leaf for leaf in added.get('', {}) if '/' in leaf]:
       raise ValueError(f'{errors.listed(lost)}: this {self.kind.__name__} has no such modules')
     for path, new in added.items():
-      _touch(subs[path], path, tree.unflatten(new), running, found)
+      hooks.touch(subs[path], path, tree.unflatten(new), running, found)
     return module
 
 
@@ -198,7 +165,7 @@ def params(model: nnx.Module, wrt: Filter | type[nnx.Variable] = nnx.Param) -> t
   """
   state = nnx.to_flat_state(nnx.state(model, wrt))
   names = leaf_names(model, state.paths)
-  return tree.unflatten({names[path]: x.get_value() for path, x in state if path[-1] != KEY})
+  return tree.unflatten({names[path]: x.get_value() for path, x in state if path[-1] != hooks.KEY})
 
 
 def leaf_names(module: nnx.Module, paths: Iterable[Args]) -> dict[Args, str]:
@@ -207,7 +174,7 @@ def leaf_names(module: nnx.Module, paths: Iterable[Args]) -> dict[Args, str]:
   Raises:
     ValueError: if two variables have the same path there.
   """
-  renamed = {path: _linen_names(sub) for path, sub in nnx.iter_modules(module)}
+  renamed = {path: hooks.linen_names(sub) for path, sub in nnx.iter_modules(module)}
   names: dict[Args, str] = {}
   for path in paths:
     leaf = renamed.get(path[:-1], {}).get(str(path[-1]), path[-1])
@@ -233,13 +200,13 @@ def reseed(module: nnx.Module, keys: Mapping[str, jax.Array]) -> None:
   if 'dropout' not in keys:
     return
   for _, sub in nnx.iter_modules(module):
-    hook = hook_of(sub)
+    hook = hooks.hook_of(sub)
     if 'lora_a' in hook.added:
-      weight = max((x.shape for x in _params(sub).values()), key=len)
+      weight = max((x.shape for x in hooks.params_of(sub).values()), key=len)
       stack = weight[: len(weight) - twins.weight_axes(twins.make_twin(hook.kind, sub))]
       key = jax.random.fold_in(keys['dropout'], zlib.crc32('/'.join(hook.path).encode()))
       # As a parameter it is stacked as the factors are, whatever the model does with them.
-      setattr(sub, KEY, nnx.Param(jax.random.key_data(jax.random.split(key, stack))))
+      setattr(sub, hooks.KEY, nnx.Param(jax.random.key_data(jax.random.split(key, stack))))
 
 
 def _takes_rngs(function: Callable[..., object]) -> bool:
@@ -265,77 +232,6 @@ def _forbid_streams(module: nnx.Module, keys: Mapping[str, jax.Array]) -> None:
   for _, node in nnx.iter_graph(module):
     if isinstance(node, nnx.RngStream) and node.tag not in seeded:
       node.__class__ = _Unseeded
-
-
-def _touch(
-  module: nnx.Module,
-  path: str,
-  added: tree.Tree,
-  interceptors: tuple[Interceptor, ...],
-  found: Found | None,
-) -> None:
-  """Puts parameters into a module, and interceptors around its calls."""
-  parts = tuple(path.split('/')) if path else ()
-  hook = Hook(parts, twins.kind_of(module), interceptors, tuple(added), found)
-  module.__class__ = _hooked(type(module), not jax.tree_util.all_leaves((module,)))
-  setattr(module, HOOK, hook)
-  if not hasattr(module, EVALUATES):
-    setattr(module, EVALUATES, False)
-  for name, value in added.items():
-    setattr(module, name, nnx.data(jax.tree.map(nnx.LoRAParam, value)))
-
-
-@functools.cache  # A class for each kind, which JAX's caches compare.
-def _hooked(kind: type[nnx.Module], is_pytree: bool) -> type[nnx.Module]:
-  """A class of modules of this kind that run their calls inside the interceptors they carry."""
-
-  def around(name: str, method: Callable[..., object]) -> Callable[..., object]:
-    def call(self: nnx.Module, *args: object, **kwargs: object) -> object:
-      return _run(self, name, functools.partial(method, self), args, kwargs)
-
-    return functools.wraps(method)(call)
-
-  calls = {name: method for name in twins.CALLS if callable(method := getattr(kind, name, None))}
-  members = {name: around(name, method) for name, method in calls.items()}
-  members |= {'__module__': kind.__module__, '__qualname__': kind.__qualname__}
-  return type(kind)(kind.__name__, (kind,), members, pytree=is_pytree)
-
-
-def _run(
-  module: nnx.Module, name: str, method: Callable[..., object], args: Args, kwargs: Kwargs
-) -> object:
-  """Calls a module's method inside the interceptors, which see the twin."""
-  hook, own = hook_of(module), _params(module)
-  for k in hook.added:
-    own[k] = jax.tree.map(lambda x: x.get_value(), getattr(module, k), is_leaf=_is_variable)
-  key = None if getattr(module, EVALUATES) else getattr(module, KEY, None)
-  rngs = {} if key is None else {'dropout': jax.random.wrap_key_data(key.get_value())}
-  twin = twins.make_twin(hook.kind, module)
-  scope = core.Scope({'params': own}, rngs, mutable=hook.found is not None, path=hook.path)
-  before, twin = set(tree.paths(own)), twin.clone(parent=scope)
-  if hook.kind:
-    method, args, kwargs = _as_linen_call(twin, name, method, args, kwargs)
-  context = Context(twin, name, method)
-  out = interception.chained(hook.interceptors, method, context)(*args, **kwargs)
-  if hook.found:
-    after = tree.flatten(twin.variables['params'])
-    hook.found(
-      module, '/'.join(hook.path), {k: x.shape for k, x in after.items() if k not in before}
-    )
-  return out
-
-
-def _as_linen_call(
-  twin: nn.Module, name: str, method: Callable[..., object], args: Args, kwargs: Kwargs
-) -> tuple[Callable[..., object], Args, Kwargs]:
-  """A call with the arguments that the twin knows by position; `method` has the others by itself.
-
-  NNX's layers take `out_sharding` as well, which is that of the output.
-  """
-  call = inspect.signature(method).bind(*args, **kwargs)
-  known = len(inspect.signature(getattr(twin, name)).parameters)
-  others = call.args[known:]
-  return lambda *args, **kwargs: method(*args, *others, **kwargs), call.args[:known], call.kwargs
 
 
 def _stack(path: str, shapes: Mapping[str, Shape], seen: Mapping[str, Shape]) -> Shape:
@@ -364,20 +260,6 @@ def _stack(path: str, shapes: Mapping[str, Shape], seen: Mapping[str, Shape]) ->
   return min(stacks, key=len, default=())
 
 
-def _params(module: nnx.Module) -> dict[str, jax.Array]:
-  """A touched module's own parameters, without those of submodules and of a method, by name."""
-  hook = hook_of(module)
-  names, others = _linen_names(module), (*hook.added, KEY)
-  own = {k: x for k, x in vars(module).items() if isinstance(x, nnx.Param) and k not in others}
-  return {names.get(k, k): x.get_value() for k, x in own.items()}
-
-
-def _linen_names(module: nnx.Module) -> dict[str, str]:
-  """Names in Linen of a module's own parameters, where they differ."""
-  kind = hook_of(module).kind if hasattr(module, HOOK) else twins.kind_of(module)
-  return dict(kind.names) if kind else {}
-
-
 def _shape(x: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, 'sharding', None))
 
@@ -387,10 +269,6 @@ def _zeros(x: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:
     return jnp.broadcast_to(jax.random.key(0), x.shape)
   where = getattr(x, 'sharding', None)
   return jnp.zeros(x.shape, x.dtype, device=where if isinstance(where, NamedSharding) else None)
-
-
-def _is_variable(x: object) -> bool:
-  return isinstance(x, nnx.Variable)
 
 
 def _name(path: Args) -> str:

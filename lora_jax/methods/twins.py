@@ -11,7 +11,8 @@ import jax
 import numpy as np
 from flax import nnx
 
-CALLS = ('__call__', 'attend')  # The methods of a module that use its weight.
+Names = tuple[tuple[str, str], ...]  # (name, name in Linen) of methods or parameters.
+CALLS: Names = (('__call__', '__call__'), ('attend', 'attend'))
 
 
 class Kind(NamedTuple):
@@ -19,11 +20,13 @@ class Kind(NamedTuple):
 
   Attributes:
     twin: the Linen layer that computes the same, given the module.
-    names: (name, name in Linen) of its parameters, where they differ.
+    names: of its parameters, where they differ.
+    calls: of its methods that use its weight.
   """
 
   twin: Callable[..., nn.Module]
-  names: tuple[tuple[str, str], ...] = ()
+  names: Names = ()
+  calls: Names = CALLS
 
 
 def _given(function: Callable[..., object] | None) -> Callable[..., object] | None:
@@ -64,9 +67,12 @@ KINDS: dict[type[nnx.Module], Kind] = {
 def kind_of(module: nnx.Module) -> Kind | None:
   """What is known of a module's class; None if its class has a call of its own."""
   own = type(module)
-  kind = next((base for base in own.__mro__ if base in KINDS), None)
-  calls = lambda of: [getattr(of, name, None) for name in CALLS]
-  return KINDS[kind] if kind is not None and calls(own) == calls(kind) else None
+  base = next((base for base in own.__mro__ if base in KINDS), None)
+  if base is None:
+    return None
+  kind = KINDS[base]
+  is_own = any(getattr(own, name, None) != getattr(base, name, None) for name, _ in kind.calls)
+  return None if is_own else kind
 
 
 def make_twin(kind: Kind | None, module: nnx.Module) -> nn.Module:

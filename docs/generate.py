@@ -239,14 +239,18 @@ def _raised(text: str) -> str:
   return re.sub('^##(?=#+ )', '#', text, flags=re.M)
 
 
+def _moved(link: re.Match[str]) -> str:
+  return '](../results/' if link[1] else '](../../'
+
+
 def notebook_page(path: Path, folder: Path) -> None:
   """Writes a notebook as a page, with its outputs as they were committed, and its pictures."""
   folder.mkdir(parents=True, exist_ok=True)
   parts = []
   for number, cell in enumerate(json.loads(path.read_text(encoding='utf-8'))['cells']):
     source = ''.join(cell['source'])
-    if cell['cell_type'] == 'markdown':
-      parts.append(source)
+    if cell['cell_type'] == 'markdown':  # Its links are those of docs/notebooks.
+      parts.append(re.sub(r'\]\(\.\./(\.\./results/)?', _moved, source))
       continue
     parts.append(f'```python\n{source}\n```')
     for output in cell['outputs']:

@@ -72,7 +72,7 @@ def test_the_results_keep_their_text_and_their_pictures(generate, tmp_path):
 
 def test_a_notebook_becomes_a_page_with_its_outputs(generate, tmp_path):
   cells = [
-    {'cell_type': 'markdown', 'source': ['# Title\n', 'Text.']},
+    {'cell_type': 'markdown', 'source': ['# Title\n', '[a](../b.md) [c](../../results/c.md)']},
     {
       'cell_type': 'code',
       'source': ['print(1)'],
@@ -88,3 +88,4 @@ def test_a_notebook_becomes_a_page_with_its_outputs(generate, tmp_path):
   assert page.startswith('# Title\n') and '```python\nprint(1)\n```\n\n```text\n1\n```' in page
   assert (tmp_path / 'made' / 'own-1.png').read_bytes() == b'png'
   assert '](own-1.png)' in page and 'own.ipynb' in page
+  assert '[a](../../b.md) [c](../results/c.md)' in page

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,8 +94,17 @@ def _block(info: str, lines: list[str], line: int) -> Block | None:
   return Block('file', line, '\n'.join(lines[1:]).lstrip('\n') + '\n', option[1])
 
 
-def run(page: Path, names: dict[str, object] | None = None) -> int:
+def run(
+  page: Path,
+  names: dict[str, object] | None = None,
+  shell: Callable[[str], object] = lambda command: None,
+) -> int:
   """Runs the Python of a page in the working directory; returns how many blocks were run.
+
+  Args:
+    page: the page.
+    names: the namespace of its blocks.
+    shell: called with each command of a console block in its place; does nothing by default.
 
   Raises:
     AssertionError: if a block prints other than the page says.
@@ -112,6 +121,9 @@ def run(page: Path, names: dict[str, object] | None = None) -> int:
       with contextlib.redirect_stdout(io.StringIO()) as out:
         exec(compile(source, str(page), 'exec'), names)
       printed, count = out.getvalue(), count + 1
+    elif block.kind == 'console':
+      for command in shell_lines(block.text):
+        shell(command)
     elif block.kind == 'output':
       assert agrees(printed, block.text), (
         f'{page.name}:{block.line}: the block printed\n{printed}\nthe page says\n{block.text}'

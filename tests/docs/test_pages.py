@@ -1,13 +1,16 @@
 """Every block of code of every page runs, and every command parses; so these pages cannot rot."""
 
 import json
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 
 import pytest
 
+from lora_jax.pretrained import huggingface
 from tests.docs import pages
 
 GOLDEN = pages.ROOT / 'tests' / 'golden'
@@ -34,6 +37,53 @@ def place(tmp_path, monkeypatch):
 def test_the_code_of_a_page_runs(name, place):
   text = PAGES[name].read_text()
   assert pages.run(PAGES[name]) == len(re.findall(r'^\s*```python', text, re.M))
+
+
+@pytest.fixture
+def models(place):
+  """Untrained models in place of the toys, with tokenizers and room for the texts of pages."""
+  sizes = {'hidden_size': 16, 'num_layers': 2, 'num_heads': 2, 'max_positions': 256}
+  words = '[PAD] [UNK] [CLS] [SEP] [MASK] the plot was good bad a very film not cast is score , one'
+  vocabulary = place / 'vocab.txt'
+  vocabulary.write_text('\n'.join(words.split()) + '\n')
+  chats = GOLDEN / 'chats'
+  template = place / 'chat_template.jinja'
+  template.write_text(json.loads((chats / 'chats.json').read_text())['chatml']['template'])
+  made = {
+    'encoder': ('bert', {'vocab_size': 32, 'intermediate_size': 32}, [vocabulary]),
+    'smollm2': (
+      'llama',
+      {'vocab_size': 304, 'num_kv_heads': 1, 'head_width': 8, 'intermediate_size': 32},
+      [chats / 'tokenizer.json', chats / 'tokenizer_config.json', template],
+    ),
+  }
+  for name, (family, own, files) in made.items():
+    task = {'task': 'lm'} if family == 'llama' else {'task': 'classification', 'num_labels': 2}
+    shutil.rmtree(place / 'models' / name)
+    huggingface.save_model(
+      place / 'models' / name,
+      *huggingface.fresh_model({'family': family, **sizes, **own}, **task),
+      tokenizer_files=files,
+    )
+  (place / 'configs').symlink_to(pages.ROOT / 'configs')
+  return place
+
+
+@pytest.mark.slow  # Six commands, each of which compiles its programs.
+def test_the_commands_on_own_data_do_what_the_page_says(models):
+  def shell(command):
+    if command.startswith('python -m'):
+      words = [sys.executable, *shlex.split(command)[1:]]
+      environment = os.environ | {'PYTHONPATH': str(pages.ROOT)}
+      done = subprocess.run(words, env=environment, capture_output=True, text=True)
+      assert done.returncode == 0, done.stderr
+      printed.append(done.stdout)
+
+  printed: list[str] = []
+  assert pages.run(PAGES['how-to/own-data.md'], shell=shell) == 2
+  assert len(printed) == 6 and 'more.csv/accuracy' in printed[2]
+  assert (models / 'out/chats/adapter_model.safetensors').is_file()
+  assert (models / 'replies.txt').read_text().count('\n') == 1
 
 
 def test_the_commands_of_all_pages_parse():

@@ -34,6 +34,7 @@ def write(folder: Path, results: Path = ROOT / 'results') -> None:
   pages = {
     'config.md': config_page(),
     'commands.md': commands_page(),
+    'configs.md': configs_page(),
     'arrows.md': arrows_page(),
     **{f'api/{name}.md': text for name, text in api_pages().items()},
     **{f'results/{name}': text for name, text in results_pages(results).items()},
@@ -104,22 +105,34 @@ def _flags(module: ast.Module) -> Iterator[tuple[str, str, str]]:
 
 
 def _prose(text: str) -> str:
-  """A docstring as Markdown: what is indented by two or more is code."""
-  lines, inside = [], False
-  for line in text.splitlines():
-    indented = line.startswith('  ')
-    if line.strip() and indented != inside:
-      if indented:
-        lines.append('```')
-      else:
-        while lines and not lines[-1].strip():
-          lines.pop()
-        lines.append('```\n')
-      inside = indented
-    lines.append(line[2:] if indented else html.escape(line, quote=False))
-  while lines and not lines[-1].strip():
-    lines.pop()
-  return '\n'.join([*lines, '```'] if inside else lines) + '\n'
+  """A docstring as Markdown: paragraphs with indented lines, commands or tables, are code."""
+  parts: list[tuple[bool, list[str]]] = []
+  for paragraph in re.split(r'\n\s*\n', text.strip('\n')):
+    lines = paragraph.splitlines()
+    is_code = any(line.startswith('  ') for line in lines)
+    if all(line.startswith('  ') for line in lines):
+      lines = [line[2:] for line in lines]
+    if is_code and parts and parts[-1][0]:
+      parts[-1][1].extend(['', *lines])
+    else:
+      parts.append((is_code, lines))
+  fenced = lambda lines: ['```', *lines, '```']
+  escaped = lambda lines: [html.escape(line, quote=False) for line in lines]
+  made = [fenced(lines) if is_code else escaped(lines) for is_code, lines in parts]
+  return '\n\n'.join('\n'.join(lines) for lines in made) + '\n'
+
+
+def configs_page() -> str:
+  """Every config file: its docstring, with its argument and its presets."""
+  lines = ['# Config files\n', MADE]
+  lines += [
+    'A config file is named by `--config=configs/NAME.py:ARGUMENT`. The argument chooses a row; each',
+    '[field](config.md) can be changed besides.\n',
+  ]
+  for path in sorted((ROOT / 'configs').glob('[a-z]*.py')):
+    module = ast.parse(path.read_text(encoding='utf-8'))
+    lines += [f'## configs/{path.name}\n', _prose(ast.get_docstring(module) or ''), '']
+  return '\n'.join(lines)
 
 
 def arrows() -> Mapping[str, set[str]]:

@@ -35,6 +35,14 @@ def test_every_command_is_listed_with_its_flags(generate):
     assert len(section.split('|')[0]) > 40 and all(f'| `--{name}` |' in section for name in defined)
 
 
+def test_every_config_file_is_there_with_its_commands_as_code(generate):
+  page = generate.configs_page()
+  for path in (ROOT / 'configs').glob('[a-z]*.py'):
+    assert f'## configs/{path.name}\n' in page
+  assert '```\npython -m experiments.train --workdir=runs/mrpc \\\n    --config=' in page
+  assert page.count('```') % 2 == 0
+
+
 def test_the_arrows_are_those_of_the_structure_test(generate):
   from tests.test_architecture import ARROWS
 

@@ -25,6 +25,8 @@ html_theme = 'sphinx_book_theme'
 html_title = 'lora_jax'
 html_theme_options = {'show_toc_level': 2, 'use_download_button': False}
 html_copy_source = False
+html_static_path = ['static']
+html_css_files = ['page.css']
 myst_enable_extensions = ['dollarmath', 'colon_fence']
 myst_heading_anchors = 3
 autodoc_member_order = 'bysource'
@@ -84,9 +86,13 @@ def setup(app: object) -> None:
   def translate(app, what, name, thing, options, lines):
     lines[:] = as_rst(lines)
 
+  def dash(app, what, name, thing, options, lines):
+    lines[:] = [line.replace(' -- ', ' – ') for line in lines]
+
   def skip(app, what, name, thing, skipped, options):
     # Fields of a NamedTuple, which `Attributes:` describes.
     return True if 'Alias for field number' in (getattr(thing, '__doc__', '') or '') else None
 
   app.connect('autodoc-process-docstring', translate, priority=400)
+  app.connect('autodoc-process-docstring', dash, priority=600)
   app.connect('autodoc-skip-member', skip)

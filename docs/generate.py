@@ -212,6 +212,9 @@ def api_pages() -> dict[str, str]:
     for module in _modules(room):
       lines += [f'.. automodule:: {module}', '   :members:', '   :show-inheritance:', '']
     pages[room] = '\n'.join([*lines, '```', ''])
+  rooms = '\n'.join(room for room in pages if room != 'public')
+  about = 'Every public function and class of the package, room by room.'
+  pages['rooms'] = f'# The rooms of the package\n\n{about}\n\n```{{toctree}}\n{rooms}\n```\n'
   return pages
 
 

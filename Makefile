@@ -33,7 +33,7 @@ help:
 	@echo 'make lint      lint, format, types (pyrefly) and banned phrases'
 	@echo 'make format    ruff: fix and format in place'
 	@echo 'make docs      the documentation, in docs/build; a warning is an error'
-	@echo 'make venv      only make .venv from requirements.txt'
+	@echo 'make venv      only make .venv: requirements.txt, and this checkout (`.venv/bin/lora-jax`)'
 
 demo: $(STAMP)
 	$(BIN) -m experiments.demo
@@ -82,6 +82,7 @@ $(STAMP): requirements.txt $(BROKEN)
 	  echo 'No virtual environment could be made; on Debian and Ubuntu: apt install python3-venv' >&2; \
 	  exit 1; }
 	$(BIN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $(STAMP)
 
 broken:

@@ -16,8 +16,8 @@ FOUND = Findings([
 
 
 def test_a_row_has_the_question_both_answers_and_the_command():
-  text = readme.filled(f'Above.\n{readme.BEGIN}\nold\n{readme.END}\nBelow.\n', FOUND)
-  assert 'old' not in text and text.startswith('Above.\n') and text.endswith('\nBelow.\n')
+  text = readme.filled(f'Above.\n{readme.BEGIN}\nstale row\n{readme.END}\nBelow.\n', FOUND)
+  assert 'stale row' not in text and text.startswith('Above.\n') and text.endswith('\nBelow.\n')
   assert '| Does it match? | Yes. | 66.0 of 67.6 | `python -m experiments.x` |' in text
   assert 'Elsewhere' not in text and readme.filled(text, FOUND) == text
   with pytest.raises(ValueError, match=r'README\.md: expected the lines <!-- results'):

@@ -21,7 +21,7 @@ from lora_jax import provenance, tree
 from lora_jax.sweep import choice, members, step
 from lora_jax.sweep.grouping import Member
 from lora_jax.sweep.source import Source
-from lora_jax.train import mesh, optimizer, result, rundir, setup, signals, writers
+from lora_jax.train import forgetting, mesh, optimizer, result, rundir, setup, signals, writers
 from lora_jax.train.checkpoints import Checkpoints
 from lora_jax.train.clock import Clock
 from lora_jax.train.evaluate import HostBatch
@@ -81,6 +81,7 @@ def train(group: choice.Group, source: Source, workdir: Path, folder: Path, owne
     with signals.stopping() as interrupted:
       engine.interrupted = interrupted
       engine.clock.start()
+      forgetting.measure_start(engine)
       fit(engine)
 
 

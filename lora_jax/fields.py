@@ -145,6 +145,8 @@ FIELDS: dict[str, Field] = {
   'model.name': _text('', "Preset, folder in Hugging Face layout, run directory, or 'fresh'."),
   'model.dtype': _choice('float32 bfloat16 float16', 'Dtype of the computation.'),
   'model.param_dtype': _choice('float32 bfloat16 float16', 'Dtype of frozen weights.'),
+  'model.quantize': _choice('none int8 nf4 file', "Frozen kernels of the layers: as they are, in 8 "
+                                                  'or 4 bits, or in the codes of a GGUF file.'),
   'model.head': _choice('fresh keep', "The base's classification head: another one is drawn, or it "
                                      'is kept, its classes compared by name.'),
   'model.scan': _switch('Whether the layers are one scanned layer: it compiles faster.'),
@@ -230,6 +232,8 @@ METHOD: dict[str, Field] = {
   'rslora': _switch('Whether the update is scaled by alpha / sqrt(r).'),
   'train_a': Field(True, 'Whether lora_a is trained; LoRA-FA keeps it as it is drawn.', bool),
   'dora': _switch("Whether the length of each column of an adapted weight is trained too (DoRA)."),
+  'd_initial': _number(0.1, '(0, inf)', 'Start of the vector between the factors of VeRA.'),
+  'projection_seed': _whole(0, '[0, 4294967295]', 'Seed of the random factors of VeRA.'),
   'bias': _choice('none adapted all', 'Which biases are trained as well.'),
   'train': _texts((), 'patterns', 'Paths of further parameters to train; the head always is.'),
   'layers': _whole(2, '[1, inf)', 'Last blocks that are trained.'),
@@ -238,6 +242,13 @@ METHOD: dict[str, Field] = {
   'drop': _whole(0, '[0, inf)', 'Lowest layers that get no adapter.'),
   'prefix': _whole(24, '[0, inf)', 'Tokens before the input.'),
   'infix': _whole(8, '[0, inf)', 'Tokens after the input.'),
+  'dimension': _whole(1000, '[1, inf)', 'Dimensions of the random subspace that all parameters '
+                                        'move in.'),
+  'variant': _choice('did said', 'Whether a factor on the update of each layer is trained too '
+                                 '(said), counted as a dimension.'),
+  'head': _choice('subspace trained', 'Whether the task head is moved in the subspace, too, or '
+                                      'trained as it is.'),
+  'subspace': _whole(0, '[0, 4294967295]', 'Seed of the random subspace.'),
 }
 
 # The files of a task of a user's own, and the names of their columns.

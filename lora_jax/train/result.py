@@ -16,7 +16,7 @@ import jax
 from jax.sharding import Mesh
 
 from lora_jax.result_schema import RunResult, ShapeChoice, Trained
-from lora_jax.train import estimate, job, mesh
+from lora_jax.train import base_options, estimate, mesh
 
 if TYPE_CHECKING:
   from lora_jax.train.record import Record
@@ -48,7 +48,7 @@ def make(
       'trainable_without_head': work.summary.trainable - work.summary.head,
       'frozen': work.summary.frozen,
     },
-    **({} if work.task.kind == 'lm' else {'head': job.head_choice(work.config)}),
+    **({} if work.task.kind == 'lm' else {'head': base_options.head_choice(work.config)}),
     'init_adapter_dropped': record.dropped,
     'truncation': work.task.truncation,
     'steps': history[-1]['step'],

@@ -92,7 +92,7 @@ def test_a_run_on_a_bucket_is_read_as_any_other(runs, make_config, tmp_path, mon
   assert rundir.is_run(remote) and not rundir.is_run(remote + '/checkpoints')
   export.export_run(remote, tmp_path / 'remote')
   assert (tmp_path / 'remote' / 'README.md').exists(), 'the card, of its result'
-  ours = native.load_adapter(tmp_path / 'remote')
+  ours = native.read(tmp_path / 'remote')
   work, trained = job.load_run(local)
   expected = stacking.unstack(trained)
   jax.tree.map(np.testing.assert_array_equal, ours.trainable, expected)

@@ -13,8 +13,8 @@ from lora_jax.bench.steps import Case, Make, Variant, build
 from lora_jax.bench.timing import Measured, Rounds, Row
 from lora_jax.cost import program
 
-# Seconds of a step over LoRA's that are aimed at, and ranks of VeRA: at 1024, its paper's, the FLOPs
-# alone are beyond the aim.
+# Seconds of a step over LoRA's that are aimed at, and ranks of VeRA: at 1024, its paper's, already
+# the FLOPs are beyond the aim.
 AIMS = {'lora_plus': 1.0, 'lora_fa': 1.0, 'pissa': 1.15, 'dora': 1.3, 'vera': 1.05}
 VERA_RANKS = (128, 1024)
 

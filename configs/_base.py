@@ -35,6 +35,7 @@ OPTIONS: dict[str, dict[str, object]] = {
   'adapter_d': dict(bottleneck=16, activation='relu', drop=0),
   'prefix_embed': dict(prefix=184, infix=8),
   'prefix_layer': dict(prefix=24, infix=8),
+  'intrinsic': dict(dimension=1000, variant='did', head='subspace', subspace=0),
 }
 METHODS = ('lora', *OPTIONS, 'lora+prefix_embed', 'lora+prefix_layer')
 

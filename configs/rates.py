@@ -10,7 +10,8 @@ Suffice" (arXiv 2602.04998) finds nine variants within two percent of LoRA once 
 searched, and "LoRA Without Regret" (Thinking Machines, 2025) finds that the best rate hardly
 depends on the rank and is some ten times that of full fine-tuning. A sweep trains ranks, rates,
 scales and choices of matrices in one program, so the grid can be run. Runs are compared on the dev
-set: none generates texts.
+set: none generates texts. `experiments.report --add=runs/rates-stsb` makes its page: best rates by
+rank, scores at one rate, heat maps, what diverged.
 
 Argument, each a list joined by `+`, beside that of configs/_base_ablation.py. The runs are all
 combinations; full fine-tuning has rates alone.

@@ -5,7 +5,8 @@
     method, frozen, trainable = attach(adapter, model, params)
     logits = bind(model.apply, method)(frozen, trainable, input_ids)
 
-`native.py` reads and writes this project's format, `peft.py` and `loralib.py` those of other tools.
+`native.py` reads and writes this project's format, `peft.py` and `loralib.py` those of other tools;
+`load_adapter` (`formats.py`) reads them all.
 """
 
 from __future__ import annotations

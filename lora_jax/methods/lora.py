@@ -91,7 +91,8 @@ def lora(
     targets: regular expressions matched in full against module paths
       (`encoder/layers_0/attention/query`). Modules of the types `nn.Dense`, `nn.DenseGeneral`,
       `nn.Einsum`, `nn.Conv` and `nn.Embed` can be adapted.
-    train: regular expressions of leaf paths that are trained as they are (`classifier/.*`).
+    train: regular expressions of leaf paths that are trained as they are (`classifier/.*`), in the
+      dtype that `params` have there. The factors are float32.
     bias: which biases are trained as well: `none`, `adapted` (of the adapted modules) or `all`.
     init: distribution of the random factor: `uniform` in +-1/sqrt(fan_in), as loralib draws it, or
       `normal` with standard deviation 0.02. The other factor is zero. In an embedding the zero

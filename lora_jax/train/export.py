@@ -11,7 +11,7 @@ from typing import NamedTuple
 import flax.linen as nn
 from absl import logging
 
-from lora_jax import errors, files, methods, tree
+from lora_jax import errors, files, methods, quantization, tree
 from lora_jax.adapters import adapter as adapters
 from lora_jax.adapters import formats, loralib, merging, native, peft, plain_lora
 from lora_jax.adapters.adapter import Adapter
@@ -111,7 +111,7 @@ def export_adapter(
   """Writes an adapter in another format, as a new folder, whole or not at all.
 
   Args:
-    source: an adapter in any format, as `formats.read_adapter` takes it.
+    source: an adapter in any format, as `formats.load_adapter` takes it.
     base: its base, a preset or a folder. Merging needs it, and so do formats that do not store the
       base's architecture. A folder is checked to be the adapter's own base; a preset is only
       fetched to merge into it.
@@ -121,7 +121,7 @@ def export_adapter(
 
   Raises:
     FileExistsError: if there is something at `out`.
-    FileNotFoundError, ValueError: as `formats.read_adapter` and `huggingface.load_model`; for
+    FileNotFoundError, ValueError: as `formats.load_adapter` and `huggingface.load_model`; for
       another base than the adapter's; if the format cannot hold the adapter.
   """
   out = files.check_new(out)
@@ -134,7 +134,7 @@ def export_adapter(
   known = base in presets.PRESETS and format != 'merged'
   folder = huggingface.locate(base) if base and not known else None
   config = presets.PRESETS[base].config if known else None
-  adapter = formats.read_adapter(
+  adapter = formats.load_adapter(
     source, config=huggingface.read_config(folder) if folder else config, alpha=alpha
   )
   if adapters.does_nothing(adapter):
@@ -241,7 +241,8 @@ def _write_merged(folder: Path, adapter: Adapter, base: LoadedBase, dtype: str, 
   if dtype:
     declared = tree.flatten(presets.abstract_params(base.model.clone(param_dtype=dtype)))
     leaves = tree.flatten(params)
-    params = tree.unflatten({path: x.astype(declared[path].dtype) for path, x in leaves.items()})
+    cast = lambda path, x: quantization.declared_as(x, declared[path].dtype)
+    params = tree.unflatten({path: cast(path, x) for path, x in leaves.items()})
   method, frozen, trainable = adapters.attach(adapter, base.model, params, other_base=True)
   merged, error = merging.merge(method.merge, frozen, trainable, str(out))
   huggingface.save_model(folder, base.model, merged, label_names=adapter.label_names)

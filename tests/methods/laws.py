@@ -45,6 +45,7 @@ METHODS = {
   'adapter_d': dict(bottleneck=4, drop=1),
   'prefix_embed': TOKENS,
   'prefix_layer': TOKENS,
+  'intrinsic': dict(dimension=40, variant='said'),
   'lora+prefix_embed': FACTORS | TOKENS,
   'lora+prefix_layer': FACTORS | TOKENS,
 }

@@ -100,7 +100,7 @@ def test_a_run_is_written_in_every_format(exported):
     'loralib': {'lora.bin', 'README.md'},
     'merged': {'config.json', 'model.safetensors', 'vocab.txt', 'README.md'},
   }
-  best, last = (formats.read_adapter(exported / name) for name in ('adapter', 'last'))
+  best, last = (formats.load_adapter(exported / name) for name in ('adapter', 'last'))
   path = 'encoder/layers_1/attention/query/lora_b'
   assert not np.array_equal(tree.flatten(best.trainable)[path], tree.flatten(last.trainable)[path])
   assert 'This is the last checkpoint' in (exported / 'last' / 'README.md').read_text()
@@ -111,7 +111,7 @@ def test_a_run_is_written_in_every_format(exported):
 
 def test_the_merged_model_is_the_base_with_the_adapter(exported, base):
   model, params = huggingface.load_model(base, task='classification')
-  found = formats.read_adapter(exported / 'adapter')
+  found = formats.load_adapter(exported / 'adapter')
   method, frozen, trainable = adapters.attach(found, model, params)
   same(
     huggingface.load_model(exported / 'merged', task='classification')[1],
@@ -136,8 +136,8 @@ def test_a_format_becomes_another(first, second, exported, base, tmp_path):
       for path in (tmp_path / 'out', exported / 'merged')
     )
     return same(found, expected)
-  expected = formats.read_adapter(exported / 'adapter')
-  found = formats.read_adapter(tmp_path / 'out', config=CONFIG, alpha=alpha.get(second))
+  expected = formats.load_adapter(exported / 'adapter')
+  found = formats.load_adapter(tmp_path / 'out', config=CONFIG, alpha=alpha.get(second))
   same(found.trainable, expected.trainable)
   assert (found.task, found.num_labels) == ('classification', 2)
   assert (found.method['rank'], found.method['alpha']) == (8, 16.0)
@@ -158,7 +158,7 @@ def test_warm_start_takes_other_tools_files(kind, exported, make_config, base, t
     work = work._replace(config=make_config(**paths, **{'model.head': 'keep'}))
   started, dropped = warm_start.warm_start(work, source)
   assert not dropped
-  same(started, formats.read_adapter(exported / 'adapter').trainable)
+  same(started, formats.load_adapter(exported / 'adapter').trainable)
   other = work._replace(config=make_config(**paths, **{'method.alpha': 8.0}))
   with pytest.raises(ValueError, match=r'alpha: 16\.0 in the source, 8\.0 in this config'):
     warm_start.warm_start(other, source)
@@ -290,4 +290,4 @@ def test_exports_name_the_classes(exported):
     assert values['id2label'] == {'0': 'negative', '1': 'positive'}, name
     assert (values['num_labels'], values['label2id']) == (2, {'negative': 0, 'positive': 1})
   for name in ('adapter', 'peft'):
-    assert formats.read_adapter(exported / name).label_names == ('negative', 'positive')
+    assert formats.load_adapter(exported / name).label_names == ('negative', 'positive')

@@ -1,6 +1,7 @@
 """Speed and size of a train step, as ratios measured in one run: `python -m experiments.bench`.
 
 method     LoRA (r=8, query and value) against full fine-tuning: seconds, FLOPs, bytes
+successors LoRA+, LoRA-FA, PiSSA, DoRA and VeRA against LoRA (r=8, query and value), in pairs
 dtype      bfloat16 with float32 accumulation against float32, LoRA
 layout     an epoch of a task packed, padded to the batch's longest, and padded to `max_length`
            (needs --data_dir, a folder of GLUE's archives, and --tokenizer)
@@ -36,7 +37,7 @@ import jax
 from absl import flags
 from ml_collections import config_dict
 
-from configs import glue
+from configs import glue, rates
 from experiments import _cli
 from lora_jax.bench import (
   attention,
@@ -47,6 +48,7 @@ from lora_jax.bench import (
   mfu,
   serving,
   steps,
+  successors,
   sweeps,
 )
 from lora_jax.bench.timing import SHAPES, Measured, Rounds, table
@@ -191,7 +193,7 @@ def configured(
   rate = DROPOUT.value if dropout is None else dropout
   with glue.get_config(f'model=fresh,preset=small,method={method}').unlocked() as config:
     config.model.fresh = fresh
-    config.model.update(dtype=dtype, param_dtype=dtype if method == 'lora' else 'float32')
+    config.model.update(dtype=dtype, param_dtype=dtype if method != 'full' else 'float32')
     config.model.update(attention=attention or config.model.attention, scan=scan)
     config.model.update(hidden_dropout=rate, attention_dropout=rate)
     config.model.classifier_dropout = None if fresh['family'] == 'gpt2' else rate
@@ -208,6 +210,17 @@ def method_part() -> Titled:
   made = {name: step_of(configured(MODEL.value, name, dtype())) for name in ('lora', 'full')}
   note = 'LoRA (r=8, query and value) against full fine-tuning; ratios below 1 are gains.'
   yield f'method, {title()}', compared(made, note)
+
+
+def successors_part() -> Titled:
+  plain, vera = (configured(MODEL.value, name, dtype()) for name in ('lora', 'vera'))
+  found = successors.compare(
+    successors.makers(plain, vera, rates.METHODS),
+    step_of(plain),
+    case_of(MODEL.value, ROWS.value, LENGTH.value),
+    rounds(),
+  )
+  yield f'successors, {title()}', found
 
 
 def dtype_part() -> Titled:
@@ -344,6 +357,7 @@ def first_step_part() -> Titled:
 STARTED = time.time()  # When this file was imported.
 MEASURE: dict[str, Callable[[], Titled]] = {
   'method': method_part,
+  'successors': successors_part,
   'dtype': dtype_part,
   'layout': layout_part,
   'decode': decode_part,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -111,8 +110,7 @@ def check_folder(
 ) -> None:
   """Writes the folder's `sweep.json`, or raises a ValueError if it holds something else."""
   path = workdir / 'sweep.json'
-  given = {'config': json.loads(config.to_json_best_effort()), 'runs': [x.name for x in members]}
-  given['config'].pop('sweep')  # The same runs, whatever the width.
+  given = {'config': rundir.settings(config), 'runs': [x.name for x in members]}
   if path.exists():
     try:
       found = files.read_object(path)

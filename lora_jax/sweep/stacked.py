@@ -222,9 +222,8 @@ class Stacked:
     with writers.Writer(
       folder, total_steps=record.total_steps, stream=io.StringIO()
     ) as record.writer:
-      for entry in record.history:
-        metrics = {name: value for name, value in entry.items() if name != 'step'}
-        record.writer.write(int(entry['step']), metrics)
+      for entry in record.entries:
+        record.writer.write_point(entry)
       generated = None
       if not record.error and self.tools.texts and self.tools.final:
         texts = functools.partial(self.tools.texts, *self._parts(record, self._best))

@@ -1,8 +1,9 @@
 """What a run writes while it trains: metrics.jsonl, TensorBoard events, a progress display.
 
-`metrics.jsonl` holds one object per line, `{"step": 120, "train/loss": 0.41, ...}`. JSON has no NaN
-and no infinity, so all JSON files hold them as the strings "nan", "inf", "-inf", which `float`
-reads.
+`metrics.jsonl` holds one object per line: the evaluations, `{"step": 120, "dev/loss": 0.4, ...}`,
+and between them the points of the training curve, `{"step": 110, "curve/loss": 0.4, ...}`. JSON has
+no NaN and no infinity, so all JSON files hold them as the strings "nan", "inf", "-inf", which
+`float` reads.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def line(record: Mapping[str, float]) -> str:
 class _Lines:
   """The lines of a file; a line is in the file when `add` returns.
 
-  A file on a bucket is written anew for each line.
+  A file on a bucket is written anew for each line, but for one that may `wait` for the next.
   """
 
   def __init__(self, path: pathlib.Path):
@@ -82,14 +83,15 @@ class _Lines:
     else:
       self._file = open(path, 'a', encoding='utf-8')  # noqa: SIM115
 
-  def add(self, line: str) -> None:
+  def add(self, line: str, *, wait: bool = False) -> None:
     if self._file:
       with files.naming(self._path):
         self._file.write(line)
         self._file.flush()
     else:
       self._text += line
-      self._path.write_text(self._text)
+      if not wait:
+        self._path.write_text(self._text)
 
   def close(self) -> None:
     if self._file:
@@ -157,8 +159,8 @@ class Writer:
     workdir: the run directory, which is made if it does not exist.
     total_steps: the number of the run's last step.
     resume_step: the step of the checkpoint from which the run resumes; 0 for a run from the start.
-    history: the records up to there. `metrics.jsonl` is written anew from them, so that it holds
-      no later ones, which come again, and nothing that was damaged meanwhile.
+    entries: the lines up to there. `metrics.jsonl` is written anew from them, so that it holds no
+      later ones, which come again, and nothing that was damaged meanwhile.
     active: whether this host writes.
     stream: where progress is shown; None for standard error.
   """
@@ -169,7 +171,7 @@ class Writer:
     *,
     total_steps: int,
     resume_step: int = 0,
-    history: Sequence[Mapping[str, float]] = (),
+    entries: Sequence[Mapping[str, float]] = (),
     active: bool = True,
     stream: TextIO | None = None,
   ):
@@ -178,7 +180,7 @@ class Writer:
       return
     workdir = paths.path_of(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    write_text(workdir / 'metrics.jsonl', ''.join(line(record) for record in history))
+    write_text(workdir / 'metrics.jsonl', ''.join(line(record) for record in entries))
     self._lines = _Lines(workdir / 'metrics.jsonl')
     self._events = _Events(workdir / 'tensorboard', purge_step=resume_step and resume_step + 1)
     self._stream = stream or sys.stderr
@@ -197,13 +199,18 @@ class Writer:
       dynamic_ncols=True,
     )
 
-  def write(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Adds one record; it is in the file when this returns."""
+  def write(self, step: int, metrics: Mapping[str, float], *, wait: bool = False) -> None:
+    """Adds one record; it is in the file when this returns, or may on a bucket `wait`."""
     if not self._active:
       return
-    self._lines.add(line({'step': step, **metrics}))
+    self._lines.add(line({'step': step, **metrics}), wait=wait)
     for name, value in metrics.items():
       self._events.add(step, summary=summary.scalar(name, float(value)))
+
+  def write_point(self, entry: Mapping[str, float]) -> None:
+    """Adds a record that holds its step: a point of the training curve, of which there are many."""
+    metrics = {name: value for name, value in entry.items() if name != 'step'}
+    self.write(int(entry['step']), metrics, wait=True)
 
   def write_texts(self, step: int, texts: Sequence[Mapping[str, str]]) -> None:
     """Adds texts to the TensorBoard events: of each example its values, with their names."""

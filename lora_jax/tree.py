@@ -112,7 +112,7 @@ def count(tree: Params) -> int:
 
 def nbytes(tree: Params) -> int:
   """Bytes that the leaves take (arrays or shapes)."""
-  return sum(math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in flatten(tree).values())
+  return sum(math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in jax.tree.leaves(_plain(tree)))
 
 
 def cast(tree: Params, dtype: jax.typing.DTypeLike) -> Tree:

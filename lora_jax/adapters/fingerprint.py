@@ -12,17 +12,18 @@ import re
 from collections.abc import Mapping
 
 import flax.linen as nn
-import ml_dtypes
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from lora_jax import errors, stacking, tree
+from lora_jax import errors, quantization, stacking, tree
 from lora_jax.models import heads, presets
 
 SAMPLE = 4096  # Elements of each array that enter its hash, evenly spaced.
 # Fields of an architecture that may differ: they do not change a deterministic forward pass, or
 # belong to the head, which is the adapter's.
 FREE = re.compile(r'.*dropout|initializer_range|num_labels')
-# `shapes` and `hashes` by path; empty if unknown.
+# `shapes`, `hashes` and the `formats` of quantized kernels by path; empty if unknown.
 Fingerprint = Mapping[str, Mapping[str, object]]
 
 
@@ -32,6 +33,7 @@ def fingerprint(params: tree.Params, config: presets.Config) -> Fingerprint:
   `shapes` and `hashes` are by path, with `*` for a layer's number. A hash is over a sample of the
   values in all layers, rounded to bfloat16. So it is the same for looped and scanned trees, and for
   a base loaded in float32 or in bfloat16. float16 rounds differently: such a base has no hashes.
+  A quantized kernel's hash is over its codes; `formats` says how it is quantized.
 
   Args:
     params: the base's parameters, without an adapter's beside or merged into them.
@@ -40,19 +42,22 @@ def fingerprint(params: tree.Params, config: presets.Config) -> Fingerprint:
   head = heads.PATHS.get(config.family, ())
   shapes: dict[str, list[int]] = {}
   hashes: dict[str, hashlib.blake2b] = {}
+  formats: dict[str, str] = {}
   leaves = tree.flatten(stacking.unstack(nn.unbox(params)))
   for path in sorted(leaves, key=lambda path: (stacking.generalize(path), _layer_number(path))):
     if any(re.fullmatch(pattern, path) for pattern in head):
       continue
-    name, leaf = stacking.generalize(path), np.asarray(leaves[path])
+    name, leaf = stacking.generalize(path), leaves[path]
     shapes.setdefault(name, list(leaf.shape))
-    sample = leaf.flat[:: max(1, leaf.size // SAMPLE)].astype(np.float32)
     hashes.setdefault(name, hashlib.blake2b(digest_size=8))
-    hashes[name].update(sample.astype(ml_dtypes.bfloat16).tobytes())
+    hashes[name].update(_sample(leaf))
+    if isinstance(leaf, quantization.Kernel):
+      formats[name] = leaf.format
   rounded = any(np.dtype(leaf.dtype) == np.float16 for leaf in leaves.values())
   return {
     'shapes': dict(sorted(shapes.items())),
     'hashes': {} if rounded else {name: hashes[name].hexdigest() for name in sorted(hashes)},
+    **({'formats': dict(sorted(formats.items()))} if formats else {}),
   }
 
 
@@ -79,6 +84,10 @@ def differences(
   ]
   if fields:
     return fields
+  if adapter_print and model_print:
+    one, other = (_quantization(found, ignored) for found in (adapter_print, model_print))
+    if one != other:
+      return [f"values: quantize={one} in the adapter's base, quantize={other} in the model"]
   for kind, what in (('shapes', 'shape'), ('hashes', 'values')):
     one, other = adapter_print.get(kind), model_print.get(kind)
     if not one or not other:
@@ -88,6 +97,20 @@ def differences(
       total = f'{what} of {len(names)} of its {len(one)} parameters'
       return [f'{total}: {errors.listed(names, limit=8)}']
   return []
+
+
+def _sample(leaf: np.ndarray | jax.Array | quantization.Kernel) -> bytes:
+  """The bytes of a parameter's sample that enter its hash."""
+  coded = isinstance(leaf, quantization.Kernel)
+  array = np.asarray(leaf.arrays['codes'] if isinstance(leaf, quantization.Kernel) else leaf)
+  sample = array.flat[:: max(1, array.size // SAMPLE)]
+  return (sample if coded else sample.astype(np.float32).astype(jnp.bfloat16)).tobytes()
+
+
+def _quantization(found: Fingerprint, ignored: frozenset[str]) -> str:
+  formats = found.get('formats', {})
+  counted = {str(format) for name, format in formats.items() if name not in ignored}
+  return ', '.join(sorted(counted)) or 'none'
 
 
 def _layer_number(path: str) -> int:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import flax.linen as nn
 import jax
 
-from lora_jax import tree
+from lora_jax import quantization, tree
 from lora_jax.methods import parts
 from lora_jax.methods.interception import Interceptor, intercepted
 from lora_jax.tree import Params, Tree
@@ -68,6 +68,7 @@ class Method(NamedTuple):
   Attributes:
     init, merge: split a model's parameters in two, and fold the two parts into one model again.
     interceptor: how the method enters the forward pass; None if its parameters alone do.
+    runs_merged: whether the model runs on what `merge` returns, not on the two parts joined.
     patterns: the regular expressions of module and leaf paths that the method adapts or trains, in
       the order in which `summarize` lists them.
     virtual: how many tokens the data must put before and after each input. Their ids start at the
@@ -83,6 +84,7 @@ class Method(NamedTuple):
   init: InitFn
   merge: MergeFn
   interceptor: Interceptor | None = None
+  runs_merged: bool = False
   patterns: tuple[str, ...] = ()
   virtual: tuple[int, int] = (0, 0)
   program: tuple[object, ...] = ()
@@ -125,11 +127,13 @@ def bind(apply: Callable[..., Any], method: Method) -> Callable[..., Any]:
     **kwargs: Any,
   ) -> Any:
     parts.check(method.follows, frozen, trainable)
-    variables = {'params': tree.join(frozen, trainable), **(collections or {})}
+    params = (method.merge if method.runs_merged else tree.join)(frozen, trainable)
+    variables = {'params': params, **(collections or {})}
+    codes = quantization.interceptor if quantization.kernels(frozen) else None
     rngs = kwargs.get('rngs')
     if isinstance(rngs, Mapping) and 'dropout' in rngs and _is_deterministic(apply, args, kwargs):
       kwargs['rngs'] = {name: key for name, key in rngs.items() if name != 'dropout'}
-    with intercepted(method.interceptor):
+    with intercepted(method.interceptor), intercepted(codes):
       return apply(variables, *args, **kwargs)
 
   return bound

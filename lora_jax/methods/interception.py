@@ -19,6 +19,11 @@ Interceptor = Callable[[Next, Args, Kwargs, Context], Any]
 _interceptors = jax.make_user_context(())
 
 
+def is_intercepted(kind: type) -> bool:
+  """Whether an interceptor of this type runs now."""
+  return any(isinstance(interceptor, kind) for interceptor in _interceptors.value)
+
+
 @contextlib.contextmanager
 def intercepted(interceptor: Interceptor | None) -> Iterator[None]:
   """Runs an interceptor in place of each method inside the block, beside those around it.

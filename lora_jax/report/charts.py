@@ -132,6 +132,7 @@ METHODS = {
   'top_layers': Method('top layers', '#9467bd', 'D'),
   'lora+prefix_embed': Method('LoRA and PrefixEmbed', '#ff9896', 'p'),
   'lora+prefix_layer': Method('LoRA and PrefixLayer', '#e377c2', 'h'),
+  'intrinsic': Method('random subspace', '#ff7f0e', 'h'),
   'none': Method('the base, not adapted', '#999999', '_'),
 }
 OTHERS = ('#7f7f7f', '*')  # The look of further methods, such as two that are joined.

@@ -80,6 +80,12 @@ def grids(found: Sequence[RunResult], varied: Collection[str]) -> list[Grid]:
   return made
 
 
+def is_of(run: Trained, grid: Grid) -> bool:
+  """Whether a run that diverged is one of a grid's."""
+  shared = lambda run: (run['experiment'], run['task'], run['metric'], runs.model_name(run))
+  return shared(run) == shared(grid.runs[0])
+
+
 def seeds(entries: Sequence[Sequence[RunResult]]) -> str:
   """`3 seeds`, or `1 to 3 seeds`, of the entries that were run."""
   counts = sorted({len(group) for group in entries if group})

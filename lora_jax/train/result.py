@@ -16,7 +16,7 @@ import jax
 from jax.sharding import Mesh
 
 from lora_jax.result_schema import RunResult, ShapeChoice, Trained
-from lora_jax.train import estimate, job, mesh
+from lora_jax.train import base_options, estimate, mesh
 
 if TYPE_CHECKING:
   from lora_jax.train.record import Record
@@ -48,7 +48,7 @@ def make(
       'trainable_without_head': work.summary.trainable - work.summary.head,
       'frozen': work.summary.frozen,
     },
-    **({} if work.task.kind == 'lm' else {'head': job.head_choice(work.config)}),
+    **({} if work.task.kind == 'lm' else {'head': base_options.head_choice(work.config)}),
     'init_adapter_dropped': record.dropped,
     'truncation': work.task.truncation,
     'steps': history[-1]['step'],
@@ -123,12 +123,16 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-  """The commit of the code that runs, with `+` if files differ from it; '' outside a checkout."""
+  """The commit of the code that runs, with `+` if files differ from it; '' outside a checkout.
+
+  An installed package may lie in the checkout of another project, which does not track it.
+  """
   here = Path(__file__).parent
   git = lambda *args: subprocess.run(
     ['git', '-C', here, *args], capture_output=True, text=True, check=True
   ).stdout.strip()
   try:
+    git('ls-files', '--error-unmatch', Path(__file__).name)
     return git('rev-parse', 'HEAD') + ('+' if git('status', '--porcelain', '-uno') else '')
   except (OSError, subprocess.CalledProcessError):
     return ''

@@ -14,7 +14,8 @@ from lora_jax.adapters import formats
 from lora_jax.methods.initial import OF_WEIGHT
 from lora_jax.pretrained import head, labels
 from lora_jax.train import rundir
-from lora_jax.train.job import Job, head_choice, method_options, read_trainable
+from lora_jax.train.base_options import head_choice
+from lora_jax.train.job import Job, method_options, read_trainable
 from lora_jax.tree import Params
 
 SAME = ('name', 'rank', 'alpha', 'rslora', 'targets')  # Options that have to agree, between runs.

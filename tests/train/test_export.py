@@ -178,6 +178,37 @@ def test_what_a_format_cannot_hold_is_an_error_and_leaves_nothing(make_run, tmp_
   assert [path.name for path in tmp_path.iterdir()] == ['adapter']
 
 
+def test_the_nearest_plain_lora_of_any_run_is_written_with_its_error(make_run, base, tmp_path):
+  workdir = make_run(**{'method.dora': True, 'method.rank': 2})
+  shutil.copy(RESULT, workdir / 'result.json')
+  plain = export.export_run(workdir, tmp_path / 'plain', format='peft', rank=3)
+  assert [line for line in plain['warnings'] if 'DoRA' in line] == []
+  assert 'It misses 0.' in (tmp_path / 'plain' / 'README.md').read_text()
+  method = formats.read_adapter(tmp_path / 'plain').method
+  assert (method['rank'], method['dora']) == (3, False)
+  # DoRA moves all columns of a matrix of 8 x 8.
+  error = plain['lora_error']
+  assert 0 < error['overall'] < error['worst'] < 1
+  assert error['worst_matrix'].startswith('encoder/layers_')
+  export.export_run(workdir, tmp_path / 'dora')
+  again = export.export_adapter(
+    tmp_path / 'dora', tmp_path / 'exact', base=str(base), format='peft', rank=8
+  )
+  assert again['lora_error']['overall'] < 1e-6
+
+
+def test_what_a_method_only_keeps_is_not_counted(make_run, tmp_path):
+  counts = {
+    changes: export.export_run(
+      make_run(**dict([changes])), tmp_path / changes[0], format='adapter'
+    )['parameters']
+    for changes in (('method.train_a', False), ('method.init', 'pissa'), ('method.bias', 'none'))
+  }
+  fa, pissa, plain = counts.values()
+  factors = 2 * 2 * 2 * 8 * 8  # a and b of query and value in two layers, of rank 8.
+  assert (plain - fa, pissa) == (factors // 2, plain)
+
+
 def test_another_base_is_refused(exported, folder, tmp_path):
   other = save_base(tmp_path / 'other', folder / 'vocab' / 'vocab.txt', 1)
   write = lambda **how: export.export_adapter(
@@ -206,6 +237,8 @@ MISTAKES = {
   'a file of it': (('--adapter=ADAPTER/adapter.json',), ['Name its folder']),
   'a repository': (('--workdir=RUN', '--push=me'), ['expected user/name']),
   'no network': (('--adapter=hub:nobody/nothing',), ['could not be fetched', 'network']),
+  'a rank alone': (('--workdir=RUN', '--rank=8'), ['--as_lora and --rank go together']),
+  'no rank': (('--workdir=RUN', '--as_lora'), ['--as_lora --rank=8', 'rank=0']),
   'a format': (('--workdir=RUN', '--format=perft'), ['adapter|peft|loralib|merged']),
 }
 

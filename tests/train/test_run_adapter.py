@@ -11,7 +11,7 @@ from lora_jax.train import job, run_adapter
 from tests.train.runs import trained
 
 
-@pytest.mark.parametrize('method', ['lora', 'bitfit', 'full', 'adapter_h'])
+@pytest.mark.parametrize('method', ['lora', 'bitfit', 'full', 'adapter_h', 'intrinsic'])
 def test_the_base_of_a_job_is_its_model_without_the_method(method, make_config):
   config = make_config(method)
   work = job.load(config)

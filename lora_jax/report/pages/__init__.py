@@ -15,6 +15,7 @@ from lora_jax.report.pages import (
   counts,
   glue,
   gpt3,
+  intrinsic,
   latency,
   practical_claims,
   rates,
@@ -75,6 +76,7 @@ def make(recorded: Recorded, findings: Findings | None = None) -> list[Page]:
   ]
   others = [
     *rates.pages(found, list(recorded.diverged.values())),
+    *intrinsic.pages(found, list(recorded.diverged.values()), levels),
     *weak_base.pages(weak),
     *speed.pages(recorded.bench),
     *chaos.pages(recorded.chaos),

@@ -86,20 +86,9 @@ def pages(found: Sequence[RunResult], diverged: Sequence[Diverged]) -> list[Page
   blocks: list[Block] = []
   made = grids.grids(own, VARIED)
   for grid in made:
-    blocks += _of_grid(grid, [run for run in diverged if _is_of(run, grid)])
+    blocks += _of_grid(grid, [run for run in diverged if grids.is_of(run, grid)])
   title = 'Learning rates: ranks and the methods after LoRA'
   return [Page('rates', title, '; '.join(grid.title for grid in made), blocks)] if made else []
-
-
-def _is_of(run: Diverged, grid: Grid) -> bool:
-  """Whether a run that diverged is one of a grid's."""
-  own = run['task'], run['metric'], runs.model_name(run)
-  first = grid.runs[0]
-  return run['experiment'] == 'rates' and own == (
-    first['task'],
-    first['metric'],
-    runs.model_name(first),
-  )
 
 
 def _of_grid(grid: Grid, diverged: Sequence[Diverged]) -> list[Block]:

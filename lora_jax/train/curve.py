@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lora_jax import files
+from lora_jax import extras, files
 from lora_jax.train import paths
 from lora_jax.train.optimizer import Schedule
 
@@ -150,7 +150,7 @@ def draw(
   try:
     from matplotlib.figure import Figure  # Imported where it is used: it takes half a second.
   except ImportError:
-    logging.warning('%s is not drawn: it needs matplotlib (pip install matplotlib)', FILE)
+    logging.warning('%s is not drawn: %s', FILE, extras.missing('matplotlib'))
     return
   losses = f'{metric.partition("/")[0]}/loss'
   panels = {

@@ -99,7 +99,7 @@ def test_a_picture_is_drawn_where_matplotlib_is_and_else_a_line_says_so(
   monkeypatch.setattr(builtins, '__import__', without)
   with caplog.at_level(logging.WARNING):
     curve.draw(tmp_path / 'none', points, evaluations, 'dev/accuracy', 'run')
-  assert 'curve.png is not drawn: it needs matplotlib' in caplog.text
+  assert 'curve.png is not drawn: matplotlib is not installed: pip install' in caplog.text
   assert not (tmp_path / 'none').exists()
 
 

@@ -76,6 +76,7 @@ class Record:
     progress: see `Progress`.
     metric: the name of the metric that selects its best evaluation (`dev/accuracy`).
     inputs: the files that it is made from.
+    loss: that of the last update.
     error: '' or, of a run that diverged, what is not finite, and at which step.
     is_live: whether it trains on: it has neither ended nor failed.
     writer: what writes and displays its metrics, while it trains alone.
@@ -114,7 +115,7 @@ class Record:
       recent=[],
     )
     self.metric = f'{next(iter(work.task.evals))}/{work.task.metric}'
-    self.error = ''
+    self.error, self.loss = '', math.nan
     self.inputs: provenance.Inputs = {}
     self.is_live = True
     self.writer: writers.Writer | None = None
@@ -134,13 +135,13 @@ class Record:
     progress['grad_norm'] = float(metrics['grad_norm'][-1])
     for name in ('examples', 'tokens', 'padded_tokens'):
       progress[name] += int(metrics[name].sum())
-    seen = progress['examples']
+    seen, self.loss = progress['examples'], float(metrics['loss'][-1])
     points = self._curve.add(progress['points'], progress['recent'], first, metrics, seen)
     if self.writer:
       for point in points:
         self.writer.write_point(point)
       done = first + len(metrics['loss'])
-      self.writer.progress(done, metrics['loss'][-1], seen)
+      self.writer.progress(done, self.loss, seen)
 
   def is_due(self, first: int, done: int) -> bool:
     """Whether an evaluation is due after the updates in (first, done]."""

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar, cast
+from typing import TypedDict, TypeVar, cast
 
 import jax
 from ml_collections import config_dict
@@ -214,7 +214,7 @@ def check(workdir: Path, config: config_dict.ConfigDict) -> None:
   check_settings(workdir, config)
 
 
-def settings(config: config_dict.ConfigDict) -> dict[str, Any]:
+def settings(config: config_dict.ConfigDict) -> dict[str, object]:
   """A config as JSON, without the fields that change none of a run's results."""
   found = json.loads(config.to_json_best_effort())
   found.pop('sweep', None)  # How many runs are trained together.

@@ -65,6 +65,7 @@ def open_run(record: Record, workdir: Path, read: provenance.Recording) -> Itera
       active=hosts.is_first(),
     )
     record.writer, engine.owner = stack.enter_context(writer), owner
+    engine.clock.compiling = writer.compiling
     engine.interrupted = stack.enter_context(signals.stopping())
     engine.clock.start()
     stack.enter_context(contextlib.closing(engine.ahead))

@@ -96,7 +96,13 @@ def _is_of_use(record: logging.LogRecord) -> bool:
   return 'Unable to initialize backend' not in record.getMessage()
 
 
+def config_first(argv: list[str]) -> list[str]:
+  """The arguments with `--config=` before its fields, `--config.a=1`, which refer to it."""
+  return argv[:1] + sorted(argv[1:], key=lambda arg: not re.match('--?config=', arg))
+
+
 def _parse(argv: list[str]) -> list[str]:
+  argv = sys.argv[:] = config_first(argv)  # The flags of a config read `sys.argv` by themselves.
   for arg in argv[1:]:
     if arg in ('--help', '-help', '-h'):
       print(_help.command(sys.modules['__main__'].__doc__ or ''))

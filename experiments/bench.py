@@ -15,6 +15,7 @@ serving    a batch in which 8 adapters are mixed (r=8, query and value, a head e
 attention  each implementation of attention that can run here, of an encoder, a DeBERTa and a GPT-2
            of --layers layers, on padded and on packed rows
 mfu        the share of the device's arithmetic that a step of LoRA and of full fine-tuning reaches
+nnx        LoRA on a model of Flax NNX against the same model of Linen: seconds and bytes
 compile    seconds and programs from the command to the first step, cold and with JAX's cache warm,
            of layers that are looped and scanned
 first_step the same of this process (what `compile` runs in processes of its own; run it alone)
@@ -37,13 +38,25 @@ from ml_collections import config_dict
 
 from configs import glue
 from experiments import _cli
-from lora_jax.bench import attention, decoding, first_step, layouts, mfu, serving, steps, sweeps
+from lora_jax.bench import (
+  attention,
+  decoding,
+  first_step,
+  frameworks,
+  layouts,
+  mfu,
+  serving,
+  steps,
+  sweeps,
+)
 from lora_jax.bench.timing import SHAPES, Measured, Rounds, table
 from lora_jax.data import tasks, tokenizer_files
 from lora_jax.errors import nearest
 from lora_jax.train import mesh, result, writers
 
-DEFAULT_PARTS = ['method', 'dtype', 'decode', 'sweep', 'serving', 'attention', 'mfu', 'compile']
+DEFAULT_PARTS = [
+  'method', 'dtype', 'decode', 'sweep', 'serving', 'attention', 'mfu', 'nnx', 'compile'
+]  # fmt: skip
 PARTS = flags.DEFINE_list('parts', DEFAULT_PARTS, 'What is measured.')
 MODEL = flags.DEFINE_string('model', 'roberta-base', 'Shape of the model of train steps.')
 ROWS = flags.DEFINE_integer('rows', 16, 'Rows of the batch of train steps and of serving.')
@@ -61,7 +74,9 @@ IMPLEMENTATIONS = flags.DEFINE_list(
   'Implementations of attention of the parts attention and mfu (of mfu: for LoRA). One that cannot '
   'run here is skipped, with its reason.',
 )
-LAYERS = flags.DEFINE_integer('layers', 4, 'Layers of the part attention: each compiles longer.')
+LAYERS = flags.DEFINE_integer(
+  'layers', 4, 'Layers of the parts attention and nnx: each compiles longer.'
+)
 LAYOUTS = flags.DEFINE_list('layouts', ['padded', 'packed'], 'Rows of the part attention.')
 ROUNDS = flags.DEFINE_integer('rounds', 5, 'Timed rounds, after one that is not counted.')
 DISPATCHES = flags.DEFINE_integer(
@@ -286,6 +301,12 @@ def rate() -> float:
   return DROPOUT.value or 0.0
 
 
+def nnx_part() -> Titled:
+  batch = ROWS.value, LENGTH.value
+  found = frameworks.compare(LAYERS.value, *batch, dtype(), rounds())
+  yield f'nnx, {LAYERS.value} blocks {ROWS.value}x{LENGTH.value}', found
+
+
 def compile_part() -> Titled:
   variants = {
     'scanned layers' if scan == 'true' else 'looped layers': _first_step_of(scan)
@@ -330,6 +351,7 @@ MEASURE: dict[str, Callable[[], Titled]] = {
   'serving': serving_part,
   'attention': attention_part,
   'mfu': mfu_part,
+  'nnx': nnx_part,
   'compile': compile_part,
   'first_step': first_step_part,
 }

@@ -97,6 +97,7 @@ ARROWS = {
     'generation',
     'methods',
     'models',
+    'nnx',
     'pretrained',
     'provenance',
     'result_schema',
@@ -154,7 +155,8 @@ ARROWS = {
   'report': {'analysis_schema', 'errors', 'extras', 'fields', 'paper', 'result_schema'},
   'result_schema': {'provenance'},
   '__main__': {'errors', 'extras', 'lora_jax'},
-  'lora_jax': {'adapters', 'methods', 'pretrained', 'tree'},
+  'nnx': {'methods', 'tree'},
+  'lora_jax': {'adapters', 'methods', 'nnx', 'pretrained', 'tree'},
 }
 WITHOUT_JAX = (
   'analysis_schema', 'data', 'fields', 'metrics', 'paper', 'report', 'result_schema'

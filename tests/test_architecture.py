@@ -79,6 +79,7 @@ ARROWS = {
   'sweep': {
     'compilation',
     'data',
+    'errors',
     'extras',
     'files',
     'methods',

@@ -31,7 +31,7 @@ help:
 	@echo 'make test-newest  quick tests on Python 3.13 or 3.12 with the newest packages allowed'
 	@echo 'make lint      lint, format, types (pyrefly) and banned phrases'
 	@echo 'make format    ruff: fix and format in place'
-	@echo 'make venv      only make .venv from requirements.txt'
+	@echo 'make venv      only make .venv: requirements.txt, and this checkout (`.venv/bin/lora-jax`)'
 
 demo: $(STAMP)
 	$(BIN) -m experiments.demo
@@ -67,6 +67,7 @@ $(STAMP): requirements.txt $(BROKEN)
 	  echo 'No virtual environment could be made; on Debian and Ubuntu: apt install python3-venv' >&2; \
 	  exit 1; }
 	$(BIN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $(STAMP)
 
 broken:

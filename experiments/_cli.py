@@ -12,19 +12,22 @@ import runpy
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from absl import app, flags
 
-from lora_jax import compilation, host_memory, provenance
+from lora_jax import compilation, fields, host_memory, provenance
 from lora_jax.errors import nearest
+from lora_jax.extras import MissingExtra
 from lora_jax.train import signals
 
-MISTAKES = (ValueError, OSError, FloatingPointError)
+MISTAKES = (ValueError, OSError, FloatingPointError, MissingExtra)
 ALLOW_CHANGED_INPUTS = flags.DEFINE_bool(
   provenance.FLAG.removeprefix('--'),
   False,
   'Use a run although files that it was made from have changed, and record that.',
 )
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 CONFIG_HELP = 'Config file, followed by a colon and its argument: configs/glue.py:task=mrpc.'
 
 
@@ -85,13 +88,35 @@ def show(error: Exception) -> None:
 
 def _parse(argv: list[str]) -> list[str]:
   try:
-    return app.parse_flags_with_usage(argv)
-  except (*MISTAKES, AttributeError, KeyError, TypeError) as error:
+    argv = [argv[0], *map(_with_config_file, argv[1:])]
+    return flags.FLAGS(argv)
+  except (*MISTAKES, flags.Error, AttributeError, KeyError, TypeError) as error:
     if os.environ.get('LORA_JAX_TRACEBACK'):
       raise
-    message = _unknown_key(argv) or f'{type(error).__name__}: {error}'
+    if isinstance(error, flags.Error):  # An error of the config file's is the last line of it.
+      message = str(error).strip().splitlines()[-1]
+    elif isinstance(error, MISTAKES):
+      message = f'{type(error).__name__}: {error}'
+    else:  # Of a `--config.a.b=` that the config lacks.
+      message = _unknown_key(argv) or f'{type(error).__name__}: {error}'
     print(f'\nerror: {message}', file=sys.stderr)
     sys.exit(2)
+
+
+def _with_config_file(arg: str) -> str:
+  """An argument; `--config=` names a file of ours from any folder, also without folder and suffix.
+
+  Raises:
+    FileNotFoundError: if neither the current folder nor `CONFIGS` has the file.
+  """
+  given = re.fullmatch(r'(--?config=)([^:]*)(.*)', arg, re.S)
+  if given is None or Path(given[2]).is_file():
+    return arg
+  name = Path(given[2]).stem
+  known = sorted(path.stem for path in CONFIGS.glob('[!_]*.py'))
+  if name not in known:
+    raise FileNotFoundError(f'no config file {given[2]!r}. {nearest(name, known)}')
+  return f'{given[1]}{CONFIGS / name}.py{given[3]}'
 
 
 def _unknown_key(argv: list[str]) -> str | None:
@@ -108,6 +133,16 @@ def _unknown_key(argv: list[str]) -> str | None:
     for i, name in enumerate(names):
       known = list(section.keys()) if hasattr(section, 'keys') else []
       if name not in known:
-        return f'{".".join(["config", *names[:i]])} has no {name!r}. {nearest(name, known)}'
+        meant = _meant(name) or nearest(name, known)
+        return f'{".".join(["config", *names[:i]])} has no {name!r}. {meant}'
       section = section[name]
   return None
+
+
+def _meant(name: str) -> str:
+  """The fields of other sections with this name, or else those whose meaning has its words."""
+  same = [path for path in fields.FIELDS if path.endswith(f'.{name}')]
+  words = name.replace('_', ' ')
+  same = same or [path for path, field in fields.FIELDS.items() if words in field.meaning.lower()]
+  named = ' or '.join(f'--config.{path}' for path in same[:3])
+  return f'Did you mean {named}?' if named else ''

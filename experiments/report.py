@@ -4,7 +4,8 @@
 `FOLDER/runs`, named by task, model and directory; from a sweep's folder it copies those of all
 runs, from an analysis its JSON. Absolute paths in them are cut to their last part. `README.md` is
 the first page: each method with its score and parameters. Each table and figure of the paper of
-which there is a measurement has a page of its own.
+which there is a measurement has a page of its own. `report.html` is all of them in one file, with
+the pictures in it.
 
 `--folder=results` makes this project's own pages, whose index is `results/findings.toml`: what was
 found, in sentences that are checked against the numbers (`lora_jax/report/findings.py`). A picture
@@ -18,7 +19,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import _cli
-from lora_jax.report import archive, document, findings, latex, pages, runs
+from lora_jax.report import archive, document, findings, html, latex, pages, runs
 from lora_jax.train import paths, writers
 
 ADD = flags.DEFINE_multi_string('add', [], 'Run, sweep or analysis to keep; may be repeated.')
@@ -34,7 +35,7 @@ def main() -> None:
     for name, found in archive.collect(paths.path_of(directory)):
       writers.write_json(folder / 'runs' / f'{name}.json', found)
   made = read(folder)
-  written = document.write(made, folder, REDRAW.value)
+  written = [*document.write(made, folder, REDRAW.value), html.write(made, folder)]
   if LATEX.value:
     written += latex.write(made, Path(LATEX.value))
   print('\n'.join(map(str, written)))

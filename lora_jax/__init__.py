@@ -20,6 +20,7 @@ from lora_jax.methods import bind as bind
 from lora_jax.methods import bitfit as bitfit
 from lora_jax.methods import compose as compose
 from lora_jax.methods import full as full
+from lora_jax.methods import intrinsic as intrinsic
 from lora_jax.methods import lora as lora
 from lora_jax.methods import prefix_embed as prefix_embed
 from lora_jax.methods import prefix_layer as prefix_layer
@@ -29,6 +30,8 @@ from lora_jax.pretrained import load_model as load_model
 from lora_jax.tree import count as count
 from lora_jax.tree import join as join
 from lora_jax.tree import split as split
+
+__version__ = '0.1.0'
 
 if TYPE_CHECKING:
   from lora_jax.nnx import adapt as adapt

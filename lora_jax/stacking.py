@@ -7,10 +7,12 @@ is saved is looped. Patterns that name layers are rewritten together with the tr
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from lora_jax import tree
@@ -85,7 +87,9 @@ def unstack(params: tree.Params) -> tree.Tree:
   leaves: tree.Leaves = {}
   for path, leaf in tree.flatten(params).items():
     if is_scanned_path(path):
-      leaves |= {looped_path(path, i): part for i, part in enumerate(np.asarray(leaf))}
+      whole = jax.tree.map(np.asarray, leaf)  # A quantized kernel is several arrays.
+      for i in range(leaf.shape[0]):
+        leaves[looped_path(path, i)] = jax.tree.map(operator.itemgetter(i), whole)
     else:
       leaves[path] = leaf
   return tree.unflatten(leaves)

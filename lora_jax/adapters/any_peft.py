@@ -95,7 +95,7 @@ def save_peft(
       f'is {options.get("name")!r} with {wrong}. Use `save`, or merge.'
     )
   found = sites.find(
-    options['rank'], options['alpha'], options['targets'], as_linen(model), *inputs
+    'lora', options['rank'], options['alpha'], options['targets'], as_linen(model), *inputs
   )
   places = list(_places(found, names))
   if lost := found.keys() - {place.path for place in places}:
@@ -103,7 +103,7 @@ def save_peft(
   leaves = {path: np.asarray(x, np.float32) for path, x in tree.flatten(trainable).items()}
   check_values(leaves, 'save_peft: the trainable parameters')
   pairs = {place.name: _pair(place, leaves, options) for place in places}
-  others = sites.find(1, 1.0, ('.*',), as_linen(model), *inputs)
+  others = sites.find('lora', 1, 1.0, ('.*',), as_linen(model), *inputs)
   values = peft_config.make(
     pairs,
     everything=[place.name for place in _places(others, names)],
@@ -154,7 +154,7 @@ def load_peft(
   params = params_of(model) if params is None else nn.unbox(params)
   if params is None:
     raise ValueError('load_peft: a Linen model needs its parameters: load_peft(..., params=params)')
-  found = sites.find(1, 1.0, ('.*',), as_linen(model), *inputs)
+  found = sites.find('lora', 1, 1.0, ('.*',), as_linen(model), *inputs)
   places = [place for place in _places(found, names) if place.keys[0] in tensors]
   if not places:
     raise ValueError(

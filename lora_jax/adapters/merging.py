@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from lora_jax import tree
+from lora_jax import quantization, tree
 
 LARGEST_ERROR = 0.01  # Of the update, before a warning.
 
@@ -25,6 +25,7 @@ def merge(
 
   The error is |written - exact| / |exact update| over all merged leaves, in the Frobenius norm;
   exact is the merge into the same weights in float32. Above 1 % a warning names the dtype to use.
+  Quantized weights are dequantized, added to, and cast once to the dtype that the model declares.
 
   Args:
     function: a method's `merge`, jitted or not.
@@ -34,12 +35,13 @@ def merge(
   Raises:
     ValueError: as the method's merge.
   """
-  merged = function(frozen, trainable)
+  merged = quantization.exact(function(frozen, trainable))
   base = tree.flatten(frozen)
   low = [path for path, leaf in base.items() if leaf.dtype in (jnp.bfloat16, jnp.float16)]
   if not low:
     return merged, 0.0
-  exact = tree.flatten(function(tree.cast(frozen, np.float32), trainable))
+  whole = tree.cast(quantization.exact(frozen, np.float32), np.float32)
+  exact = tree.flatten(function(whole, trainable))
   written = tree.flatten(merged)
   sums = np.zeros(2)
   for path in low:

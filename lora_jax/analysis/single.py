@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -91,12 +93,12 @@ def kernel(frozen: tree.Params, update: factors.Update) -> Float[np.ndarray, 'd 
   weight = leaves.get(f'{update.path}/kernel')
   stacked = leaves.get(f'{stacking.scanned_path(update.path)}/kernel')
   if weight is None and stacked is not None:
-    weight = stacked[update.layer]
+    weight = jax.tree.map(operator.itemgetter(update.layer), stacked)
   expected = (len(update.a), update.b.shape[1])
   if weight is None or weight.shape != expected:
     shape = 'missing' if weight is None else weight.shape
     raise ValueError(f'{update.path}/kernel of the base: expected {expected}, found {shape}')
-  return np.asarray(weight).astype(np.float64)
+  return np.asarray(weight.astype(np.float32), np.float64)
 
 
 def between_layers(found: Sequence[factors.Update], svds: Mapping[str, Svd]) -> Iterator[Entry]:

@@ -12,7 +12,7 @@ from ml_collections import config_dict
 
 from lora_jax import tree
 from lora_jax.cost import flops, program, shapes, topology
-from lora_jax.train import job, mesh
+from lora_jax.train import base_options, job, mesh
 
 UTILIZATION = 0.4  # Of the peak: what large dense models are reported to reach.
 
@@ -50,6 +50,7 @@ class Plan(TypedDict):
   length: int
   dtype: str
   param_dtype: str
+  quantize: str
   remat: str
   scan: bool
   parameters: dict[str, int]
@@ -117,6 +118,7 @@ def plan(
     length=work.max_length,
     dtype=config.model.dtype,
     param_dtype=config.model.param_dtype,
+    quantize=base_options.quantization_of(config),
     remat=config.model.remat,
     scan=config.model.scan,
     parameters={

@@ -19,7 +19,7 @@ from lora_jax.data import tasks
 from lora_jax.errors import nearest
 from lora_jax.models import fused_attention, presets
 from lora_jax.pretrained import huggingface
-from lora_jax.train import config_check, job, mesh, optimizer, rundir, setup
+from lora_jax.train import base_options, config_check, job, mesh, optimizer, rundir, setup
 from lora_jax.train.step import TrainState
 from lora_jax.tree import Params
 
@@ -60,9 +60,9 @@ def abstract_job(config: config_dict.ConfigDict) -> job.Job:
   """
   config_check.check_config(config)
   task = tasks.without_data(config.task, rundir.own_files(config))
-  model = huggingface.make_model(architecture(config), **job.model_arguments(config, task))
+  model = huggingface.make_model(architecture(config), **base_options.model_arguments(config, task))
   method = job.make_method(config, model)
-  parts = job.divide(config, method, model, presets.abstract_params(model))
+  parts = job.divide(config, method, model, _base(config, model))
   work = job.assemble(config, task, model, method, *parts)
   if work.max_length > model.config.max_positions:
     raise ValueError(
@@ -70,6 +70,14 @@ def abstract_job(config: config_dict.ConfigDict) -> job.Job:
       f'{model.config.max_positions} positions. Lower config.data.max_length.'
     )
   return work
+
+
+def _base(config: config_dict.ConfigDict, model: presets.Model) -> Params:
+  """The shapes of a model's parameters, quantized as they would be loaded."""
+  name = config.model.name
+  if name == 'fresh' or rundir.is_run(name):
+    return base_options.quantized(config, presets.abstract_params(model))
+  return huggingface.abstract_params(name, model, base_options.quantization_of(config))
 
 
 def count_steps(config: config_dict.ConfigDict) -> int | None:

@@ -14,6 +14,7 @@ from lora_jax.methods.bottleneck import adapter_l as adapter_l
 from lora_jax.methods.bottleneck import adapter_p as adapter_p
 from lora_jax.methods.compose import compose as compose
 from lora_jax.methods.full import full as full
+from lora_jax.methods.intrinsic import intrinsic as intrinsic
 from lora_jax.methods.lora import lora as lora
 from lora_jax.methods.prefix import prefix_embed as prefix_embed
 from lora_jax.methods.prefix import prefix_layer as prefix_layer
@@ -21,10 +22,12 @@ from lora_jax.methods.selection import bitfit as bitfit
 from lora_jax.methods.selection import top_layers as top_layers
 from lora_jax.methods.summary import Summary as Summary
 from lora_jax.methods.summary import summarize as summarize
+from lora_jax.methods.vera import vera as vera
 
 METHODS = {
   'full': full,
   'lora': lora,
+  'vera': vera,
   'bitfit': bitfit,
   'top_layers': top_layers,
   'adapter_h': adapter_h,
@@ -33,6 +36,7 @@ METHODS = {
   'adapter_d': adapter_d,
   'prefix_embed': prefix_embed,
   'prefix_layer': prefix_layer,
+  'intrinsic': intrinsic,
 }
 
 

@@ -14,8 +14,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 
-from lora_jax import tree
-from lora_jax.methods import models
+from lora_jax import quantization, tree
+from lora_jax.methods import models, parts
 from lora_jax.methods.interception import Interceptor, intercepted, is_deterministic
 from lora_jax.methods.models import AnyModel, Model
 from lora_jax.tree import Params, Tree
@@ -74,6 +74,7 @@ class Method:
   Attributes:
     init, merge: split a model's parameters in two, and fold the two parts into one model again.
     interceptor: how the method enters the forward pass; None if its parameters alone do.
+    runs_merged: whether the model runs on what `merge` returns, not on the two parts joined.
     patterns: the regular expressions of module and leaf paths that the method adapts or trains, in
       the order in which `summarize` lists them.
     virtual: how many tokens the data must put before and after each input. Their ids start at the
@@ -90,6 +91,7 @@ class Method:
   init: InitFn
   merge: MergeFn
   interceptor: Interceptor | None = None
+  runs_merged: bool = False
   patterns: tuple[str, ...] = ()
   virtual: tuple[int, int] = (0, 0)
   program: tuple[object, ...] = ()
@@ -118,10 +120,16 @@ def bind(apply: AnyModel, method: Method) -> Callable[..., Any]:
   stream: one with `deterministic=True` or `train=False`, by the model's default if not by argument.
   A model without such an argument has dropout exactly when it is given a key.
 
+  Plain `model.apply` on the joined parts computes the base without a word, for Flax ignores leaves
+  that a model does not know; `method.merge` gives parameters for it.
+
   Args:
     apply: a model or its `apply`, or any function with `{'params': ...}` first. The variables of an
       nnx.Module that are not parameters are the collection `state`.
     method: the method whose `init` made the two parts.
+
+  Raises:
+    TypeError, ValueError: from the result, if a part was left out, or LoRA's two are swapped.
   """
   run = models.apply_of(apply)
 
@@ -132,11 +140,19 @@ def bind(apply: AnyModel, method: Method) -> Callable[..., Any]:
     collections: Mapping[str, Any] | None = None,
     **kwargs: Any,
   ) -> Any:
-    variables = {'params': tree.join(frozen, trainable), **(collections or {})}
+    parts.check(method.follows, frozen, trainable)
+    params = (method.merge if method.runs_merged else tree.join)(frozen, trainable)
+    variables = {'params': params, **(collections or {})}
     rngs = kwargs.get('rngs')
     if isinstance(rngs, Mapping) and 'dropout' in rngs and is_deterministic(run, args, kwargs):
       kwargs['rngs'] = {name: key for name, key in rngs.items() if name != 'dropout'}
-    with intercepted(method.interceptor):
+    with intercepted(*interceptors(method, frozen)):
       return run(variables, *args, **kwargs)
 
   return bound
+
+
+def interceptors(method: Method, params: Params) -> tuple[Interceptor | None, ...]:
+  """What runs around the modules of a model: the method's, and that of quantized kernels."""
+  codes = quantization.interceptor if quantization.kernels(params) else None
+  return method.interceptor, codes

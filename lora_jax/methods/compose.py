@@ -22,9 +22,11 @@ def compose(*methods: Method) -> Method:
   method into the model, so it raises the error of the first one that cannot be folded.
 
   Raises:
-    ValueError: from `init`, for two methods of one kind: each would apply the other's parameters as
-      well as its own.
+    ValueError: for a method that moves all parameters, those of the others among them; from `init`,
+      for two methods of one kind: each would apply the other's parameters as well as its own.
   """
+  if any(method.runs_merged for method in methods):
+    raise ValueError('intrinsic moves all parameters, so it cannot be composed with another method')
 
   def init(
     key: jax.Array, model: Model, params: Params, *inputs: Any, **kwargs: Any

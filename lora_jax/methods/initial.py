@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Mapping
 import jax
 import jax.numpy as jnp
 
-from lora_jax import errors, tree
+from lora_jax import errors, quantization, tree
 from lora_jax.methods import added, dora, lowrank, sites
 from lora_jax.methods.lowrank import FACTORS, MAGNITUDE, START
 
@@ -81,10 +81,10 @@ def of_weight(
     ValueError: for a layer that is not dense, or a rank above the least side of its weight.
   """
   factors: dict[str, jax.Array] = {}
-  _check_matrices(f'init={kind!r}', found)
+  check_matrices(f'lora: init={kind!r}', found)
   for path, site in found.items():
-    weight, rank, stack = jnp.asarray(leaves[site.weight[0]], jnp.float32), site.rank, site.stack
-    matrix = weight.reshape(*stack, site.fan_in, -1)
+    weight, rank, stack = leaves[site.weight[0]].astype(jnp.float32), site.rank, site.stack
+    matrix = jnp.asarray(weight).reshape(*stack, site.fan_in, -1)
     if rank > min(matrix.shape[-2:]):
       raise ValueError(
         f'lora: init={kind!r}: {path!r} is {matrix.shape}, its rank {rank} is larger'
@@ -130,9 +130,16 @@ def magnitudes(found: Mapping[str, sites.Site], leaves: tree.Params) -> dict[str
   """The norms of the columns of each weight, as DoRA starts, by path.
 
   Raises:
-    ValueError: for a layer that is not dense.
+    ValueError: for a layer that is not dense, or a weight that is quantized.
   """
-  _check_matrices('dora=True', found)
+  check_matrices('lora: dora=True', found)
+  weights = [site.weight[0] for site in found.values()]
+  if coded := [path for path in weights if isinstance(leaves[path], quantization.Kernel)]:
+    raise ValueError(
+      f'lora: dora=True is not computed for quantized weights ({errors.listed(coded)}): it would '
+      'take the lengths of their columns, so each whole weight, at each step. Leave the base as it '
+      'is (model.quantize=none), or dora=False.'
+    )
   n_out = lambda path, site: len(site.factors[sites.inside(path, 'lora_b')]) - len(site.stack) - 1
   return {
     sites.inside(path, MAGNITUDE): dora.column_norms(
@@ -151,18 +158,19 @@ def check_kinds(
   if others:
     fitting = [kind.__name__ for kind, layer in lowrank.LAYERS.items() if fits(layer)]
     raise ValueError(
-      f'lora: {option} is not computed for {errors.listed(others)}, only for layers of the types '
+      f'{option} is not computed for {errors.listed(others)}, only for layers of the types '
       f'{", ".join(fitting)}. Leave them out of the targets.'
     )
 
 
-def _check_matrices(option: str, found: Mapping[str, sites.Site]) -> None:
+def check_matrices(option: str, found: Mapping[str, sites.Site]) -> None:
+  """Raises a ValueError that names an adapted module whose weight is not one matrix."""
   check_kinds(option, found, lambda layer: layer.matrix)
   for path, site in found.items():
     shape = site.weight[1]
     ends = sum(len(x) for x in site.factors.values()) - 2  # With the stack in both.
     if ends - len(shape) != len(site.stack) or shape[: len(site.stack)] != site.stack:
       raise ValueError(
-        f'lora: {option}: the weight of {path!r} {shape} is not one matrix: the layer has a batch, '
+        f'{option}: the weight of {path!r} {shape} is not one matrix: the layer has a batch, '
         'or layers are stacked on another axis than 0.'
       )

@@ -94,7 +94,8 @@ def lora(
     targets: regular expressions matched in full against module paths
       (`encoder/layers_0/attention/query`). Modules of the types `nn.Dense`, `nn.DenseGeneral`,
       `nn.Einsum`, `nn.Conv` and `nn.Embed` can be adapted.
-    train: regular expressions of leaf paths that are trained as they are (`classifier/.*`).
+    train: regular expressions of leaf paths that are trained as they are (`classifier/.*`), in the
+      dtype that `params` have there. The factors are float32.
     bias: which biases are trained as well: `none`, `adapted` (of the adapted modules) or `all`.
     init: distribution of the random factor: `uniform` in +-1/sqrt(fan_in), as loralib draws it, or
       `normal` with standard deviation 0.02. The other factor is zero. In an embedding the zero
@@ -113,10 +114,10 @@ def lora(
       not this model's.
   """
   targets, train = tree.as_patterns(targets), tree.as_patterns(train)
-  sites.check_options(rank, alpha, targets, dropout)
+  sites.check_options('lora', rank, alpha, targets, dropout)
   initial.check_options(init, bias, dora)
   scale_of: Scale = lambda path, rank: scale(rule('alpha', alpha, path), rank, rslora)
-  find = functools.partial(sites.find, rank, alpha, targets)
+  find = functools.partial(sites.find, 'lora', rank, alpha, targets)
 
   def split(
     key: jax.Array, model: Model, params: Params, *inputs: Any, **kwargs: Any
@@ -134,7 +135,7 @@ def lora(
     if dora:
       own |= initial.magnitudes(found, leaves)
     if not train_a:
-      initial.check_kinds('train_a=False', found, lambda layer: not layer.transposed)
+      initial.check_kinds('lora: train_a=False', found, lambda layer: not layer.transposed)
     return tree.unflatten(frozen), tree.unflatten(chosen | own)
 
   return Method(
@@ -144,7 +145,7 @@ def lora(
     patterns=(*targets, *train),
     # The members of a sweep may differ in everything else: zero-padded factors, and their scales.
     # A module that a member does not adapt has no magnitude: zeros would not leave it as it is.
-    program=('lora', _padded_rank(rank), train, bias, dropout, train_a, targets if dora else None),
+    program=('lora', padded_rank(rank), train, bias, dropout, train_a, targets if dora else None),
     follows=_follows,
     scales=functools.partial(_scales, find, scale_of),
     fixed=lambda path: _is_fixed(path, train_a),
@@ -206,7 +207,8 @@ def _is_fixed(path: str, train_a: bool) -> bool:
   return name in START or (name == FACTORS[0] and not train_a)
 
 
-def _padded_rank(rank: int | Mapping[str, int]) -> int:
+def padded_rank(rank: int | Mapping[str, int]) -> int:
+  """The rank to which the members of a sweep that share a program are padded."""
   largest = max(rank.values()) if isinstance(rank, Mapping) else rank
   return max(SMALL_RANK, 1 << (largest - 1).bit_length())
 

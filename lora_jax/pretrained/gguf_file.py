@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from lora_jax import errors, gguf_reader
+from lora_jax import errors, extras, gguf_reader, quantization
 from lora_jax.models import llama
 from lora_jax.pretrained.llama import Values
 from lora_jax.pretrained.shards import Index
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
   from gguf import ReaderTensor
 
 QUANTIZATIONS = ('F32', 'F16', 'BF16', 'Q4_0', 'Q4_1', 'Q8_0', 'Q4_K', 'Q6_K')
+KEPT = ('Q4_0', 'Q4_1', 'Q8_0')  # Those whose codes a quantized kernel keeps.
 ARCHITECTURES = ('llama', 'qwen2', 'qwen3')
 # Names of the file -> Hugging Face's; in a layer, both within that layer.
 NAMES = {
@@ -50,17 +51,31 @@ class Quantized:
     self.dtype = np.dtype(np.float32)
 
   def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+    extras.require('gguf')
     from gguf import quants
 
     values = quants.dequantize(self._tensor.data, self._tensor.tensor_type).reshape(self.shape)
-    if self._heads is not None:  # llama.cpp orders the rows of queries and keys for its rotation.
-      width = self.shape[0] // self._heads
-      split = values.reshape(self._heads, width // 2, 2, *self.shape[1:])
-      values = split.swapaxes(1, 2).reshape(self.shape)
-    return values.astype(dtype or np.float32, copy=False)
+    return self._ordered(values).astype(dtype or np.float32, copy=False)
 
   def __getitem__(self, index: Index) -> np.ndarray:
     return np.asarray(self)[index]
+
+  @property
+  def kind(self) -> str:
+    """The file's name of the tensor's type."""
+    return self._tensor.tensor_type.name
+
+  def codes(self) -> quantization.Arrays:
+    """The arrays of the kernel, the tensor's transpose, in the codes of the file."""
+    rows = np.asarray(self._tensor.data).reshape(self.shape[0], -1)
+    return quantization.of_file(self._ordered(rows), self.kind.lower())
+
+  def _ordered(self, rows: np.ndarray) -> np.ndarray:
+    """The rows in the model's order: llama.cpp orders those of queries and keys for rotation."""
+    if self._heads is None:
+      return rows
+    split = rows.reshape(self._heads, len(rows) // self._heads // 2, 2, *rows.shape[1:])
+    return split.swapaxes(1, 2).reshape(rows.shape)
 
 
 class Tensors(Mapping[str, np.ndarray]):
@@ -100,6 +115,14 @@ class Tensors(Mapping[str, np.ndarray]):
   def __getitem__(self, name: str) -> np.ndarray:
     # All that readers of tensors use of an array.
     return cast(np.ndarray, self._tensors[name])
+
+  def kind(self, name: str) -> str:
+    """The type of a tensor, as 'Q4_1'; '' if the file has none of the name."""
+    return self._tensors[name].kind if name in self._tensors else ''
+
+  def codes(self, name: str) -> quantization.Arrays:
+    """The arrays of a kernel in the codes of the file, of a type in `KEPT`."""
+    return self._tensors[name].codes()
 
   def __iter__(self) -> Iterator[str]:
     return iter(self._tensors)

@@ -8,8 +8,6 @@ Loading a folder never touches the network; a preset is fetched once.
 from __future__ import annotations
 
 import dataclasses
-import functools
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from lora_jax import errors, files, gguf_reader, provenance, stacking, tree
 from lora_jax.models import presets
 from lora_jax.pretrained import (
   architecture,
+  conversion,
   gguf_file,
   head,
   labels,
@@ -54,6 +53,7 @@ def load_model(
   fresh_head: bool = False,
   label_names: Sequence[str] | None = None,
   place: shards.Place | None = None,
+  quantize: str = 'none',
   **options: Any,
 ) -> tuple[presets.Model, tree.Tree]:
   """A pretrained model and its parameters, on the default device or where `place` says.
@@ -74,6 +74,8 @@ def load_model(
     label_names: the checkpoint has to have a head, whose outputs are put in the order of these
       names of classes; () takes them as they are.
     place: takes the tree of the parameters' shapes and returns the tree of their shardings.
+    quantize: how the kernels of the layers are kept: `none`, as they are; `int8` or `nf4`, encoded
+      one by one as they are read; `file`, in the codes of a GGUF file (Q4_0, Q4_1, Q8_0).
     **options: attributes of the model: `dtype`, `param_dtype` (of embeddings and kernels; norms and
       heads stay float32), `scan`, `remat`, `attention`, `hidden_dropout`, `attention_dropout`,
       `classifier_dropout` (a rate of None means the checkpoint's).
@@ -97,9 +99,29 @@ def load_model(
     outputs = labels.order(label_names_of(folder), label_names, where)
     named = 'its config.json names no classes' if outputs is None else f'outputs {outputs}'
     logging.info("%s: the checkpoint's own head is kept: %s", where, named)
-  return model, convert(
-    model, tensors, seed=seed, fresh_head=fresh_head, outputs=outputs, where=where, place=place
+  return model, conversion.convert(
+    model,
+    tensors,
+    seed=seed,
+    fresh_head=fresh_head,
+    outputs=outputs,
+    where=where,
+    place=place,
+    quantize=quantize,
   )
+
+
+def abstract_params(
+  name_or_folder: str | Path, model: presets.Model, quantize: str = 'none'
+) -> tree.Params:
+  """The shapes of the parameters that `load_model` would read; of a file its header alone is read.
+
+  Raises:
+    ValueError: for an unknown `quantize`, or one that the file cannot be kept in.
+  """
+  file = gguf_reader.find(name_or_folder) if quantize == conversion.FILE else None
+  tensors = {} if file is None else gguf_file.Tensors(file)
+  return conversion.declared(model, quantize, tensors, str(name_or_folder))
 
 
 def fresh_model(
@@ -252,137 +274,6 @@ def shapes(model: nn.Module) -> dict[str, errors.Shape]:
   """Shapes of a model's parameters by path; nothing is computed."""
   leaves = tree.flatten(presets.abstract_params(model))
   return {path: leaf.shape for path, leaf in leaves.items()}
-
-
-def convert(
-  model: presets.Model,
-  tensors: Mapping[str, np.ndarray],
-  *,
-  seed: int = 0,
-  fresh_head: bool = False,
-  outputs: Sequence[int] | None = None,
-  where: str = 'checkpoint',
-  place: shards.Place | None = None,
-) -> tree.Tree:
-  """The model's parameters from Hugging Face's tensors by name, in the layout of the model.
-
-  The tensors are read as `load_model` says; `outputs` are the numbers of the head's outputs in the
-  order of the model's, None if they are in that order. A head that they lack is drawn from `seed`,
-  as Hugging Face would: N(0, initializer_range^2), biases zero.
-
-  Raises:
-    ValueError: naming `where` and all tensors that are missing, unexpected or misshapen; for
-      shardings that do not fit.
-  """
-  layers = model.config.num_layers
-  leaves = tree.flatten(presets.abstract_params(model))
-  sources = {
-    path: names.source(model.config, path, leaf.shape if layer is None else leaf.shape[1:])
-    for stacked, leaf in leaves.items()
-    for path, layer in stacking.looped_paths(stacked, layers)
-  }
-  originals = _originals(tensors, model.config.family, where)
-  fresh = _fresh_leaves(model, sources, originals, fresh_head)
-  _check_tensors(model, sources, originals, tensors, fresh, where)
-  if fresh:
-    logging.info('%s: fresh head: %s', where, ', '.join(sorted(fresh)))
-  shardings = shards.leaf_shardings(leaves, place)
-  heads = tree.flatten(jax.tree.map(np.asarray, head.draw(model, seed))) if fresh else {}
-
-  output = names.OUTPUT.get(model.config.family, '')
-  last = (output, output.replace('.weight', '.bias'))
-
-  def fill(path: str, out: np.ndarray, index: shards.Index) -> None:
-    source = sources[path]
-    value = heads[path] if path in fresh else source.extract(tensors[originals[source.name]])
-    if outputs is not None and source.name in last:
-      value = value[..., list(outputs)]
-    try:
-      shards.copy(out, value[index])
-    except ValueError as error:
-      raise ValueError(
-        f'{where}: {originals[source.name]}: {error}. Fetch the file again.'
-      ) from None
-
-  def fill_layers(stacked: str, out: np.ndarray, index: shards.Index) -> None:
-    for part, (path, _) in zip(out, stacking.looped_paths(stacked, layers)[index[0]]):
-      fill(path, part, index[1:])
-
-  params = {}
-  for path, leaf in leaves.items():
-    read = functools.partial(fill if path in sources else fill_layers, path)
-    params[path] = shards.assemble(leaf, shardings[path], read)
-  return tree.unflatten(params)
-
-
-def _originals(tensors: Mapping[str, np.ndarray], family: str, where: str) -> dict[str, str]:
-  """The name of a tensor in the file by its plain name.
-
-  Raises:
-    ValueError: if two names of one parameter have other values: with and without the family's
-      prefix, or the old and today's name of a norm.
-  """
-  originals: dict[str, str] = {}
-  for name in tensors:
-    other = originals.setdefault(names.plain_name(name, family), name)
-    if other != name and not shards.equal(tensors[other], tensors[name]):
-      raise ValueError(
-        f'{where}: {other} and {name} are one parameter, but their values differ. Remove the wrong '
-        'one.'
-      )
-  return originals
-
-
-def _fresh_leaves(
-  model: presets.Model,
-  sources: Mapping[str, names.Source],
-  originals: Mapping[str, str],
-  fresh_head: bool,
-) -> set[str]:
-  """The paths of the head to draw: of modules that the tensors lack, or on request the output's."""
-  paths = [path for path in sources if any(re.fullmatch(pattern, path) for pattern in model.head)]
-  missing = {path for path in paths if sources[path].name not in originals}
-  module = lambda path: path.rsplit('/', 1)[0]
-  # A head's module is drawn as a whole or not at all: one that lacks only its bias is an error.
-  modules = set(map(module, missing)) - {module(path) for path in paths if path not in missing}
-  drawn = {path for path in paths if module(path) in modules}
-  return drawn | set(head.output_part(model, paths)) if fresh_head else drawn
-
-
-def _check_tensors(
-  model: presets.Model,
-  sources: Mapping[str, names.Source],
-  originals: Mapping[str, str],
-  tensors: Mapping[str, np.ndarray],
-  fresh: set[str],
-  where: str,
-) -> None:
-  """Raises a ValueError naming all tensors that are not those of the sources outside of `fresh`."""
-  family = model.config.family
-  expected = {
-    originals.get(source.name, source.name): source.shape
-    for path, source in sources.items()
-    if path not in fresh
-  }
-  drawn = {sources[path].name for path in fresh}
-  found = {
-    original: tensors[original]
-    for name, original in originals.items()
-    if original in expected or not (name in drawn or re.fullmatch(names.UNUSED[family], name))
-  }
-  if problems := errors.mismatches(expected, found):
-    raise ValueError(
-      f'{where}: the tensors do not fit a {family} model: {"; ".join(problems)}. If only the head '
-      'is misshapen, fresh_head=True draws another.'
-    )
-  kinds = ((name, tensors[name].dtype) for name in expected)
-  if other := [f'{name} is {x}' for name, x in kinds if not jnp.issubdtype(x, np.floating)]:
-    raise ValueError(f'{where}: expected floating-point tensors, but {errors.listed(other)}')
-  name = names.module_name(model.config, 'embeddings/word') + '.weight'
-  if 'lm_head.weight' in originals and getattr(model.config, 'tied', family == 'gpt2'):
-    word, output = (np.asarray(tensors[originals[key]]) for key in (name, 'lm_head.weight'))
-    if not shards.equal(output, word):
-      raise ValueError(f'{where}: lm_head.weight differs from {name}, but its config ties them')
 
 
 def _fetch(name: str, preset: presets.Preset) -> Path:

@@ -6,17 +6,20 @@ mapped into memory. Its pages are released block by block once read, so they do 
 
 from __future__ import annotations
 
+import dataclasses
 import mmap
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import cast
 
 import jax
 import numpy as np
 from jax.sharding import Sharding
 
-from lora_jax import tree
+from lora_jax import quantization, tree
 
 # Takes a tree of `jax.ShapeDtypeStruct`s and returns the tree of their shardings. None in the place
 # of a sharding is the default device.
+Shape = jax.ShapeDtypeStruct | quantization.Kernel
 Place = Callable[[tree.Tree], tree.Params]
 Index = tuple[slice, ...]
 BLOCK = 4 << 20  # Bytes of a file that are read before its pages are released.
@@ -24,12 +27,12 @@ ALIGNMENT = 64  # Bytes. On the CPU, JAX takes an array with this alignment with
 
 
 def leaf_shardings(
-  shapes: Mapping[str, jax.ShapeDtypeStruct], place: Place | None
-) -> dict[str, Sharding | None]:
+  shapes: Mapping[str, Shape], place: Place | None
+) -> dict[str, Sharding | quantization.Kernel | None]:
   """The sharding of each array by path; without `place`, all lie on the default device (None).
 
   Args:
-    shapes: shapes and dtypes by path.
+    shapes: shapes and dtypes by path; the sharding of a quantized kernel is one of each array.
     place: takes them as a nested dict.
 
   Raises:
@@ -42,14 +45,11 @@ def leaf_shardings(
     sharding = found.get(path, leaf)
     if sharding is None:
       continue
-    if not isinstance(sharding, Sharding):
-      given = 'nothing' if path not in found else repr(sharding)
-      problems.append(f'{path}: place gave {given}, expected a jax.sharding.Sharding')
-      continue
-    try:
-      sharding.shard_shape(leaf.shape)
-    except ValueError as error:
-      problems.append(f'{path}: {sharding} does not fit {leaf.shape}: {error}')
+    arrays = leaf.arrays if isinstance(leaf, quantization.Kernel) else {'': leaf}
+    given = sharding.arrays if isinstance(sharding, quantization.Kernel) else {'': sharding}
+    for name, array in arrays.items():
+      if problem := _misfit(array, given.get(name) if path in found else 'nothing'):
+        problems.append(f'{path}{name and " " + name}: {problem}')
   if problems:
     raise ValueError('\n'.join(problems))
   return {path: found[path] for path in shapes}
@@ -91,6 +91,21 @@ def assemble(
   )
 
 
+def assemble_kernel(
+  kernel: quantization.Kernel, sharding: Sharding | quantization.Kernel | None
+) -> quantization.Kernel:
+  """A quantized kernel whose arrays, in host memory as a whole, lie where the sharding says."""
+  places = sharding.arrays if isinstance(sharding, quantization.Kernel) else {}
+
+  def put(name: str, array: np.ndarray) -> jax.Array:
+    leaf = jax.ShapeDtypeStruct(array.shape, array.dtype)
+    fill = lambda out, index: np.copyto(out, array[index])
+    return assemble(leaf, cast(Sharding | None, places.get(name)), fill)
+
+  arrays = {name: put(name, np.asarray(array)) for name, array in kernel.arrays.items()}
+  return dataclasses.replace(kernel, arrays=arrays)
+
+
 def copy(out: np.ndarray, view: np.ndarray) -> None:
   """`out[...] = view`, cast to the dtype of `out`; the view's file is read in its own order.
 
@@ -128,6 +143,18 @@ def blocks(view: np.ndarray) -> Iterator[tuple[Index, np.ndarray]]:
     at = (*[slice(None)] * axis, slice(start, start + step)) if view.ndim else ()
     yield at, view[at]
     _release(view)
+
+
+def _misfit(array: quantization.Leaf, sharding: object) -> str:
+  """Why a sharding is none of an array, '' if it is one."""
+  if not isinstance(sharding, Sharding):
+    given = sharding if isinstance(sharding, str) else repr(sharding)
+    return f'place gave {given}, expected a jax.sharding.Sharding'
+  try:
+    sharding.shard_shape(array.shape)
+  except ValueError as error:
+    return f'{sharding} does not fit {array.shape}: {error}'
+  return ''
 
 
 def _release(view: np.ndarray) -> None:

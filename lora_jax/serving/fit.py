@@ -49,15 +49,16 @@ def check_method(name: str, adapter: Adapter) -> None:
   """Raises a ValueError if an adapter was not trained by LoRA."""
   method = adapter.method.get('name')
   if method != 'lora':
+    hint = '. Export it as a plain LoRA (--as_lora --rank=RANK)' if method == 'vera' else ''
     raise ValueError(
       f'adapter {name!r} was trained by {method!r}: a bank holds factors of lora alone, which have '
-      'the same paths and shapes in all adapters'
+      f'the same paths and shapes in all adapters{hint}'
     )
   beside = {path.rpartition('/')[2] for path in tree.paths(adapter.trainable)}
   if more := sorted(beside & {MAGNITUDE, *START}):
     raise ValueError(
       f'adapter {name!r} has {", ".join(more)} beside its factors (DoRA, PiSSA, OLoRA), for which '
-      'a bank has no place. Export a merged model; of PiSSA and OLoRA a loralib file is plain LoRA.'
+      'a bank has no place. Export it as a plain LoRA (--as_lora --rank=RANK), or merged.'
     )
 
 

@@ -14,17 +14,15 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
-from lora_jax import errors, methods, provenance, tree
+from lora_jax import errors, methods, provenance, quantization, tree
 from lora_jax.adapters import merging
 from lora_jax.data import dataset, tasks, tokenizer_files
 from lora_jax.models import fused_attention, presets
 from lora_jax.models.presets import TOKENS
 from lora_jax.pretrained import head, huggingface, labels, shards
-from lora_jax.train import mesh, optimizer, paths, rundir
+from lora_jax.train import base_options, mesh, optimizer, paths, rundir
 from lora_jax.train.checkpoints import Checkpoints
 from lora_jax.tree import Params
-
-RATES = ('hidden_dropout', 'attention_dropout', 'classifier_dropout')
 
 
 class Job(NamedTuple):
@@ -147,10 +145,21 @@ def build(
 def divide(
   config: config_dict.ConfigDict, method: methods.Method, model: nn.Module, params: Params
 ) -> tuple[Params, Params]:
-  """The frozen and the trainable part of a model's parameters, which may be shapes alone."""
+  """The frozen and the trainable part of a model's parameters, which may be shapes alone.
+
+  Raises:
+    ValueError: as the method's init; if the method trains a quantized kernel.
+  """
 
   def init(params: Params) -> tuple[Params, Params]:
     frozen, trainable = method.init(jax.random.key(config.seed), model, params, TOKENS)
+    if coded := quantization.kernels(trainable):
+      choice = base_options.quantization_of(config)
+      raise ValueError(
+        f'{config.method.name} trains {errors.listed(list(coded))}, but config.model.quantize='
+        f'{choice} makes codes of them, which have no gradient. Train factors beside them '
+        '(--config.method.name=lora), or set --config.model.quantize=none.'
+      )
     return frozen, tree.cast(trainable, np.float32)
 
   is_abstract = any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(params))
@@ -216,45 +225,33 @@ def load_base(
   Parameters are read or drawn where they lie, on `devices` or the default device; the adapter of a
   run is merged there.
   """
-  name, chosen = config.model.name, config.model
-  options = model_options(config)
+  name = config.model.name
   if rundir.is_run(name):
     model, params = _merged(config, task, devices)
-    model = model.clone(**options)
+    model = model.clone(**base_options.model_options(config))
     declared = tree.flatten(presets.abstract_params(model))
     leaves = tree.flatten(params)
     del params
     for path in leaves:  # One by one: a cast makes no second copy of the model.
       leaves[path] = leaves[path].astype(declared[path].dtype)
-    params = tree.unflatten(leaves)
+    params = base_options.quantized(config, tree.unflatten(leaves))
     return model, params if devices is None else mesh.place(params, devices, model.config.family)
-  options = model_arguments(config, task) | {'seed': config.seed}
+  options = base_options.model_arguments(config, task) | {'seed': config.seed}
+  quantize = base_options.quantization_of(config)
   if name == 'fresh':
-    architecture = presets.architecture(**chosen.fresh)
-    options['place'] = _place(devices, architecture.family)
-    return huggingface.fresh_model(architecture, **options)
+    architecture = presets.architecture(**config.model.fresh)
+    if quantize == 'none':
+      options['place'] = _place(devices, architecture.family)
+      return huggingface.fresh_model(architecture, **options)
+    model, params = huggingface.fresh_model(architecture, **options)
+    params = base_options.quantized(config, params)
+    return model, params if devices is None else mesh.place(params, devices, architecture.family)
   folder = huggingface.locate(name)
   options['place'] = _place(devices, huggingface.read_config(folder).family)
-  keeps = task.kind != 'lm' and head_choice(config) == 'keep'
+  options['quantize'] = quantize
+  keeps = task.kind != 'lm' and base_options.head_choice(config) == 'keep'
   options |= {'label_names': task.label_names} if keeps else {'fresh_head': task.kind != 'lm'}
   return huggingface.load_model(folder, **options)
-
-
-def head_choice(config: config_dict.ConfigDict) -> str:
-  """`fresh` or `keep`. A base that is a run on the same task keeps its head: it is not foreign.
-
-  Raises:
-    ValueError: for another choice.
-  """
-  choice = config.model.get('head', 'fresh')
-  if choice not in ('fresh', 'keep'):
-    raise ValueError(f'config.model.head={choice!r}. {errors.nearest(choice, ("fresh", "keep"))}')
-  name = config.model.name
-  if not rundir.is_run(name):
-    return choice
-  base = rundir.read_config(name)
-  same = (base.task, rundir.own_files(base)) == (config.task, rundir.own_files(config))
-  return 'keep' if same else choice
 
 
 def _place(devices: Mesh | None, family: str) -> shards.Place | None:
@@ -271,7 +268,7 @@ def _merged(
   model, params = work.model, merging.merge(work.method.merge, work.frozen, trainable, workdir)[0]
   if task.kind == 'lm':
     return model, params
-  if head_choice(config) == 'fresh':
+  if base_options.head_choice(config) == 'fresh':
     logging.info('%s: its head is not kept: a fresh one is drawn', workdir)
     model = model.clone(num_labels=task.num_labels)
     return model, head.fresh_output(model, params, config.seed)
@@ -283,24 +280,6 @@ def _merged(
   outputs = labels.order(own.label_names, task.label_names, workdir)
   logging.info('%s: its head is kept: outputs %s', workdir, outputs)
   return model, params if outputs is None else head.reorder(model, params, outputs)
-
-
-def model_options(config: config_dict.ConfigDict) -> dict[str, Any]:
-  """The attributes of a model that a config names, except the layout of its layers."""
-  chosen = config.model
-  return {
-    'dtype': _dtype('model.dtype', chosen.dtype),
-    'param_dtype': _dtype('model.param_dtype', chosen.param_dtype),
-    'attention': chosen.attention,
-    'remat': chosen.remat,
-    **{rate: chosen[rate] for rate in RATES if chosen[rate] is not None},
-  }
-
-
-def model_arguments(config: config_dict.ConfigDict, task: tasks.Task) -> dict[str, Any]:
-  """The arguments of a model that a config and a task determine, beside its architecture."""
-  arguments = model_options(config) | {'scan': config.model.scan, 'task': task.kind}
-  return arguments if task.kind == 'lm' else arguments | {'num_labels': task.num_labels}
 
 
 def load_run(
@@ -385,10 +364,3 @@ def check_ranges(config: config_dict.ConfigDict, task: tasks.Task, model: nn.Mod
         f'{task.name} {split}: an example has {longest} tokens; {config.model.name!r} has '
         f'{model.config.max_positions} positions. Lower config.data.max_length.'
       )
-
-
-def _dtype(key: str, name: str) -> np.dtype:
-  known = ('float32', 'bfloat16', 'float16')
-  if name not in known:
-    raise ValueError(f'config.{key}={name!r}: choose one of {", ".join(known)}')
-  return np.dtype(name)

@@ -23,7 +23,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 from ml_collections import config_dict
 
-from lora_jax import tree
+from lora_jax import quantization, tree
 from lora_jax.data.layout import HostShard
 from lora_jax.methods.base import FollowsFn
 from lora_jax.methods.interception import Args, Context, Interceptor, Kwargs, Next
@@ -34,6 +34,7 @@ ROWS = ('data', 'fsdp')  # A batch is split over both.
 SMALL = 2**20  # Elements of a trained leaf below which gathering it costs more than keeping it.
 
 Axes = tuple[str | None, ...]
+Leaf = quantization.Leaf | quantization.Kernel
 Rules = Sequence[tuple[str, Axes]]
 # Leaf paths -> the mesh axis of each dimension; the first match counts. The axis of stacked layers
 # comes before these and is not split: the loop over layers takes one layer at a time.
@@ -189,7 +190,7 @@ def shardings(
     shape = tuple(leaf.shape)
     small = trained and math.prod(shape) < SMALL
     try:
-      specs[path] = NamedSharding(mesh, _spec(path, shape, mesh, rules, small, follows))
+      specs[path] = _sharding(leaf, _spec(path, shape, mesh, rules, small, follows), mesh)
     except ValueError as error:
       problems.append(str(error))
   if problems:
@@ -308,6 +309,19 @@ def _spec(
     raise ValueError(f'{path}: no axis of {shape} is a multiple of mesh.fsdp={fsdp}')
   largest = max(dividing, key=lambda axis: shape[axis])
   return PartitionSpec(*[None] * largest, 'fsdp')
+
+
+def _sharding(leaf: Leaf, spec: PartitionSpec, mesh: Mesh) -> NamedSharding | quantization.Kernel:
+  """The sharding of a leaf; of a quantized kernel that of each array, where its axes divide."""
+  if not isinstance(leaf, quantization.Kernel):
+    return NamedSharding(mesh, spec)
+  fits = lambda size, axis: axis if axis is None or size % mesh.shape[axis] == 0 else None
+
+  def of_array(array: quantization.Leaf) -> NamedSharding:
+    axes = map(fits, array.shape, spec) if len(array.shape) == leaf.ndim else ()
+    return NamedSharding(mesh, PartitionSpec(*axes))
+
+  return jax.tree.map(of_array, leaf)
 
 
 def _axes(path: str, rules: Rules, small: bool, follows: FollowsFn) -> Axes | None:

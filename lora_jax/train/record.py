@@ -246,8 +246,7 @@ class Record:
   def fail(self, folder: Path) -> None:
     """Ends a run that diverged with a `failed.json`."""
     self.is_live = False
-    failure = {'error': self.error, 'history': self.history}
-    writers.write_json(folder / rundir.FAILED, failure)
+    writers.write_json(folder / rundir.FAILED, {'error': self.error, **result.of_run(self)})
 
   def charge(self, seconds: Mapping[str, float], programs: Programs) -> None:
     """Adds seconds by purpose, and programs."""

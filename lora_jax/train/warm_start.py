@@ -14,7 +14,8 @@ from lora_jax.adapters import formats
 from lora_jax.methods.initial import OF_WEIGHT
 from lora_jax.pretrained import head, labels
 from lora_jax.train import rundir
-from lora_jax.train.job import Job, head_choice, method_options, read_trainable
+from lora_jax.train.base_options import head_choice
+from lora_jax.train.job import Job, method_options, read_trainable
 from lora_jax.tree import Params
 
 SAME = ('name', 'rank', 'alpha', 'rslora', 'targets')  # Options that have to agree, between runs.
@@ -65,7 +66,7 @@ def _read(
     task = rundir.read_task(source)
     classes = (task.kind, task.label_names)
     return stacking.looped_patterns(config.method), trained, SAME, classes
-  adapter = formats.read_adapter(source, config=job.model.config)
+  adapter = formats.load_adapter(source, config=job.model.config)
   return adapter.method, adapter.trainable, SAME_ADAPTER, (adapter.task, adapter.label_names)
 
 

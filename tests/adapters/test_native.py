@@ -12,7 +12,8 @@ from safetensors import numpy as writer
 from lora_jax import methods, stacking, tree
 from lora_jax.adapters import native
 from lora_jax.adapters.adapter import attach
-from lora_jax.adapters.native import load_adapter, save_adapter
+from lora_jax.adapters.formats import load_adapter
+from lora_jax.adapters.native import save_adapter
 from lora_jax.models import presets
 from lora_jax.pretrained import safetensors
 from tests.adapters.bases import METHODS, NUMBERED, base, make, same, scanned
@@ -119,8 +120,8 @@ def flip(folder):
 
 A, B = (f'encoder/layers_1/attention/query/lora_{x}' for x in 'ab')
 BROKEN = {
-  'no folder': (shutil.rmtree, ['not an adapter', 'adapter.json', 'nothing']),
-  'no description': (lambda f: (f / 'adapter.json').unlink(), ['It holds: adapter.safetensors']),
+  'no folder': (shutil.rmtree, ['no such folder']),
+  'no description': (lambda f: (f / 'adapter.json').unlink(), ['holds: adapter.safetensors']),
   'no tensors': (lambda f: (f / native.TENSORS).unlink(), ['adapter.safetensors is missing']),
   'cut description': (cut('adapter.json', 80), ['adapter.json', 'not valid JSON']),
   'cut header': (cut(native.TENSORS, 20), ['cut off within its header']),

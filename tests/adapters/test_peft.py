@@ -19,6 +19,7 @@ RESIZED = 'peft.roberta.resized'  # Of a base of 65 words, unlike the toy.
 THEIRS = sorted(path.name for path in ADAPTERS.glob('peft.*') if path.name != RESIZED)
 # PEFT wrapped another model, or left something out that it trained.
 OTHER_KEYS = ('peft.bert.bare', 'peft.bert.converted')
+SEEDED = 'peft.llama.vera'  # PEFT left the shared factors to their seed; they are written here.
 # PEFT saves the output layer itself beside its factors; both at once are not written here.
 OUTPUT = 'peft.qwen3.output'
 
@@ -44,7 +45,8 @@ def test_theirs_is_computed_as_there(case):
 
 
 @pytest.mark.parametrize(
-  'case', [case for case in THEIRS if 'gpt2' not in case and case not in (*OTHER_KEYS, OUTPUT)]
+  'case',
+  [case for case in THEIRS if 'gpt2' not in case and case not in (*OTHER_KEYS, OUTPUT, SEEDED)],
 )
 def test_export_of_theirs_has_their_tensors(case, tmp_path):
   peft.write(read(case), tmp_path)
@@ -60,7 +62,7 @@ def test_export_of_theirs_has_their_tensors(case, tmp_path):
   ours, fields_of_theirs = fields(tmp_path), fields(ADAPTERS / case)
   assert ours.keys() <= fields_of_theirs.keys()
   for name in ('r', 'lora_alpha', 'bias', 'use_rslora', 'task_type', 'fan_in_fan_out'):
-    assert ours[name] == fields_of_theirs[name], name
+    assert ours.get(name) == fields_of_theirs.get(name), name
 
 
 @pytest.mark.parametrize('case', [case for case in THEIRS if case != OUTPUT])
@@ -165,6 +167,7 @@ def test_targets_are_the_shortest_names_that_match_nothing_else(case, targets, s
     ('deberta-v2', dict(targets='relative'), 'factors on relative'),
     ('bert', dict(name='bitfit', rank=None, alpha=None), "LoRA only; the adapter is 'bitfit'"),
     ('bert', dict(targets='.*/query', train='.*/layers_0/mlp/up/kernel'), 'up/bias'),
+    ('gpt2', dict(name='vera', targets=toys.QV), 'VeRA in PEFT has one pair of vectors for GPT-2'),
   ],
 )
 def test_what_peft_cannot_hold_is_refused_before_anything_is_written(
@@ -208,7 +211,7 @@ def copy_of(case, tmp_path, **changes):
     (dict(modules_to_save=['(']), r"'\(' is not a regular expression"),
     (dict(target_modules=None), 'unexpected embeddings.word_embeddings.lora_embed'),
     (dict(target_modules='all-linear'), 'missing .*self.key.lora_A'),
-    (dict(peft_type='IA3'), "peft_type='IA3'; only LORA"),
+    (dict(peft_type='IA3'), "peft_type='IA3'; only LORA and VERA are read"),
     (dict(task_type='TOKEN_CLS'), "task_type='TOKEN_CLS'; of a bert model only SEQ_CLS and FEAT"),
     (dict(r='4'), "values that PEFT does not write: r='4'"),
     (dict(bias='some'), "bias='some'"),
@@ -305,6 +308,45 @@ def test_a_head_that_was_left_out_stays_the_base_s(caplog):
   assert 'classifier' not in adapter.trainable
   assert (adapter.method['rank'], adapter.method['alpha']) == (8, 16.0)
   assert "lists 'classifier', the tensors lack it: it stays as the base has it" in caplog.text
+
+
+@pytest.mark.parametrize(
+  'changes, problem',
+  [
+    (dict(bias='vera_only'), "bias='vera_only' of VeRA"),
+    (dict(projection_prng_key='0'), "projection_prng_key='0'"),
+    (dict(r=0), 'r=0'),
+    (dict(a_feature_of_tomorrow=1), 'a_feature_of_tomorrow=1'),
+    (dict(r=4), r'vera_lambda_d is \(5,\), expected \(4,\)'),
+    (dict(target_modules=['query', 'value']), 'unexpected .*output.dense.vera_lambda_b'),
+    (
+      dict(target_modules=['query', 'value']),
+      r'base_model.vera_A is \(5, 40\), expected \(5, 24\)',
+    ),
+    (dict(save_projection=False), 'unexpected base_model.vera_A'),
+  ],
+)
+def test_configs_of_vera_that_do_not_fit(changes, problem, tmp_path):
+  folder = copy_of('peft.bert.vera', tmp_path, **changes)
+  with pytest.raises(ValueError, match=problem):
+    peft.read(folder, config_of('bert'))
+
+
+def test_the_fused_projection_of_gpt2_is_not_read_of_vera(tmp_path):
+  folder = copy_of('peft.gpt2.vera', tmp_path, target_modules=['c_attn'])
+  with pytest.raises(ValueError, match=r'together, which is not computed: h\.0\.attn\.c_attn'):
+    peft.read(folder, config_of('gpt2'))
+
+
+def test_the_shared_factors_of_vera_come_of_their_seed(tmp_path):
+  """Of a file that holds them too, the same ones."""
+  adapter = read('peft.bert.vera')
+  assert adapter.method['projection_seed'] == 5
+  folder = copy_of('peft.bert.vera', tmp_path, save_projection=False)
+  stored = safetensors.Tensors(folder / peft_file.TENSORS)
+  tensors = {name: np.array(x) for name, x in stored.items() if 'base_model.vera_' not in name}
+  writer.save_file(tensors, folder / peft_file.TENSORS)
+  toys.same(peft.read(folder, config_of('bert')), adapter)
 
 
 def test_files_that_are_not_there_or_damaged(tmp_path):

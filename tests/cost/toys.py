@@ -27,6 +27,7 @@ def plan(total, capacity=16 * 2**30, **more):
     'length': 128,
     'dtype': 'bfloat16',
     'param_dtype': 'bfloat16',
+    'quantize': 'none',
     'remat': 'none',
     'scan': True,
     'parameters': {'trained': 1000, 'head': 200, 'frozen': 99_000},

@@ -14,7 +14,7 @@ from lora_jax import bind, lora, tree
 from lora_jax.models import PRESETS
 from lora_jax.models.deberta import relative_rows
 from lora_jax.models.presets import architecture, build
-from lora_jax.pretrained import fresh_model, huggingface, load_model, safetensors
+from lora_jax.pretrained import conversion, fresh_model, load_model, safetensors
 from lora_jax.pretrained.architecture import from_hugging_face
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'models'
@@ -215,12 +215,12 @@ def test_pretraining_heads_are_passed_over():
   extra = ('lm_predictions.lm_head.bias', 'mask_predictions.dense.weight', 'cls.predictions.bias')
   for name in (*extra, 'deberta.embeddings.position_embeddings.weight'):
     body[name] = np.zeros(3, np.float32)
-  params = huggingface.convert(model, body)
+  params = conversion.convert(model, body)
   same = lambda a, b: jax.tree.map(np.testing.assert_array_equal, a, b)
   same(*(tree.split(p, model.head)[0] for p in (params, full)))
   assert 0.01 < params['pooler']['kernel'].std() < 0.03
   with pytest.raises(ValueError, match=r'missing encoder.conv.conv.bias'):
-    huggingface.convert(model, {k: x for k, x in body.items() if 'conv.conv.bias' not in k})
+    conversion.convert(model, {k: x for k, x in body.items() if 'conv.conv.bias' not in k})
 
 
 @pytest.mark.parametrize('name', ['deberta-v2-xxlarge', 'deberta-v3-base'])

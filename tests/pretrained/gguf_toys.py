@@ -16,7 +16,10 @@ CONTROL, NORMAL = 3, 1
 
 
 def write(path, case, *, kind=None, change=None, extra=None, split='smollm'):
-  """Writes a golden's model, its matrices in a quantization; `change` are further header values."""
+  """Writes a golden's model, or a folder's, its matrices in a quantization.
+
+  `change` are further values of the header, `extra` further tensors.
+  """
   config = json.loads((GOLDEN / case / 'config.json').read_text())
   name = config['model_type']
   writer = gguf.GGUFWriter(path, name)
@@ -32,7 +35,8 @@ def write(path, case, *, kind=None, change=None, extra=None, split='smollm'):
   for key, value in values.items():
     writer.add_uint32(f'{name}.{key}', value)
   writer.add_float32(f'{name}.attention.layer_norm_rms_epsilon', config['rms_norm_eps'])
-  writer.add_float32(f'{name}.rope.freq_base', config['rope_parameters']['rope_theta'])
+  rope = config.get('rope_parameters', config)
+  writer.add_float32(f'{name}.rope.freq_base', rope['rope_theta'])
   for key, value in (change or {}).items():
     add = writer.add_string if isinstance(value, str) else writer.add_uint32
     add(f'{name}.{key}', value)

@@ -6,7 +6,7 @@ import pytest
 
 from lora_jax import sweep
 from lora_jax.adapters import native
-from lora_jax.train import check, evaluate, generate, job, loop, run_adapter, rundir
+from lora_jax.train import base_options, check, evaluate, generate, loop, run_adapter, rundir
 
 REVIEWS = 'review,stars\n' + ''.join(
   f'the {"good" if i % 2 else "bad"} film was {"very " * (i % 5)}not a plot {i},{i % 2 * 4 + 1}\n'
@@ -49,7 +49,7 @@ def test_its_classes_outlive_the_file(reviewed, tmp_path):
       evaluate.evaluate_run(reviewed / 'run')
   finally:
     (tmp_path / 'gone.csv').rename(path)
-  found = native.load_adapter(tmp_path / 'adapter')
+  found = native.read(tmp_path / 'adapter')
   assert (found.task, found.num_labels, found.label_names) == ('classification', 2, ('1', '5'))
 
 
@@ -67,7 +67,7 @@ def test_a_head_is_kept_for_the_same_files_alone(reviewed, make_config):
   base = {'model.name': str(reviewed / 'run')}
   same = own_config(make_config, reviewed / 'reviews.csv', **base)
   other = own_config(make_config, reviewed / 'others.csv', **base)
-  assert (job.head_choice(same), job.head_choice(other)) == ('keep', 'fresh')
+  assert (base_options.head_choice(same), base_options.head_choice(other)) == ('keep', 'fresh')
   assert rundir.read_task(reviewed / 'run').label_names == ('1', '5')
 
 

@@ -15,8 +15,10 @@ from lora_jax.report.pages import (
   counts,
   glue,
   gpt3,
+  intrinsic,
   latency,
   practical_claims,
+  rates,
   speed,
   text_generation,
   weak_base,
@@ -73,6 +75,8 @@ def make(recorded: Recorded, findings: Findings | None = None) -> list[Page]:
     *counts.pages(recorded.counts),
   ]
   others = [
+    *rates.pages(found, list(recorded.diverged.values())),
+    *intrinsic.pages(found, list(recorded.diverged.values()), levels),
     *weak_base.pages(weak),
     *speed.pages(recorded.bench),
     *chaos.pages(recorded.chaos),

@@ -1,0 +1,79 @@
+"""Products with quantized kernels, of which at most `LIMIT` weights are dequantized at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+
+from lora_jax.quantization.kernel import Blocks, Kernel, dequantize
+
+LIMIT = 2**20  # Weights that are dequantized at a time.
+
+
+@jax.custom_vjp
+def product(x: jax.Array, kernel: Kernel) -> jax.Array:
+  """x [..., d] times a kernel [d, k]: [..., k] in the dtype of x, accumulated in float32.
+
+  The kernel has no gradient. Of all arrays the gradient of x takes its codes and scales alone.
+  """
+  return _product(x, kernel, axis=1)
+
+
+def _forward(x: jax.Array, kernel: Kernel) -> tuple[jax.Array, Kernel]:
+  return product(x, kernel), kernel
+
+
+def _backward(kernel: Kernel, g: jax.Array) -> tuple[jax.Array, None]:
+  return _product(g, kernel, axis=0), None
+
+
+product.defvjp(_forward, _backward)
+
+
+def interceptor(
+  next_fun: Callable[..., object],
+  args: tuple[object, ...],
+  kwargs: Mapping[str, object],
+  context: nn.module.InterceptorContext,
+) -> object:
+  """Computes a dense layer with a quantized kernel, whose own call would ask for an array."""
+  module = context.module
+  if not isinstance(module, nn.Dense) or context.method_name != '__call__':
+    return next_fun(*args, **kwargs)
+  kernel = module.get_variable('params', 'kernel')
+  if not isinstance(kernel, Kernel):
+    return next_fun(*args, **kwargs)
+  (x,) = map(jnp.asarray, (*args, *kwargs.values()))
+  dtype = module.dtype or jnp.result_type(x, kernel.dtype)
+  y = checkpoint_name(product(x.astype(dtype), kernel), 'dense')
+  if not module.use_bias:
+    return y
+  bias = jnp.asarray(module.get_variable('params', 'bias'), dtype)
+  return y + jnp.expand_dims(bias, tuple(range(y.ndim - 1)))
+
+
+def _product(x: jax.Array, kernel: Kernel, axis: int) -> jax.Array:
+  """x times the kernel for axis 1, x times its transpose for axis 0: the axis of the result.
+
+  The parts of that axis are computed one after the other.
+  """
+  blocks = Blocks.of(kernel)
+  cut = blocks.cut(axis, LIMIT)
+  if axis == 1 and blocks.inputs != kernel.rows:
+    x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, blocks.inputs - kernel.rows)])
+
+  def part(number: jax.Array) -> jax.Array:
+    weights = dequantize(blocks.part(cut, number) if cut.parts > 1 else blocks, x.dtype)
+    dims = (((x.ndim - 1,), (1 - axis,)), ((), ()))
+    return lax.dot_general(x, weights, dims, preferred_element_type=jnp.float32).astype(x.dtype)
+
+  if cut.parts > 1:
+    y = cut.join(lax.map(part, jnp.arange(cut.parts)))
+  else:
+    y = part(jnp.zeros((), jnp.int32))
+  return y[..., : kernel.rows] if axis == 0 else y

@@ -1,0 +1,96 @@
+"""Products with quantized kernels are those with their weights, and never hold all of them."""
+
+import re
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from lora_jax import quantization
+from lora_jax.quantization import dense
+from tests.quantization.test_kernel import of_file
+
+RNG = np.random.default_rng(1)
+
+
+@pytest.mark.parametrize('format, rows', [('int8', 96), ('nf4', 256), ('nf4', 70), ('q4_1', 128)])
+@pytest.mark.parametrize('limit', [2**20, 600])
+def test_a_product_and_its_gradient_are_those_of_the_weights(monkeypatch, format, rows, limit):
+  monkeypatch.setattr(dense, 'LIMIT', limit)
+  if format == 'q4_1':
+    kernel = of_file(format, rows, 12)
+  else:
+    weight = RNG.standard_normal((rows, 12)).astype(np.float32)
+    kernel = quantization.make([quantization.encode(weight, format)], format, (rows, 12), 'float32')
+  x = jnp.asarray(RNG.standard_normal((2, 5, rows)), jnp.float32)
+  y, back = jax.vjp(lambda x: quantization.product(x, kernel), x)
+  weight = np.asarray(kernel.astype(jnp.float32))
+  np.testing.assert_allclose(y, x @ weight, rtol=1e-4, atol=1e-4 * np.abs(weight).max())
+  (g,) = back(y)
+  np.testing.assert_allclose(g, y @ weight.T, rtol=1e-4, atol=1e-2 * np.abs(weight).max())
+
+
+SIZE, DEPTH = 256, 8
+
+
+def compiled_steps(layout):
+  """Three steps over as many batches through a stack of layers, compiled, and their arguments."""
+  weights = RNG.standard_normal((DEPTH, SIZE, SIZE)).astype(np.float32) / 16
+  split = (
+    {'layers': weights} if layout == 'scan' else {f'layers_{i}': w for i, w in enumerate(weights)}
+  )
+  coded = quantization.quantize({name: {'up': {'kernel': w}} for name, w in split.items()}, 'nf4')
+  kernels = list(quantization.kernels(coded).values())
+
+  def loss(shift, kernels, x):
+    layer = lambda x, kernel: (jnp.tanh(quantization.product(x + shift[None], kernel)), None)
+    if layout == 'scan':
+      return lax.scan(layer, x, kernels[0])[0].sum()
+    for kernel in kernels:
+      x, _ = layer(x, kernel)
+    return x.sum()
+
+  def steps(shift, kernels, batches):
+    step = lambda shift, x: (shift - 0.1 * jax.grad(loss)(shift, kernels, x), None)
+    return lax.scan(step, shift, batches)[0]
+
+  args = jnp.zeros(SIZE), kernels, jnp.ones((3, 8, SIZE))
+  return jax.jit(steps).lower(*args).compile(), args
+
+
+@pytest.mark.parametrize('layout', ['loop', 'scan'])
+def test_no_kernel_is_dequantized_whole(layout):
+  """In a loop over batches too, before which the compiler might compute what does not change."""
+  compiled, args = compiled_steps(layout)
+  assert np.isfinite(compiled(*args)).all()
+  floats = re.findall(r'(?:f32|bf16)\[([\d,]+)\]', compiled.as_text())
+  assert max(np.prod(list(map(int, sizes.split(',')))) for sizes in floats) < SIZE * SIZE
+  # The eight float kernels are 32 SIZE^2 bytes. There are a part, its codes, and activations.
+  assert compiled.memory_analysis().temp_size_in_bytes < 8 * SIZE * SIZE
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_a_dense_layer_is_computed(dtype):
+  layer = nn.Dense(6, dtype=dtype)
+  x = jnp.asarray(RNG.standard_normal((3, 64)), jnp.float32)
+  params = layer.init(jax.random.key(0), x)['params'] | {'bias': jnp.arange(6.0)}
+  kernel = quantization.encode(params['kernel'], 'int8')
+  coded = params | {'kernel': quantization.make([kernel], 'int8', (64, 6), 'float32')}
+  exact = params | {'kernel': coded['kernel'].astype(jnp.float32)}
+  with nn.intercept_methods(quantization.interceptor):
+    y = layer.apply({'params': coded}, x)
+    plain = layer.apply({'params': exact}, x)
+  assert y.dtype == dtype
+  np.testing.assert_allclose(y.astype('f'), plain.astype('f'), atol=1e-5 if dtype == 'f' else 0.05)
+
+
+def test_members_of_a_vmap_share_the_kernel():
+  kernel = of_file('int8', 32, 4)
+  x = jnp.asarray(RNG.standard_normal((3, 2, 32)), jnp.float32)
+  grad = jax.grad(lambda x: quantization.product(x, kernel).sum())
+  np.testing.assert_allclose(
+    jax.vmap(grad)(x), np.stack([grad(one) for one in x]), rtol=1e-5, atol=1e-2
+  )

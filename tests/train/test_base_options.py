@@ -1,0 +1,60 @@
+"""What a config says of its base is read, or refused by the field's name."""
+
+import jax.numpy as jnp
+import pytest
+
+from lora_jax import quantization, tree
+from lora_jax.cost import shapes
+from lora_jax.data import tasks
+from lora_jax.train import base_options, config_check, job
+
+
+def test_a_models_arguments_are_the_configs(make_config):
+  config = make_config(**{'model.param_dtype': 'bfloat16', 'model.attention_dropout': 0.5})
+  found = base_options.model_arguments(config, tasks.without_data('sst2'))
+  assert found['param_dtype'] == jnp.bfloat16 and found['dtype'] == jnp.float32
+  assert (found['num_labels'], found['scan'], found['attention_dropout']) == (2, True, 0.5)
+  with config.unlocked():
+    del config.model.quantize  # A run of an older version.
+  assert base_options.quantization_of(config) == 'none'
+
+
+def test_another_dtype_or_head_is_named(make_config):
+  with pytest.raises(ValueError, match=r"config.model.dtype='f8': choose one of float32"):
+    base_options.model_options(make_config(**{'model.dtype': 'f8'}))
+  with pytest.raises(ValueError, match=r"config.model.head='keeps'. Did you mean 'keep'"):
+    base_options.head_choice(make_config(**{'model.head': 'keeps'}))
+
+
+def test_a_quantization_that_does_not_fit_is_refused_with_what_to_do(make_config):
+  with pytest.raises(
+    ValueError, match=r"quantize='int4': expected one of none, int8, nf4, file. Frozen kernels"
+  ):
+    config_check.check_config(make_config(**{'model.quantize': 'int4'}))
+  with pytest.raises(ValueError, match=r"codes of a GGUF file, and 'fresh' is none. Choose one of"):
+    shapes.abstract_job(make_config(**{'model.quantize': 'file'}))
+  words = r'full trains \S*key/kernel, .*, but config.model.quantize=int8 makes codes of them'
+  with pytest.raises(ValueError, match=words):
+    shapes.abstract_job(make_config('full', **{'model.quantize': 'int8'}))
+  with pytest.raises(ValueError, match=r'dora=True is not computed for quantized weights'):
+    shapes.abstract_job(make_config(**{'model.quantize': 'int8', 'method.dora': True}))
+
+
+@pytest.mark.parametrize('format, ratio', [('int8', 0.27), ('nf4', 0.15)])
+def test_a_plans_base_is_as_small_as_the_codes(make_config, format, ratio):
+  fresh = dict(family='bert', vocab_size=64, hidden_size=256, num_layers=2, num_heads=4,
+               intermediate_size=512, max_positions=32)  # fmt: skip
+  work = shapes.abstract_job(make_config(**{'model.fresh': fresh, 'model.quantize': format}))
+  exact = shapes.abstract_job(make_config(**{'model.fresh': fresh}))
+  assert work.summary.frozen == exact.summary.frozen
+  kernels = quantization.kernels(work.frozen)
+  assert tree.nbytes(kernels) < ratio * 4 * tree.count(kernels)
+  saved = 4 * tree.count(kernels) - tree.nbytes(kernels)
+  assert exact.summary.frozen_bytes - work.summary.frozen_bytes == saved
+  assert tree.count(kernels) == 2 * (4 * 256 * 256 + 2 * 256 * 512)
+
+
+def test_biases_beside_codes_are_trained(make_config):
+  work = shapes.abstract_job(make_config('bitfit', **{'model.quantize': 'nf4'}))
+  assert quantization.kernels(work.frozen) and not quantization.kernels(work.trainable)
+  assert isinstance(work, job.Job)

@@ -94,25 +94,24 @@ def save_peft(
       f"save_peft: a file of PEFT's for one's own model holds the factors of lora alone, but this "
       f'is {options.get("name")!r} with {wrong}. Use `save`, or merge.'
     )
-  found = sites.find(
-    'lora', options['rank'], options['alpha'], options['targets'], as_linen(model), *inputs
-  )
+  targets = tree.as_patterns(options['targets'])
+  found = sites.find('lora', options['rank'], options['alpha'], targets, as_linen(model), *inputs)
   places = list(_places(found, names))
   if lost := found.keys() - {place.path for place in places}:
     raise ValueError(f'save_peft: no pattern in names matches {errors.listed(sorted(lost))}')
   leaves = {path: np.asarray(x, np.float32) for path, x in tree.flatten(trainable).items()}
   check_values(leaves, 'save_peft: the trainable parameters')
   pairs = {place.name: _pair(place, leaves, options) for place in places}
-  others = sites.find('lora', 1, 1.0, ('.*',), as_linen(model), *inputs)
   values = peft_config.make(
     pairs,
-    everything=[place.name for place in _places(others, names)],
+    everything=[*pairs],
     modules_to_save=[],
     method=options,
     task_type=None,
     base_name=base_name,
     family='',
   )
+  values['target_modules'] = [*pairs]  # Whole names: the table may not name all modules.
   tensors = {
     peft_file.PREFIX + key: np.ascontiguousarray(x.T)
     for place in places
@@ -170,11 +169,11 @@ def load_peft(
   count = collections.Counter(place.path for place in places)
   if lacking := [path for path, n in count.items() if n < math.prod(found[path].stack)]:
     raise ValueError(f'{folder}: not all of the stacked layers of {errors.listed(lacking)}')
-  factors = {place: _factors(place, tensors, values) for place in places}
+  factors = [_factors(place, tensors, values) for place in places]
   method = methods.lora(
     targets=tuple(map(re.escape, count)),
-    rank=_by_path({place: one.rank for place, one in factors.items()}),
-    alpha=_by_path({place: one.alpha for place, one in factors.items()}),
+    rank=_by_path(places, [one.rank for one in factors]),
+    alpha=_by_path(places, [one.alpha for one in factors]),
     dropout=values['lora_dropout'],
     rslora=values['use_rslora'],
   )
@@ -247,10 +246,10 @@ def _factors(
   return found
 
 
-def _by_path(numbers: Mapping[Place, Number]) -> Number | dict[str, Number]:
+def _by_path(places: list[Place], numbers: list[Number]) -> Number | dict[str, Number]:
   """The number of all layers, or a mapping from the patterns of their paths."""
   found: dict[str, Number] = {}
-  for place, number in numbers.items():
+  for place, number in zip(places, numbers):
     if found.setdefault(re.escape(place.path), number) != number:
       raise ValueError(f'{place.path}: its stacked layers differ in rank or alpha')
-  return found if len(set(found.values())) > 1 else next(iter(found.values()))
+  return found if len(set(numbers)) > 1 else numbers[0]

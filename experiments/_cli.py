@@ -86,7 +86,13 @@ def show(error: Exception) -> None:
     traceback.print_exception(error)
 
 
+def config_first(argv: list[str]) -> list[str]:
+  """The arguments with `--config=` before its fields, `--config.a=1`, which refer to it."""
+  return argv[:1] + sorted(argv[1:], key=lambda arg: not re.match('--?config=', arg))
+
+
 def _parse(argv: list[str]) -> list[str]:
+  argv = sys.argv[:] = config_first(argv)  # The flags of a config read `sys.argv` by themselves.
   try:
     argv = [argv[0], *map(_with_config_file, argv[1:])]
     return flags.FLAGS(argv)

@@ -22,9 +22,8 @@ import flax.linen as nn
 import jax
 from flax import nnx
 
-from lora_jax import tree
+from lora_jax import quantization, tree
 from lora_jax.methods import Method, functional, twins
-from lora_jax.methods.base import interceptors
 from lora_jax.methods.functional import Filter, Functional
 from lora_jax.methods.functional import params as params
 from lora_jax.methods.interception import Interceptor, intercepted, is_deterministic
@@ -163,4 +162,4 @@ def _interceptors(method: Method, params: tree.Params) -> tuple[Interceptor | No
       f'{method.program[0]} computes all parameters anew in each call, so it cannot lie in a '
       'module. Train it by bind(model, method).'
     )
-  return interceptors(method, params)
+  return method.interceptor, quantization.needed(params)

@@ -48,8 +48,8 @@ def fingerprint(params: tree.Params, config: presets.Config) -> Fingerprint:
 def of_leaves(leaves: tree.Leaves) -> Fingerprint:
   """The fingerprint of any model's parameters by path."""
   shapes: dict[str, list[int]] = {}
-  formats: dict[str, str] = {}
   hashes: dict[str, hashlib.blake2b] = {}
+  formats: dict[str, str] = {}
   for path in sorted(leaves, key=lambda path: (stacking.generalize(path), _layer_number(path))):
     name, leaf = stacking.generalize(path), leaves[path]
     shapes.setdefault(name, list(leaf.shape))
@@ -86,15 +86,13 @@ def differences(
     for name in dict.fromkeys((*base, *model))
     if not FREE.fullmatch(name) and base.get(name) != model.get(name)
   ]
-  if fields:
-    return fields
-  return print_differences(adapter_print, model_print, ignored)
+  return fields or print_differences(adapter_print, model_print, ignored)
 
 
 def print_differences(
   one_print: Fingerprint, other_print: Fingerprint, ignored: frozenset[str] = frozenset()
 ) -> list[str]:
-  """The difference of a model's fingerprint from an adapter's base's: a line, or none."""
+  """The difference of a fingerprint from another in shapes or else in values: a line, or none."""
   if one_print and other_print:
     one, other = (_quantization(found, ignored) for found in (one_print, other_print))
     if one != other:

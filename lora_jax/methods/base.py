@@ -120,9 +120,6 @@ def bind(apply: AnyModel, method: Method) -> Callable[..., Any]:
   stream: one with `deterministic=True` or `train=False`, by the model's default if not by argument.
   A model without such an argument has dropout exactly when it is given a key.
 
-  Plain `model.apply` on the joined parts computes the base without a word, for Flax ignores leaves
-  that a model does not know; `method.merge` gives parameters for it.
-
   Args:
     apply: a model or its `apply`, or any function with `{'params': ...}` first. The variables of an
       nnx.Module that are not parameters are the collection `state`.
@@ -146,13 +143,7 @@ def bind(apply: AnyModel, method: Method) -> Callable[..., Any]:
     rngs = kwargs.get('rngs')
     if isinstance(rngs, Mapping) and 'dropout' in rngs and is_deterministic(run, args, kwargs):
       kwargs['rngs'] = {name: key for name, key in rngs.items() if name != 'dropout'}
-    with intercepted(*interceptors(method, frozen)):
+    with intercepted(method.interceptor, quantization.needed(frozen)):
       return run(variables, *args, **kwargs)
 
   return bound
-
-
-def interceptors(method: Method, params: Params) -> tuple[Interceptor | None, ...]:
-  """What runs around the modules of a model: the method's, and that of quantized kernels."""
-  codes = quantization.interceptor if quantization.kernels(params) else None
-  return method.interceptor, codes

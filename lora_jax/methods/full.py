@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -23,7 +22,7 @@ def full(*, train: str | Sequence[str] = ()) -> Method:
   """
 
   def init(
-    key: jax.Array, model: Model, params: Params, *inputs: Any, **kwargs: Any
+    key: jax.Array, model: Model, params: Params, *inputs: object, **kwargs: object
   ) -> tuple[Tree, Tree]:
     del key, model, inputs, kwargs
     return {}, tree.join(nn.unbox(params))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -69,7 +68,7 @@ def _selection(
   """A method that trains the leaves of `patterns(paths of all leaves)`, summarized as `shown`."""
 
   def init(
-    key: jax.Array, model: Model, params: Params, *inputs: Any, **kwargs: Any
+    key: jax.Array, model: Model, params: Params, *inputs: object, **kwargs: object
   ) -> tuple[Tree, Tree]:
     del key, model, inputs, kwargs
     params = nn.unbox(params)

@@ -128,6 +128,7 @@ ARROWS = {
     'methods',
     'models',
     'pretrained',
+    'quantization',
     'stacking',
     'train',
     'tree',

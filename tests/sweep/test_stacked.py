@@ -12,7 +12,7 @@ from lora_jax.sweep import grouping, stacked
 from lora_jax.sweep import train as train_sweep
 from lora_jax.train import evaluate, job, loop, optimizer, warm_start
 from lora_jax.train.checkpoints import Checkpoints
-from tests.sweep.runs import BASE, RUNS, assert_same_run, trained
+from tests.sweep.runs import BASE, RUNS, assert_same_run, targets, trained
 
 SLOW = pytest.mark.slow
 
@@ -79,6 +79,10 @@ VARIANTS = {
     {'method.train_a': False, 'method.rank': 2},
     {'method.train_a': False, 'method.rank': 4, 'seed': 1},
   ),
+  'quantized': (
+    {'model.quantize': 'nf4', 'method.rank': 4},
+    {'model.quantize': 'nf4', 'method.rank': 2, **targets('query')},
+  ),
   'dora': (
     {'method.dora': True, 'method.rank': 4, 'method.rslora': True},
     {'method.dora': True, 'method.rank': 2, 'seed': 1},
@@ -87,7 +91,8 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize(
-  'variant', ['pissa', pytest.param('lora_fa', marks=SLOW), pytest.param('dora', marks=SLOW)]
+  'variant',
+  ['pissa', *(pytest.param(name, marks=SLOW) for name in ('quantized', 'lora_fa', 'dora'))],
 )
 def test_a_variant_is_a_member_and_is_resumed(variant, tmp_path, make_config):
   runs, values = VARIANTS[variant], BASE | {'train.epochs': 2, 'checkpoint.keep': 3}

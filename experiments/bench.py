@@ -2,7 +2,7 @@
 
 method     LoRA (r=8, query and value) against full fine-tuning: seconds, FLOPs, bytes
 dtype      bfloat16 with float32 accumulation against float32, LoRA
-quantized  LoRA on a base whose kernels are in nf4 and int8 against one in bfloat16
+quantized  LoRA on a base whose kernels are in nf4 and int8 against one in bfloat16, in which all compute
 layout     an epoch of a task packed, padded to the batch's longest, and padded to `max_length`
            (needs --data_dir, a folder of GLUE's archives, and --tokenizer)
 decode     64 tokens after each of --contexts prompts, by a GPT-2 of 6 layers and width 384 with
@@ -206,10 +206,10 @@ def dtype_part() -> Titled:
 
 
 def quantized_part() -> Titled:
-  scanned = functools.partial(configured, MODEL.value, 'lora', scan=True)
-  made = {name: step_of(scanned(dtype(), quantize=name)) for name in ('nf4', 'int8')}
-  made['bfloat16'] = step_of(scanned('bfloat16'))
-  note = 'LoRA on quantized kernels against a base and products in bfloat16, layers scanned.'
+  low = functools.partial(configured, MODEL.value, 'lora', 'bfloat16', scan=True)
+  made = {name: step_of(low(quantize=name)) for name in ('nf4', 'int8')}
+  made['bfloat16'] = step_of(low())
+  note = 'LoRA on quantized kernels against a base in bfloat16; all compute in it, layers scanned.'
   yield f'quantized, {title()}', compared(made, note)
 
 

@@ -136,6 +136,7 @@ ARROWS = {
     'methods',
     'models',
     'pretrained',
+    'quantization',
     'stacking',
     'train',
     'tree',

@@ -86,16 +86,22 @@ def show(error: Exception) -> None:
     traceback.print_exception(error)
 
 
-def config_first(argv: list[str]) -> list[str]:
-  """The arguments with `--config=` before its fields, `--config.a=1`, which refer to it."""
-  return argv[:1] + sorted(argv[1:], key=lambda arg: not re.match('--?config=', arg))
+def parse(argv: list[str]) -> list[str]:
+  """Reads the flags of a command, which is `sys.argv`; returns what is not a flag.
+
+  `--config=` may follow its fields (`--config.a=1`), and name a file of ours from any folder.
+
+  Raises:
+    flags.Error, ValueError, OSError, AttributeError, KeyError, TypeError: for a mistake in them.
+  """
+  # The flags of a config read `sys.argv` by themselves, and refuse a field before its file.
+  argv[1:] = sorted(argv[1:], key=lambda arg: not re.match('--?config=', arg))
+  return flags.FLAGS([argv[0], *map(_with_config_file, argv[1:])])
 
 
 def _parse(argv: list[str]) -> list[str]:
-  argv = sys.argv[:] = config_first(argv)  # The flags of a config read `sys.argv` by themselves.
   try:
-    argv = [argv[0], *map(_with_config_file, argv[1:])]
-    return flags.FLAGS(argv)
+    return parse(argv)
   except (*MISTAKES, flags.Error, AttributeError, KeyError, TypeError) as error:
     if os.environ.get('LORA_JAX_TRACEBACK'):
       raise
@@ -104,7 +110,7 @@ def _parse(argv: list[str]) -> list[str]:
     elif isinstance(error, MISTAKES):
       message = f'{type(error).__name__}: {error}'
     else:  # Of a `--config.a.b=` that the config lacks.
-      message = _unknown_key(argv) or f'{type(error).__name__}: {error}'
+      message = _unknown_key([*map(_with_config_file, argv)]) or f'{type(error).__name__}: {error}'
     print(f'\nerror: {message}', file=sys.stderr)
     sys.exit(2)
 

@@ -46,6 +46,13 @@ def test_a_mistake_is_one_message_and_leaves_nothing(tmp_path, flag, words):
   assert not (tmp_path / 'run').exists()
 
 
+def test_a_field_may_stand_before_the_config_that_has_it(tmp_path):
+  fields = ['--config.optim.lr=-1', f'--workdir={tmp_path / "run"}', CONFIG]
+  command = [sys.executable, '-m', 'experiments.train', *fields]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  assert 'config.optim.lr=-1.0: expected' in done.stderr and done.returncode == 1
+
+
 def test_the_last_line_of_a_failure_is_its_cause(capsys):
   _cli.show(ValueError('the directory holds another run:\n  lr: 1, 2 given\nChoose another one.'))
   lines = capsys.readouterr().err.splitlines()

@@ -18,21 +18,21 @@ Context = nn.module.InterceptorContext
 Interceptor = Callable[[Next, Args, Kwargs, Context], Any]
 Carried = TypeVar('Carried')
 
-# The interceptors that run now, and what they hand to each other: a part of the key by which JAX
-# keeps the programs that it traced.
-_interceptors = jax.make_user_context(())
+# The interceptors that run now, and what they hand to those of modules inside: parts of the key by
+# which JAX keeps the programs that it traced.
+_interceptors, _carried = jax.make_user_context(()), jax.make_user_context(())
 
 
 @contextlib.contextmanager
 def carrying(value: object) -> Iterator[None]:
   """Hands a value to the interceptors inside the block; it is hashable, as a part of JAX's key."""
-  with _interceptors((*_interceptors.value, value)):
+  with _carried((*_carried.value, value)):
     yield
 
 
 def carried(kind: type[Carried]) -> Carried | None:
   """The value of this type that a block around hands on; None for none."""
-  return next((value for value in _interceptors.value if isinstance(value, kind)), None)
+  return next((value for value in _carried.value if isinstance(value, kind)), None)
 
 
 @contextlib.contextmanager

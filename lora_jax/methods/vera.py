@@ -35,7 +35,7 @@ from lora_jax.methods.interception import (
   carried,
   carrying,
 )
-from lora_jax.methods.lora import QUERY_VALUE, padded_rank
+from lora_jax.methods.lora import QUERY_VALUE
 from lora_jax.methods.lowrank import Factor, Shape
 from lora_jax.methods.models import Model
 from lora_jax.methods.options import recorded
@@ -160,7 +160,7 @@ def vera(
     interceptor=_interceptor(dropout),
     patterns=(*targets, *train),
     # The members of a sweep may differ in the rest: zero vectors add nothing, as zero factors.
-    program=('vera', padded_rank(rank), train, dropout),
+    program=('vera', lowrank.padded_rank(rank), train, dropout),
     follows=_follows,
     fixed=lambda path: path.startswith(f'{PROJECTIONS}/'),
   )

@@ -101,19 +101,29 @@ def config_first(argv: list[str]) -> list[str]:
   return argv[:1] + sorted(argv[1:], key=lambda arg: not re.match('--?config=', arg))
 
 
+def parse(argv: list[str]) -> list[str]:
+  """Reads the flags of a command, which is `sys.argv`; returns what is not a flag.
+
+  `--config=` may follow its fields (`--config.a=1`), and name a file of ours from any folder.
+
+  Raises:
+    flags.Error, ValueError, OSError, AttributeError, KeyError, TypeError: for a mistake in them.
+  """
+  argv[:] = config_first(argv)  # The flags of a config read `sys.argv` by themselves.
+  return flags.FLAGS([argv[0], *map(_with_config_file, argv[1:])])
+
+
 def _parse(argv: list[str]) -> list[str]:
-  argv = sys.argv[:] = config_first(argv)  # The flags of a config read `sys.argv` by themselves.
   for arg in argv[1:]:
     if arg in ('--help', '-help', '-h'):
       print(_help.command(sys.modules['__main__'].__doc__ or ''))
       sys.exit()
   try:
-    argv = [argv[0], *map(_with_config_file, argv[1:])]
     if '--help_config' in argv:
-      config, _ = _config(argv)
+      config, _ = _config([argv[0], *map(_with_config_file, config_first(argv)[1:])])
       print(_help.config(fields.leaves(config) if config else None))
       sys.exit()
-    return flags.FLAGS(argv)
+    return parse(argv)
   except (*MISTAKES, flags.Error, AttributeError, KeyError, TypeError) as error:
     if '--debug' in argv:
       raise
@@ -122,7 +132,7 @@ def _parse(argv: list[str]) -> list[str]:
     elif isinstance(error, MISTAKES):
       message = f'{type(error).__name__}: {error}'
     else:  # Of a `--config.a.b=` that the config lacks.
-      message = _unknown_key(argv) or f'{type(error).__name__}: {error}'
+      message = _unknown_key([*map(_with_config_file, argv)]) or f'{type(error).__name__}: {error}'
     print(f'\nerror: {message}', file=sys.stderr)
     sys.exit(2)
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from lora_jax.adapters import attach as attach
 from lora_jax.adapters import load as load
 from lora_jax.adapters import load_adapter as load_adapter
+from lora_jax.adapters import load_peft as load_peft
 from lora_jax.adapters import save as save
 from lora_jax.adapters import save_adapter as save_adapter
+from lora_jax.adapters import save_peft as save_peft
 from lora_jax.methods import METHODS as METHODS
 from lora_jax.methods import Method as Method
 from lora_jax.methods import adapter_d as adapter_d

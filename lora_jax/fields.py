@@ -212,6 +212,9 @@ FIELDS: dict[str, Field] = {
                                             'nonzero.'),
   'eval.limit': _whole(0, '[0, inf)', 'Examples of each held-out split that training evaluates on, '
                                       'the same ones for every seed; 0 is all.'),
+  'eval.general_text': _whole(0, '[0, inf)', 'Sequences of held-out WikiText-2 whose loss each '
+                                             'evaluation measures, to see what is forgotten '
+                                             '(language models only); 0 is off.'),
   'checkpoint.every_steps': _whole(0, '[0, inf)', 'Steps between checkpoints; 0 saves at the end '
                                                   'of each epoch.'),
   'checkpoint.keep': _whole(2, '[1, inf)', 'Latest checkpoints that are kept, beside the best.'),

@@ -22,7 +22,7 @@ import flax.linen as nn
 import jax
 from flax import nnx
 
-from lora_jax import tree
+from lora_jax import quantization, tree
 from lora_jax.methods import Method, functional, twins
 from lora_jax.methods.functional import Filter, Functional
 from lora_jax.methods.functional import params as params
@@ -81,7 +81,7 @@ def adapt(
   names = set(tree.paths(trainable))
   params = tree.join(frozen, trainable)
   if isinstance(model, nnx.Module):
-    with intercepted(method.interceptor):
+    with intercepted(*_interceptors(method, params)):
       module = Functional(model).bound(params)
   else:
     module = to_nnx(model, params, method, nnx.Rngs(**rngs) if rngs else None)
@@ -113,9 +113,11 @@ def reseed(adapted: nnx.Module, rngs: Mapping[str, jax.Array]) -> None:
 class Adapted(nnx.bridge.ToNNX):
   """A Linen model with a method in it, as an nnx.Module."""
 
-  def __init__(self, model: nn.Module, interceptor: Interceptor | None, rngs: nnx.Rngs | None):
+  def __init__(
+    self, model: nn.Module, interceptors: tuple[Interceptor | None, ...], rngs: nnx.Rngs | None
+  ):
     super().__init__(model, rngs)
-    self.to_nnx__interceptor = interceptor
+    self.to_nnx__interceptors = interceptors
 
   def __call__(
     self,
@@ -129,7 +131,7 @@ class Adapted(nnx.bridge.ToNNX):
     call = kwargs if method is None else kwargs | {'method': method}
     if isinstance(rngs, nnx.Rngs) and is_deterministic(self.to_nnx__module.apply, args, call):
       rngs = nnx.Rngs(**{name: stream() for name, stream in rngs.items() if name != 'dropout'})
-    with intercepted(self.to_nnx__interceptor):
+    with intercepted(*self.to_nnx__interceptors):
       return super().__call__(*args, rngs=rngs, method=method, mutable=mutable, **kwargs)
 
 
@@ -146,7 +148,18 @@ def to_nnx(
     method: the method.
     rngs: streams that the model's dropout draws from.
   """
-  module = Adapted(model, method.interceptor, rngs)
-  for name, value in nn.unbox(params).items():
-    setattr(module, name, nnx.data(jax.tree.map(nnx.Param, value)))
+  module = Adapted(model, _interceptors(method, params), rngs)
+  leaves = {path: nnx.Param(x) for path, x in tree.flatten(nn.unbox(params)).items()}
+  for name, value in tree.unflatten(leaves).items():
+    setattr(module, name, nnx.data(value))
   return module
+
+
+def _interceptors(method: Method, params: tree.Params) -> tuple[Interceptor | None, ...]:
+  """Those of a method in a module."""
+  if method.runs_merged:
+    raise ValueError(
+      f'{method.program[0]} computes all parameters anew in each call, so it cannot lie in a '
+      'module. Train it by bind(model, method).'
+    )
+  return method.interceptor, quantization.needed(params)

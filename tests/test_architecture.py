@@ -136,6 +136,7 @@ ARROWS = {
     'methods',
     'models',
     'pretrained',
+    'quantization',
     'stacking',
     'train',
     'tree',
@@ -155,7 +156,7 @@ ARROWS = {
   'report': {'analysis_schema', 'errors', 'extras', 'fields', 'paper', 'result_schema'},
   'result_schema': {'provenance'},
   '__main__': {'errors', 'extras', 'lora_jax'},
-  'nnx': {'methods', 'tree'},
+  'nnx': {'methods', 'quantization', 'tree'},
   'lora_jax': {'adapters', 'methods', 'nnx', 'pretrained', 'tree'},
 }
 WITHOUT_JAX = (

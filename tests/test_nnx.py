@@ -10,7 +10,7 @@ from flax import nnx
 
 import lora_jax
 from lora_jax import adapt, bind, lora, params, reseed, tree, update
-from lora_jax.methods import twins
+from lora_jax.methods import intrinsic, twins, vera
 from tests.methods.laws import adapted_model, batch, move
 from tests.nnx.toys import KEY, One, Stack, X, disturbed
 
@@ -188,6 +188,29 @@ def test_nnx_trains_a_linen_model():
   optimizer.update(adapted, grads)
   assert loss(adapted) < first
   jax.tree.map(np.testing.assert_array_equal, params(adapted)['layers_0'], values['layers_0'])
+
+
+@pytest.mark.parametrize('linen', [False, True])
+def test_a_method_that_runs_on_merged_parameters_lies_in_no_module(linen):
+  method = intrinsic(dimension=3)
+  model = nn.Dense(4) if linen else One(nnx.Linear(6, 3, rngs=nnx.Rngs(0)))
+  values = [model.init(KEY, X)['params']] if linen else []
+  frozen, trainable = method.init(KEY, model, *values, X)
+  assert bind(model, method)(frozen, trainable, X).shape[:2] == X.shape[:2]
+  with pytest.raises(ValueError, match=r'intrinsic computes .*bind\(model, method\)'):
+    adapt(model, method, frozen, trainable)
+
+
+def test_vera_lies_in_a_module_with_its_shared_factors():
+  model, method = Stack('scan+remat'), vera(rank=3, targets='.*query', dropout=0.5)
+  frozen, trainable = method.init(KEY, model, IDS)
+  trainable = disturbed(trainable)
+  adapted, _ = adapt(model, method, frozen, trainable)
+  call = nnx.jit(lambda adapted: adapted(IDS))
+  clean = jax.jit(bind(model, method))(frozen, trainable, IDS)
+  np.testing.assert_array_equal(call(adapted), clean)
+  reseed(adapted, {'dropout': KEY})
+  assert np.abs(call(adapted) - clean).max() > 1e-3
 
 
 def test_an_unknown_name_is_an_error():

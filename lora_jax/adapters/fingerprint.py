@@ -45,7 +45,7 @@ def fingerprint(params: tree.Params, config: presets.Config) -> Fingerprint:
   return of_leaves({path: leaf for path, leaf in leaves.items() if not is_head(path)})
 
 
-def of_leaves(leaves: Mapping[str, np.ndarray]) -> Fingerprint:
+def of_leaves(leaves: tree.Leaves) -> Fingerprint:
   """The fingerprint of any model's parameters by path."""
   shapes: dict[str, list[int]] = {}
   hashes: dict[str, hashlib.blake2b] = {}

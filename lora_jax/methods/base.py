@@ -143,7 +143,7 @@ def bind(apply: AnyModel, method: Method) -> Callable[..., Any]:
     rngs = kwargs.get('rngs')
     if isinstance(rngs, Mapping) and 'dropout' in rngs and is_deterministic(run, args, kwargs):
       kwargs['rngs'] = {name: key for name, key in rngs.items() if name != 'dropout'}
-    with intercepted(method.interceptor), intercepted(quantization.needed(frozen)):
+    with intercepted(method.interceptor, quantization.needed(frozen)):
       return run(variables, *args, **kwargs)
 
   return bound

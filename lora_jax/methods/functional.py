@@ -20,12 +20,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import NamedSharding
 
-from lora_jax import errors, tree
+from lora_jax import errors, quantization, tree
 from lora_jax.methods import hooks, interception, twins
 from lora_jax.methods.hooks import Shape
 from lora_jax.methods.interception import Args
 
 State = Mapping[Any, Any]  # An nnx.State, or a tree of parameters.
+OF_LAYERS = ('lora_', 'vera_')  # Beginnings of the names of leaves that lie in a layer itself.
+DROPS = ('lora_a', 'vera_d')  # Leaves of methods that have dropout in a layer.
 Filter = Callable[[Args, object], bool]  # Of NNX: by the path of a variable.
 
 
@@ -123,8 +125,9 @@ class Functional:
   ) -> nnx.Module:
     """The module on parameters, with the interceptors that run now around what they touch.
 
-    They touch each module in which `params` hold more than its own parameters, and embeddings (a
-    prefix's ids are beyond their vocabulary); every module while `found` records what they put.
+    They touch each module in which `params` hold more than its own parameters, or a quantized
+    kernel, and embeddings (a prefix's ids are beyond their vocabulary); every module while `found`
+    records what they put.
 
     Raises:
       ValueError: if there are such parameters, but no interceptor, or no module for them.
@@ -142,14 +145,21 @@ class Functional:
     is_linen = lambda sub: isinstance(sub, nnx.bridge.ToNNX)  # Nothing is seen inside of it.
     subs = {_name(path): sub for path, sub in nnx.iter_modules(module) if not is_linen(sub)}
     is_embedding = lambda x: isinstance(twins.make_twin(twins.kind_of(x), x), nn.Embed)
-    everywhere = [path for path, sub in subs.items() if found or (running and is_embedding(sub))]
-    added: dict[str, dict[str, jax.Array]] = {path: {} for path in everywhere}
+    coded = {path.rpartition('/')[0] for path in quantization.kernels(params)}
+    added: dict[str, dict[str, jax.Array]] = {
+      path: {}
+      for path, sub in subs.items()
+      if found or (running and (path in coded or is_embedding(sub)))
+    }
+    lost = []
     for leaf, value in leaves.items():  # Each goes to the innermost module that it lies in.
       parts = leaf.split('/')
       heads = ('/'.join(parts[:n]) for n in reversed(range(len(parts))))
       path = next((head for head in heads if head in subs), '')
-      added.setdefault(path, {})[leaf.removeprefix(f'{path}/')] = value
-    if lost := [leaf for leaf in added.get('', {}) if '/' in leaf]:
+      rest = leaf.removeprefix(f'{path}/')
+      added.setdefault(path, {})[rest] = value
+      lost += [leaf] * ('/' in rest and parts[-1].startswith(OF_LAYERS))
+    if lost:
       raise ValueError(f'{errors.listed(lost)}: this {self.kind.__name__} has no such modules')
     for path, new in added.items():
       hooks.touch(subs[path], path, tree.unflatten(new), running, found)
@@ -201,7 +211,7 @@ def reseed(module: nnx.Module, keys: Mapping[str, jax.Array]) -> None:
     return
   for _, sub in nnx.iter_modules(module):
     hook = hooks.hook_of(sub)
-    if 'lora_a' in hook.added:
+    if any(name in hook.added for name in DROPS):
       weight = max((x.shape for x in hooks.params_of(sub).values()), key=len)
       stack = weight[: len(weight) - twins.weight_axes(twins.make_twin(hook.kind, sub))]
       key = jax.random.fold_in(keys['dropout'], zlib.crc32('/'.join(hook.path).encode()))

@@ -27,21 +27,22 @@ def is_intercepted(kind: type) -> bool:
 
 
 @contextlib.contextmanager
-def intercepted(interceptor: Interceptor | None) -> Iterator[None]:
-  """Runs an interceptor in place of each method inside the block, beside those around it.
+def intercepted(*interceptors: Interceptor | None) -> Iterator[None]:
+  """Runs interceptors in place of each method inside the block, beside those around it.
 
   Flax alone does not tell JAX: a method that is wrapped in `flax.linen.jit` would run the program
   that was traced for it before, without an interceptor or with another.
   """
-  if interceptor is None:
-    yield
-    return
-  with nn.intercept_methods(interceptor), _interceptors((*_interceptors.value, interceptor)):
+  given = [interceptor for interceptor in interceptors if interceptor is not None]
+  with contextlib.ExitStack() as stack:
+    for interceptor in given:
+      stack.enter_context(nn.intercept_methods(interceptor))
+    stack.enter_context(_interceptors((*_interceptors.value, *given)))
     yield
 
 
 def running() -> tuple[Interceptor, ...]:
-  """The interceptors that run now, the outermost last."""
+  """The interceptors that run now, the innermost last, as in Flax."""
   return _interceptors.value
 
 

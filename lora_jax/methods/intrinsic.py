@@ -92,7 +92,7 @@ def intrinsic(
       own[SCALES] = jnp.ones(n_scales, jnp.float32)
     return frozen, tree.join(trained, tree.unflatten(own))
 
-  def scales(model: nn.Module, *inputs: object, **kwargs: object) -> Tree:
+  def scales(model: Model, *inputs: object, **kwargs: object) -> Tree:
     del model, inputs, kwargs
     return tree.unflatten({DIMENSION: np.int32(dimension), SUBSPACE: np.uint32(subspace)})
 

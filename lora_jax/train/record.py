@@ -39,6 +39,7 @@ class Progress(TypedDict):
 
   Attributes:
     history: the evaluations, with their `step`.
+    start: metrics of the general text before the first update, see `forgetting.py`.
     loss_sum, losses: sum and number of the training losses since the last evaluation.
     grad_norm: the gradient's norm at the last update.
     examples, tokens, padded_tokens: how many were seen in training, since its start.
@@ -49,6 +50,7 @@ class Progress(TypedDict):
   """
 
   history: list[dict[str, float]]
+  start: dict[str, float]
   loss_sum: float
   losses: int
   grad_norm: float
@@ -103,6 +105,7 @@ class Record:
       self.start, self.dropped = warm_start.warm_start(work, config.init_adapter)
     self.progress = Progress(
       history=[],
+      start={},
       loss_sum=0.0,
       losses=0,
       grad_norm=0.0,
@@ -151,6 +154,14 @@ class Record:
   def is_over(self, done: int) -> bool:
     """Whether a live run has made its last update, or has diverged."""
     return self.is_live and (bool(self.error) or done >= self.total_steps)
+
+  def begin(self, computed: evaluate.Computed) -> None:
+    """Keeps the metrics of splits that are measured before the first update.
+
+    Raises:
+      FloatingPointError: for outputs that are not finite.
+    """
+    self.progress['start'] = dict(evaluate.evaluate(self.work.task, computed))
 
   def evaluate(self, done: int, computed: evaluate.Computed) -> bool:
     """Adds an evaluation to the history; returns whether it is the best so far.

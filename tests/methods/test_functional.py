@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from lora_jax import bind, lora, params, prefix_embed, tree
+from lora_jax import adapt, bind, lora, params, prefix_embed, quantization, tree
 from lora_jax.methods import functional, hooks
 from lora_jax.methods.functional import Functional
 from tests.nnx.toys import IMAGE, KEY, One, Stack, X, disturbed
@@ -209,6 +209,20 @@ def test_parameters_that_no_method_uses_are_an_error():
     bind(One(linear()), METHOD)(frozen, other, X)
   with pytest.raises(ValueError, match=r'params are not those of this One: missing query/kernel'):
     bind(One(linear()), METHOD)({'query': {'bias': jnp.zeros(3)}}, trainable, X)
+
+
+@pytest.mark.parametrize('layout', ['loop', 'scan+remat'])
+def test_a_quantized_base(layout):
+  model, ids = Stack(layout), jnp.zeros((1, 3), int)
+  method = lora(rank=2, alpha=3.0, targets='.*/query')
+  frozen, trainable = method.init(KEY, model, ids)
+  codes, trainable = quantization.quantize(frozen, 'int8'), disturbed(trainable)
+  assert len(quantization.kernels(codes)) == (1 if 'scan' in layout else 2) * 4
+  run = jax.jit(bind(model, method))
+  found, exact = run(codes, trainable, ids), run(quantization.exact(codes), trainable, ids)
+  np.testing.assert_allclose(found, exact, rtol=1e-3, atol=1e-4)
+  adapted, _ = adapt(model, method, codes, trainable)
+  np.testing.assert_allclose(nnx.jit(lambda m: m(ids))(adapted), found, rtol=1e-5, atol=1e-6)
 
 
 def test_two_parameters_of_one_path_are_named():

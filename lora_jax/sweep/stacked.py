@@ -203,7 +203,7 @@ class Stacked:
       best = max(good, key=lambda record: record.score(record.best or record.history[-1]))
       value = display.number((best.best or best.history[-1])[name])
       shown.append(f'{name} {display.number(min(values))} to {display.number(max(values))}')
-      shown.append(f'best so far {value} of {best.name}')
+      shown.append(f'best so far of these {value}, {best.name}')
     if self.display:
       self.display.show(self.done, ', '.join([f'{len(due)} runs', *shown]))
 

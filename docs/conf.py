@@ -87,7 +87,7 @@ def setup(app: object) -> None:
     lines[:] = as_rst(lines)
 
   def dash(app, what, name, thing, options, lines):
-    lines[:] = [line.replace(' -- ', ' – ') for line in lines]
+    lines[:] = [line.replace(' -- ', ' \N{EN DASH} ') for line in lines]
 
   def skip(app, what, name, thing, skipped, options):
     # Fields of a NamedTuple, which `Attributes:` describes.

@@ -126,8 +126,8 @@ def configs_page() -> str:
   """Every config file: its docstring, with its argument and its presets."""
   lines = ['# Config files\n', MADE]
   lines += [
-    'A config file is named by `--config=configs/NAME.py:ARGUMENT`. The argument chooses a row; each',
-    '[field](config.md) can be changed besides.\n',
+    'A config file is named by `--config=configs/NAME.py:ARGUMENT`. The argument chooses a row;',
+    'each [field](config.md) can be changed besides.\n',
   ]
   for path in sorted((ROOT / 'configs').glob('[a-z]*.py')):
     module = ast.parse(path.read_text(encoding='utf-8'))

@@ -1,7 +1,9 @@
 """Speed and size of a train step, as ratios measured in one run: `python -m experiments.bench`.
 
 method     LoRA (r=8, query and value) against full fine-tuning: seconds, FLOPs, bytes
+successors LoRA+, LoRA-FA, PiSSA, DoRA and VeRA against LoRA (r=8, query and value), in pairs
 dtype      bfloat16 with float32 accumulation against float32, LoRA
+quantized  LoRA on a base with kernels in nf4 and int8 against bfloat16, in which all compute
 layout     an epoch of a task packed, padded to the batch's longest, and padded to `max_length`
            (needs --data_dir, a folder of GLUE's archives, and --tokenizer)
 decode     64 tokens after each of --contexts prompts, by a GPT-2 of 6 layers and width 384 with
@@ -25,6 +27,7 @@ a CPU in float32 at small ones.
 """
 
 import dataclasses
+import functools
 import json
 import os
 import tempfile
@@ -36,7 +39,7 @@ import jax
 from absl import flags
 from ml_collections import config_dict
 
-from configs import glue
+from configs import glue, rates
 from experiments import _cli
 from lora_jax.bench import (
   attention,
@@ -47,11 +50,13 @@ from lora_jax.bench import (
   mfu,
   serving,
   steps,
+  successors,
   sweeps,
 )
 from lora_jax.bench.timing import SHAPES, Measured, Rounds, table
 from lora_jax.data import tasks, tokenizer_files
 from lora_jax.errors import nearest
+from lora_jax.models import presets
 from lora_jax.train import mesh, result, writers
 
 DEFAULT_PARTS = [
@@ -170,7 +175,7 @@ def case_of(model: str, rows: int, length: int, layout: str = 'full') -> steps.C
   if model not in SHAPES:
     raise ValueError(f'model {model!r}: no such shape. {nearest(model, SHAPES)}')
   found = SHAPES[model]
-  kind = 'lm' if found.family == 'gpt2' else 'classification'
+  kind = 'lm' if 'lm' in presets.TASKS[found.family] else 'classification'
   return steps.random_case(kind, found.vocab_size, rows, length, layout)
 
 
@@ -183,6 +188,7 @@ def configured(
   scan: bool = False,
   dropout: float | None = None,
   num_layers: int = 0,
+  quantize: str = 'none',
 ) -> config_dict.ConfigDict:
   """A fresh model of a shape, with the settings of the GLUE runs of small encoders."""
   fresh = dataclasses.asdict(SHAPES[shape])
@@ -191,8 +197,9 @@ def configured(
   rate = DROPOUT.value if dropout is None else dropout
   with glue.get_config(f'model=fresh,preset=small,method={method}').unlocked() as config:
     config.model.fresh = fresh
-    config.model.update(dtype=dtype, param_dtype=dtype if method == 'lora' else 'float32')
+    config.model.update(dtype=dtype, param_dtype=dtype if method != 'full' else 'float32')
     config.model.update(attention=attention or config.model.attention, scan=scan)
+    config.model.quantize = quantize
     config.model.update(hidden_dropout=rate, attention_dropout=rate)
     config.model.classifier_dropout = None if fresh['family'] == 'gpt2' else rate
     config.mesh.data = 1
@@ -210,9 +217,28 @@ def method_part() -> Titled:
   yield f'method, {title()}', compared(made, note)
 
 
+def successors_part() -> Titled:
+  plain, vera = (configured(MODEL.value, name, dtype()) for name in ('lora', 'vera'))
+  found = successors.compare(
+    successors.makers(plain, vera, rates.METHODS),
+    step_of(plain),
+    case_of(MODEL.value, ROWS.value, LENGTH.value),
+    rounds(),
+  )
+  yield f'successors, {title()}', found
+
+
 def dtype_part() -> Titled:
   made = {name: step_of(configured(MODEL.value, 'lora', name)) for name in ('bfloat16', 'float32')}
   yield f'dtype, {title()}', compared(made, 'LoRA in two dtypes; ratios below 1 are gains.')
+
+
+def quantized_part() -> Titled:
+  low = functools.partial(configured, MODEL.value, 'lora', 'bfloat16', scan=True)
+  made = {name: step_of(low(quantize=name)) for name in ('nf4', 'int8')}
+  made['bfloat16'] = step_of(low())
+  note = 'LoRA on quantized kernels against a base in bfloat16; all compute in it, layers scanned.'
+  yield f'quantized, {title()}', compared(made, note)
 
 
 def compared(made: dict[str, steps.Make], note: str) -> Measured:
@@ -344,7 +370,9 @@ def first_step_part() -> Titled:
 STARTED = time.time()  # When this file was imported.
 MEASURE: dict[str, Callable[[], Titled]] = {
   'method': method_part,
+  'successors': successors_part,
   'dtype': dtype_part,
+  'quantized': quantized_part,
   'layout': layout_part,
   'decode': decode_part,
   'sweep': sweep_part,

@@ -79,6 +79,7 @@ ARROWS = {
   'sweep': {
     'compilation',
     'data',
+    'errors',
     'extras',
     'files',
     'methods',
@@ -135,6 +136,7 @@ ARROWS = {
     'methods',
     'models',
     'pretrained',
+    'quantization',
     'stacking',
     'train',
     'tree',

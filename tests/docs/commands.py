@@ -31,6 +31,8 @@ FOREIGN = ('cd', 'cp', 'docker', 'envsubst', 'export', 'gcloud', 'git', 'kubectl
 def problem(line: str) -> str:
   """What is wrong with a command; '' if nothing is."""
   words = [word for word in shlex.split(line) if not re.fullmatch(r'[A-Z_]+=\S*', word)]
+  if words[0] == 'lora-jax':
+    words = ['python', '-m', f'experiments.{words[1]}', *words[2:]]
   if words[:2] == ['python', '-m']:
     return _of_module(words[2], words[3:])
   if words[0] == 'make':
@@ -46,8 +48,8 @@ def _of_module(module: str, arguments: Sequence[str]) -> str:
   before = set(flags.FLAGS)
   try:
     importlib.import_module(module)
-    sys.argv = _cli.config_first([module, *arguments])  # Which a config's flags read by themselves.
-    rest = flags.FLAGS(sys.argv)
+    sys.argv = [module, *arguments]
+    rest = _cli.parse(sys.argv)
     if 'config' in flags.FLAGS and flags.FLAGS['config'].value is not None:
       fields.check(flags.FLAGS['config'].value)
     return f'unexpected arguments {rest[1:]}' if rest[1:] else ''

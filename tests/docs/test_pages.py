@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -84,6 +85,12 @@ def test_the_commands_on_own_data_do_what_the_page_says(models):
   assert len(printed) == 6 and 'more.csv/accuracy' in printed[2]
   assert (models / 'out/chats/adapter_model.safetensors').is_file()
   assert (models / 'replies.txt').read_text().count('\n') == 1
+
+
+def test_the_page_of_extras_has_those_of_the_package():
+  project = tomllib.loads((pages.ROOT / 'pyproject.toml').read_text())['project']
+  listed = re.findall(r'^\| `([\w-]+)` \|', PAGES['how-to/install.md'].read_text(), re.M)
+  assert sorted(listed) == sorted(project['optional-dependencies'].keys() - {'test'})
 
 
 def test_the_commands_of_all_pages_parse():

@@ -156,7 +156,7 @@ def divide(
     if coded := quantization.kernels(trainable):
       choice = base_options.quantization_of(config)
       raise ValueError(
-        f'{config.method.name} trains {errors.listed(list(coded))}, but config.model.quantize='
+        f'{config.method.name} trains {errors.listed(list(coded), limit=4)}, but config.model.quantize='
         f'{choice} makes codes of them, which have no gradient. Train factors beside them '
         '(--config.method.name=lora), or set --config.model.quantize=none.'
       )

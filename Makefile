@@ -4,6 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin/python
 STAMP := $(VENV)/.complete
+DOCS_VENV := .venv-docs
 WORKERS ?= 2
 
 # PYTHON=... names the interpreter; otherwise the first that is new enough.
@@ -22,7 +23,7 @@ BROKEN := $(shell $(BIN) -c '' >/dev/null 2>&1 || echo broken)
 # The interpreter of test-newest; without one the newest that is found.
 NEWEST ?=
 
-.PHONY: help demo test test-all test-newest lint format venv broken
+.PHONY: help demo test test-all test-newest lint format docs venv broken
 
 help:
 	@echo 'make demo      pretrain a small GPT-2, adapt it by full fine-tuning and by LoRA, compare'
@@ -31,7 +32,8 @@ help:
 	@echo 'make test-newest  quick tests on Python 3.13 or 3.12 with the newest packages allowed'
 	@echo 'make lint      lint, format, types (pyrefly) and banned phrases'
 	@echo 'make format    ruff: fix and format in place'
-	@echo 'make venv      only make .venv from requirements.txt'
+	@echo 'make docs      the documentation, in docs/build; a warning is an error'
+	@echo 'make venv      only make .venv: requirements.txt, and this checkout (`.venv/bin/lora-jax`)'
 
 demo: $(STAMP)
 	$(BIN) -m experiments.demo
@@ -55,6 +57,19 @@ format: $(STAMP)
 	$(BIN) -m ruff check --fix .
 	$(BIN) -m ruff format .
 
+docs: $(DOCS_VENV)/.complete
+	JAX_PLATFORMS=cpu $(DOCS_VENV)/bin/python -m sphinx -q -W --keep-going docs docs/build
+	@echo 'docs/build/index.html'
+
+# Sphinx lies in an environment of its own, which sees the packages of the other one besides.
+$(DOCS_VENV)/.complete: requirements-docs.txt $(STAMP)
+	@rm -f $@
+	$(BIN) -m venv --clear $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	$(BIN) -c 'import site; print(*site.getsitepackages())' > \
+	  "$$($(DOCS_VENV)/bin/python -c 'import site; print(*site.getsitepackages())')/lora_jax.pth"
+	@touch $@
+
 venv: $(STAMP)
 
 # The stamp goes first and comes last: an interrupted run leaves none.
@@ -67,6 +82,7 @@ $(STAMP): requirements.txt $(BROKEN)
 	  echo 'No virtual environment could be made; on Debian and Ubuntu: apt install python3-venv' >&2; \
 	  exit 1; }
 	$(BIN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $(STAMP)
 
 broken:

@@ -29,11 +29,17 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || [ pyproject.toml -nt "$stam
   rm -f "$stamp"
   "$python" -m venv --clear "$venv"
   "$venv/bin/python" - > "$venv/packages.txt" <<'P'
-import tomllib
+import re, tomllib
 
 with open('pyproject.toml', 'rb') as file:
   project = tomllib.load(file)['project']
-print('\n'.join(project['dependencies'] + project['optional-dependencies']['test']))
+
+def packages(extra):
+  for line in project['optional-dependencies'][extra]:
+    inner = re.fullmatch(r'lora_jax\[(.+)\]', line)
+    yield from [line] if inner is None else (x for name in inner[1].split(',') for x in packages(name))
+
+print('\n'.join(sorted({*project['dependencies'], *packages('test')})))
 P
   if ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade \
     -r "$venv/packages.txt"; then

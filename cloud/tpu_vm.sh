@@ -24,7 +24,7 @@ on_each_host() {
   git clone --quiet code.bundle lora_jax
   cd lora_jax
   /root/.local/bin/uv venv --quiet --python 3.12 .venv
-  /root/.local/bin/uv pip install --quiet '.[tpu,gcs]'
+  /root/.local/bin/uv pip install --quiet '.[all,tpu]'
   # No shell between the unit and Python: SIGTERM comes from systemd when the machine is taken away,
   # the state is saved, and 143 is a good end. A host that lost another one, or ended with one that
   # was told to stop, is started again and waits for it. Any other error is left on the bucket for

@@ -20,6 +20,13 @@ Overrides = Mapping[str, object]
 # width 384.
 OPTIONS: dict[str, dict[str, object]] = {
   'full': {},
+  'vera': dict(
+    rank=256,
+    targets=fields.METHOD['targets'].default,
+    dropout=0.0,
+    d_initial=0.1,
+    projection_seed=0,
+  ),
   'bitfit': {},
   'top_layers': dict(layers=2),
   'adapter_h': dict(bottleneck=8, activation='silu'),
@@ -28,6 +35,7 @@ OPTIONS: dict[str, dict[str, object]] = {
   'adapter_d': dict(bottleneck=16, activation='relu', drop=0),
   'prefix_embed': dict(prefix=184, infix=8),
   'prefix_layer': dict(prefix=24, infix=8),
+  'intrinsic': dict(dimension=1000, variant='did', head='subspace', subspace=0),
 }
 METHODS = ('lora', *OPTIONS, 'lora+prefix_embed', 'lora+prefix_layer')
 

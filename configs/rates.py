@@ -10,17 +10,18 @@ Suffice" (arXiv 2602.04998) finds nine variants within two percent of LoRA once 
 searched, and "LoRA Without Regret" (Thinking Machines, 2025) finds that the best rate hardly
 depends on the rank and is some ten times that of full fine-tuning. A sweep trains ranks, rates,
 scales and choices of matrices in one program, so the grid can be run. Runs are compared on the dev
-set: none generates texts.
+set: none generates texts. `experiments.report --add=runs/rates-stsb` makes its page: best rates by
+rank, scores at one rate, heat maps, what diverged.
 
 Argument, each a list joined by `+`, beside that of configs/_base_ablation.py. The runs are all
 combinations; full fine-tuning has rates alone.
 
   methods  lora, lora_plus (arXiv 2402.12354), lora_fa (2308.03303), dora (2402.09353), pissa
-           (2404.02948), olora (2406.01775), full; by default lora, lora_plus, dora, pissa, lora_fa
-           and full
-  ranks    1+4+16+64+256 by default for lora, and 16 for the others, unless given
+           (2404.02948), olora (2406.01775), vera (2310.11454), full; by default all but olora
+  ranks    1+4+16+64+256 by default for lora, 256 for vera and 16 for the others, unless given
   lr       rates; by default those of RATES, and of FULL_RATES for full fine-tuning
-  scales   of the update: alpha (16 / r, the paper's form), rslora (16 / sqrt(r)), one (1)
+  scales   of the update: alpha (16 / r, the paper's form), rslora (16 / sqrt(r)), one (1); vera
+           has none
   targets  modules to adapt: attention (all four matrices), mlp, all (both)
 """
 
@@ -48,10 +49,12 @@ METHODS: dict[str, dict[str, object]] = {
   'pissa': {'method.init': 'pissa'},
   'olora': {'method.init': 'olora'},
   'lora_fa': {'method.train_a': False},
+  'vera': {},  # A method of its own.
 }
-DEFAULT = ('lora', 'lora_plus', 'dora', 'pissa', 'lora_fa', 'full')
-RANKS = (1, 4, 16, 64, 256)
-RANK = 16  # Of the methods other than LoRA, unless ranks are given.
+DEFAULT = ('lora', 'lora_plus', 'dora', 'pissa', 'lora_fa', 'vera', 'full')
+# Ranks unless they are given: of a method that is not listed, RANK.
+RANKS = {'lora': (1, 4, 16, 64, 256), 'vera': (256,)}
+RANK = 16
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 FULL_RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
 
@@ -84,17 +87,22 @@ def _runs(args: Mapping[str, str]) -> Iterator[_base.Overrides]:
     if method == 'full':
       yield from ({'method': _base.method('full', {}), 'optim.lr': lr} for lr in rates)
       continue
-    ranks = list(map(int, _parts(args['ranks']))) or (RANKS if method == 'lora' else (RANK,))
+    ranks = list(map(int, _parts(args['ranks']))) or RANKS.get(method, (RANK,))
     for targets in _parts(args['targets']):
-      for scale in _parts(args['scales']):
+      for scale in [''] if method == 'vera' else _parts(args['scales']):
         for rank in ranks[:2] if tiny else ranks:
-          section = {
-            'method.targets': TARGETS[targets],
-            'method.rank': rank,
-            'method.alpha': float(rank) if scale == 'one' else ALPHA,
-            'method.rslora': scale == 'rslora',
-          }
-          yield from (section | METHODS[method] | {'optim.lr': lr} for lr in rates)
+          section = {'method': _base.method('vera', {})} if method == 'vera' else {}
+          section |= {'method.targets': TARGETS[targets], 'method.rank': rank}
+          section |= _scale(scale, rank) | METHODS[method]
+          yield from (section | {'optim.lr': lr} for lr in rates)
+
+
+def _scale(name: str, rank: int) -> dict[str, object]:
+  """The fields of a scale of the update; {} for none."""
+  if not name:
+    return {}
+  alpha = float(rank) if name == 'one' else ALPHA
+  return {'method.alpha': alpha, 'method.rslora': name == 'rslora'}
 
 
 def _parts(text: str) -> list[str]:

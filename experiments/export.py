@@ -6,6 +6,11 @@
 Formats: `adapter` (this project's native format), `peft`, `loralib`, and `merged`, a Hugging Face
 model with the adapter merged into it. `--adapter` reads the first three, from disk or as
 `hub:user/name`. `--push=user/name` also uploads the folder. Prints what was written, as JSON.
+
+`--as_lora --rank=8` writes the plain LoRA of rank 8 that is nearest to the update of any method
+that can be merged (DoRA, PiSSA, ranks that differ, whole matrices), for tools that compute nothing
+else, as vLLM. `lora_error` in what is printed is the share of the update that is lost, over all
+matrices and in the worst one.
 """
 
 import json
@@ -39,6 +44,10 @@ DTYPE = flags.DEFINE_enum(
   ['float32', 'bfloat16', 'float16'],
   "Dtype of a merged model's weights; by default the run's, or float32 with --adapter.",
 )
+AS_LORA = flags.DEFINE_bool(
+  'as_lora', False, "Write the plain LoRA of --rank that is nearest to the adapter's update."
+)
+RANK = flags.DEFINE_integer('rank', 0, 'Rank of the plain LoRA of --as_lora.')
 PUSH = flags.DEFINE_string('push', '', 'Repository on the hub to upload to: user/name.')
 
 
@@ -53,10 +62,16 @@ def main() -> None:
     hub.check_push(PUSH.value)  # Before the work.
   if DTYPE.value and FORMAT.value != 'merged':
     raise ValueError('--dtype is for --format=merged; adapters are float32')
+  if AS_LORA.value != (RANK.value > 0):
+    raise ValueError(
+      f'--as_lora and --rank go together (--as_lora --rank=8); found rank={RANK.value}'
+    )
   names = dict(format=FORMAT.value, base_name=BASE_NAME.value, dtype=DTYPE.value or '')
   if WORKDIR.value:
     name = PUSH.value.rpartition('/')[2]
-    report = export.export_run(WORKDIR.value, OUT.value, which=WHICH.value, name=name, **names)
+    report = export.export_run(
+      WORKDIR.value, OUT.value, which=WHICH.value, name=name, rank=RANK.value, **names
+    )
   else:
     report = export.export_adapter(
       ADAPTER.value,
@@ -64,6 +79,7 @@ def main() -> None:
       base=BASE.value,
       alpha=ALPHA.value,
       other_base=OTHER_BASE.value,
+      rank=RANK.value,
       **names,
     )
   if PUSH.value:

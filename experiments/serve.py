@@ -3,7 +3,7 @@ r"""Answers requests for several adapters of one base, in mixed batches.
   python -m experiments.serve --base=FOLDER --adapters=mrpc=FOLDER --adapters=sst2=FOLDER \
       --requests=FILE
 
-An adapter's folder is a run directory, or what experiments.export wrote in the native format. A
+An adapter's folder is a run directory, or what experiments.export wrote in any format. A
 request is a line of JSON, from a file, or from standard input with `--requests=-`:
 
   {"adapter": "mrpc", "text": "He left.", "text_pair": "He went."}     text_pair is optional
@@ -29,8 +29,7 @@ from absl import flags
 
 from experiments import _cli
 from lora_jax import fields
-from lora_jax.adapters import native
-from lora_jax.adapters.adapter import Adapter
+from lora_jax.adapters import Adapter, load_adapter
 from lora_jax.serving import server
 from lora_jax.train import run_adapter, rundir
 
@@ -96,7 +95,7 @@ def folders(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def read_adapter(name: str, folder: str) -> Adapter:
-  """The adapter of a run directory, or of a folder in the native format.
+  """The adapter of a run directory, or of a folder in any format.
 
   Raises:
     ValueError: if it cannot be read, naming it.
@@ -104,7 +103,7 @@ def read_adapter(name: str, folder: str) -> Adapter:
   try:
     if rundir.is_run(folder):
       return run_adapter.from_run(folder)
-    return native.load_adapter(folder)
+    return load_adapter(folder)
   except (ValueError, OSError) as error:
     raise ValueError(f'adapter {name!r}: {error}') from error
 

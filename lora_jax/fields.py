@@ -9,12 +9,13 @@ import math
 import numbers
 import re
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
-
-from ml_collections import ConfigDict
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 from lora_jax.errors import nearest
 from lora_jax.paper import translation
+
+if TYPE_CHECKING:
+  from ml_collections import ConfigDict
 
 NOUNS = {bool: 'True or False', int: 'a whole number', float: 'a finite number', str: 'a text'}
 
@@ -61,7 +62,7 @@ class Field(NamedTuple):
     """Whether the field may hold a value."""
     if value is None:
       return self.can_be_none
-    if self.form == 'by pattern' and isinstance(value, Mapping | ConfigDict):
+    if self.form == 'by pattern' and _is_section(value):
       of_patterns = all(_is_pattern(key) and self._allows_one(x) for key, x in value.items())
       return of_patterns and bool(len(value))
     if self.form in ('list', 'patterns') and isinstance(value, list | tuple):
@@ -79,6 +80,11 @@ class Field(NamedTuple):
     if self.kind is float and isinstance(value, numbers.Real):
       return math.isfinite(value) and _lies_within(float(value), self.within)
     return False
+
+
+def _is_section(value: object) -> TypeGuard[Mapping[str, object] | ConfigDict]:
+  # A ConfigDict is no Mapping, and a table of fields needs no package to be read.
+  return hasattr(value, 'items')
 
 
 def _is_pattern(value: object) -> bool:
@@ -166,6 +172,8 @@ FIELDS: dict[str, Field] = {
   'train.epochs': _whole(1, '[1, inf)', 'Passes over the training examples.'),
   'train.accumulate': _whole(1, '[1, inf)', 'Microbatches of a batch.'),
   'train.steps_per_call': _whole(1, '[1, inf)', 'Updates of a dispatch.'),
+  'train.log_every': _whole(10, '[0, inf)', 'Steps between points of the training curve, of which '
+                                            'there are 10,000 at most; 0 is no curve.'),
   'train.label_smoothing': _number(0.0, '[0, 1)', "Share of the target's probability that goes to "
                                                   'all classes or tokens.'),
 
@@ -204,6 +212,9 @@ FIELDS: dict[str, Field] = {
                                             'nonzero.'),
   'eval.limit': _whole(0, '[0, inf)', 'Examples of each held-out split that training evaluates on, '
                                       'the same ones for every seed; 0 is all.'),
+  'eval.general_text': _whole(0, '[0, inf)', 'Sequences of held-out WikiText-2 whose loss each '
+                                             'evaluation measures, to see what is forgotten '
+                                             '(language models only); 0 is off.'),
   'checkpoint.every_steps': _whole(0, '[0, inf)', 'Steps between checkpoints; 0 saves at the end '
                                                   'of each epoch.'),
   'checkpoint.keep': _whole(2, '[1, inf)', 'Latest checkpoints that are kept, beside the best.'),
@@ -226,6 +237,8 @@ METHOD: dict[str, Field] = {
   'rslora': _switch('Whether the update is scaled by alpha / sqrt(r).'),
   'train_a': Field(True, 'Whether lora_a is trained; LoRA-FA keeps it as it is drawn.', bool),
   'dora': _switch("Whether the length of each column of an adapted weight is trained too (DoRA)."),
+  'd_initial': _number(0.1, '(0, inf)', 'Start of the vector between the factors of VeRA.'),
+  'projection_seed': _whole(0, '[0, 4294967295]', 'Seed of the random factors of VeRA.'),
   'bias': _choice('none adapted all', 'Which biases are trained as well.'),
   'train': _texts((), 'patterns', 'Paths of further parameters to train; the head always is.'),
   'layers': _whole(2, '[1, inf)', 'Last blocks that are trained.'),
@@ -234,6 +247,13 @@ METHOD: dict[str, Field] = {
   'drop': _whole(0, '[0, inf)', 'Lowest layers that get no adapter.'),
   'prefix': _whole(24, '[0, inf)', 'Tokens before the input.'),
   'infix': _whole(8, '[0, inf)', 'Tokens after the input.'),
+  'dimension': _whole(1000, '[1, inf)', 'Dimensions of the random subspace that all parameters '
+                                        'move in.'),
+  'variant': _choice('did said', 'Whether a factor on the update of each layer is trained too '
+                                 '(said), counted as a dimension.'),
+  'head': _choice('subspace trained', 'Whether the task head is moved in the subspace, too, or '
+                                      'trained as it is.'),
+  'subspace': _whole(0, '[0, 4294967295]', 'Seed of the random subspace.'),
 }
 
 # The files of a task of a user's own, and the names of their columns.
@@ -311,7 +331,7 @@ def leaves(config: Mapping[str, object] | ConfigDict, at: str = '') -> Iterator[
   """The fields of a config, or of the section `at`, by dotted name; a pattern's mapping is one."""
   for key, value in config.items():
     path = f'{at}.{key}' if at else str(key)
-    if path not in ALL and isinstance(value, Mapping | ConfigDict):
+    if path not in ALL and _is_section(value):
       yield from leaves(value, path)
     else:
       yield path, value

@@ -1,7 +1,7 @@
 """GGUF files, llama.cpp's format, opened: `read`.
 
-The package `gguf` (`pip install '.[gguf]'`), the format's own, reads them. Before it sees a file,
-the header is walked here, since a damaged one may claim any length (ggml's docs/gguf.md).
+The package `gguf` (`pip install 'lora_jax[gguf]'`), the format's own, reads them. Before it sees a
+file, the header is walked here, since a damaged one may claim any length (ggml's docs/gguf.md).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from lora_jax import provenance
+from lora_jax import extras, provenance
 
 if TYPE_CHECKING:
   from gguf import GGUFReader
@@ -38,7 +38,8 @@ def read(path: Path) -> GGUFReader:
   """The package's reader of a file; the same file is opened once.
 
   Raises:
-    ValueError: naming the file, if it is no GGUF file, or damaged, or the package is missing.
+    ValueError: naming the file, if it is no GGUF file, or damaged.
+    MissingExtra: if the package is not installed.
   """
   provenance.note(path)
   status = path.stat()
@@ -50,10 +51,8 @@ def _read(path: Path, modified: int, size: int) -> GGUFReader:
   del modified
   with path.open('rb') as file:
     _Walk(file, path, size).header()
-  try:
-    import gguf
-  except ImportError as error:
-    raise ValueError(f'{path}: GGUF files need the package gguf: pip install gguf') from error
+  extras.require('gguf')
+  import gguf
 
   class Reader(gguf.GGUFReader):
     """The package's reader over a plain array, whose slices take a third of np.memmap's time."""

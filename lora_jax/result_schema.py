@@ -87,15 +87,10 @@ class ShapeChoice(TypedDict):
   train_seconds: Sequence[float]
 
 
-class RunResult(Machine):
-  """`result.json` of a finished run.
+class Trained(Origin):
+  """What is said of a run, finished or not.
 
   `paper_table` is the table of the paper that has this run's row (`table 2 †`), '' if none.
-  `members` is the number of runs that one program trained together; of more than one, `seconds` are
-  this run's equal part of those that passed, `programs` those of all of them, and `members_why`
-  says why they were trained together. `truncation` says how many `examples` of each split were
-  used, how many of them were `cut` at `data.max_length`, and how many had to be `left_out`. `best`
-  and `last` are entries of `history`, whose scores have the names of `metric`.
   """
 
   paper_table: str
@@ -105,9 +100,41 @@ class RunResult(Machine):
   preset: str
   seed: int
   metric: str
+  history: Sequence[Record]
+  config: ConfigJson
+
+
+class Diverged(Trained):
+  """`failed.json` of a run that diverged: what was not finite, at which step."""
+
+  error: str
+
+
+class GeneralText(TypedDict):
+  """Losses on held-out text that is of no task, nats a token, whose rise is what a run forgets.
+
+  Before the first update, where a run that starts from no adapter is its base, at the best and at
+  the last evaluation.
+  """
+
+  start: float
+  best: float
+  last: float
+
+
+class RunResult(Trained, Machine):
+  """`result.json` of a finished run.
+
+  `members` is the number of runs that one program trained together; of more than one, `seconds` are
+  this run's equal part of those that passed, `programs` those of all of them, and `members_why`
+  says why they were trained together. `truncation` says how many `examples` of each split were
+  used, how many of them were `cut` at `data.max_length`, and how many had to be `left_out`. `best`
+  and `last` are entries of `history`, whose scores have the names of `metric`.
+  """
+
   best: Record
   last: Record
-  history: Sequence[Record]
+  general_text: NotRequired[GeneralText]
   generated: NotRequired[Generated]
   parameters: Parameters
   head: NotRequired[str]
@@ -124,7 +151,6 @@ class RunResult(Machine):
   shapes: NotRequired[Sequence[Sequence[int]]]
   shape_choice: NotRequired[ShapeChoice]
   inputs: NotRequired[Inputs]
-  config: ConfigJson
 
 
 class Timing(TypedDict):

@@ -41,7 +41,8 @@ def paths(tree: Params) -> list[str]:
 def join(*trees: Params) -> Tree:
   """One tree of the leaves of all, which must not overlap.
 
-  `join(frozen, trainable)` is the tree that `model.apply` sees. No array is copied.
+  `join(frozen, trainable)` is the tree that the model sees inside `bind`; plain `model.apply` would
+  ignore what a method added to it. No array is copied.
 
   Raises:
     ValueError: if two trees hold the same path, or one holds a leaf where another has a subtree.
@@ -78,7 +79,7 @@ def match(
 
   Raises:
     ValueError: naming each pattern that is not a regular expression or matches nothing, with the
-      nearest names and all names.
+      nearest names and all names, as patterns that match them.
   """
   names = list(names)
   matched, problems = {}, []
@@ -89,8 +90,8 @@ def match(
       problems.append(f'{pattern!r} is not a regular expression: {error}')
       continue
     if not found:
-      # Names that differ by a number only, as those of layers, are written once.
-      known = dict.fromkeys(re.sub(r'_\d+', '_*', name) for name in names)
+      # Names that differ by a number only, as those of layers, are written once: as a pattern.
+      known = dict.fromkeys(re.sub(r'_\d+', '_[0-9]+', name) for name in names)
       near = errors.nearest(pattern, known, cutoff=0.3)
       problems.append(f'{pattern!r} matches no {what} (a pattern matches a whole path). {near}')
     matched[pattern] = found

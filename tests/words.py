@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ('lora_jax', 'configs', 'experiments', 'tests', 'cloud')
+FOLDERS = ('lora_jax', 'configs', 'experiments', 'tests', 'cloud', 'docs')
 # Files that name the phrases, and the sentences of a made-up data set.
 EXEMPT = ('tests/words.py', 'tests/test_words.py', 'lora_jax/data/domains.py')
 

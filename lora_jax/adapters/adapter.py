@@ -5,7 +5,8 @@
     method, frozen, trainable = attach(adapter, model, params)
     logits = bind(model.apply, method)(frozen, trainable, input_ids)
 
-`native.py` reads and writes this project's format, `peft.py` and `loralib.py` those of other tools.
+`native.py` reads and writes this project's format, `peft.py` and `loralib.py` those of other tools;
+`load_adapter` (`formats.py`) reads them all.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 from lora_jax import errors, methods, stacking, tree
 from lora_jax.adapters import fingerprint as fingerprints
 from lora_jax.methods.lora import FACTORS
+from lora_jax.methods.vera import VECTORS
 from lora_jax.models import presets
 from lora_jax.pretrained import huggingface
 
@@ -158,14 +160,15 @@ def check_values(tensors: Mapping[str, np.ndarray], where: str) -> None:
 
 
 def does_nothing(adapter: Adapter) -> bool:
-  """Whether the adapter has factors, and in each pair one that is zero."""
+  """Whether the adapter has factors, or vectors of VeRA, and in each pair one that is zero."""
   leaves = tree.flatten(adapter.trainable)
-  sites = [path.removesuffix(FACTORS[0]) for path in leaves if path.endswith(FACTORS[0])]
-  zero = lambda site: any(not np.any(leaves[f'{site}{name}']) for name in FACTORS)
+  pair = VECTORS if adapter.method['name'] == 'vera' else FACTORS
+  sites = [path.removesuffix(pair[0]) for path in leaves if path.endswith(pair[0])]
+  zero = lambda site: any(not np.any(leaves[f'{site}{name}']) for name in pair)
   return bool(sites) and all(map(zero, sites))
 
 
-def options_from_json(values: Mapping[str, object]) -> dict[str, object]:
+def options_from_json(values: Mapping[str, object]) -> dict[str, Any]:
   """A method's options from their JSON: lists become tuples throughout."""
   return {key: _tuples(value) for key, value in values.items()}
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import flax.linen as nn
+
+from lora_jax import tree
 from lora_jax.adapters import hub, loralib, native, peft
-from lora_jax.adapters.adapter import Adapter
+from lora_jax.adapters.adapter import Adapter, check_base
 from lora_jax.errors import listed
 from lora_jax.models import presets
 
@@ -13,21 +16,31 @@ HUB = 'hub:'
 LORALIB = ('.bin', '.pt', '.pth')
 
 
-def read_adapter(
-  source: str | Path, *, config: presets.Config | None = None, alpha: float | None = None
+def load_adapter(
+  source: str | Path,
+  *,
+  model: nn.Module | None = None,
+  params: tree.Params | None = None,
+  config: presets.Config | None = None,
+  alpha: float | None = None,
+  other_base: bool = False,
 ) -> Adapter:
   """Reads an adapter, whose files show its format.
 
   Args:
     source: a folder (this project's format or PEFT's), a file of loralib, or `hub:user/name`, which
       `@revision` may follow.
+    model, params: the base. With `params` it is checked to be the one that the adapter was trained
+      on, as `attach` checks it.
     config: the base's architecture, which files of loralib and PEFT do not store (files that this
-      package wrote in PEFT's format do).
+      package wrote in PEFT's format do); None takes that of `model`.
     alpha: alpha of a loralib file, which stores no scale; None takes that of the release's file of
       this name.
+    other_base: accept another base of the same shape.
 
   Raises:
-    ValueError: if the format is unknown, or as the format's reader does.
+    ValueError: if the format is unknown; for another base, with the differences; or as the format's
+      reader does.
     FileNotFoundError: if there is nothing at `source`.
   """
   name = str(source)
@@ -39,12 +52,23 @@ def read_adapter(
   kind, path = _format_of(path)
   if kind != 'loralib' and alpha is not None:
     raise ValueError(f'{source}: alpha={alpha} is for loralib files; this format stores its scale')
+  config = getattr(model, 'config', None) if config is None else config
+  adapter = _read(kind, path, config, alpha)
+  if model is not None and params is not None and not other_base:
+    check_base(adapter, model, params)
+  return adapter
+
+
+def _read(kind: str, path: Path, config: presets.Config | None, alpha: float | None) -> Adapter:
   if kind == 'adapter':
-    return native.load_adapter(path)
+    return native.read(path)
   if kind == 'peft':
     return peft.read(path, config)
   if config is None:
-    raise ValueError(f'{source}: loralib does not store its base: name the base (--base)')
+    raise ValueError(
+      f'{path}: loralib does not store its base: name the base (load_adapter(..., model=model), or '
+      '--base)'
+    )
   return loralib.read(path, config, alpha=alpha)
 
 

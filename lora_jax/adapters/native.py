@@ -11,7 +11,6 @@ import importlib.metadata
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
-import flax.linen as nn
 import numpy as np
 from absl import logging
 from safetensors import numpy as writer
@@ -20,7 +19,6 @@ from lora_jax import errors, files, provenance, stacking, tree
 from lora_jax.adapters.adapter import (
   Adapter,
   check,
-  check_base,
   does_nothing,
   options_from_json,
 )
@@ -64,7 +62,7 @@ def save_adapter(folder: str | Path, adapter: Adapter) -> None:
   Raises:
     FileExistsError: if there is something at `folder` already.
     ValueError: if the adapter's parameters are not those that its method trains, so that
-      `load_adapter` could not read them.
+      `read` could not read them.
   """
   files.check_new(folder)
   leaves = tree.flatten(stacking.unstack(adapter.trainable))
@@ -85,33 +83,20 @@ def save_adapter(folder: str | Path, adapter: Adapter) -> None:
       'base': adapter.base,
       'fingerprint': dict(adapter.fingerprint),
       'libraries': {name: importlib.metadata.version(name) for name in LIBRARIES},
-      'sha256': _digest(part / TENSORS),
+      'sha256': digest(part / TENSORS),
     }
     files.write_json(part / DESCRIPTION, description)
 
 
-def load_adapter(
-  folder: str | Path,
-  *,
-  model: nn.Module | None = None,
-  params: tree.Params | None = None,
-  other_base: bool = False,
-) -> Adapter:
+def read(folder: str | Path) -> Adapter:
   """Reads an adapter that `save_adapter` wrote.
 
   If every factor B is zero, as before training, a warning says so.
 
-  Args:
-    folder: the adapter's folder.
-    model, params: a base; if given, it is checked to be the one that the adapter was trained on.
-      `attach` checks the same.
-    other_base: accept another base of the same shape.
-
   Raises:
     FileNotFoundError: if the folder does not hold an adapter.
     ValueError: for a truncated or corrupt file, another kind of file or version of the format;
-      for parameters that are missing, unexpected or misshapen (all in one message); for another
-      base, with the differences.
+      for parameters that are missing, unexpected or misshapen (all in one message).
   """
   folder = Path(folder).expanduser()
   values = _read_description(folder)
@@ -122,7 +107,7 @@ def load_adapter(
   if not (folder / TENSORS).is_file():
     raise FileNotFoundError(f'{folder}: has {DESCRIPTION}, but {TENSORS} is missing')
   tensors = safetensors.Tensors(folder / TENSORS)
-  if _digest(folder / TENSORS) != values['sha256']:
+  if digest(folder / TENSORS) != values['sha256']:
     raise ValueError(
       f'{folder / TENSORS} is not the file that was saved with {DESCRIPTION} (its sha256 differs): '
       'it is corrupt, or belongs to another adapter. Fetch or export it again.'
@@ -140,8 +125,6 @@ def load_adapter(
   check(adapter, str(folder / TENSORS))
   if does_nothing(adapter):
     logging.warning('%s: every factor B is zero: this adapter does nothing to its base.', folder)
-  if model is not None and params is not None and not other_base:
-    check_base(adapter, model, params)
   return adapter
 
 
@@ -172,6 +155,7 @@ def _read_description(folder: Path) -> Description:
   return cast(Description, values)  # The types of its fields were just checked.
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+  """The sha256 of a file, in hexadecimal."""
   with path.open('rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import math
 import re
+import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -21,6 +22,8 @@ from lora_jax.adapters.adapter import Adapter, Options, abstract_base, check_val
 from lora_jax.errors import listed
 from lora_jax.methods.initial import OF_WEIGHT
 from lora_jax.methods.lora import FACTORS, MAGNITUDE, START, rule, scale
+from lora_jax.methods.vera import PROJECTIONS, VECTORS, factors
+from lora_jax.methods.vera import Pair as Shared
 from lora_jax.models import presets
 from lora_jax.pretrained import huggingface, names
 
@@ -31,8 +34,8 @@ class Pair(NamedTuple):
   """Factors of one module: the update of its weight [in, out] is `scale` a b.
 
   Attributes:
-    a: [in, r].
-    b: [r, out].
+    a: [in, r]; of VeRA the module's vector [r].
+    b: [r, out]; of VeRA the module's vector [out].
     alpha, rslora: as for `lora`.
     magnitude: of DoRA, [out].
   """
@@ -53,10 +56,17 @@ class Pair(NamedTuple):
 
 
 class Parts(NamedTuple):
-  """Pairs by the path of their module, and all other trained leaves by their own path."""
+  """What an adapter of LoRA or VeRA is made of.
+
+  Attributes:
+    pairs: by the path of their module.
+    leaves: all other trained leaves by their own path.
+    shared: VeRA's factors, which all modules share; None says that the pairs are factors.
+  """
 
   pairs: dict[str, Pair]
   leaves: dict[str, np.ndarray]
+  shared: Shared | None = None
 
 
 class BaseLayout(NamedTuple):
@@ -136,14 +146,21 @@ def factor_shapes(
   return (ranks[0], inputs), (outputs * len(paths), ranks[1])
 
 
-def to_parts(adapter: Adapter, target: str) -> tuple[Parts, BaseLayout]:
+def to_parts(
+  adapter: Adapter, target: str, *, holds_vera: bool = False
+) -> tuple[Parts, BaseLayout]:
   """The parts of an adapter and the layout of its base, for the format `target`.
+
+  Args:
+    adapter: of LoRA or VeRA.
+    target: the format's name, for errors.
+    holds_vera: whether it holds VeRA as such. Else its updates are written out as factors.
 
   Raises:
     ValueError: for a method other than LoRA, and for factors where the format cannot hold them.
   """
   method = dict(adapter.method)
-  if method['name'] != 'lora':
+  if method['name'] not in ('lora', 'vera'):
     raise ValueError(
       f'{target} holds LoRA only; the adapter is {method["name"]!r}. Export it in the format of '
       'lora_jax, or a merged model.'
@@ -151,7 +168,8 @@ def to_parts(adapter: Adapter, target: str) -> tuple[Parts, BaseLayout]:
   base = base_layout(adapter.config, adapter.task, adapter.num_labels)
   leaves = {path: np.asarray(x) for path, x in tree.flatten(adapter.trainable).items()}
   check_values(leaves, 'the adapter')
-  first = f'/{FACTORS[0]}'
+  names_in = FACTORS if method['name'] == 'lora' else VECTORS
+  first = f'/{names_in[0]}'
   sites = [path.removesuffix(first) for path in leaves if path.endswith(first)]
   known = {path for paths in base.modules.values() for path in paths}
   if other := [path for path in sites if path not in known]:
@@ -163,7 +181,13 @@ def to_parts(adapter: Adapter, target: str) -> tuple[Parts, BaseLayout]:
     raise ValueError(
       f'{target} unties embeddings/word from the output layer. Export a merged model.'
     )
+  shared = None
+  if method['name'] == 'vera':
+    shared = Shared(*(leaves.pop(f'{PROJECTIONS}/{name}') for name in Shared._fields))
   pairs = {path: _pair(path, leaves, method) for path in sites}
+  if shared and not holds_vera:
+    shapes = {path: base.shapes[f'{path}/kernel'] for path in pairs}
+    pairs = {path: _multiplied(pair, shared, shapes[path]) for path, pair in pairs.items()}
   if unknown := leaves.keys() - base.shapes.keys():
     raise ValueError(f'parameters that the model does not have: {listed(sorted(unknown))}')
   if whole := [path for path in sites if {f'{path}/kernel', f'{path}/embedding'} & leaves.keys()]:
@@ -171,11 +195,13 @@ def to_parts(adapter: Adapter, target: str) -> tuple[Parts, BaseLayout]:
       f'{target} has either factors or a whole module, not both: {listed(whole)}. Remove it from '
       'the targets, or export a merged model.'
     )
-  return Parts(pairs, leaves), base
+  return Parts(pairs, leaves, shared if holds_vera else None), base
 
 
 def alpha_of(method: Options, path: str) -> float:
   """Alpha of a module's pair in other formats: of both products, if one is subtracted."""
+  if method['name'] == 'vera':  # The scale is 1.
+    return float(method['rank'])
   alpha = float(rule('alpha', method['alpha'], path))
   if method.get('init') not in OF_WEIGHT:
     return alpha
@@ -184,7 +210,8 @@ def alpha_of(method: Options, path: str) -> float:
 
 def _pair(path: str, leaves: dict[str, np.ndarray], method: Options) -> Pair:
   """A module's pair, taken from the leaves; a b - a0 b0 is one product of twice the rank."""
-  a, b = (leaves.pop(f'{path}/{name}') for name in FACTORS)
+  of_lora = method['name'] == 'lora'
+  a, b = (leaves.pop(f'{path}/{name}') for name in (FACTORS if of_lora else VECTORS))
   if method.get('init') in OF_WEIGHT:
     a0, b0 = (leaves.pop(f'{path}/{name}') for name in START)
     a, b = np.concatenate([a, a0], axis=-1), np.concatenate([b, -b0])
@@ -192,9 +219,15 @@ def _pair(path: str, leaves: dict[str, np.ndarray], method: Options) -> Pair:
   return Pair(a, b, alpha_of(method, path), bool(method.get('rslora', False)), magnitude)
 
 
+def _multiplied(pair: Pair, shared: Shared, weight: errors.Shape) -> Pair:
+  """The factors of a module of VeRA, whose pair holds its vectors."""
+  found = factors(shared, pair.a, pair.b, weight)
+  return pair._replace(a=np.asarray(found.a), b=np.asarray(found.b))
+
+
 def _leaves_of(path: str, pair: Pair, method: Options | None) -> dict[str, np.ndarray]:
   """The inverse of `_pair`."""
-  found = dict(zip(FACTORS, (pair.a, pair.b)))
+  found = dict(zip(FACTORS if pair.a.ndim > 1 else VECTORS, (pair.a, pair.b)))
   if method is not None and method.get('init') in OF_WEIGHT:
     (a, a0), (b, b0) = np.split(pair.a, 2, axis=-1), np.split(pair.b, 2)
     found = dict(zip((*FACTORS, *START), (a, b, a0, -b0)))
@@ -208,16 +241,17 @@ def from_parts(
   base: BaseLayout,
   *,
   task: str,
-  dropout: float = 0.0,
   name: str = '',
+  options: Options = types.MappingProxyType({}),
   method: Options | None = None,
 ) -> Adapter:
   """The adapter with these parts; the inverse of `to_parts`.
 
   Args:
     parts: parts whose shapes fit the base.
-    task, dropout, name: fields that the parts do not show.
-    method: the method's options, if they are known. None derives them from the parts: patterns that
+    task, name: fields of the adapter that the parts do not show.
+    options: options of the method that they do not show.
+    method: all of its options, if they are known. None derives them from the parts: patterns that
       match the adapted modules and no other.
 
   Raises:
@@ -226,6 +260,9 @@ def from_parts(
   leaves = {path: np.array(x, np.float32) for path, x in parts.leaves.items()}
   for path, pair in parts.pairs.items():
     leaves |= _leaves_of(path, pair, method)
+  if parts.shared:
+    shared = parts.shared._asdict()
+    leaves |= {f'{PROJECTIONS}/{name}': np.array(x, np.float32) for name, x in shared.items()}
   if method is None:
     train, bias = _train_and_bias(parts, base)
     method = {
@@ -235,10 +272,13 @@ def from_parts(
       'targets': _targets(parts.pairs, base.model.config.num_layers),
       'train': train,
       'bias': bias,
-      'dropout': dropout,
+      'dropout': 0.0,
       'rslora': any(pair.rslora for pair in parts.pairs.values()),
       'dora': any(pair.magnitude is not None for pair in parts.pairs.values()),
     }
+    if parts.shared:
+      method = {'name': 'vera', **{name: method[name] for name in ('rank', 'targets', 'train')}}
+    method |= options
   return Adapter(
     method=method,
     trainable=tree.unflatten(leaves),

@@ -22,7 +22,7 @@ from absl import logging
 from safetensors import numpy as writer
 
 from lora_jax import errors, files
-from lora_jax.adapters import fused, peft_config, peft_file, peft_matching
+from lora_jax.adapters import fused, peft_config, peft_factors, peft_file, peft_matching
 from lora_jax.adapters.adapter import Adapter, options_from_json
 from lora_jax.adapters.parts import (
   BaseLayout,
@@ -33,7 +33,6 @@ from lora_jax.adapters.parts import (
   base_layout,
   biases,
   check,
-  factor_shapes,
   from_parts,
   plain_names,
   task_of,
@@ -49,7 +48,6 @@ from lora_jax.pretrained.architecture import to_hugging_face
 
 CONFIG = 'adapter_config.json'
 WORDS = 'embeddings/word/embedding'
-LENGTHS = 'lora_magnitude_vector'  # Of DoRA.
 
 
 def write(adapter: Adapter, folder: str | Path, *, base_name: str = '') -> None:
@@ -59,14 +57,14 @@ def write(adapter: Adapter, folder: str | Path, *, base_name: str = '') -> None:
   of the summed rank, exactly.
 
   Args:
-    adapter: an adapter of the method `lora`.
+    adapter: an adapter of the method `lora` or `vera`.
     folder: made if it does not exist; PEFT's two files in it are replaced.
     base_name: name of the base on the hub; '' takes the adapter's name of it.
 
   Raises:
     ValueError: if PEFT's format cannot hold the adapter (see `to_parts`); nothing is written then.
   """
-  parts, base = to_parts(adapter, 'PEFT')
+  parts, base = to_parts(adapter, 'PEFT', holds_vera=True)
   family = adapter.config.family
   pairs = {
     names.full_name(module, family): _fuse({path: parts.pairs[path] for path in adapted}, base)
@@ -75,10 +73,14 @@ def write(adapter: Adapter, folder: str | Path, *, base_name: str = '') -> None:
   }
   tensors = {}
   for module, pair in pairs.items():
-    for key, factor in zip(_keys(module, base), (pair.a, pair.b)):
+    for key, factor in zip(
+      peft_factors.keys(module, base, parts.shared is not None), (pair.a, pair.b)
+    ):
       tensors[PREFIX + key] = np.ascontiguousarray(factor.T, np.float32)
     if pair.magnitude is not None:
-      tensors[f'{PREFIX}{module}.{LENGTHS}'] = np.asarray(pair.magnitude, np.float32)
+      tensors[f'{PREFIX}{module}.{peft_factors.LENGTHS}'] = np.asarray(pair.magnitude, np.float32)
+  for key, factor in zip(peft_factors.SHARED, parts.shared or ()):
+    tensors[key] = np.ascontiguousarray(factor.T, np.float32)
   for name, x in names.to_tensors(adapter.config, parts.leaves).items():
     module, leaf = name.rsplit('.', 1)
     inside = '.base_layer' if module in pairs else ''
@@ -118,9 +120,11 @@ def vllm_limits(folder: Path) -> list[str]:
     found.append(f'vLLM takes only classifier or score in modules_to_save, not {listed(other)}')
   if values['bias'] != 'none':
     found.append(f'vLLM takes no trained biases (bias={values["bias"]!r})')
-  if values['use_dora']:
-    found.append('vLLM does not compute DoRA')
-  return [f'{line}; transformers and PEFT do. Export a merged model for vLLM.' for line in found]
+  lines = [f'{line}; transformers and PEFT do. Export a merged model for vLLM.' for line in found]
+  if variant := 'DoRA' if values['use_dora'] else 'VeRA' * (values['peft_type'] == 'VERA'):
+    way = 'the nearest plain LoRA (--as_lora --rank=RANK)'
+    lines.append(f'vLLM does not compute {variant}. Export a merged model for vLLM, or {way}.')
+  return lines
 
 
 def read(folder: str | Path, config: presets.Config | None = None) -> Adapter:
@@ -156,38 +160,34 @@ def read(folder: str | Path, config: presets.Config | None = None) -> Adapter:
   saved = _saved_leaves(values, base, sites, inside, plain, file)
   sources = {path: names.source(config, path, base.shapes[path]) for path in saved}
   expected = {source.name: source.shape for source in sources.values()}
-  for module, (rank, _) in sites.items():
-    shapes = factor_shapes(base, base.modules[module], (rank, rank))
-    expected |= dict(zip(_keys(module, base), shapes))
-    if values['use_dora']:
-      expected[f'{module}.{LENGTHS}'] = shapes[1][:1]
-  if values['use_dora'] and (tables := [m for m in sites if 'embedding' in _keys(m, base)[0]]):
-    raise ValueError(f'{file}: DoRA is not computed on embeddings: {listed(tables)}')
+  expected |= peft_factors.shapes(values, base, sites, file)
   check(
     file,
     expected,
     plain,
     _hint(expected, plain, names.source(config, WORDS, base.shapes[WORDS]).name, sites),
   )
+  is_vera = values['peft_type'] == 'VERA'
   pairs = {
     module: Pair(
-      *(np.asarray(plain[key], np.float32).T for key in _keys(module, base)),
+      *(np.asarray(plain[key], np.float32).T for key in peft_factors.keys(module, base, is_vera)),
       alpha=alpha,
       rslora=values['use_rslora'],
-      magnitude=plain.get(f'{module}.{LENGTHS}'),
+      magnitude=plain.get(f'{module}.{peft_factors.LENGTHS}'),
     )
     for module, (_, alpha) in sites.items()
   }
   parts = Parts(
     _pairs_by_path(pairs, base, note, folder),
     {path: source.extract(plain[source.name]) for path, source in sources.items()},
+    peft_factors.shared(values, base, sites, plain) if is_vera else None,
   )
   adapter = from_parts(
     parts,
     base,
     task=task,
-    dropout=values['lora_dropout'],
     name=values['base_model_name_or_path'],
+    options=peft_factors.options(values),
     method=options_from_json(note.method) if note else None,
   )
   if note is None:
@@ -199,6 +199,10 @@ def _fuse(pairs: Mapping[str, Pair], base: BaseLayout) -> Pair:
   """One module's pair, from those of its paths."""
   thirds = {names.third(base.model.config, path): pair for path, pair in pairs.items()}
   fusable = {third: pair for third, pair in thirds.items() if third is not None}
+  if any(pair.a.ndim == 1 for pair in fusable.values()):
+    raise ValueError(
+      f'{peft_factors.FUSED}, here each has its own. Export a merged model, or a plain LoRA.'
+    )
   return fused.fuse(fusable) if fusable else thirds[None]
 
 
@@ -237,14 +241,6 @@ def _noted_pairs(pair: Pair, paths: Sequence[str], note: Note) -> dict[str, Pair
   else:
     thirds = {i: pair._replace(alpha=alpha) for i, alpha in alphas.items()}
   return {adapted[i]: part for i, part in thirds.items()}
-
-
-def _keys(module: str, base: BaseLayout) -> tuple[str, str]:
-  """Names of a module's two factors, for the module's plain or full name."""
-  plain = names.plain_name(module, base.model.config.family)
-  if base.modules[plain][0].startswith('embeddings/'):
-    return f'{module}.lora_embedding_A', f'{module}.lora_embedding_B'
-  return f'{module}.lora_A.weight', f'{module}.lora_B.weight'
 
 
 def _sites(

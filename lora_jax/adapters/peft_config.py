@@ -18,6 +18,7 @@ Number = TypeVar('Number', int, float)
 
 BIASES = {'none': 'none', 'adapted': 'lora_only', 'all': 'all'}  # Option of `lora` -> PEFT's.
 DEFAULTS = {  # Fields that are read, with their values in a config that lacks them.
+  'peft_type': 'LORA',
   'r': 8,
   'lora_alpha': 8,
   'lora_dropout': 0.0,
@@ -33,10 +34,11 @@ DEFAULTS = {  # Fields that are read, with their values in a config that lacks t
   'modules_to_save': None,
   'task_type': None,
   'base_model_name_or_path': '',
+  'projection_prng_key': 0,
+  'save_projection': True,
 }
 # Fields about training or the layout of weights, which do not change what is computed.
 IGNORED = [
-  'peft_type',
   'peft_version',
   'auto_mapping',
   'revision',
@@ -52,6 +54,18 @@ IGNORED = [
   'qalora_group_size',
   'lora_ga_config',
 ]
+# Fields of LoRA that VeRA lacks, the fields of where its vectors start, and its rank by default.
+OF_LORA = (
+  'lora_alpha',
+  'rank_pattern',
+  'alpha_pattern',
+  'use_rslora',
+  'lora_dropout',
+  'init_lora_weights',
+  'use_dora',
+)
+START_OF_VERA = ('d_initial', 'init_weights')
+RANK_OF_VERA = 256
 HEADS = ('classifier', 'score')  # What PEFT saves of a model for SEQ_CLS.
 # Initializations that leave the base as it is (mica's B is frozen, its A begins at zero), and
 # beginnings of those that subtract something from it or, as loftq, quantize it.
@@ -60,8 +74,9 @@ BASE_INITS = ('pissa', 'olora', 'corda', 'loftq', 'lora_ga')
 
 
 class PeftConfig(TypedDict):
-  """The fields of adapter_config.json that decide what is computed."""
+  """The fields of adapter_config.json that decide what is computed, VeRA's by LoRA's names."""
 
+  peft_type: str
   r: int
   lora_alpha: float
   lora_dropout: float
@@ -77,6 +92,8 @@ class PeftConfig(TypedDict):
   modules_to_save: list[str] | None
   task_type: str | None
   base_model_name_or_path: str
+  projection_prng_key: int
+  save_projection: bool
 
 
 def make(
@@ -100,7 +117,7 @@ def make(
   """
   rank, ranks = _patterns({module: pair.rank for module, pair in pairs.items()})
   alpha, alphas = _patterns({module: _number(pair.alpha) for module, pair in pairs.items()})
-  return {
+  fields = {
     'peft_type': 'LORA',
     'task_type': task_type,
     'base_model_name_or_path': base_name or None,
@@ -122,6 +139,27 @@ def make(
     'layers_pattern': None,
     'use_dora': any(pair.magnitude is not None for pair in pairs.values()),
   }
+  return _to_vera(fields, method) if method['name'] == 'vera' else fields
+
+
+def _to_vera(fields: Mapping[str, object], method: Options) -> dict[str, object]:
+  """The fields of VeRA, given those that LoRA would have. The shared factors are stored."""
+  return {name: x for name, x in fields.items() if name not in OF_LORA} | {
+    'peft_type': 'VERA',
+    'vera_dropout': method.get('dropout', 0.0),
+    'projection_prng_key': method.get('projection_seed', 0),
+    'save_projection': True,
+    'd_initial': method.get('d_initial', 0.1),
+    'init_weights': True,
+  }
+
+
+def _from_vera(values: Mapping[str, object]) -> dict[str, object]:
+  """The fields of VeRA by the names of LoRA's; its scale is 1."""
+  named = {'vera_dropout': 'lora_dropout'}
+  found = {named.get(name, name): x for name, x in values.items() if name not in START_OF_VERA}
+  rank = RANK_OF_VERA if found.get('r') is None else found['r']
+  return found | {'r': rank, 'lora_alpha': rank}
 
 
 def read(path: Path) -> PeftConfig:
@@ -136,12 +174,15 @@ def read(path: Path) -> PeftConfig:
     raise FileNotFoundError(f'{path.parent}: no {path.name}. Expected an adapter of PEFT.')
   provenance.note(path)
   values = files.read_json(path)
-  if not isinstance(values, dict) or values.get('peft_type') != 'LORA':
-    kind = values.get('peft_type') if isinstance(values, dict) else None
-    raise ValueError(f'{path}: peft_type={kind!r}; only LORA is read')
+  kind = values.get('peft_type') if isinstance(values, dict) else None
+  if not isinstance(values, dict) or kind not in ('LORA', 'VERA'):
+    raise ValueError(f'{path}: peft_type={kind!r}; only LORA and VERA are read')
+  values = _from_vera(values) if kind == 'VERA' else values
   known = (*DEFAULTS, *IGNORED)
   problems = [f'{name}={x!r}' for name, x in values.items() if x and name not in known]
   problems += _check_inits(values)
+  if kind == 'VERA' and values.get('bias', 'none') != 'none':
+    problems.append(f'bias={values["bias"]!r} of VeRA')
   if problems:
     raise ValueError(f'{path}: features that this package does not compute: {listed(problems)}')
   given = {name: x for name, x in values.items() if name in DEFAULTS and x is not None}
@@ -217,6 +258,8 @@ def _check_types(values: Mapping[str, Any], path: Path) -> None:
     'bias': lambda x: x in BIASES.values(),
     'use_rslora': lambda x: isinstance(x, bool),
     'use_dora': lambda x: isinstance(x, bool),
+    'save_projection': lambda x: isinstance(x, bool),
+    'projection_prng_key': index,
     'target_modules': names,
     'exclude_modules': names,
     'layers_pattern': names,

@@ -63,19 +63,19 @@ def read_adapter(source: str, base: str = '', alpha: float | None = None) -> Run
   """An adapter's updates, in any format; only the architecture of its base is needed.
 
   Args:
-    source: as `formats.read_adapter` takes it.
+    source: as `formats.load_adapter` takes it.
     base: a preset or a model's folder, for adapters that do not store their base's architecture.
     alpha: of a loralib file, which stores no scale.
 
   Raises:
-    ValueError, FileNotFoundError: as `formats.read_adapter`, or if its method has no factors.
+    ValueError, FileNotFoundError: as `formats.load_adapter`, or if its method has no factors.
   """
   config = None
   if preset := presets.PRESETS.get(base):
     config = preset.config
   elif base:
     config = huggingface.read_config(huggingface.locate(base))
-  adapter = formats.read_adapter(source, config=config, alpha=alpha)
+  adapter = formats.load_adapter(source, config=config, alpha=alpha)
   updates = _updates(source, adapter.trainable, adapter.method)
   facts = {
     'run': Path(source).name,

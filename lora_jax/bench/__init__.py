@@ -3,3 +3,7 @@
 Weights are random: no time depends on them. The variants that are compared are timed in turn, round
 after round, so that a machine whose speed drifts favors none of them.
 """
+
+from lora_jax.extras import require
+
+require('ml_collections')

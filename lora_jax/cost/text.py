@@ -24,6 +24,7 @@ def describe(plan: Plan) -> str:
   sizes, counts = plan['bytes'], plan['parameters']
   axes = ', '.join(f'{axis} {size}' for axis, size in plan['mesh'].items())
   total = counts['trained'] + counts['frozen']
+  head = f'; {counts["head"]:,} in the task head' if counts['head'] else ''
   source = 'compiled by' if plan['exact'] else 'ESTIMATE, since libtpu is not installed, by'
   kept = {'none': '', 'file': ' with kernels as in the file'}
   quantized = kept.get(plan['quantize'], f' with kernels in {plan["quantize"]}')
@@ -33,8 +34,8 @@ def describe(plan: Plan) -> str:
     f'  batch {plan["batch_size"]} x {plan["length"]} tokens, compute {plan["dtype"]}, base '
     f'{plan["param_dtype"]}{quantized}, remat {plan["remat"]}, layers '
     f'{"scanned" if plan["scan"] else "looped"}',
-    f'  parameters: trained {counts["trained"]:,} ({counts["trained"] / total:.3%}; '
-    f'{counts["head"]:,} in the task head), frozen {counts["frozen"]:,}',
+    f'  parameters: trained {counts["trained"]:,} ({counts["trained"] / total:.3%}{head}), '
+    f'frozen {counts["frozen"]:,}',
     '  memory of a device, GiB:',
   ]
   for name, title in PARTS:

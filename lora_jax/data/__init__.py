@@ -1,5 +1,9 @@
 """Tasks, tokenizers and batches, without JAX."""
 
+from lora_jax.extras import require
+
+require('tokenizers')
+
 from lora_jax.data.batches import Batches as Batches
 from lora_jax.data.batches import collect as collect
 from lora_jax.data.batches import eval_batches as eval_batches

@@ -7,7 +7,6 @@ before the reply that is learned. What follows the last reply is left out.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import pathlib
 import re
@@ -16,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import TypedDict
 
+from lora_jax import extras
 from lora_jax.data import chat_renderer, sources
 from lora_jax.data.data_to_text import Example, Form
 from lora_jax.data.fast_tokenizer import ChatTemplate, FastTokenizer
@@ -117,8 +117,7 @@ def form(tokenizer: Tokenizer) -> Form:
 
 def _render(chats: Sequence[list[chat_renderer.Message]], template: ChatTemplate) -> list[Rendered]:
   """The renderer's lines, fewer than chats if it was ended or failed at one."""
-  if importlib.util.find_spec('jinja2') is None:
-    raise ValueError('chat templates need the package jinja2: pip install jinja2')
+  extras.require('jinja2')
   first = {'template': template.source, 'variables': template.tokens}
   given = '\n'.join(json.dumps(line) for line in (first, *chats)) + '\n'
   # -P: the folder of the script is not one of modules.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lora_jax import extras
 from lora_jax.data.tokenizer import Tokenizer, check_room
 
 SPECIAL = ('[PAD]', '[CLS]', '[SEP]', '[UNK]', '[MASK]')
@@ -24,6 +25,7 @@ class SentencePiece(Tokenizer):
   """
 
   def __init__(self, model: bytes, name: str, *, lowercase: bool = False):
+    extras.require('sentencepiece')
     import sentencepiece  # Imported here because only DeBERTa needs it.
 
     self.backend = sentencepiece.SentencePieceProcessor(model_proto=model)

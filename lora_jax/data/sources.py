@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
-from lora_jax import provenance
+from lora_jax import extras, provenance
 from lora_jax.errors import nearest
 
 SOURCES = ('files', 'tfds')
@@ -319,6 +319,7 @@ def read_tfds(name: str, folder: str | pathlib.Path, split: str) -> Prepared:
     FileNotFoundError: if it is not prepared, or in another format, giving the command to run.
     ValueError: if there is no such split.
   """
+  extras.require('tensorflow_datasets', 'array_record')
   import tensorflow_datasets as tfds  # Takes a second, and only this source needs it.
 
   if name.startswith('glue/'):

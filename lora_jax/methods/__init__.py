@@ -14,6 +14,7 @@ from lora_jax.methods.bottleneck import adapter_l as adapter_l
 from lora_jax.methods.bottleneck import adapter_p as adapter_p
 from lora_jax.methods.compose import compose as compose
 from lora_jax.methods.full import full as full
+from lora_jax.methods.intrinsic import intrinsic as intrinsic
 from lora_jax.methods.lora import lora as lora
 from lora_jax.methods.prefix import prefix_embed as prefix_embed
 from lora_jax.methods.prefix import prefix_layer as prefix_layer
@@ -21,10 +22,12 @@ from lora_jax.methods.selection import bitfit as bitfit
 from lora_jax.methods.selection import top_layers as top_layers
 from lora_jax.methods.summary import Summary as Summary
 from lora_jax.methods.summary import summarize as summarize
+from lora_jax.methods.vera import vera as vera
 
 METHODS = {
   'full': full,
   'lora': lora,
+  'vera': vera,
   'bitfit': bitfit,
   'top_layers': top_layers,
   'adapter_h': adapter_h,
@@ -33,6 +36,7 @@ METHODS = {
   'adapter_d': adapter_d,
   'prefix_embed': prefix_embed,
   'prefix_layer': prefix_layer,
+  'intrinsic': intrinsic,
 }
 
 
@@ -40,11 +44,14 @@ def make(name: str, **options: Any) -> Method:
   """The method of that name with its options, as a config gives them.
 
   `lora+prefix_embed` is a composition of two methods: an option goes to the first method that has
-  it, `train` to all of them.
+  it, `train` to all of them. `compose` takes the options of each in `methods`, as `Method.options`
+  holds them.
 
   Raises:
     ValueError: for an unknown method or option, with the nearest names.
   """
+  if name == 'compose':
+    return compose(*(make(**one) for one in options['methods']))
   names = name.split('+')
   for part in names:
     if part not in METHODS:

@@ -81,7 +81,7 @@ def of_weight(
     ValueError: for a layer that is not dense, or a rank above the least side of its weight.
   """
   factors: dict[str, jax.Array] = {}
-  _check_matrices(f'init={kind!r}', found)
+  check_matrices(f'lora: init={kind!r}', found)
   for path, site in found.items():
     weight, rank, stack = leaves[site.weight[0]].astype(jnp.float32), site.rank, site.stack
     matrix = jnp.asarray(weight).reshape(*stack, site.fan_in, -1)
@@ -132,7 +132,7 @@ def magnitudes(found: Mapping[str, sites.Site], leaves: tree.Params) -> dict[str
   Raises:
     ValueError: for a layer that is not dense, or a weight that is quantized.
   """
-  _check_matrices('dora=True', found)
+  check_matrices('lora: dora=True', found)
   weights = [site.weight[0] for site in found.values()]
   if coded := [path for path in weights if isinstance(leaves[path], quantization.Kernel)]:
     raise ValueError(
@@ -158,18 +158,19 @@ def check_kinds(
   if others:
     fitting = [kind.__name__ for kind, layer in lowrank.LAYERS.items() if fits(layer)]
     raise ValueError(
-      f'lora: {option} is not computed for {errors.listed(others)}, only for layers of the types '
+      f'{option} is not computed for {errors.listed(others)}, only for layers of the types '
       f'{", ".join(fitting)}. Leave them out of the targets.'
     )
 
 
-def _check_matrices(option: str, found: Mapping[str, sites.Site]) -> None:
+def check_matrices(option: str, found: Mapping[str, sites.Site]) -> None:
+  """Raises a ValueError that names an adapted module whose weight is not one matrix."""
   check_kinds(option, found, lambda layer: layer.matrix)
   for path, site in found.items():
     shape = site.weight[1]
     ends = sum(len(x) for x in site.factors.values()) - 2  # With the stack in both.
     if ends - len(shape) != len(site.stack) or shape[: len(site.stack)] != site.stack:
       raise ValueError(
-        f'lora: {option}: the weight of {path!r} {shape} is not one matrix: the layer has a batch, '
+        f'{option}: the weight of {path!r} {shape} is not one matrix: the layer has a batch, '
         'or layers are stacked on another axis than 0.'
       )

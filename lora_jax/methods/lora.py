@@ -27,6 +27,8 @@ from lora_jax.methods import initial, lowrank, sites
 from lora_jax.methods.base import Method, Params, Tree
 from lora_jax.methods.interception import Args, Context, Interceptor, Kwargs, Next
 from lora_jax.methods.lowrank import FACTORS, MAGNITUDE, START
+from lora_jax.methods.models import Model
+from lora_jax.methods.options import recorded
 from lora_jax.methods.sites import rule
 
 QUERY_VALUE = r'(.*/)?(query|value)'  # The paper's choice (section 4.2), by the names used here.
@@ -52,7 +54,7 @@ def _interceptor(scale: Scale, dropout: float, train_a: bool) -> Interceptor:
     x, drops = whole, dropout and not layer.transposed and module.has_rng('dropout')
     if drops:
       x = ops.drop(module.make_rng('dropout'), dropout, x)
-    update = functools.partial(layer.update, module, context.method_name)
+    update = ops.sharded_as(wx, functools.partial(layer.update, module, context.method_name))
     bax = update(a, b, x, *rest).astype(wx.dtype)
     if module.has_variable('params', START[0]):
       start = map(lax.stop_gradient, map(leaf, START))
@@ -68,6 +70,7 @@ def _interceptor(scale: Scale, dropout: float, train_a: bool) -> Interceptor:
   return intercept
 
 
+@recorded
 def lora(
   *,
   rank: int | Mapping[str, int],
@@ -91,7 +94,8 @@ def lora(
     targets: regular expressions matched in full against module paths
       (`encoder/layers_0/attention/query`). Modules of the types `nn.Dense`, `nn.DenseGeneral`,
       `nn.Einsum`, `nn.Conv` and `nn.Embed` can be adapted.
-    train: regular expressions of leaf paths that are trained as they are (`classifier/.*`).
+    train: regular expressions of leaf paths that are trained as they are (`classifier/.*`), in the
+      dtype that `params` have there. The factors are float32.
     bias: which biases are trained as well: `none`, `adapted` (of the adapted modules) or `all`.
     init: distribution of the random factor: `uniform` in +-1/sqrt(fan_in), as loralib draws it, or
       `normal` with standard deviation 0.02. The other factor is zero. In an embedding the zero
@@ -110,13 +114,13 @@ def lora(
       not this model's.
   """
   targets, train = tree.as_patterns(targets), tree.as_patterns(train)
-  sites.check_options(rank, alpha, targets, dropout)
+  sites.check_options('lora', rank, alpha, targets, dropout)
   initial.check_options(init, bias, dora)
   scale_of: Scale = lambda path, rank: scale(rule('alpha', alpha, path), rank, rslora)
-  find = functools.partial(sites.find, rank, alpha, targets)
+  find = functools.partial(sites.find, 'lora', rank, alpha, targets)
 
   def split(
-    key: jax.Array, model: nn.Module, params: Params, *inputs: Any, **kwargs: Any
+    key: jax.Array, model: Model, params: Params, *inputs: Any, **kwargs: Any
   ) -> tuple[Tree, Tree]:
     found = find(model, *inputs, **kwargs)
     leaves = tree.flatten(nn.unbox(params))
@@ -131,7 +135,7 @@ def lora(
     if dora:
       own |= initial.magnitudes(found, leaves)
     if not train_a:
-      initial.check_kinds('train_a=False', found, lambda layer: not layer.transposed)
+      initial.check_kinds('lora: train_a=False', found, lambda layer: not layer.transposed)
     return tree.unflatten(frozen), tree.unflatten(chosen | own)
 
   return Method(
@@ -141,7 +145,7 @@ def lora(
     patterns=(*targets, *train),
     # The members of a sweep may differ in everything else: zero-padded factors, and their scales.
     # A module that a member does not adapt has no magnitude: zeros would not leave it as it is.
-    program=('lora', _padded_rank(rank), train, bias, dropout, train_a, targets if dora else None),
+    program=('lora', padded_rank(rank), train, bias, dropout, train_a, targets if dora else None),
     follows=_follows,
     scales=functools.partial(_scales, find, scale_of),
     fixed=lambda path: _is_fixed(path, train_a),
@@ -179,7 +183,7 @@ def _merge(scale: Scale, frozen: Params, trainable: Params) -> Tree:
 def _scales(
   find: Callable[..., dict[str, sites.Site]],
   scale: Scale,
-  model: nn.Module,
+  model: Model,
   *inputs: Any,
   **kwargs: Any,
 ) -> Tree:
@@ -203,7 +207,8 @@ def _is_fixed(path: str, train_a: bool) -> bool:
   return name in START or (name == FACTORS[0] and not train_a)
 
 
-def _padded_rank(rank: int | Mapping[str, int]) -> int:
+def padded_rank(rank: int | Mapping[str, int]) -> int:
+  """The rank to which the members of a sweep that share a program are padded."""
   largest = max(rank.values()) if isinstance(rank, Mapping) else rank
   return max(SMALL_RANK, 1 << (largest - 1).bit_length())
 

@@ -127,13 +127,21 @@ def _down(module: nn.Module, a: Factor, x: jax.Array, features: int, **product: 
 
 
 def _dense_update(
-  module: nn.Dense | nn.DenseGeneral, method: str, a: Factor, b: Factor, x: jax.Array
+  module: nn.Dense | nn.DenseGeneral,
+  method: str,
+  a: Factor,
+  b: Factor,
+  x: jax.Array,
+  between: jax.Array | None = None,
 ) -> jax.Array:
+  """x a b, or x a diag(between) b."""
   del method
   # A product that the layer was given has its own precision, which holds for the factors as well.
   given = module.dot_general_cls() if module.dot_general_cls else module.dot_general
   dot_general = given or ops.dot_general
   h = _down(module, a, x, a.shape[-1], dot_general=dot_general, dot_general_cls=None)
+  if between is not None:
+    h *= jnp.expand_dims(between, tuple(range(h.ndim - 1))).astype(h.dtype)
   batch = tuple(range(_n_batch(module)))
   contract = ((h.ndim - 1,), (len(batch),))
   return dot_general(h, b.astype(h.dtype), (contract, (batch, batch)), precision=module.precision)

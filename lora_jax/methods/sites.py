@@ -18,6 +18,7 @@ from lora_jax import tree
 from lora_jax.methods import added, lowrank
 from lora_jax.methods.interception import Args, Context, Kwargs, Next
 from lora_jax.methods.lowrank import FACTORS, Layer, Shape
+from lora_jax.methods.models import Model
 
 
 class Site(NamedTuple):
@@ -41,14 +42,18 @@ class Site(NamedTuple):
 
 
 def find(
+  method: str,
   rank: int | Mapping[str, int],
   alpha: float | Mapping[str, float],
   targets: tuple[str, ...],
-  model: nn.Module,
+  model: Model,
   *inputs: Any,
   **kwargs: Any,
 ) -> dict[str, Site]:
-  """The adapted modules by path; `lora` says what the arguments are and which errors are raised."""
+  """The adapted modules by path; `lora` says what the arguments are and which errors are raised.
+
+  `method` is its name in the errors.
+  """
   found: dict[str, tuple[Layer, lowrank.Factors]] = {}
   adaptable: dict[str, None] = {}
   others: dict[str, str] = {}
@@ -70,7 +75,7 @@ def find(
     return y
 
   shapes = added.init_shapes(model, record, inputs, kwargs)
-  _check_targets(targets, adaptable, others)
+  _check_targets(method, targets, adaptable, others)
   for name, value in (('rank', rank), ('alpha', alpha)):
     if isinstance(value, Mapping):
       tree.match(list(value), found, f'adapted module (in {name})')
@@ -78,22 +83,25 @@ def find(
 
 
 def check_options(
+  method: str,
   rank: int | Mapping[str, int],
   alpha: float | Mapping[str, float],
   targets: tuple[str, ...],
   dropout: float,
 ) -> None:
-  """Raises a ValueError for an option of `lora` that is out of its range."""
+  """Raises a ValueError for an option of `lora`, or of `method`, that is out of its range."""
   for number in rank.values() if isinstance(rank, Mapping) else (rank,):
     if not isinstance(number, int) or number < 1:
-      raise ValueError(f'lora: rank={number!r}: a rank is a whole number from 1 up')
+      raise ValueError(f'{method}: rank={number!r}: a rank is a whole number from 1 up')
   for number in alpha.values() if isinstance(alpha, Mapping) else (alpha,):
     if not math.isfinite(number) or number <= 0:
-      raise ValueError(f'lora: alpha={number!r}: alpha is a positive number; the scale is alpha/r')
+      raise ValueError(
+        f'{method}: alpha={number!r}: alpha is a positive number; the scale is alpha/r'
+      )
   if not 0 <= dropout < 1:
-    raise ValueError(f'lora: dropout={dropout!r}: a rate lies in [0, 1)')
+    raise ValueError(f'{method}: dropout={dropout!r}: a rate lies in [0, 1)')
   if not targets:
-    raise ValueError('lora: targets is empty: name the modules to adapt')
+    raise ValueError(f'{method}: targets is empty: name the modules to adapt')
 
 
 def rule(name: str, value: Any, path: str) -> Any:
@@ -168,14 +176,17 @@ def _site(path: str, layer: Layer, factors: lowrank.Factors, shapes: tree.Params
 
 
 def _check_targets(
-  targets: tuple[str, ...], adaptable: Mapping[str, None], others: Mapping[str, str]
+  method: str,
+  targets: tuple[str, ...],
+  adaptable: Mapping[str, None],
+  others: Mapping[str, str],
 ) -> None:
   for pattern in targets:
     wrong = [path for path in others if matches(pattern, path)]
     if wrong and not any(matches(pattern, path) for path in adaptable):
       kinds = ', '.join(kind.__name__ for kind in lowrank.LAYERS)
       raise ValueError(
-        f'target {pattern!r} matches {wrong[0]!r}, which is a {others[wrong[0]]}. LoRA adapts '
-        f'modules of the types {kinds}.'
+        f'target {pattern!r} matches {wrong[0]!r}, which is a {others[wrong[0]]}; {method} '
+        f'adapts modules of the types {kinds}.'
       )
-  tree.match(targets, adaptable, 'module that lora can adapt')
+  tree.match(targets, adaptable, f'module that {method} can adapt')

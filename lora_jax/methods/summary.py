@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from lora_jax import tree
@@ -27,6 +27,7 @@ class Summary(NamedTuple):
     trainable: number of trained parameters, the task head's included.
     head: number of trained parameters of the task head, which the paper's tables leave out.
     frozen, frozen_bytes: number and bytes of the parameters that stay, those of the method too.
+    low_precision: number of trained parameters by dtype, for dtypes of less than 32 bits.
   """
 
   rows: tuple[Row, ...]
@@ -34,6 +35,7 @@ class Summary(NamedTuple):
   head: int
   frozen: int
   frozen_bytes: int
+  low_precision: Mapping[str, int]
 
   def __str__(self) -> str:
     width = max([len('pattern'), *(len(row.pattern) for row in self.rows)])
@@ -42,11 +44,16 @@ class Summary(NamedTuple):
       f'{row.pattern:{width}}  {len(row.matched):7,}  {row.parameters:10,}' for row in self.rows
     ]
     total = self.trainable + self.frozen
+    head = f', of them {self.head:,} in the task head' if self.head else ''
     lines.append(
-      f'trained {self.trainable:,} of {total:,} ({self.trainable / total:.3%}), of them '
-      f'{self.head:,} in the task head; frozen {self.frozen:,} '
-      f'({self.frozen_bytes / 1e6:,.1f} MB)'
+      f'trained {self.trainable:,} of {total:,} ({self.trainable / total:.3%}){head}; '
+      f'frozen {self.frozen:,} ({self.frozen_bytes / 1e6:,.1f} MB)'
     )
+    lines += [
+      f'{number:,} of the trained are {dtype}, in which small steps round to nothing: give them to '
+      '`init` as float32'
+      for dtype, number in self.low_precision.items()
+    ]
     return '\n'.join(lines)
 
 
@@ -81,10 +88,16 @@ def summarize(
   in_head = {
     p: x for p, x in leaves.items() if any(re.fullmatch(q, p) for q in tree.as_patterns(head))
   }
+  low_precision: dict[str, int] = {}
+  for path, leaf in leaves.items():
+    if leaf.dtype.itemsize < 4:
+      number = low_precision.get(str(leaf.dtype), 0)
+      low_precision[str(leaf.dtype)] = number + tree.count({path: leaf})
   return Summary(
     tuple(rows),
     tree.count(leaves),
     tree.count(in_head),
     tree.count(frozen) + tree.count(kept),
     tree.nbytes(frozen) + tree.nbytes(kept),
+    low_precision,
   )

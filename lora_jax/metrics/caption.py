@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lora_jax.extras import require
+
 Tokens = tuple[Sequence[str], Sequence[Sequence[str]]]  # predictions, references of each
 
 
@@ -12,6 +14,7 @@ def rouge_l(tokens: Tokens) -> float:
 
   A segment's precision and recall are its best ones over its references, each by itself.
   """
+  require('pycocoevalcap')
   from pycocoevalcap.rouge.rouge import Rouge
 
   return float(Rouge().compute_score(*_by_segment(tokens))[0])
@@ -23,6 +26,7 @@ def cider(tokens: Tokens) -> float:
   An n-gram weighs more, the fewer segments have it in their references, so the score of a single
   segment is 0.
   """
+  require('pycocoevalcap')
   from pycocoevalcap.cider.cider import Cider
 
   return float(Cider().compute_score(*_by_segment(tokens))[0])

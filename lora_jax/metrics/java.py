@@ -17,6 +17,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO, cast
 
+from lora_jax.extras import require
+
 # A program that runs for longer hangs; METEOR scores 5000 segments in 15 s.
 SECONDS = 900
 
@@ -50,6 +52,7 @@ def ptb_tokens(texts: Sequence[str]) -> list[str]:
   Raises:
     Unavailable: if Java is missing or fails.
   """
+  require('pycocoevalcap')
   from pycocoevalcap.tokenizer import ptbtokenizer
 
   archive = pathlib.Path(ptbtokenizer.__file__).with_name(ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR)
@@ -77,6 +80,7 @@ def meteor(texts: Callable[[], tuple[Sequence[str], Sequence[Sequence[str]]]]) -
   Raises:
     Unavailable: if Java is missing or fails.
   """
+  require('pycocoevalcap')
   from pycocoevalcap.meteor import meteor as wrapper
 
   archive = pathlib.Path(wrapper.__file__).with_name(wrapper.METEOR_JAR)

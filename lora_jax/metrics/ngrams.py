@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
+from lora_jax.extras import require
+
 # Two thirds of the references' words halve the score (Doddington 2002).
 _BETA = math.log(0.5) / math.log(1.5) ** 2
 
@@ -22,6 +24,7 @@ def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> flo
   without words counts as one of length 0, as in multi-bleu. The score is 0 if there is no match, or
   no n-gram, of some order.
   """
+  require('sacrebleu')
   from sacrebleu.metrics import BLEU
 
   width = max(map(len, references), default=0)
@@ -53,6 +56,7 @@ def nist(predictions: Sequence[str], references: Sequence[Sequence[str]], order:
   Information is counted over the references' n-grams. The two conventions agree if all segments
   have equally many references; the challenge uses `mteval`.
   """
+  require('sacrebleu')
   from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
   tokenizer = Tokenizer13a()

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lora_jax.extras import require
+
 NAMES = {'rouge_1': 'rouge1', 'rouge_2': 'rouge2', 'rouge_lcs': 'rougeL'}
 
 
@@ -14,6 +16,7 @@ def rouge(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> di
 
   Words are lower-cased and stemmed by Porter's rules. The paper does not say whether its are.
   """
+  require('rouge_score')
   from rouge_score import rouge_scorer  # Imports nltk, which only summaries need.
 
   scorer = rouge_scorer.RougeScorer(list(NAMES.values()), use_stemmer=True)

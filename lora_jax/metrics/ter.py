@@ -13,6 +13,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
+from lora_jax.extras import require
+
 
 def ter(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
   """The mean over segments of the least error rate against any of the references; 0 is best.
@@ -37,6 +39,7 @@ def error_rate(prediction: Sequence[str], reference: Sequence[str]) -> float:
   Each step makes the shift that lowers the edit distance most (of equal shifts, the one whose
   result is last in lexicographic order), until none lowers it.
   """
+  require('rapidfuzz')
   from rapidfuzz.distance import Levenshtein
 
   prediction, reference = list(prediction), list(reference)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lora_jax.errors import nearest
+from lora_jax.extras import require
 from lora_jax.metrics import text_metrics
 
 # The metrics of each scoring, in the order of the report.
@@ -131,6 +132,12 @@ def score(
     segments=len(predictions),
     references=sum(map(len, filled)),
   )
+
+
+def require_libraries(scoring: str) -> None:
+  """Raises `MissingExtra` if a library of a scoring's metrics is missing: before texts are made."""
+  libraries = (text_metrics.ABOUT[name].library for name in METRICS[scoring])
+  require(*sorted({name.replace('-', '_') for name in libraries if name}))
 
 
 def split_words(text: str) -> str:

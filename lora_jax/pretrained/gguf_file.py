@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from lora_jax import errors, gguf_reader, quantization
+from lora_jax import errors, extras, gguf_reader, quantization
 from lora_jax.models import llama
 from lora_jax.pretrained.llama import Values
 from lora_jax.pretrained.shards import Index
@@ -51,6 +51,7 @@ class Quantized:
     self.dtype = np.dtype(np.float32)
 
   def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+    extras.require('gguf')
     from gguf import quants
 
     values = quants.dequantize(self._tensor.data, self._tensor.tensor_type).reshape(self.shape)

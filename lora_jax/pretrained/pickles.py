@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
-import ml_dtypes
+import jax.numpy as jnp
 import numpy as np
 
 MAX_DIMENSIONS = 32
@@ -21,7 +21,7 @@ DTYPES = {
   'torch DoubleStorage': np.dtype('<f8'),
   'torch FloatStorage': np.dtype('<f4'),
   'torch HalfStorage': np.dtype('<f2'),
-  'torch BFloat16Storage': np.dtype(ml_dtypes.bfloat16),
+  'torch BFloat16Storage': np.dtype(jnp.bfloat16),
   'torch LongStorage': np.dtype('<i8'),
   'torch IntStorage': np.dtype('<i4'),
   'torch ShortStorage': np.dtype('<i2'),

@@ -8,14 +8,16 @@ from pathlib import Path
 
 from lora_jax.report import runs
 
+ENDS = ('result.json', 'failed.json')
 PATHS = ('model', 'config', 'inputs')  # What of a run's result names files.
 
 
 def collect(directory: Path) -> Iterator[tuple[str, dict[str, object]]]:
   """What a directory holds to be kept, by the name of the file that it is kept in.
 
-  A run directory's `result.json` is named by task, model and directory; a sweep's folder, whose
-  name is added, holds one for each run; an analysis is kept as it is.
+  A run directory's `result.json`, or the `failed.json` of one that diverged, is named by task,
+  model and directory; a sweep's folder, whose name is added, holds one for each run; an analysis is
+  kept as it is.
 
   Raises:
     ValueError: if there is nothing, nothing finished, or a run whose score is not a number.
@@ -26,8 +28,9 @@ def collect(directory: Path) -> Iterator[tuple[str, dict[str, object]]]:
     yield f'{name}/analysis', {key: without_folders(value) for key, value in analysis.items()}
     return
   sweep = (directory / 'sweep.json').exists()
-  sources = sorted(directory.glob('*/result.json')) if sweep else [directory / 'result.json']
-  if not sources or not all(source.exists() for source in sources):
+  folders = sorted(directory.glob('*')) if sweep else [directory]
+  sources = [folder / name for folder in folders for name in ENDS if (folder / name).exists()]
+  if not sources:
     raise ValueError(
       f'{directory}: expected result.json, or in a sweep */result.json, or analysis.json, found '
       'none. What was started there has not finished: start it again.'
@@ -35,7 +38,10 @@ def collect(directory: Path) -> Iterator[tuple[str, dict[str, object]]]:
   for source in sources:
     run = json.loads(source.read_text())
     try:
-      runs.with_numbers(run)
+      if source.name == 'result.json':
+        runs.with_numbers(run)
+      elif 'config' not in run:
+        raise ValueError('it has no config, as an older version wrote it. Train anew')
     except ValueError as error:
       raise ValueError(f'{source}: {error}') from error
     own = source.parent.resolve().name

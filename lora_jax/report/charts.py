@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from PIL import Image
@@ -91,6 +92,24 @@ class Panel(NamedTuple):
   line: tuple[str, float] | None = None
 
 
+class Map(NamedTuple):
+  """A heat map of rates and ranks.
+
+  Attributes:
+    title: of the map.
+    columns: names of the rates.
+    rows: names of the ranks.
+    values: by row and column; None where a run diverged or there is none.
+    best: the column of the best value of each row, drawn bold; None if there is none.
+  """
+
+  title: str
+  columns: Sequence[str]
+  rows: Sequence[str]
+  values: Sequence[Sequence[float | None]]
+  best: Sequence[int | None]
+
+
 class Method(NamedTuple):
   """How a method is named and drawn in every picture."""
 
@@ -113,6 +132,7 @@ METHODS = {
   'top_layers': Method('top layers', '#9467bd', 'D'),
   'lora+prefix_embed': Method('LoRA and PrefixEmbed', '#ff9896', 'p'),
   'lora+prefix_layer': Method('LoRA and PrefixLayer', '#e377c2', 'h'),
+  'intrinsic': Method('random subspace', '#ff7f0e', 'h'),
   'none': Method('the base, not adapted', '#999999', '_'),
 }
 OTHERS = ('#7f7f7f', '*')  # The look of further methods, such as two that are joined.
@@ -138,6 +158,37 @@ def chart(name: str, alt: str, panels: Sequence[Panel]) -> Picture:
     {**panel._asdict(), 'series': [series._asdict() for series in panel.series]} for panel in panels
   ]
   return Picture(name, alt, numbers, lambda: _figure(panels))
+
+
+def heat_maps(name: str, alt: str, unit: str, maps: Sequence[Map]) -> Picture:
+  """The picture of heat maps side by side with one color bar, each value written in its place."""
+  numbers = {'unit': unit, 'maps': [one._asdict() for one in maps]}
+  return Picture(name, alt, numbers, lambda: _heat_figure(unit, maps))
+
+
+def _heat_figure(unit: str, maps: Sequence[Map]) -> Figure:
+  columns = min(3, len(maps))
+  rows = -(-len(maps) // columns)
+  figure = Figure(figsize=(4.6 * columns + 0.6, 3.0 * rows), layout='constrained')
+  grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+  arrays = [np.array(one.values, float) for one in maps]
+  norm = Normalize(min(map(np.nanmin, arrays)), max(map(np.nanmax, arrays)))
+  for axes, one, values in zip(grid, maps, arrays):
+    shown = axes.imshow(values, 'viridis', norm, aspect='auto')
+    for (i, j), value in np.ndenumerate(values):
+      text = 'none' if np.isnan(value) else f'{value:.4g}'
+      color = 'white' if norm(value) < 0.5 else 'black'
+      weight = 'bold' if one.best[i] == j else 'normal'
+      axes.text(j, i, text, ha='center', va='center', fontsize=7, color=color, weight=weight)
+    axes.set_xticks(range(len(one.columns)), one.columns, fontsize=8)
+    axes.set_yticks(range(len(one.rows)), one.rows, fontsize=8)
+    axes.set_title(one.title, fontsize=10)
+    axes.set_xlabel('learning rate', fontsize=9)
+    axes.set_ylabel('rank', fontsize=9)
+  for axes in grid[len(maps) :]:
+    axes.set_axis_off()
+  figure.colorbar(shown, ax=grid, fraction=0.03, pad=0.02, label=unit)
+  return figure
 
 
 def _figure(panels: Sequence[Panel]) -> Figure:

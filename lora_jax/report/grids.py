@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from lora_jax.paper import translation
 from lora_jax.report import runs, scores
-from lora_jax.result_schema import RunResult
+from lora_jax.result_schema import RunResult, Trained
 
 RANK_AND_TARGETS = ('method.rank', 'method.targets')
 
@@ -39,7 +39,7 @@ class Grid(NamedTuple):
     return [found[seed] for seed in sorted(found)]
 
 
-def weights(run: RunResult) -> str:
+def weights(run: Trained) -> str:
   """The adapted matrices as the paper names them, `Wq,Wv`; others by their modules' names."""
   letters = {name: letter for letter, name in translation.MATRICES.items()}
   names = [
@@ -78,6 +78,12 @@ def grids(found: Sequence[RunResult], varied: Collection[str]) -> list[Grid]:
     ]
     made.append(Grid(', '.join([_name(first), *differing]), tuple(group)))
   return made
+
+
+def is_of(run: Trained, grid: Grid) -> bool:
+  """Whether a run that diverged is one of a grid's."""
+  shared = lambda run: (run['experiment'], run['task'], run['metric'], runs.model_name(run))
+  return shared(run) == shared(grid.runs[0])
 
 
 def seeds(entries: Sequence[Sequence[RunResult]]) -> str:

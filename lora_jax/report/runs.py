@@ -20,18 +20,20 @@ from lora_jax.result_schema import (
   ClaimsPlan,
   ConfigJson,
   Counts,
+  Diverged,
   Latency,
   Machine,
   MeasuredPlan,
   Origin,
   Parameters,
   RunResult,
+  Trained,
 )
 
 T = TypeVar('T')
 LIMIT = 'data.limit'
 # Labels, where files lie and how runs are grouped change no score.
-PLACES = ('data.dir', 'data.tokenizer', 'model.name', 'sweep.width')
+PLACES = ('data.dir', 'data.tokenizer', 'model.name', 'sweep.width', 'train.log_every')
 LABELS = ('seed', 'experiment', 'paper_table', *PLACES)
 # What runs of one row of a table agree in, beside their config.
 SHARED = ('task', 'method', 'preset', 'metric')
@@ -42,6 +44,7 @@ class Recorded:
   """The files of a folder by what they hold, and by their paths in the folder."""
 
   runs: dict[str, RunResult] = field(default_factory=dict)
+  diverged: dict[str, Diverged] = field(default_factory=dict)
   analysis: dict[str, Analysis] = field(default_factory=dict)
   latency: dict[str, Latency] = field(default_factory=dict)
   baselines: dict[str, Baselines] = field(default_factory=dict)
@@ -74,15 +77,17 @@ def read(folder: str | Path, pattern: str = '*.json') -> Recorded:
       raise ValueError(f'{path}: expected the JSON of a run or benchmark: {error!r}') from error
     if of_kind is not None:
       of_kind[str(path.relative_to(folder))] = value
-  with_defaults(recorded.runs.values())
+  with_defaults([*recorded.runs.values(), *recorded.diverged.values()])
+  repeated = 'has the same config and seed'
   return dataclasses.replace(
     recorded,
-    runs=without_repeated(recorded.runs, _identity, 'has the same config and seed'),
+    runs=without_repeated(recorded.runs, _identity, repeated),
+    diverged=without_repeated(recorded.diverged, _identity, repeated),
     analysis=without_repeated(recorded.analysis, _measured, 'measures the same runs'),
   )
 
 
-def with_defaults(found: Iterable[RunResult]) -> None:
+def with_defaults(found: Iterable[Trained]) -> None:
   """Gives configs the fields that were added after their runs, at the defaults.
 
   Of the options of a method, those that another run of the method has. Without this, runs of two
@@ -139,7 +144,7 @@ def without_repeated(
   return {name: found[name] for name in first.values()}
 
 
-def _identity(run: RunResult) -> str:
+def _identity(run: Trained) -> str:
   """The config and the seed of a run, without the places of its files."""
   config = {key: value for key, value in leaves(run['config']).items() if key not in PLACES}
   shared = [run['experiment'], run['task'], model_name(run), run['method'], run['seed'], config]
@@ -157,7 +162,9 @@ def _of_kind(recorded: Recorded, value: Mapping[str, object]) -> dict[str, objec
     return kinds['claims'] if 'claims' in value else kinds['measured_plans']
   if experiment in ('analysis', 'baselines', 'bench', 'chaos', 'counts', 'latency'):
     return kinds[experiment]
-  return kinds['runs'] if 'history' in value else None
+  if 'history' not in value:
+    return None
+  return kinds['diverged' if 'error' in value else 'runs']
 
 
 def leaves(config: ConfigJson, prefix: str = '') -> dict[str, object]:
@@ -179,7 +186,7 @@ def section(config: ConfigJson, name: str) -> ConfigJson:
   return value
 
 
-def targets(run: RunResult) -> list[str]:
+def targets(run: Trained) -> list[str]:
   """The patterns of the modules that LoRA adapts."""
   patterns = section(run['config'], 'method').get('targets', ())
   return [str(pattern) for pattern in patterns] if isinstance(patterns, list | tuple) else []
@@ -221,7 +228,7 @@ def settings(run: RunResult, others: Sequence[RunResult]) -> str:
   )
 
 
-def method(run: RunResult) -> str:
+def method(run: Trained) -> str:
   """The method's name; `none` of a run at rate 0, which is its base as it was."""
   rate = section(run['config'], 'optim').get('lr')
   return 'none' if rate == 0 else run['method']
@@ -234,7 +241,7 @@ def method_name(run: RunResult) -> str:
   return ' '.join([method(run), *names]) if method(run) != 'none' else 'base, not adapted'
 
 
-def model_name(run: RunResult) -> str:
+def model_name(run: Trained) -> str:
   """The last part of the model's name or folder."""
   return run['model'].rstrip('/').rpartition('/')[2]
 

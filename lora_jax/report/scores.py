@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from lora_jax.paper import printed
 from lora_jax.report import runs
-from lora_jax.result_schema import Baselines, RunResult
+from lora_jax.result_schema import Baselines, RunResult, Trained
 
 Name = TypeVar('Name', float, int, str)
 Levels = Mapping[tuple[str, str], float]
@@ -74,7 +74,7 @@ def best_of(means: Mapping[Name, float], metric: str) -> Name:
   return (min if least else max)(means, key=means.__getitem__)
 
 
-def rate(run: RunResult) -> float:
+def rate(run: Trained) -> float:
   """The learning rate of a run."""
   return float(str(runs.section(run['config'], 'optim')['lr']))
 

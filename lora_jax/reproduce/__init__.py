@@ -5,3 +5,7 @@
 `states` what is on the disk, `timing` the estimate, `order` what comes next, `plan` the printed
 table. Nothing here trains: `experiments/reproduce.py` starts the commands.
 """
+
+from lora_jax.extras import require
+
+require('ml_collections')

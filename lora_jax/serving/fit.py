@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -14,6 +14,7 @@ import numpy as np
 from lora_jax import stacking, tree
 from lora_jax.adapters.adapter import Adapter, Options
 from lora_jax.methods.lora import FACTORS, MAGNITUDE, QUERY_VALUE, START, rule, scale
+from lora_jax.methods.models import Model
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -48,15 +49,16 @@ def check_method(name: str, adapter: Adapter) -> None:
   """Raises a ValueError if an adapter was not trained by LoRA."""
   method = adapter.method.get('name')
   if method != 'lora':
+    hint = '. Export it as a plain LoRA (--as_lora --rank=RANK)' if method == 'vera' else ''
     raise ValueError(
       f'adapter {name!r} was trained by {method!r}: a bank holds factors of lora alone, which have '
-      'the same paths and shapes in all adapters'
+      f'the same paths and shapes in all adapters{hint}'
     )
   beside = {path.rpartition('/')[2] for path in tree.paths(adapter.trainable)}
   if more := sorted(beside & {MAGNITUDE, *START}):
     raise ValueError(
       f'adapter {name!r} has {", ".join(more)} beside its factors (DoRA, PiSSA, OLoRA), for which '
-      'a bank has no place. Export a merged model; of PiSSA and OLoRA a loralib file is plain LoRA.'
+      'a bank has no place. Export it as a plain LoRA (--as_lora --rank=RANK), or merged.'
     )
 
 
@@ -115,19 +117,19 @@ def values(
 
 
 def widen_head(
-  model: nn.Module,
+  model: Model,
   params: tree.Params,
   num_labels: int | None,
   inputs: Sequence[object],
   static: Mapping[str, Any],
-) -> tuple[nn.Module, tree.Params]:
+) -> tuple[Model, tree.Params]:
   """The model with `num_labels` outputs; those that the base lacks are zero."""
   has = getattr(model, 'num_labels', None)
   if num_labels is None or num_labels == has:
     return model, params
   if has is None or num_labels < has:
     raise ValueError(f'num_labels={num_labels}: the base has {has or "no"} labels')
-  model = model.clone(num_labels=num_labels)
+  model = cast(nn.Module, model).clone(num_labels=num_labels)
   shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), *_zeros(inputs), **static))
   leaves = tree.flatten(params)
   for path, shape in tree.flatten(nn.unbox(shapes['params'])).items():

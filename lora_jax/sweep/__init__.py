@@ -5,4 +5,8 @@ loads data and base, `members` stacks parameters, `step` is what is compiled, `s
 engine that trains a group, `locks` divides the groups among machines.
 """
 
+from lora_jax.extras import require
+
+require('ml_collections')
+
 from lora_jax.sweep.run import train as train

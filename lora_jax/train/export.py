@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import flax.linen as nn
 from absl import logging
 
-from lora_jax import errors, files, quantization, tree
+from lora_jax import errors, files, methods, quantization, tree
 from lora_jax.adapters import adapter as adapters
-from lora_jax.adapters import formats, loralib, merging, native, peft
+from lora_jax.adapters import formats, loralib, merging, native, peft, plain_lora
 from lora_jax.adapters.adapter import Adapter
 from lora_jax.adapters.fingerprint import fingerprint
 from lora_jax.data import tokenizer_files
@@ -20,6 +22,11 @@ from lora_jax.pretrained import huggingface
 from lora_jax.train import job, model_card, paths, run_adapter, rundir
 
 FORMATS = ('adapter', 'peft', 'loralib', 'merged')
+LARGEST_ERROR = 0.1  # Of an update that a plain LoRA replaces, before a warning.
+ROUNDED = """\
+These files hold the plain LoRA of rank {rank} that is nearest to the update which the run trained.
+It misses {error:.2g} of it (Frobenius norms); the scores above are those of the run.
+"""
 
 
 class LoadedBase(NamedTuple):
@@ -39,6 +46,7 @@ def export_run(
   name: str = '',
   base_name: str = '',
   dtype: str = '',
+  rank: int = 0,
 ) -> dict[str, object]:
   """Writes the adapter of a run as a new folder, whole or not at all. It needs no data of the run.
 
@@ -49,9 +57,10 @@ def export_run(
     which: the checkpoint, `best` or `last`.
     name: the model's name in its card; '' takes that of the folder.
     base_name: the base's name on the hub, for other tools; '' takes the preset's, or the run's.
-
     dtype: dtype of the weights of a merged model; '' is that of the run. In bfloat16 small updates
       are lost; the report's `merge_error` says how much.
+    rank: if not 0, the plain LoRA of this rank that is nearest to the adapter is written instead
+      (`plain_lora.nearest`); the report's `lora_error` says what it misses of the update.
 
   Returns:
     A report of what was written.
@@ -65,13 +74,14 @@ def export_run(
   work, trained = run_adapter.load_run(workdir, which)
   adapter = run_adapter.from_job(work, trained)
   base = None
-  if format == 'merged':
+  if format == 'merged' or rank:
     tokenizer = job.tokenizer_path(work.config)
     base = LoadedBase(work.model, run_adapter.base_params(work), tokenizer)
   result = paths.path_of(workdir) / 'result.json'
-  text = ''
+  card = None
   if result.exists():
-    text = model_card.card(
+    card = functools.partial(
+      model_card.card,
       json.loads(result.read_text()),
       task=adapter.task,
       num_labels=adapter.num_labels,
@@ -82,7 +92,7 @@ def export_run(
     )
   else:
     logging.warning('no %s: the run has not ended, so no model card is written', result)
-  written = _write(out, format, adapter, base, base_name, dtype, text)
+  written = _write(out, format, adapter, base, base_name, dtype, rank, card)
   return written | ({'changed_inputs': list(work.changed)} if work.changed else {})
 
 
@@ -96,21 +106,22 @@ def export_adapter(
   other_base: bool = False,
   base_name: str = '',
   dtype: str = '',
+  rank: int = 0,
 ) -> dict[str, object]:
   """Writes an adapter in another format, as a new folder, whole or not at all.
 
   Args:
-    source: an adapter in any format, as `formats.read_adapter` takes it.
+    source: an adapter in any format, as `formats.load_adapter` takes it.
     base: its base, a preset or a folder. Merging needs it, and so do formats that do not store the
       base's architecture. A folder is checked to be the adapter's own base; a preset is only
       fetched to merge into it.
     alpha: alpha of a loralib file.
     other_base: accept a base that is not the adapter's own.
-    out, format, base_name, dtype: as for `export_run`; '' is float32.
+    out, format, base_name, dtype, rank: as for `export_run`; the dtype '' is float32.
 
   Raises:
     FileExistsError: if there is something at `out`.
-    FileNotFoundError, ValueError: as `formats.read_adapter` and `huggingface.load_model`; for
+    FileNotFoundError, ValueError: as `formats.load_adapter` and `huggingface.load_model`; for
       another base than the adapter's; if the format cannot hold the adapter.
   """
   out = files.check_new(out)
@@ -123,7 +134,7 @@ def export_adapter(
   known = base in presets.PRESETS and format != 'merged'
   folder = huggingface.locate(base) if base and not known else None
   config = presets.PRESETS[base].config if known else None
-  adapter = formats.read_adapter(
+  adapter = formats.load_adapter(
     source, config=huggingface.read_config(folder) if folder else config, alpha=alpha
   )
   if adapters.does_nothing(adapter):
@@ -131,7 +142,8 @@ def export_adapter(
   if folder is None:
     if format == 'merged':
       raise ValueError(f'merging {source} needs its base: name it (--base)')
-    return _write(out, format, adapter._replace(base=base or adapter.base), None, base_name, '')
+    adapter = adapter._replace(base=base or adapter.base)
+    return _write(out, format, adapter, None, base_name, '', rank)
   labels = None if adapter.task == 'lm' else adapter.num_labels
   # An adapter without a head of its own needs that of the base.
   brings = adapter.task == 'lm' or any(
@@ -149,7 +161,7 @@ def export_adapter(
   if not other_base:
     adapters.check_base(adapter, model, params)
   adapter = adapter._replace(base=base, fingerprint=fingerprint(params, model.config))
-  return _write(out, format, adapter, LoadedBase(model, params, folder), base_name, dtype)
+  return _write(out, format, adapter, LoadedBase(model, params, folder), base_name, dtype, rank)
 
 
 def _check_format(format: str) -> None:
@@ -164,10 +176,30 @@ def _write(
   base: LoadedBase | None,
   base_name: str,
   dtype: str,
-  card: str = '',
+  rank: int,
+  card: Callable[..., str] | None = None,
 ) -> dict[str, object]:
   """Writes the folder, merged if a base is needed, and returns the report."""
   noted: dict[str, object] = {}
+  remark = ''
+  if rank:
+    found = plain_lora.nearest(adapter, rank, base.params if base else None)
+    adapter = found.adapter
+    worst = max(found.errors, key=lambda path: found.errors[path])
+    noted['lora_error'] = {
+      'overall': found.error,
+      'worst': found.errors[worst],
+      'worst_matrix': worst,
+    }
+    remark = '\n' + ROUNDED.format(rank=rank, error=found.error)
+    if found.error > LARGEST_ERROR:
+      logging.warning(
+        '%s: a plain LoRA of rank %d misses %.2g of the update. Take a larger --rank, or export a '
+        'merged model.',
+        out,
+        rank,
+        found.error,
+      )
   with files.new_folder(out) as part:
     if format == 'adapter':
       native.save_adapter(part, adapter)
@@ -182,7 +214,8 @@ def _write(
     if format == 'merged' and base is not None:
       noted['merge_error'] = _write_merged(part, adapter, base, dtype, out)
     if card:
-      (part / 'README.md').write_text(card, encoding='utf-8')
+      text = card(alpha=noted.get('alpha')) + remark
+      (part / 'README.md').write_text(text, encoding='utf-8')
   return {
     'out': str(out),
     'format': format,
@@ -191,8 +224,15 @@ def _write(
     'task': adapter.task,
     'method': dict(adapter.method),
     **noted,
-    'parameters': tree.count(adapter.trainable),
+    'parameters': _count(adapter),
   }
+
+
+def _count(adapter: Adapter) -> int:
+  """The number of trained parameters: without those that a method only keeps."""
+  fixed = methods.make(**adapter.method).fixed
+  leaves = tree.flatten(adapter.trainable)
+  return tree.count({path: x for path, x in leaves.items() if not fixed(path)})
 
 
 def _write_merged(folder: Path, adapter: Adapter, base: LoadedBase, dtype: str, out: Path) -> float:

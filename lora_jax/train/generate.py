@@ -14,11 +14,11 @@ import jax
 import numpy as np
 from ml_collections import config_dict
 
-from lora_jax import generation, provenance
+from lora_jax import generation, methods, provenance
 from lora_jax.data import dataset, tasks
 from lora_jax.data.tokenizer import Tokenizer
 from lora_jax.metrics import text
-from lora_jax.models import incremental
+from lora_jax.models import fused_attention, incremental
 from lora_jax.train import hosts, job, mesh, paths, rundir, writers
 from lora_jax.train.step import Apply
 from lora_jax.tree import Params
@@ -42,8 +42,10 @@ def make_generator(
 
   Raises:
     ValueError: for a task that has no contexts, and for settings out of range.
+    MissingExtra: if a library that scores the task's texts is not installed.
   """
   tokenizer = tokenizer_of(work.task)
+  text.require_libraries(work.task.scoring)
   options = settings(decode, tokenizer, work.config.seed)
   prefix, infix = dataset.virtual_tokens(work.model.config.vocab_size, work.method.virtual)
   room = min(work.max_length, work.model.config.max_positions) - options.max_tokens
@@ -54,8 +56,14 @@ def make_generator(
       f'{room + options.max_tokens} tokens in all (config.data.max_length, or the model)'
     )
   shares = mesh.row_shares(devices)
+  apply, runnable = work.apply, lambda *parts: parts
+  if work.method.runs_merged:  # Once for all tokens, not once for each.
+    plain_apply = methods.bind(work.model.apply, methods.full())
+    apply = fused_attention.bound(plain_apply, mesh.target(devices))
+    merge = jax.jit(work.method.merge)
+    runnable = lambda *parts: ({}, merge(*parts))
   decoder = generation.make_decoder(
-    language_model(work.apply, options),
+    language_model(apply, options),
     options,
     batch_size=-(-decode.batch_size // shares) * shares,
     sharding=mesh.evaluation_rows(devices),
@@ -63,7 +71,7 @@ def make_generator(
 
   def texts(frozen: Params, trainable: Params, prompts: dataset.Prompts) -> list[str]:
     cut = [np.concatenate([prefix, ids[-room:], infix]) for ids in prompts.ids]
-    decoded = decoder((frozen, trainable), cut)
+    decoded = decoder(runnable(frozen, trainable), cut)
     return [plain(tokenizer, one.tokens, decode.stop) for one in decoded]
 
   return texts

@@ -15,7 +15,7 @@ import fsspec
 import tensorstore
 from etils import epath
 
-from lora_jax import files
+from lora_jax import extras, files
 
 
 def path_of(workdir: str | os.PathLike[str]) -> Path:
@@ -96,9 +96,7 @@ def _check_bucket(bucket: str) -> None:
   try:
     next(epath.Path(f'gs://{bucket}').iterdir(), None)
   except ImportError as error:
-    raise ValueError(
-      f'gs://{bucket} needs a library that reaches buckets: pip install gcsfs ({error})'
-    ) from error
+    raise ValueError(f'gs://{bucket}: {extras.missing("gcsfs")} ({error})') from error
   except Exception as error:  # The library's errors of network, name and credentials.
     raise OSError(
       f'gs://{bucket} cannot be listed ({type(error).__name__}: {error}). Check its name and your '

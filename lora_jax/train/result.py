@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 import jax
 from jax.sharding import Mesh
 
-from lora_jax.result_schema import RunResult, ShapeChoice
+from lora_jax.data.corpus import GENERAL
+from lora_jax.result_schema import RunResult, ShapeChoice, Trained
 from lora_jax.train import base_options, estimate, mesh
 
 if TYPE_CHECKING:
@@ -37,26 +38,19 @@ def make(
     why: why it did, as a line; '' for a run of its own.
   """
   work, progress = record.work, record.progress
-  config, history, seconds = work.config, progress['history'], progress['seconds']
+  history, seconds = progress['history'], progress['seconds']
   found = {
-    'experiment': config.experiment,
-    'paper_table': config.paper_table,
-    'task': config.task,
-    'model': config.model.name,
-    'method': config.method.name,
-    'preset': config.preset,
-    'seed': config.seed,
-    'metric': record.metric,
+    **of_run(record),
     'best': record.best,
     'last': history[-1],
-    'history': history,
+    **general_text(record),
     **({} if generated is None else {'generated': generated}),
     'parameters': {
       'trainable': work.summary.trainable,
       'trainable_without_head': work.summary.trainable - work.summary.head,
       'frozen': work.summary.frozen,
     },
-    **({} if work.task.kind == 'lm' else {'head': base_options.head_choice(config)}),
+    **({} if work.task.kind == 'lm' else {'head': base_options.head_choice(work.config)}),
     'init_adapter_dropped': record.dropped,
     'truncation': work.task.truncation,
     'steps': history[-1]['step'],
@@ -72,9 +66,36 @@ def make(
     **about(record.devices),
     'commit': record.commit,
     'inputs': record.inputs,
-    'config': json.loads(config.to_json_best_effort()),
   }
   return cast(RunResult, found)  # tests/train/test_result.py compares the keys.
+
+
+def general_text(record: Record) -> dict[str, dict[str, float]]:
+  """The losses on general text, `general_text`; nothing where the config asks for none."""
+  best, start = record.best, record.progress['start']
+  if best is None or not start:
+    return {}
+  name = f'{GENERAL}/loss'
+  found = {'start': start, 'best': best, 'last': record.history[-1]}
+  return {'general_text': {when: metrics[name] for when, metrics in found.items()}}
+
+
+def of_run(record: Record) -> Trained:
+  """What is said of a run whether it finished or diverged."""
+  config = record.work.config
+  return {
+    'experiment': config.experiment,
+    'paper_table': config.paper_table,
+    'task': config.task,
+    'model': config.model.name,
+    'method': config.method.name,
+    'preset': config.preset,
+    'seed': config.seed,
+    'metric': record.metric,
+    'history': record.progress['history'],
+    'commit': record.commit,
+    'config': json.loads(config.to_json_best_effort()),
+  }
 
 
 def shape_choice(record: Record) -> ShapeChoice:
@@ -114,12 +135,16 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-  """The commit of the code that runs, with `+` if files differ from it; '' outside a checkout."""
+  """The commit of the code that runs, with `+` if files differ from it; '' outside a checkout.
+
+  An installed package may lie in the checkout of another project, which does not track it.
+  """
   here = Path(__file__).parent
   git = lambda *args: subprocess.run(
     ['git', '-C', here, *args], capture_output=True, text=True, check=True
   ).stdout.strip()
   try:
+    git('ls-files', '--error-unmatch', Path(__file__).name)
     return git('rev-parse', 'HEAD') + ('+' if git('status', '--porcelain', '-uno') else '')
   except (OSError, subprocess.CalledProcessError):
     return ''

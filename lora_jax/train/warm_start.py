@@ -66,7 +66,7 @@ def _read(
     task = rundir.read_task(source)
     classes = (task.kind, task.label_names)
     return stacking.looped_patterns(config.method), trained, SAME, classes
-  adapter = formats.read_adapter(source, config=job.model.config)
+  adapter = formats.load_adapter(source, config=job.model.config)
   return adapter.method, adapter.trainable, SAME_ADAPTER, (adapter.task, adapter.label_names)
 
 

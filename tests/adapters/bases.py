@@ -21,6 +21,7 @@ FACTORS = dict(
 METHODS = {
   'full': {},
   'lora': FACTORS,
+  'vera': dict(rank=3, targets=FACTORS['targets']),
   'bitfit': {},
   'top_layers': dict(layers=1),
   'adapter_h': dict(bottleneck=4),
@@ -29,6 +30,7 @@ METHODS = {
   'adapter_d': dict(bottleneck=4, drop=1),
   'prefix_embed': TOKENS,
   'prefix_layer': TOKENS,
+  'intrinsic': dict(dimension=9, variant='said', subspace=3),
   'lora+prefix_layer': FACTORS | TOKENS,
 }
 NUMBERED = ('top_layers', 'adapter_d')  # Methods of single layers, which scanned models lack.

@@ -24,27 +24,32 @@ def saved(tmp_path):
 def test_each_format_is_recognized(saved, monkeypatch):
   monkeypatch.setattr(hub, 'pull', lambda name, revision: saved / name.split('/')[1])
   for source in (saved / 'native', str(saved / 'peft'), 'hub:me/native', 'hub:me/peft@main'):
-    toys.same(formats.read_adapter(source), export_of('bert.plain'))
+    toys.same(formats.load_adapter(source), export_of('bert.plain'))
+  model, params = toys.model_of('bert')
+  found = formats.load_adapter(saved / 'peft', model=model, params=params)
+  toys.same(found, export_of('bert.plain'))
   path, config = ADAPTERS / 'loralib.roberta' / 'adapter.bin', config_of('roberta')
-  found = formats.read_adapter(path, config=config, alpha=6)
+  found = formats.load_adapter(path, config=config, alpha=6)
   folder = saved / 'loralib'
   folder.mkdir()
   shutil.copy(path, folder)
-  toys.same(formats.read_adapter(folder, config=config, alpha=6), found)
+  toys.same(formats.load_adapter(folder, config=config, alpha=6), found)
 
 
 def test_what_is_none_of_them_is_named(saved):
   with pytest.raises(FileNotFoundError, match='no such folder or file'):
-    formats.read_adapter(saved / 'nowhere')
+    formats.load_adapter(saved / 'nowhere')
   with pytest.raises(ValueError, match=r'alpha=2 is for loralib files'):
-    formats.read_adapter(saved / 'native', alpha=2)
+    formats.load_adapter(saved / 'native', alpha=2)
   with pytest.raises(ValueError, match=r'loralib file ends in .bin.*Name its folder instead'):
-    formats.read_adapter(saved / 'native' / 'adapter.json')
+    formats.load_adapter(saved / 'native' / 'adapter.json')
   with pytest.raises(ValueError, match=r'is not an adapter: .*It holds: native, peft'):
-    formats.read_adapter(saved)
+    formats.load_adapter(saved)
   (saved / 'checkpoints').mkdir()
   with pytest.raises(ValueError, match=r'is a run directory, not an adapter \(--workdir='):
-    formats.read_adapter(saved)
+    formats.load_adapter(saved)
   pytorch_writer.write(saved / 'x.bin', {'x': np.zeros(1)})
-  with pytest.raises(ValueError, match=r'does not store its base: name the base \(--base\)'):
-    formats.read_adapter(saved / 'x.bin')
+  with pytest.raises(
+    ValueError, match=r'does not store its base: name the base \(load_adapter.*--base'
+  ):
+    formats.load_adapter(saved / 'x.bin')

@@ -9,7 +9,8 @@ from huggingface_hub import errors
 
 from lora_jax.adapters import formats, hub
 from lora_jax.adapters.adapter import Adapter
-from lora_jax.adapters.native import load_adapter, save_adapter
+from lora_jax.adapters.formats import load_adapter
+from lora_jax.adapters.native import save_adapter
 from lora_jax.models import presets
 
 
@@ -78,10 +79,10 @@ def test_what_is_pushed_is_pulled(remote, saved):
   folder = hub.pull('me/adapter')
   assert {path.name for path in folder.iterdir()} == {path.name for path in saved.iterdir()}
   for source in ('hub:me/adapter', 'hub:me/adapter@main'):
-    found, expected = formats.read_adapter(source), load_adapter(saved)
+    found, expected = formats.load_adapter(source), load_adapter(saved)
     assert found.method == expected.method
   with pytest.raises(FileNotFoundError, match='no such revision'):
-    formats.read_adapter('hub:me/adapter@v2')
+    formats.load_adapter('hub:me/adapter@v2')
 
 
 @pytest.mark.parametrize('name', ['adapter', 'a/b/c', '/me', 'me/', 'me/ad apter', '../me'])

@@ -12,7 +12,8 @@ from safetensors import numpy as writer
 from lora_jax import methods, stacking, tree
 from lora_jax.adapters import native
 from lora_jax.adapters.adapter import attach
-from lora_jax.adapters.native import load_adapter, save_adapter
+from lora_jax.adapters.formats import load_adapter
+from lora_jax.adapters.native import save_adapter
 from lora_jax.models import presets
 from lora_jax.pretrained import safetensors
 from tests.adapters.bases import METHODS, NUMBERED, base, make, same, scanned
@@ -98,7 +99,7 @@ def retensored(change):
   def edit(folder):
     leaves = {k: np.array(x) for k, x in safetensors.Tensors(folder / native.TENSORS).items()}
     writer.save_file(change(leaves), folder / native.TENSORS)
-    edited(sha256=native._digest(folder / native.TENSORS))(folder)
+    edited(sha256=native.digest(folder / native.TENSORS))(folder)
 
   return edit
 
@@ -119,8 +120,8 @@ def flip(folder):
 
 A, B = (f'encoder/layers_1/attention/query/lora_{x}' for x in 'ab')
 BROKEN = {
-  'no folder': (shutil.rmtree, ['not an adapter', 'adapter.json', 'nothing']),
-  'no description': (lambda f: (f / 'adapter.json').unlink(), ['It holds: adapter.safetensors']),
+  'no folder': (shutil.rmtree, ['no such folder']),
+  'no description': (lambda f: (f / 'adapter.json').unlink(), ['holds: adapter.safetensors']),
   'no tensors': (lambda f: (f / native.TENSORS).unlink(), ['adapter.safetensors is missing']),
   'cut description': (cut('adapter.json', 80), ['adapter.json', 'not valid JSON']),
   'cut header': (cut(native.TENSORS, 20), ['cut off within its header']),
@@ -179,7 +180,7 @@ def test_a_number_that_is_none_is_named(saved):
   tensors[path][0] = np.nan
   writer.save_file(tensors, saved / native.TENSORS)
   description = json.loads((saved / native.DESCRIPTION).read_text())
-  description['sha256'] = native._digest(saved / native.TENSORS)
+  description['sha256'] = native.digest(saved / native.TENSORS)
   (saved / native.DESCRIPTION).write_text(json.dumps(description))
   with pytest.raises(ValueError, match=f'saved/adapter.safetensors: NaN or infinity in {path}'):
     load_adapter(saved)

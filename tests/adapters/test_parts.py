@@ -12,7 +12,7 @@ from tests.adapters.toys import EXPORTS, export_of, make
 @pytest.mark.parametrize('case', EXPORTS)
 def test_there_and_back(case):
   adapter = export_of(case)
-  found, base = parts.to_parts(adapter, 'a format')
+  found, base = parts.to_parts(adapter, 'a format', holds_vera=True)
   again = parts.from_parts(found, base, task=adapter.task, name=adapter.base)
   toys.fits(again)
   toys.same_updates(again, adapter)
@@ -21,6 +21,14 @@ def test_there_and_back(case):
   toys.same(known, adapter)
   if adapter.method.get('init') not in OF_WEIGHT:  # Else plain LoRA of twice the rank is read.
     toys.same(again, adapter)
+
+
+def test_a_format_that_lacks_vera_gets_its_update_as_factors():
+  adapter = export_of('bert.vera')
+  found, base = parts.to_parts(adapter, 'a format')
+  again = parts.from_parts(found, base, task=adapter.task)
+  assert (again.method['name'], again.method['rank'], again.method['alpha']) == ('lora', 5, 5.0)
+  toys.same_updates(again, adapter)
 
 
 def test_a_pair_has_the_scale_of_the_method():

@@ -1,12 +1,15 @@
 """Adapters on the toy models of golden/models, for the tests of formats."""
 
 import functools
+import json
 import pathlib
+import shutil
 
 import jax
 import numpy as np
 
 from lora_jax import methods, tree
+from lora_jax.adapters import peft
 from lora_jax.adapters.adapter import Adapter
 from lora_jax.pretrained import huggingface, load_model
 
@@ -79,10 +82,11 @@ def expected(case):
   return np.load(ADAPTERS / case / 'expected.npz')['logits'][valid]
 
 
-def make(name, seed=0, **options):
+def make(base, seed=0, **options):
   """An adapter of a toy model as a run would have trained it, none of its numbers zero."""
-  model, params = model_of(name)
-  options = {'name': 'lora', 'rank': 4, 'alpha': 8.0, 'train': model.head} | options
+  model, params = model_of(base)
+  of_lora = {} if options.get('name') == 'vera' else {'alpha': 8.0}
+  options = {'name': 'lora', 'rank': 4, **of_lora, 'train': model.head} | options
   init = methods.make(**options).init
   _, shapes = jax.eval_shape(
     lambda params: init(jax.random.key(0), model, params, np.zeros((1, 4), np.int32)), params
@@ -92,8 +96,8 @@ def make(name, seed=0, **options):
     path: rng.normal(0, 0.3, leaf.shape).astype(np.float32)
     for path, leaf in tree.flatten(shapes).items()
   }
-  task, labels = ('lm', 0) if name in DECODERS else ('classification', model.num_labels)
-  return Adapter(options, tree.unflatten(leaves), model.config, task, labels, base=f'toys/{name}')
+  task, labels = ('lm', 0) if base in DECODERS else ('classification', model.num_labels)
+  return Adapter(options, tree.unflatten(leaves), model.config, task, labels, base=f'toys/{base}')
 
 
 def same(found, wanted):
@@ -109,23 +113,14 @@ def same(found, wanted):
 
 def same_updates(found, wanted):
   """Equal updates of each weight, whatever the factors; a module that lacks factors has none."""
-  deltas = []
+  merged = []
   for adapter in (found, wanted):
-    leaves = tree.flatten(adapter.trainable)
-    rule = methods.make(**adapter.method)
-    sites = [path.removesuffix('/lora_a') for path in leaves if path.endswith('lora_a')]
-    frozen = {}
-    for path in sites:
-      a, b = leaves[f'{path}/lora_a'], leaves[f'{path}/lora_b']
-      weight = 'embedding' if path.startswith('embeddings/') else 'kernel'
-      frozen[f'{path}/{weight}'] = np.zeros((a.shape[0], b.shape[1]), np.float32)
-    factors = {path: x for path, x in leaves.items() if '/lora_' in path}
-    merged = rule.merge(tree.unflatten(frozen), tree.unflatten(factors))
-    deltas.append(tree.flatten(merged))
-  first, second = deltas
-  assert second.keys() <= first.keys()
+    _, method, frozen = parts_of(adapter)
+    merged.append(tree.flatten(method.merge(frozen, adapter.trainable)))
+  first, second = merged
+  assert first.keys() == second.keys()
   for path, x in first.items():
-    np.testing.assert_allclose(x, second.get(path, np.zeros_like(x)), atol=1e-6, err_msg=path)
+    np.testing.assert_allclose(x, second[path], atol=2e-6, err_msg=path)
 
 
 QV = r'.*/(query|value)'
@@ -146,6 +141,8 @@ EXPORTS = {  # What is written in the tests, and checked with PEFT by golden/mak
   'gpt2.biases': dict(targets='.*/(query|key|value)', bias='adapted', train='final_norm/.*'),
   'bert.dora': dict(targets=QV, dora=True),
   'gpt2.dora': dict(targets='.*/(query|key|value)', dora=True, rank={'.*/key': 1, '.*': 2}),
+  'bert.vera': dict(name='vera', rank=5, targets=(QV, '.*/mlp/up'), projection_seed=3),
+  'gpt2.vera': dict(name='vera', rank=3, targets='.*/mlp/down', dropout=0.1, d_initial=0.5),
   'bert.pissa': dict(targets=QV, init='pissa'),
   'gpt2.olora': dict(targets=QV, init='olora', rslora=True, rank=3, alpha=5.0),
   'gpt2.value': dict(targets=r'.*/layers_1/.*value', bias='all'),
@@ -155,3 +152,12 @@ EXPORTS = {  # What is written in the tests, and checked with PEFT by golden/mak
 @functools.cache
 def export_of(case):
   return make(case.split('.')[0], **EXPORTS[case])
+
+
+def copy_of(case, tmp_path, **changes):
+  """A copy of the folder of a case, with fields of its config changed."""
+  folder = tmp_path / 'copy'
+  shutil.copytree(ADAPTERS / case, folder)
+  config = json.loads((folder / peft.CONFIG).read_text())
+  (folder / peft.CONFIG).write_text(json.dumps(config | changes))
+  return folder

@@ -14,11 +14,13 @@ def members(arg):
 
 def test_the_grid_by_default():
   runs = members(f'{SMALL},seeds=1')
-  # 5 ranks of LoRA and one of each of four successors at 6 rates, and 6 of full fine-tuning.
-  assert len(runs) == len({run.name for run in runs}) == 5 * 6 + 4 * 6 + 6
+  # 5 ranks of LoRA and one of each of five successors at 6 rates, and 6 of full fine-tuning.
+  assert len(runs) == len({run.name for run in runs}) == 5 * 6 + 5 * 6 + 6
   assert {run.config.method.rank for run in runs if run.config.method.name == 'lora'} == {
-    *rates.RANKS
+    *rates.RANKS['lora']
   }
+  vera = [run.config.method for run in runs if run.config.method.name == 'vera']
+  assert {(section.rank, section.targets) for section in vera} == {(256, rates.TARGETS['all'])}
   full = [run.config.optim.lr for run in runs if run.config.method.name == 'full']
   assert full == [*rates.FULL_RATES]
 
@@ -28,7 +30,13 @@ def test_ranks_rates_scales_targets_and_lora_plus_share_a_program():
   runs = members(f'{SMALL},methods=lora+lora_plus,{lists},seeds=2')
   assert len(runs) == 2 * 3 * 3 * 3 * 2 * 2
   assert len(grouping.programs(runs)) == 1
-  assert len(grouping.programs(members(f'{SMALL},seeds=1,ranks=16'))) == 4
+  assert len(grouping.programs(members(f'{SMALL},seeds=1,ranks=16'))) == 5
+
+
+def test_vera_has_ranks_and_no_scales():
+  runs = members(f'{SMALL},methods=vera,ranks=64+256,scales=alpha+one,lr=1e-2,seeds=1')
+  assert [run.config.method.rank for run in runs] == [64, 256]
+  assert runs[0].name != runs[1].name
 
 
 def test_the_scale_of_each_rank():

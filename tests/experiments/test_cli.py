@@ -15,7 +15,17 @@ CONFIG = '--config=configs/glue.py:task=mrpc,model=roberta-base'
 @pytest.mark.parametrize(
   'flag, words',
   [
-    ('--config.optim.learning_rate=3', ["config.optim has no 'learning_rate'", ' lr,']),
+    (
+      '--config.optim.learning_rate=3',
+      ["config.optim has no 'learning_rate'", '--config.optim.lr'],
+    ),
+    ('--config.epochs=3', ["config has no 'epochs'. Did you mean --config.train.epochs?"]),
+    ('--config.optim.lr=abc', ['error: flag --config.optim.lr=abc: could not convert']),
+    ('--config=glue:task=mrcp', ["error: ValueError: unknown task 'mrcp'. Did you mean 'mrpc'?"]),
+    (
+      '--config=configs/gleu.py',
+      ["no config file 'configs/gleu.py'. Did you mean 'glue'? Known: "],
+    ),
     ('--config.data.source=nowhere', ['error: ', 'nowhere']),
   ],
 )
@@ -36,8 +46,25 @@ def test_a_mistake_is_one_message_and_leaves_nothing(tmp_path, flag, words):
   assert not (tmp_path / 'run').exists()
 
 
+def test_a_field_may_stand_before_the_config_that_has_it(tmp_path):
+  fields = ['--config.optim.lr=-1', f'--workdir={tmp_path / "run"}', CONFIG]
+  command = [sys.executable, '-m', 'experiments.train', *fields]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  assert 'config.optim.lr=-1.0: expected' in done.stderr and done.returncode == 1
+
+
 def test_the_last_line_of_a_failure_is_its_cause(capsys):
   _cli.show(ValueError('the directory holds another run:\n  lr: 1, 2 given\nChoose another one.'))
   lines = capsys.readouterr().err.splitlines()
   assert lines[-1] == 'error: ValueError: the directory holds another run'
   assert lines[1:-1] == ['  lr: 1, 2 given', 'Choose another one.']
+
+
+def test_config_files_are_found_from_any_folder(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  found = f'--config={ROOT}/configs/glue.py:task=mrpc'
+  assert _cli._with_config_file('--config=configs/glue.py:task=mrpc') == found
+  assert _cli._with_config_file('--config=glue:task=mrpc') == found
+  assert _cli._with_config_file('--config.optim.lr=1') == '--config.optim.lr=1'
+  (tmp_path / 'glue').write_text('a file of the user')
+  assert _cli._with_config_file('--config=glue') == '--config=glue'

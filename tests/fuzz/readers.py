@@ -186,19 +186,19 @@ READERS: dict[str, Reader] = {
   ),
   'peft': Reader(
     lambda folder: peft.write(toys.make('bert'), folder),
-    lambda folder: formats.read_adapter(folder, config=toys.config_of('bert')),
+    lambda folder: formats.load_adapter(folder, config=toys.config_of('bert')),
     ('adapter_config.json', 'adapter_model.safetensors'),
   ),
   'loralib': Reader(
     lambda folder: loralib.write(toys.make('roberta'), folder / 'a.bin'),
-    lambda folder: formats.read_adapter(
+    lambda folder: formats.load_adapter(
       folder / 'a.bin', config=toys.config_of('roberta'), alpha=8
     ),
     ('a.bin',),
   ),
   'adapter': Reader(
     lambda folder: native.save_adapter(folder, toys.make('gpt2')),
-    formats.read_adapter,
+    formats.load_adapter,
     (native.DESCRIPTION, native.TENSORS),
   ),
   'sst2': _data('sst2', 'SST-2/train.tsv SST-2/dev.tsv', SENTENCES, 'bert'),

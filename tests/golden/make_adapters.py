@@ -27,7 +27,7 @@ HERE = pathlib.Path(__file__).parent
 MODELS, FOLDER = HERE / 'models', HERE / 'adapters'
 PACKAGES = ('torch', 'transformers', 'peft', 'loralib')
 FIRST = 'bert.encoder.layer.1.attention.self.query'
-PEFT = {  # Name, and the base in models/ before a dot: fields of PEFT's config.
+PEFT = {  # Name, and the base in models/ before a dot: fields of PEFT's config of LoRA or VeRA.
   'bert.patterns': dict(
     r=4, lora_alpha=6, target_modules=['query', 'value', 'word_embeddings'], task_type='SEQ_CLS',
     rank_pattern={FIRST: 2, 'value': 3}, alpha_pattern={'layer.0.attention.self.value': 5},
@@ -92,6 +92,15 @@ PEFT = {  # Name, and the base in models/ before a dot: fields of PEFT's config.
     r=4, lora_alpha=8, target_modules=['k_proj', 'o_proj', 'gate_proj', 'lm_head'],
     rank_pattern={'lm_head': 2}, task_type='CAUSAL_LM',
   ),
+  'bert.vera': dict(
+    r=5, target_modules=['query', 'value', 'intermediate.dense', 'output.dense'],
+    task_type='SEQ_CLS', projection_prng_key=5, vera_dropout=0.1,
+  ),
+  'gpt2.vera': dict(r=4, target_modules=['c_fc', 'mlp.c_proj'], task_type='CAUSAL_LM'),
+  'llama.vera': dict(
+    r=4, target_modules='all-linear', task_type='CAUSAL_LM', projection_prng_key=2**32 + 7,
+    save_projection=False,
+  ),
 }  # fmt: skip
 DECODERS = ('gpt2', 'llama', 'qwen2', 'qwen3')
 
@@ -128,7 +137,8 @@ def made_by_peft(case, fields, seed):
   if kind == 'resized':
     whole.resize_token_embeddings(65)
   model = whole.base_model if kind == 'bare' else whole
-  model = peft.get_peft_model(model, peft.LoraConfig(**fields))
+  made = peft.VeraConfig if kind == 'vera' else peft.LoraConfig
+  model = peft.get_peft_model(model, made(**fields))
   config = model.peft_config['default']
   config.base_model_name_or_path = str(MODELS / name)  # PEFT compares its number of words.
   options = {}

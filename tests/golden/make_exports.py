@@ -10,9 +10,12 @@ import sys
 import numpy as np
 
 from lora_jax import tree
-from lora_jax.adapters import loralib, peft
+from lora_jax.adapters import loralib, peft, plain_lora
 from lora_jax.pretrained import huggingface
 from tests.adapters import toys
+
+# Exports that are also written as a plain LoRA of a rank: exactly, but for the last.
+PLAIN = {'bert.vera': 5, 'bert.pissa': 8, 'gpt2.dora': 24, 'bert.dora': 4}
 
 
 def main():
@@ -23,6 +26,11 @@ def main():
     if path.name in ('peft.roberta.resized', 'peft.qwen3.output'):
       continue
     cases[f'{path.name}.again'] = peft.read(path, toys.config_of(toys.base_of(path.name)))
+  for case, rank in PLAIN.items():
+    adapter = toys.export_of(case)
+    found = plain_lora.nearest(adapter, rank, toys.model_of(toys.base_of(f'peft.{case}'))[1])
+    cases[f'peft.{case}.plain'] = found.adapter
+    print(f'{case} as a plain LoRA of rank {rank} misses {found.error:.3f} of its update')
   for case, adapter in cases.items():
     peft.write(adapter, folder / case)
     np.savez(folder / case / 'ours.npz', logits=whole(adapter))

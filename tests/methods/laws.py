@@ -35,6 +35,7 @@ VARIANTS = {
 METHODS = {
   'full': {},
   'lora': FACTORS,
+  'vera': dict(rank=3, targets=FACTORS['targets']),
   **{variant: FACTORS | options for variant, options in VARIANTS.items()},
   'bitfit': {},
   'top_layers': dict(layers=1),
@@ -44,6 +45,7 @@ METHODS = {
   'adapter_d': dict(bottleneck=4, drop=1),
   'prefix_embed': TOKENS,
   'prefix_layer': TOKENS,
+  'intrinsic': dict(dimension=40, variant='said'),
   'lora+prefix_embed': FACTORS | TOKENS,
   'lora+prefix_layer': FACTORS | TOKENS,
 }

@@ -32,7 +32,7 @@ from tests.methods.laws import (
 NUMBERED = ('top_layers', 'adapter_d')
 
 
-MERGES = ('full', 'lora', *VARIANTS, 'bitfit', 'top_layers')
+MERGES = ('full', 'lora', 'vera', *VARIANTS, 'bitfit', 'top_layers', 'intrinsic')
 
 
 def one_step(apply, frozen, trainable, inputs):
@@ -58,7 +58,8 @@ def stepped(name, family):
 
 def on(families, slow, names=tuple(METHODS)):
   """(name, family) of each method; some families are slow, of a variant all but the encoder."""
-  is_slow = lambda name, family: family in slow or (name in VARIANTS and family != 'roberta')
+  rare = (*VARIANTS, 'intrinsic')
+  is_slow = lambda name, family: family in slow or (name in rare and family != 'roberta')
   return [
     pytest.param(name, family, marks=[pytest.mark.slow] * is_slow(name, family))
     for name in names
@@ -190,7 +191,7 @@ class Plain(nn.Module):
     return nn.Dense(3, use_bias=False, name='only')(x)
 
 
-@pytest.mark.parametrize('name', [name for name in METHODS if name != 'full'])
+@pytest.mark.parametrize('name', [name for name in METHODS if name not in ('full', 'intrinsic')])
 def test_a_model_that_a_method_cannot_take_is_told_which_and_why(name):
   model = Plain()
   params = model.init(toys.KEY, toys.X)['params']
@@ -212,6 +213,12 @@ MISTAKES = {
   'prefix=-1': ('prefix_embed', dict(prefix=-1, infix=0)),
   'are both 0': ('prefix_layer', dict(prefix=0, infix=0)),
   'is a MLP, expected an nn.Embed': ('prefix_embed', TOKENS | dict(targets='.*layers_0/mlp')),
+  'dimension=0': ('intrinsic', dict(dimension=0)),
+  "variant='side'": ('intrinsic', dict(dimension=9, variant='side')),
+  "head='tained'": ('intrinsic', dict(dimension=9, head='tained')),
+  'subspace=-1': ('intrinsic', dict(dimension=9, subspace=-1)),
+  'dimension=3 leaves none': ('intrinsic', dict(dimension=3, variant='said')),
+  'cannot be composed': ('intrinsic+bitfit', dict(dimension=9)),
   'is not called with virtual=': ('prefix_layer', TOKENS | dict(targets='.*layers_0/mlp')),
 }
 
@@ -247,6 +254,7 @@ PROGRAMS = {
   'prefix_embed': (METHODS['prefix_embed'], {}, dict(infix=0)),
   'top_layers': (METHODS['top_layers'], {}, dict(layers=2)),
   'bitfit': ({}, {}, dict(train='classifier/.*')),
+  'intrinsic': (METHODS['intrinsic'], dict(dimension=9, subspace=1), dict(variant='did')),
   'lora+prefix_embed': (METHODS['lora+prefix_embed'], dict(rank=1), dict(prefix=1)),
 }
 

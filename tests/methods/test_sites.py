@@ -13,7 +13,7 @@ from tests.methods.toys import KEY, METHOD, Stack, X, adapted, disturbed, one
 @pytest.mark.parametrize(
   'options, words',
   [
-    ({'targets': ('.*/query', '.*/qurey')}, ["'.*/qurey' matches no", 'layers_*/query']),
+    ({'targets': ('.*/query', '.*/qurey')}, ["'.*/qurey' matches no", 'layers_[0-9]+/query']),
     ({'targets': 'layers_0'}, ["'layers_0' matches", 'Block', 'Dense, DenseGeneral']),
     ({'targets': '.*/(query'}, ["'.*/(query' is not a regular expression"]),
     ({'train': 'clasifier/.*'}, ["'clasifier/.*' matches no parameter", 'classifier/kernel']),

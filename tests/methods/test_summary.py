@@ -1,6 +1,8 @@
 """Counts per pattern."""
 
-from lora_jax import count, lora, summarize
+import jax.numpy as jnp
+
+from lora_jax import count, lora, summarize, tree
 from tests.methods.toys import adapted
 
 
@@ -17,6 +19,17 @@ def test_summary_counts_per_pattern():
   assert summary.frozen == count(params) - 14
   assert '.*/query' in str(summary)
   assert 'of them 14 in the task head' in str(summary)
+
+
+def test_no_head_is_mentioned_where_none_was_named_and_a_low_precision_is():
+  method = lora(rank=2, alpha=1, targets='.*/query', train='classifier/.*')
+  _, _, frozen, trainable, _ = adapted('loop', method)
+  said = str(summarize(method, frozen, trainable))
+  assert 'head' not in said and 'float' not in said
+  trainable['classifier'] = tree.cast(trainable['classifier'], jnp.bfloat16)
+  summary = summarize(method, frozen, trainable)
+  assert summary.low_precision == {'bfloat16': 14}
+  assert '14 of the trained are bfloat16' in str(summary)
 
 
 def test_summary_names_what_no_pattern_matches():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lora_jax.report import archive
+from lora_jax.report import archive, runs
 from tests.report.toys import run
 
 
@@ -38,6 +38,21 @@ def test_what_is_kept_of_a_run_a_sweep_and_an_analysis(tmp_path):
   ]
   with pytest.raises(ValueError, match=r'expected result\.json.*start it again'):
     list(archive.collect(tmp_path / 'none'))
+
+
+def test_a_run_that_diverged_is_kept_as_such(tmp_path):
+  write(tmp_path / 'all/sweep.json', {})
+  write(tmp_path / 'all/lr=0.1/result.json', run(0, 0.8))
+  write(tmp_path / 'all/lr=9/failed.json', run(0, 0.8) | {'error': 'loss is nan at step 3.'})
+  kept = dict(archive.collect(tmp_path / 'all'))
+  for name, found in kept.items():
+    write(tmp_path / 'kept' / f'{name}.json', found)
+  recorded = runs.read(tmp_path / 'kept')
+  assert list(recorded.runs) == ['mrpc-small-all-lr=0.1.json']
+  assert list(recorded.diverged) == ['mrpc-small-all-lr=9.json']
+  write(tmp_path / 'all/lr=9/failed.json', {'error': 'as an older version wrote it'})
+  with pytest.raises(ValueError, match=r'failed\.json: it has no config, .*Train anew'):
+    list(archive.collect(tmp_path / 'all'))
 
 
 def test_a_run_whose_score_is_not_a_number_is_not_kept(tmp_path):

@@ -16,6 +16,7 @@ def write(path, value):
 
 def test_files_are_told_apart_by_what_they_hold(tmp_path):
   write(tmp_path / 'a.json', run(0, 0.8))
+  write(tmp_path / 'b.json', run(1, 0.8) | {'error': 'loss is nan at step 3.'})
   for kind in ('bench', 'baselines', 'counts', 'latency', 'tokenizer'):
     write(tmp_path / 'more' / f'{kind}.json', {'experiment': kind})
   for name in ('analysis', 'copy'):
@@ -26,6 +27,7 @@ def test_files_are_told_apart_by_what_they_hold(tmp_path):
   found = runs.read(tmp_path)
   assert {kind: list(files) for kind, files in vars(found).items()} == {
     'runs': ['a.json'],
+    'diverged': ['b.json'],
     'analysis': ['more/analysis.json'],
     'latency': ['more/latency.json'],
     'baselines': ['more/baselines.json'],

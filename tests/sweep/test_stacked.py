@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from lora_jax import tree
+from configs import _base
+from lora_jax import methods, tree
 from lora_jax.sweep import grouping, stacked
 from lora_jax.sweep import train as train_sweep
 from lora_jax.train import evaluate, job, loop, optimizer, warm_start
@@ -79,6 +80,10 @@ VARIANTS = {
     {'method.train_a': False, 'method.rank': 2},
     {'method.train_a': False, 'method.rank': 4, 'seed': 1},
   ),
+  'vera': (
+    {'method': _base.method('vera', {}) | {'rank': 4}, 'optim.lr': 0.1},
+    {'method': _base.method('vera', {}) | {'rank': 2, 'projection_seed': 3}, 'optim.lr': 0.3},
+  ),
   'quantized': (
     {'model.quantize': 'nf4', 'method.rank': 4},
     {'model.quantize': 'nf4', 'method.rank': 2, **targets('query')},
@@ -87,19 +92,29 @@ VARIANTS = {
     {'method.dora': True, 'method.rank': 4, 'method.rslora': True},
     {'method.dora': True, 'method.rank': 2, 'seed': 1},
   ),
+  'intrinsic': (
+    {'method.dimension': 40},
+    {'method.dimension': 24, 'method.subspace': 3, 'optim.lr': 1e-3},
+  ),
 }
 
 
 @pytest.mark.parametrize(
   'variant',
-  ['pissa', *(pytest.param(name, marks=SLOW) for name in ('quantized', 'lora_fa', 'dora'))],
+  [
+    'pissa',
+    *(
+      pytest.param(name, marks=SLOW)
+      for name in ('quantized', 'lora_fa', 'vera', 'dora', 'intrinsic')
+    ),
+  ],
 )
 def test_a_variant_is_a_member_and_is_resumed(variant, tmp_path, make_config):
   runs, values = VARIANTS[variant], BASE | {'train.epochs': 2, 'checkpoint.keep': 3}
   if any('seed' in run for run in runs):  # A fresh base is of one seed, and so is its program.
     loop.train(make_config(**{'train.epochs': 1, 'optim.lr': 0.0}), tmp_path / 'base')
     values |= {'model.name': str(tmp_path / 'base')}
-  config = make_config(**values)
+  config = make_config(variant if variant in methods.METHODS else 'lora', **values)
   member = grouping.members(config, runs)[-1]
   result = train_sweep(config, runs, tmp_path / 'sweep')[member.name]
   assert result['members'] == 2

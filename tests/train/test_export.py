@@ -100,7 +100,7 @@ def test_a_run_is_written_in_every_format(exported):
     'loralib': {'lora.bin', 'README.md'},
     'merged': {'config.json', 'model.safetensors', 'vocab.txt', 'README.md'},
   }
-  best, last = (formats.read_adapter(exported / name) for name in ('adapter', 'last'))
+  best, last = (formats.load_adapter(exported / name) for name in ('adapter', 'last'))
   path = 'encoder/layers_1/attention/query/lora_b'
   assert not np.array_equal(tree.flatten(best.trainable)[path], tree.flatten(last.trainable)[path])
   assert 'This is the last checkpoint' in (exported / 'last' / 'README.md').read_text()
@@ -111,7 +111,7 @@ def test_a_run_is_written_in_every_format(exported):
 
 def test_the_merged_model_is_the_base_with_the_adapter(exported, base):
   model, params = huggingface.load_model(base, task='classification')
-  found = formats.read_adapter(exported / 'adapter')
+  found = formats.load_adapter(exported / 'adapter')
   method, frozen, trainable = adapters.attach(found, model, params)
   same(
     huggingface.load_model(exported / 'merged', task='classification')[1],
@@ -136,8 +136,8 @@ def test_a_format_becomes_another(first, second, exported, base, tmp_path):
       for path in (tmp_path / 'out', exported / 'merged')
     )
     return same(found, expected)
-  expected = formats.read_adapter(exported / 'adapter')
-  found = formats.read_adapter(tmp_path / 'out', config=CONFIG, alpha=alpha.get(second))
+  expected = formats.load_adapter(exported / 'adapter')
+  found = formats.load_adapter(tmp_path / 'out', config=CONFIG, alpha=alpha.get(second))
   same(found.trainable, expected.trainable)
   assert (found.task, found.num_labels) == ('classification', 2)
   assert (found.method['rank'], found.method['alpha']) == (8, 16.0)
@@ -158,7 +158,7 @@ def test_warm_start_takes_other_tools_files(kind, exported, make_config, base, t
     work = work._replace(config=make_config(**paths, **{'model.head': 'keep'}))
   started, dropped = warm_start.warm_start(work, source)
   assert not dropped
-  same(started, formats.read_adapter(exported / 'adapter').trainable)
+  same(started, formats.load_adapter(exported / 'adapter').trainable)
   other = work._replace(config=make_config(**paths, **{'method.alpha': 8.0}))
   with pytest.raises(ValueError, match=r'alpha: 16\.0 in the source, 8\.0 in this config'):
     warm_start.warm_start(other, source)
@@ -176,6 +176,49 @@ def test_what_a_format_cannot_hold_is_an_error_and_leaves_nothing(make_run, tmp_
   with pytest.raises(ValueError, match=r"unknown format 'perft'. Did you mean 'peft'"):
     export.export_run(workdir, tmp_path / 'out', format='perft')
   assert [path.name for path in tmp_path.iterdir()] == ['adapter']
+
+
+def test_the_nearest_plain_lora_of_any_run_is_written_with_its_error(
+  make_run, base, tmp_path, caplog
+):
+  workdir = make_run(**{'method.dora': True, 'method.rank': 2})
+  shutil.copy(RESULT, workdir / 'result.json')
+  plain = export.export_run(workdir, tmp_path / 'plain', format='peft', rank=3)
+  assert [line for line in plain['warnings'] if 'DoRA' in line] == []
+  assert 'a plain LoRA of rank 3 misses 0.' in caplog.text
+  assert 'It misses 0.' in (tmp_path / 'plain' / 'README.md').read_text()
+  method = formats.read_adapter(tmp_path / 'plain').method
+  assert (method['rank'], method['dora']) == (3, False)
+  # DoRA moves all columns of a matrix of 8 x 8.
+  error = plain['lora_error']
+  assert 0 < error['overall'] < error['worst'] < 1
+  assert error['worst_matrix'].startswith('encoder/layers_')
+  export.export_run(workdir, tmp_path / 'dora')
+  again = export.export_adapter(
+    tmp_path / 'dora', tmp_path / 'exact', base=str(base), format='peft', rank=8
+  )
+  assert again['lora_error']['overall'] < 1e-6
+
+
+def test_a_card_has_the_alpha_of_its_file(make_run, tmp_path):
+  """The update of PiSSA has twice the rank, and so twice the alpha."""
+  workdir = make_run(**{'method.init': 'pissa'})
+  shutil.copy(RESULT, workdir / 'result.json')
+  report = export.export_run(workdir, tmp_path / 'out', format='loralib')
+  assert report['alpha'] == 32.0
+  assert '--alpha=32.0' in (tmp_path / 'out' / 'README.md').read_text()
+
+
+def test_what_a_method_only_keeps_is_not_counted(make_run, tmp_path):
+  counts = {
+    changes: export.export_run(
+      make_run(**dict([changes])), tmp_path / changes[0], format='adapter'
+    )['parameters']
+    for changes in (('method.train_a', False), ('method.init', 'pissa'), ('method.bias', 'none'))
+  }
+  fa, pissa, plain = counts.values()
+  factors = 2 * 2 * 2 * 8 * 8  # a and b of query and value in two layers, of rank 8.
+  assert (plain - fa, pissa) == (factors // 2, plain)
 
 
 def test_another_base_is_refused(exported, folder, tmp_path):
@@ -206,6 +249,8 @@ MISTAKES = {
   'a file of it': (('--adapter=ADAPTER/adapter.json',), ['Name its folder']),
   'a repository': (('--workdir=RUN', '--push=me'), ['expected user/name']),
   'no network': (('--adapter=hub:nobody/nothing',), ['could not be fetched', 'network']),
+  'a rank alone': (('--workdir=RUN', '--rank=8'), ['--as_lora and --rank go together']),
+  'no rank': (('--workdir=RUN', '--as_lora'), ['--as_lora --rank=8', 'rank=0']),
   'a format': (('--workdir=RUN', '--format=perft'), ['adapter|peft|loralib|merged']),
 }
 
@@ -245,4 +290,4 @@ def test_exports_name_the_classes(exported):
     assert values['id2label'] == {'0': 'negative', '1': 'positive'}, name
     assert (values['num_labels'], values['label2id']) == (2, {'negative': 0, 'positive': 1})
   for name in ('adapter', 'peft'):
-    assert formats.read_adapter(exported / name).label_names == ('negative', 'positive')
+    assert formats.load_adapter(exported / name).label_names == ('negative', 'positive')

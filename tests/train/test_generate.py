@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -134,6 +135,22 @@ def test_a_prefix_is_decoded_with(tmp_path, make_language_model):
     logits = work.apply(work.frozen, trainable, whole[None])[0, -1]
     first = work.task.tokenizer.decode([int(logits.argmax())])
     assert written.startswith(first.strip())
+
+
+def test_a_model_that_runs_merged_is_merged_before_it_decodes(make_language_model):
+  method = dict(name='intrinsic', dimension=50, variant='did', head='trained', subspace=0, train=())
+  own = {'decode.beams': 1, 'decode.max_tokens': 4, 'decode.contexts': 1, 'data.max_length': 120}
+  config = make_language_model(**DECODE | own | {'method': method})
+  work = job.load(config)
+  trainable = {'intrinsic': {'coordinates': np.linspace(-3, 3, 50, dtype=np.float32)}}
+  prompts = generate.subset(job.load_prompts(config, 'test'), 1)
+  once = work._replace(apply=lambda *args, **kwargs: pytest.fail('P x is computed in the decoder'))
+  texts = generate.make_generator(once, config.decode, mesh.make_mesh(1))
+  (written,) = texts(work.frozen, trainable, prompts)
+  apply = jax.jit(work.apply)
+  first = lambda trained: int(apply(work.frozen, trained, prompts.ids[0][None])[0, -1].argmax())
+  assert first(trainable) != first(work.trainable), 'the base would write another token'
+  assert written.startswith(work.task.tokenizer.decode([first(trainable)]).strip())
 
 
 def test_parts_are_scored_by_themselves(loaded):

@@ -26,6 +26,7 @@ ENCODER = dict(vocab_size=65, hidden_size=32, num_layers=2, num_heads=4, max_pos
 FAMILIES = {'bert': 'classification', 'gpt2': 'lm'}
 METHODS = {
   'lora': functools.partial(methods.lora, rank=8, alpha=8, targets='.*/(query|value|output|up)'),
+  'vera': functools.partial(methods.vera, rank=8, targets='.*/(query|value|output|up)'),
   'full': methods.full,
 }
 

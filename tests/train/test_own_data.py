@@ -49,7 +49,7 @@ def test_its_classes_outlive_the_file(reviewed, tmp_path):
       evaluate.evaluate_run(reviewed / 'run')
   finally:
     (tmp_path / 'gone.csv').rename(path)
-  found = native.load_adapter(tmp_path / 'adapter')
+  found = native.read(tmp_path / 'adapter')
   assert (found.task, found.num_labels, found.label_names) == ('classification', 2, ('1', '5'))
 
 

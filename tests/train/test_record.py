@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from lora_jax.result_schema import Diverged
 from lora_jax.sweep import stacked
 from lora_jax.sweep import train as train_sweep
 from lora_jax.train import checkpoints, job, loop, mesh, setup, single
@@ -141,6 +142,8 @@ def test_in_a_sweep_only_the_member_fails(monkeypatch, make_config, tmp_path):
   assert found['lr=0.001']['steps'] == 12 and found['lr=0.001']['best']['dev/accuracy'] > 0
   failed = json.loads((tmp_path / 'sweep/lr=0.01/failed.json').read_text())
   assert [entry['step'] for entry in failed['history']] == [6]
+  assert set(failed) == set(Diverged.__annotations__) - {'versions'}
+  assert (failed['config']['optim']['lr'], failed['metric']) == (0.01, 'dev/accuracy')
 
 
 def test_a_score_of_nan_is_not_the_best_on_disk(monkeypatch, make_config, tmp_path):

@@ -11,7 +11,7 @@ from lora_jax.train import job, run_adapter
 from tests.train.runs import trained
 
 
-@pytest.mark.parametrize('method', ['lora', 'bitfit', 'full', 'adapter_h'])
+@pytest.mark.parametrize('method', ['lora', 'bitfit', 'full', 'adapter_h', 'intrinsic'])
 def test_the_base_of_a_job_is_its_model_without_the_method(method, make_config):
   config = make_config(method)
   work = job.load(config)
@@ -31,7 +31,7 @@ def test_the_base_of_a_job_is_its_model_without_the_method(method, make_config):
 
 
 def test_a_run_becomes_an_adapter_of_its_base(finished, saved, work, make_config):
-  found = native.load_adapter(saved)
+  found = native.read(saved)
   assert (found.task, found.num_labels, found.base) == ('classification', 2, 'fresh')
   method, frozen, trainable = adapter.attach(found, work.model, run_adapter.base_params(work))
   assert method.patterns == work.method.patterns

@@ -13,10 +13,13 @@ from lora_jax.report.pages import (
   analysis,
   chaos,
   counts,
+  forgetting,
   glue,
   gpt3,
+  intrinsic,
   latency,
   practical_claims,
+  rates,
   speed,
   text_generation,
   weak_base,
@@ -73,6 +76,9 @@ def make(recorded: Recorded, findings: Findings | None = None) -> list[Page]:
     *counts.pages(recorded.counts),
   ]
   others = [
+    *rates.pages(found, list(recorded.diverged.values())),
+    *intrinsic.pages(found, list(recorded.diverged.values()), levels),
+    *forgetting.pages(every),
     *weak_base.pages(weak),
     *speed.pages(recorded.bench),
     *chaos.pages(recorded.chaos),

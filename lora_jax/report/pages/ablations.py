@@ -16,6 +16,7 @@ Name = TypeVar('Name', bound=Hashable)
 Group = Sequence[RunResult]
 Groups = Mapping[str, Group] | Mapping[int, Group]  # By the place on the x axis.
 BLEU = 'BLEU, E2E test'
+COMPARED = {4, 8, 64}  # Of ranks, those of the runs that figures 3 to 8 and table 7 compare.
 SMALLER = """Another model and task than the paper's: compare the shape (which entries are above
 which, and by how many spreads), not the values. A run counts by its best epoch on the dev set;
 mean ± sample standard deviation over seeds, times 100 but for losses. Bold: the best of all
@@ -146,9 +147,11 @@ def table_18(found: Sequence[RunResult]) -> Page:
 
 
 def rank_grids(found: Sequence[RunResult]) -> list[Grid]:
-  """The sweeps over ranks on E2E."""
+  """The sweeps over ranks on E2E, without the two ranks of a figure or table 7 by themselves."""
   sweeps = [run for run in found if run['experiment'] == 'rank' and run['task'] == 'e2e']
-  return grids.grids(sweeps, grids.RANK_AND_TARGETS)
+  made = grids.grids(sweeps, grids.RANK_AND_TARGETS)
+  rank = grids.FIELDS['rank']
+  return [grid for grid in made if not set(map(rank, grid.runs)) <= COMPARED]
 
 
 def of_ranks(grid: Grid) -> list[Block]:

@@ -81,6 +81,8 @@ def test_few_examples_and_the_ranks_of_a_language_model():
   assert (first['dev loss'], first['BLEU'], first['NIST']) == ('**1.500 (n 1)**', '50.00', '8.00')
   assert (last['r'], last['BLEU']) == ('1024', '-')
   assert ablations.table_6(ours, {}).ours == ''
+  compared = [ablation('rank', 'Wq,Wv', r, 0, 0, task='e2e') | loss for r in (8, 64)]
+  assert ablations.table_18(compared).ours == ''  # The two runs of figure 3.
 
 
 def test_of_a_language_model_bleu_stands_beside_the_loss():

@@ -1,0 +1,37 @@
+"""The two parts that a bound `apply` takes first, and what tells that they are not these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import cast
+
+from lora_jax import tree
+
+Follows = Callable[[str], tuple[str, tuple[int | None, ...]] | None]
+
+
+def check(follows: Follows, frozen: object, trainable: object) -> None:
+  """Raises an error that says which of the two parts is missing, or that they are swapped.
+
+  Args:
+    follows: the method's, see `Method.follows`.
+    frozen, trainable: the first two arguments.
+
+  Raises:
+    TypeError: if one of them is not a tree of parameters.
+    ValueError: if `frozen` holds a factor, and `trainable` the weight that it adapts.
+  """
+  for name, part in (('frozen', frozen), ('trainable', trainable)):
+    if not isinstance(part, Mapping):
+      raise TypeError(
+        f'bind: {name} is of the type {type(part).__name__}, expected a tree of parameters. The '
+        "first two arguments are those that method.init returned, then come the model's own: "
+        'apply(frozen, trainable, *args).'
+      )
+  left, trained = (tree.paths(cast(tree.Params, part)) for part in (frozen, trainable))
+  for path in left:
+    if (weight := follows(path)) and weight[0] in trained:
+      raise ValueError(
+        f'bind: the two parts are swapped: the first holds {path}, the second {weight[0]}, which '
+        'it adapts. Call apply(frozen, trainable, *args).'
+      )

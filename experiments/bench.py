@@ -3,7 +3,7 @@
 method     LoRA (r=8, query and value) against full fine-tuning: seconds, FLOPs, bytes
 successors LoRA+, LoRA-FA, PiSSA, DoRA and VeRA against LoRA (r=8, query and value), in pairs
 dtype      bfloat16 with float32 accumulation against float32, LoRA
-quantized  LoRA on a base with kernels in nf4 and int8 against bfloat16, in which all compute
+quantized  LoRA on kernels in nf4 and int8 against a base in bfloat16, all computed in bfloat16
 layout     an epoch of a task packed, padded to the batch's longest, and padded to `max_length`
            (needs --data_dir, a folder of GLUE's archives, and --tokenizer)
 decode     64 tokens after each of --contexts prompts, by a GPT-2 of 6 layers and width 384 with

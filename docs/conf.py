@@ -4,6 +4,8 @@ import re
 import sys
 from pathlib import Path
 
+from docutils import nodes
+
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
@@ -27,7 +29,6 @@ html_theme_options = {'show_toc_level': 2, 'use_download_button': False}
 html_copy_source = False
 html_static_path = ['static']
 html_css_files = ['page.css']
-myst_enable_extensions = ['dollarmath', 'colon_fence']
 myst_heading_anchors = 3
 autodoc_member_order = 'bysource'
 autodoc_typehints_format = 'short'
@@ -86,13 +87,14 @@ def setup(app: object) -> None:
   def translate(app, what, name, thing, options, lines):
     lines[:] = as_rst(lines)
 
-  def dash(app, what, name, thing, options, lines):
-    lines[:] = [line.replace(' -- ', ' \N{EN DASH} ') for line in lines]
+  def dash(app, doctree, name):  # Sphinx's own, between an argument and its description.
+    for node in [node for node in doctree.findall(nodes.Text) if node == ' -- ']:
+      node.parent.replace(node, nodes.Text(' \N{EN DASH} '))
 
   def skip(app, what, name, thing, skipped, options):
     # Fields of a NamedTuple, which `Attributes:` describes.
     return True if 'Alias for field number' in (getattr(thing, '__doc__', '') or '') else None
 
   app.connect('autodoc-process-docstring', translate, priority=400)
-  app.connect('autodoc-process-docstring', dash, priority=600)
+  app.connect('doctree-resolved', dash)
   app.connect('autodoc-skip-member', skip)

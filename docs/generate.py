@@ -208,10 +208,12 @@ def api_pages() -> dict[str, str]:
   )
   pages = {'public': text}
   for room in sorted(arrows().keys() - {'lora_jax'}):
-    lines = [f'# lora_jax.{room}\n', '```{eval-rst}']
+    lines = [f'# lora_jax.{room}\n']
     for module in _modules(room):
-      lines += [f'.. automodule:: {module}', '   :members:', '   :show-inheritance:', '']
-    pages[room] = '\n'.join([*lines, '```', ''])
+      title = '' if module == f'lora_jax.{room}' else f'## {module}\n'
+      lines += [title, '```{eval-rst}', f'.. automodule:: {module}']
+      lines += ['   :members:', '   :show-inheritance:', '```', '']
+    pages[room] = '\n'.join(lines)
   rooms = '\n'.join(room for room in pages if room != 'public')
   about = 'Every public function and class of the package, room by room.'
   pages['rooms'] = f'# The rooms of the package\n\n{about}\n\n```{{toctree}}\n{rooms}\n```\n'

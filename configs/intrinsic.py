@@ -25,7 +25,7 @@ from configs import _base, _base_ablation
 TASKS = tuple(task for task in _base_ablation.TASKS if task != 'e2e')  # A loss has no 90 %.
 DIMENSIONS = '30+100+300+1000+3000+10000'
 VARIANTS = ('did', 'said')
-RATES = (3e-3, 1e-2, 3e-2)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 FULL_RATES = (2e-5, 6e-5, 2e-4)
 LORA_RATES = (1e-3, 3e-3, 1e-2)
 RANK, ALPHA = 1, 8.0  # Of LoRA.

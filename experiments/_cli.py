@@ -2,11 +2,11 @@
 
 Compiled programs are kept for the commands to come (`lora_jax/compilation.py`), and on a CPU a
 step's memory for the next step (`lora_jax/host_memory.py`).
-`LORA_JAX_TRACEBACK=1` shows the traceback too.
+`--debug` shows the traceback too, and what JAX says of backends that this machine does not have.
 """
 
 import contextlib
-import os
+import logging
 import re
 import runpy
 import sys
@@ -15,7 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from absl import app, flags
+from ml_collections import ConfigDict
 
+from experiments import _help
 from lora_jax import compilation, fields, host_memory, provenance
 from lora_jax.errors import nearest
 from lora_jax.extras import MissingExtra
@@ -27,6 +29,7 @@ ALLOW_CHANGED_INPUTS = flags.DEFINE_bool(
   False,
   'Use a run although files that it was made from have changed, and record that.',
 )
+DEBUG = flags.DEFINE_bool('debug', False, 'Show the traceback of an error, and all that JAX says.')
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 CONFIG_HELP = 'Config file, followed by a colon and its argument: configs/glue.py:task=mrpc.'
 
@@ -54,6 +57,8 @@ def run(
   def checked(argv: list[str]) -> None:
     if len(argv) > 1:
       raise app.UsageError(f'unexpected arguments {argv[1:]}: flags begin with --')
+    if not DEBUG.value:
+      logging.getLogger('jax._src.xla_bridge').addFilter(_is_of_use)
     try:
       with connected():
         if keep_memory:
@@ -78,12 +83,22 @@ def show(error: Exception) -> None:
 
   The last line is the cause, in one sentence; details stand before it.
   """
-  if isinstance(error, MISTAKES) and not os.environ.get('LORA_JAX_TRACEBACK'):
+  if isinstance(error, MISTAKES) and not DEBUG.value:
     cause, *details = str(error).splitlines() or ['']
     details += ['error: ' + type(error).__name__ + ': ' + cause.removesuffix(':')]
     print('', *details, sep='\n', file=sys.stderr)
   else:
     traceback.print_exception(error)
+
+
+def _is_of_use(record: logging.LogRecord) -> bool:
+  """Whether a line of JAX's says more than that the machine lacks a device it might have had."""
+  return 'Unable to initialize backend' not in record.getMessage()
+
+
+def config_first(argv: list[str]) -> list[str]:
+  """The arguments with `--config=` before its fields, `--config.a=1`, which refer to it."""
+  return argv[:1] + sorted(argv[1:], key=lambda arg: not re.match('--?config=', arg))
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -94,16 +109,23 @@ def parse(argv: list[str]) -> list[str]:
   Raises:
     flags.Error, ValueError, OSError, AttributeError, KeyError, TypeError: for a mistake in them.
   """
-  # The flags of a config read `sys.argv` by themselves, and refuse a field before its file.
-  argv[1:] = sorted(argv[1:], key=lambda arg: not re.match('--?config=', arg))
+  argv[:] = config_first(argv)  # The flags of a config read `sys.argv` by themselves.
   return flags.FLAGS([argv[0], *map(_with_config_file, argv[1:])])
 
 
 def _parse(argv: list[str]) -> list[str]:
+  for arg in argv[1:]:
+    if arg in ('--help', '-help', '-h'):
+      print(_help.command(sys.modules['__main__'].__doc__ or ''))
+      sys.exit()
   try:
+    if '--help_config' in argv:
+      config, _ = _config([argv[0], *map(_with_config_file, config_first(argv)[1:])])
+      print(_help.config(fields.leaves(config) if config else None))
+      sys.exit()
     return parse(argv)
   except (*MISTAKES, flags.Error, AttributeError, KeyError, TypeError) as error:
-    if os.environ.get('LORA_JAX_TRACEBACK'):
+    if '--debug' in argv:
       raise
     if isinstance(error, flags.Error):  # An error of the config file's is the last line of it.
       message = str(error).strip().splitlines()[-1]
@@ -131,20 +153,25 @@ def _with_config_file(arg: str) -> str:
   return f'{given[1]}{CONFIGS / name}.py{given[3]}'
 
 
-def _unknown_key(argv: list[str]) -> str | None:
-  """An error about the first `--config.a.b=` whose key the config does not have, or None."""
+def _config(argv: list[str]) -> tuple[ConfigDict | None, list[str]]:
+  """The config that `--config=` names, without changes; and the names of fields to change."""
   given = [match for arg in argv if (match := re.match(r'--?config(?:\.([^=]+))?=(.*)', arg, re.S))]
   file = next((match[2] for match in given if match[1] is None), None)
   if file is None:
-    return None
+    return None, []
   path, _, arg = file.partition(':')
   get_config = runpy.run_path(path)['get_config']
-  config = get_config(arg) if arg else get_config()
-  for match in given:
-    section, names = config, (match[1] or '').split('.') if match[1] else []
+  return get_config(arg) if arg else get_config(), [match[1] for match in given if match[1]]
+
+
+def _unknown_key(argv: list[str]) -> str | None:
+  """An error about the first `--config.a.b=` whose key the config does not have, or None."""
+  config, changed = _config(argv)
+  for path in changed:
+    section, names = config, path.split('.')
     for i, name in enumerate(names):
-      known = list(section.keys()) if hasattr(section, 'keys') else []
-      if name not in known:
+      known = list(section.keys()) if isinstance(section, ConfigDict) else []
+      if not isinstance(section, ConfigDict) or name not in known:
         meant = _meant(name) or nearest(name, known)
         return f'{".".join(["config", *names[:i]])} has no {name!r}. {meant}'
       section = section[name]
@@ -157,4 +184,4 @@ def _meant(name: str) -> str:
   words = name.replace('_', ' ')
   same = same or [path for path, field in fields.FIELDS.items() if words in field.meaning.lower()]
   named = ' or '.join(f'--config.{path}' for path in same[:3])
-  return f'Did you mean {named}?' if named else ''
+  return f'Did you mean {named}? --help_config lists all fields.' if named else ''

@@ -1,7 +1,9 @@
 """Speed and size of a train step, as ratios measured in one run: `python -m experiments.bench`.
 
 method     LoRA (r=8, query and value) against full fine-tuning: seconds, FLOPs, bytes
+successors LoRA+, LoRA-FA, PiSSA, DoRA and VeRA against LoRA (r=8, query and value), in pairs
 dtype      bfloat16 with float32 accumulation against float32, LoRA
+quantized  LoRA on a base with kernels in nf4 and int8 against bfloat16, in which all compute
 layout     an epoch of a task packed, padded to the batch's longest, and padded to `max_length`
            (needs --data_dir, a folder of GLUE's archives, and --tokenizer)
 decode     64 tokens after each of --contexts prompts, by a GPT-2 of 6 layers and width 384 with
@@ -15,6 +17,7 @@ serving    a batch in which 8 adapters are mixed (r=8, query and value, a head e
 attention  each implementation of attention that can run here, of an encoder, a DeBERTa and a GPT-2
            of --layers layers, on padded and on packed rows
 mfu        the share of the device's arithmetic that a step of LoRA and of full fine-tuning reaches
+nnx        LoRA on a model of Flax NNX against the same model of Linen: seconds and bytes
 compile    seconds and programs from the command to the first step, cold and with JAX's cache warm,
            of layers that are looped and scanned
 first_step the same of this process (what `compile` runs in processes of its own; run it alone)
@@ -24,6 +27,7 @@ a CPU in float32 at small ones.
 """
 
 import dataclasses
+import functools
 import json
 import os
 import tempfile
@@ -35,15 +39,29 @@ import jax
 from absl import flags
 from ml_collections import config_dict
 
-from configs import glue
+from configs import glue, rates
 from experiments import _cli
-from lora_jax.bench import attention, decoding, first_step, layouts, mfu, serving, steps, sweeps
+from lora_jax.bench import (
+  attention,
+  decoding,
+  first_step,
+  frameworks,
+  layouts,
+  mfu,
+  serving,
+  steps,
+  successors,
+  sweeps,
+)
 from lora_jax.bench.timing import SHAPES, Measured, Rounds, table
 from lora_jax.data import tasks, tokenizer_files
 from lora_jax.errors import nearest
+from lora_jax.models import presets
 from lora_jax.train import mesh, result, writers
 
-DEFAULT_PARTS = ['method', 'dtype', 'decode', 'sweep', 'serving', 'attention', 'mfu', 'compile']
+DEFAULT_PARTS = [
+  'method', 'dtype', 'decode', 'sweep', 'serving', 'attention', 'mfu', 'nnx', 'compile'
+]  # fmt: skip
 PARTS = flags.DEFINE_list('parts', DEFAULT_PARTS, 'What is measured.')
 MODEL = flags.DEFINE_string('model', 'roberta-base', 'Shape of the model of train steps.')
 ROWS = flags.DEFINE_integer('rows', 16, 'Rows of the batch of train steps and of serving.')
@@ -61,7 +79,9 @@ IMPLEMENTATIONS = flags.DEFINE_list(
   'Implementations of attention of the parts attention and mfu (of mfu: for LoRA). One that cannot '
   'run here is skipped, with its reason.',
 )
-LAYERS = flags.DEFINE_integer('layers', 4, 'Layers of the part attention: each compiles longer.')
+LAYERS = flags.DEFINE_integer(
+  'layers', 4, 'Layers of the parts attention and nnx: each compiles longer.'
+)
 LAYOUTS = flags.DEFINE_list('layouts', ['padded', 'packed'], 'Rows of the part attention.')
 ROUNDS = flags.DEFINE_integer('rounds', 5, 'Timed rounds, after one that is not counted.')
 DISPATCHES = flags.DEFINE_integer(
@@ -155,7 +175,7 @@ def case_of(model: str, rows: int, length: int, layout: str = 'full') -> steps.C
   if model not in SHAPES:
     raise ValueError(f'model {model!r}: no such shape. {nearest(model, SHAPES)}')
   found = SHAPES[model]
-  kind = 'lm' if found.family == 'gpt2' else 'classification'
+  kind = 'lm' if 'lm' in presets.TASKS[found.family] else 'classification'
   return steps.random_case(kind, found.vocab_size, rows, length, layout)
 
 
@@ -168,6 +188,7 @@ def configured(
   scan: bool = False,
   dropout: float | None = None,
   num_layers: int = 0,
+  quantize: str = 'none',
 ) -> config_dict.ConfigDict:
   """A fresh model of a shape, with the settings of the GLUE runs of small encoders."""
   fresh = dataclasses.asdict(SHAPES[shape])
@@ -176,8 +197,9 @@ def configured(
   rate = DROPOUT.value if dropout is None else dropout
   with glue.get_config(f'model=fresh,preset=small,method={method}').unlocked() as config:
     config.model.fresh = fresh
-    config.model.update(dtype=dtype, param_dtype=dtype if method == 'lora' else 'float32')
+    config.model.update(dtype=dtype, param_dtype=dtype if method != 'full' else 'float32')
     config.model.update(attention=attention or config.model.attention, scan=scan)
+    config.model.quantize = quantize
     config.model.update(hidden_dropout=rate, attention_dropout=rate)
     config.model.classifier_dropout = None if fresh['family'] == 'gpt2' else rate
     config.mesh.data = 1
@@ -195,9 +217,28 @@ def method_part() -> Titled:
   yield f'method, {title()}', compared(made, note)
 
 
+def successors_part() -> Titled:
+  plain, vera = (configured(MODEL.value, name, dtype()) for name in ('lora', 'vera'))
+  found = successors.compare(
+    successors.makers(plain, vera, rates.METHODS),
+    step_of(plain),
+    case_of(MODEL.value, ROWS.value, LENGTH.value),
+    rounds(),
+  )
+  yield f'successors, {title()}', found
+
+
 def dtype_part() -> Titled:
   made = {name: step_of(configured(MODEL.value, 'lora', name)) for name in ('bfloat16', 'float32')}
   yield f'dtype, {title()}', compared(made, 'LoRA in two dtypes; ratios below 1 are gains.')
+
+
+def quantized_part() -> Titled:
+  low = functools.partial(configured, MODEL.value, 'lora', 'bfloat16', scan=True)
+  made = {name: step_of(low(quantize=name)) for name in ('nf4', 'int8')}
+  made['bfloat16'] = step_of(low())
+  note = 'LoRA on quantized kernels against a base in bfloat16; all compute in it, layers scanned.'
+  yield f'quantized, {title()}', compared(made, note)
 
 
 def compared(made: dict[str, steps.Make], note: str) -> Measured:
@@ -286,6 +327,12 @@ def rate() -> float:
   return DROPOUT.value or 0.0
 
 
+def nnx_part() -> Titled:
+  batch = ROWS.value, LENGTH.value
+  found = frameworks.compare(LAYERS.value, *batch, dtype(), rounds())
+  yield f'nnx, {LAYERS.value} blocks {ROWS.value}x{LENGTH.value}', found
+
+
 def compile_part() -> Titled:
   variants = {
     'scanned layers' if scan == 'true' else 'looped layers': _first_step_of(scan)
@@ -323,13 +370,16 @@ def first_step_part() -> Titled:
 STARTED = time.time()  # When this file was imported.
 MEASURE: dict[str, Callable[[], Titled]] = {
   'method': method_part,
+  'successors': successors_part,
   'dtype': dtype_part,
+  'quantized': quantized_part,
   'layout': layout_part,
   'decode': decode_part,
   'sweep': sweep_part,
   'serving': serving_part,
   'attention': attention_part,
   'mfu': mfu_part,
+  'nnx': nnx_part,
   'compile': compile_part,
   'first_step': first_step_part,
 }

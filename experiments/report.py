@@ -19,13 +19,14 @@ from pathlib import Path
 from absl import flags
 
 from experiments import _cli
-from lora_jax.report import archive, document, findings, html, latex, pages, runs
+from lora_jax.report import archive, document, findings, html, latex, pages, readme, runs
 from lora_jax.train import paths, writers
 
 ADD = flags.DEFINE_multi_string('add', [], 'Run, sweep or analysis to keep; may be repeated.')
 FOLDER = flags.DEFINE_string('folder', 'runs/report', 'Folder of `runs` and of the pages.')
 LATEX = flags.DEFINE_string('latex', '', 'Folder to write the tables to as LaTeX.')
-BASELINES = Path(__file__).parents[1] / 'results/runs/baselines.json'
+OWN = Path(__file__).resolve().parents[1] / 'results'  # This project's own, which README.md cites.
+BASELINES = OWN / 'runs/baselines.json'
 REDRAW = flags.DEFINE_bool('redraw', False, 'Draw every picture anew.')
 
 
@@ -34,15 +35,17 @@ def main() -> None:
   for directory in ADD.value:
     for name, found in archive.collect(paths.path_of(directory)):
       writers.write_json(folder / 'runs' / f'{name}.json', found)
-  made = read(folder)
+  made, found = read(folder)
   written = [*document.write(made, folder, REDRAW.value), html.write(made, folder)]
+  if folder.resolve() == OWN and found:
+    written.append(readme.write(OWN.parent / 'README.md', found))
   if LATEX.value:
     written += latex.write(made, Path(LATEX.value))
   print('\n'.join(map(str, written)))
 
 
-def read(folder: Path) -> list[document.Page]:
-  """The pages of a folder.
+def read(folder: Path) -> tuple[list[document.Page], findings.Findings | None]:
+  """The pages of a folder, and what was found, if it is written down there.
 
   Raises:
     ValueError: as `runs.read` and `findings.read`.
@@ -57,7 +60,8 @@ def read(folder: Path) -> list[document.Page]:
   if not recorded.baselines:  # They are of the official data, whoever trains on it.
     known = runs.read(BASELINES.parent, BASELINES.name).baselines
     recorded = dataclasses.replace(recorded, baselines=known)
-  return pages.make(recorded, findings.read(folder / findings.NAME, recorded))
+  found = findings.read(folder / findings.NAME, recorded)
+  return pages.make(recorded, found), found
 
 
 if __name__ == '__main__':

@@ -28,6 +28,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from experiments import _cli
+from lora_jax import fields
 from lora_jax.adapters import Adapter, load_adapter
 from lora_jax.serving import server
 from lora_jax.train import run_adapter, rundir
@@ -45,6 +46,12 @@ MAX_LENGTH = flags.DEFINE_integer(
   'max_length', 0, 'Most tokens of a text; 0 for as many as the model has positions.'
 )
 OTHER_BASE = flags.DEFINE_bool('other_base', False, 'Allow adapters of another base.')
+QUANTIZE = flags.DEFINE_enum(
+  'quantize',
+  'none',
+  fields.FIELDS['model.quantize'].choices,
+  'How the kernels of the base are kept; an adapter says how they were when it was trained.',
+)
 
 
 def main() -> None:
@@ -62,6 +69,7 @@ def main() -> None:
       max_length=MAX_LENGTH.value,
       rows=ROWS.value,
       other_base=OTHER_BASE.value,
+      quantize=QUANTIZE.value,
     )
     report = running.answer_stream(stream, sys.stdout)
   print(json.dumps(report), file=sys.stderr)

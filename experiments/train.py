@@ -4,11 +4,13 @@ If the run was interrupted, the same command resumes it. Several processes can t
 together (`experiments/_hosts.py`).
 """
 
-from absl import flags, logging
+import sys
+
+from absl import flags
 from ml_collections import config_flags
 
 from experiments import _cli, _hosts
-from lora_jax.train import loop
+from lora_jax.train import display, loop
 
 CONFIG = config_flags.DEFINE_config_file('config', None, _cli.CONFIG_HELP)
 WORKDIR = flags.DEFINE_string(
@@ -22,8 +24,10 @@ WORKDIR = flags.DEFINE_string(
 def main() -> None:
   result = loop.train(CONFIG.value, WORKDIR.value)
   name, best = result['metric'], result['best']
-  logging.info(
-    'best %s %.4f at step %d; all in %s/result.json', name, best[name], best['step'], WORKDIR.value
+  if sys.stdout.isatty():
+    _hosts.output(display.table(result['history'], result['best']))
+  _hosts.output(
+    f'best {name} {best[name]:.4f} at step {best["step"]}; all in {WORKDIR.value}/result.json'
   )
 
 

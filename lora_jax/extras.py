@@ -30,6 +30,7 @@ EXTRAS = {
   'rapidfuzz': 'metrics',
   'rouge_score': 'metrics',
   'sacrebleu': 'metrics',
+  'markdown_it': 'report',
   'matplotlib': 'report',
   'PIL': 'report',
   'gguf': 'gguf',

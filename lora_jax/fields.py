@@ -172,6 +172,8 @@ FIELDS: dict[str, Field] = {
   'train.epochs': _whole(1, '[1, inf)', 'Passes over the training examples.'),
   'train.accumulate': _whole(1, '[1, inf)', 'Microbatches of a batch.'),
   'train.steps_per_call': _whole(1, '[1, inf)', 'Updates of a dispatch.'),
+  'train.log_every': _whole(10, '[0, inf)', 'Steps between points of the training curve, of which '
+                                            'there are 10,000 at most; 0 is no curve.'),
   'train.label_smoothing': _number(0.0, '[0, 1)', "Share of the target's probability that goes to "
                                                   'all classes or tokens.'),
 
@@ -210,6 +212,9 @@ FIELDS: dict[str, Field] = {
                                             'nonzero.'),
   'eval.limit': _whole(0, '[0, inf)', 'Examples of each held-out split that training evaluates on, '
                                       'the same ones for every seed; 0 is all.'),
+  'eval.general_text': _whole(0, '[0, inf)', 'Sequences of held-out WikiText-2 whose loss each '
+                                             'evaluation measures, to see what is forgotten '
+                                             '(language models only); 0 is off.'),
   'checkpoint.every_steps': _whole(0, '[0, inf)', 'Steps between checkpoints; 0 saves at the end '
                                                   'of each epoch.'),
   'checkpoint.keep': _whole(2, '[1, inf)', 'Latest checkpoints that are kept, beside the best.'),

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import AxisType
 from jax.typing import DTypeLike
 
 Axes = tuple[int, ...]
@@ -235,3 +236,26 @@ def drop(key: jax.Array, rate: float, x: jax.Array) -> jax.Array:
   bits = bits.reshape(*x.shape[:-1], -1)[..., : x.shape[-1]]
   scale = jnp.asarray(65536 / kept, x.dtype)  # By the rounded probability: no bias.
   return jnp.where(bits < np.uint16(kept), x * scale, jnp.zeros((), x.dtype))
+
+
+def sharded_as(y: jax.Array, function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+  """The function with its result split as `y` is, on a mesh with explicit axes.
+
+  There a product whose summed axis is split has to be told how its result is split. On any other
+  mesh the compiler decides.
+  """
+  if AxisType.Explicit not in jax.sharding.get_abstract_mesh().axis_types:
+    return function
+
+  def run(*args: object) -> jax.Array:
+    is_array = [isinstance(x, jax.Array) for x in args]
+    arrays = [x for x in args if isinstance(x, jax.Array)]
+
+    def of_arrays(arrays: list[jax.Array]) -> jax.Array:
+      rest = iter(arrays)
+      return function(*(next(rest) if array else x for x, array in zip(args, is_array)))
+
+    split = jax.sharding.auto_axes(of_arrays, out_sharding=jax.typeof(y).sharding)
+    return jnp.asarray(split(arrays))
+
+  return run

@@ -110,6 +110,18 @@ class Diverged(Trained):
   error: str
 
 
+class GeneralText(TypedDict):
+  """Losses on held-out text that is of no task, nats a token, whose rise is what a run forgets.
+
+  Before the first update, where a run that starts from no adapter is its base, at the best and at
+  the last evaluation.
+  """
+
+  start: float
+  best: float
+  last: float
+
+
 class RunResult(Trained, Machine):
   """`result.json` of a finished run.
 
@@ -122,6 +134,7 @@ class RunResult(Trained, Machine):
 
   best: Record
   last: Record
+  general_text: NotRequired[GeneralText]
   generated: NotRequired[Generated]
   parameters: Parameters
   head: NotRequired[str]

@@ -79,6 +79,7 @@ ARROWS = {
   'sweep': {
     'compilation',
     'data',
+    'errors',
     'extras',
     'files',
     'methods',
@@ -96,6 +97,7 @@ ARROWS = {
     'generation',
     'methods',
     'models',
+    'nnx',
     'pretrained',
     'provenance',
     'result_schema',
@@ -134,6 +136,7 @@ ARROWS = {
     'methods',
     'models',
     'pretrained',
+    'quantization',
     'stacking',
     'train',
     'tree',
@@ -153,7 +156,8 @@ ARROWS = {
   'report': {'analysis_schema', 'errors', 'extras', 'fields', 'paper', 'result_schema'},
   'result_schema': {'provenance'},
   '__main__': {'errors', 'extras', 'lora_jax'},
-  'lora_jax': {'adapters', 'methods', 'pretrained', 'tree'},
+  'nnx': {'methods', 'quantization', 'tree'},
+  'lora_jax': {'adapters', 'methods', 'nnx', 'pretrained', 'tree'},
 }
 WITHOUT_JAX = (
   'analysis_schema', 'data', 'fields', 'metrics', 'paper', 'report', 'result_schema'

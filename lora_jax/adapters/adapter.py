@@ -168,7 +168,7 @@ def does_nothing(adapter: Adapter) -> bool:
   return bool(sites) and all(map(zero, sites))
 
 
-def options_from_json(values: Mapping[str, object]) -> dict[str, object]:
+def options_from_json(values: Mapping[str, object]) -> dict[str, Any]:
   """A method's options from their JSON: lists become tuples throughout."""
   return {key: _tuples(value) for key, value in values.items()}
 

@@ -40,13 +40,17 @@ def fingerprint(params: tree.Params, config: presets.Config) -> Fingerprint:
     config: the base's architecture.
   """
   head = heads.PATHS.get(config.family, ())
+  leaves = tree.flatten(stacking.unstack(nn.unbox(params)))
+  is_head = lambda path: any(re.fullmatch(pattern, path) for pattern in head)
+  return of_leaves({path: leaf for path, leaf in leaves.items() if not is_head(path)})
+
+
+def of_leaves(leaves: tree.Leaves) -> Fingerprint:
+  """The fingerprint of any model's parameters by path."""
   shapes: dict[str, list[int]] = {}
   hashes: dict[str, hashlib.blake2b] = {}
   formats: dict[str, str] = {}
-  leaves = tree.flatten(stacking.unstack(nn.unbox(params)))
   for path in sorted(leaves, key=lambda path: (stacking.generalize(path), _layer_number(path))):
-    if any(re.fullmatch(pattern, path) for pattern in head):
-      continue
     name, leaf = stacking.generalize(path), leaves[path]
     shapes.setdefault(name, list(leaf.shape))
     hashes.setdefault(name, hashlib.blake2b(digest_size=8))
@@ -82,14 +86,19 @@ def differences(
     for name in dict.fromkeys((*base, *model))
     if not FREE.fullmatch(name) and base.get(name) != model.get(name)
   ]
-  if fields:
-    return fields
-  if adapter_print and model_print:
-    one, other = (_quantization(found, ignored) for found in (adapter_print, model_print))
+  return fields or print_differences(adapter_print, model_print, ignored)
+
+
+def print_differences(
+  one_print: Fingerprint, other_print: Fingerprint, ignored: frozenset[str] = frozenset()
+) -> list[str]:
+  """The difference of a fingerprint from another in shapes or else in values: a line, or none."""
+  if one_print and other_print:
+    one, other = (_quantization(found, ignored) for found in (one_print, other_print))
     if one != other:
       return [f"values: quantize={one} in the adapter's base, quantize={other} in the model"]
   for kind, what in (('shapes', 'shape'), ('hashes', 'values')):
-    one, other = adapter_print.get(kind), model_print.get(kind)
+    one, other = one_print.get(kind), other_print.get(kind)
     if not one or not other:
       continue
     names = [path for path in dict.fromkeys((*one, *other)) if one.get(path) != other.get(path)]

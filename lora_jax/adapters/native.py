@@ -83,7 +83,7 @@ def save_adapter(folder: str | Path, adapter: Adapter) -> None:
       'base': adapter.base,
       'fingerprint': dict(adapter.fingerprint),
       'libraries': {name: importlib.metadata.version(name) for name in LIBRARIES},
-      'sha256': _digest(part / TENSORS),
+      'sha256': digest(part / TENSORS),
     }
     files.write_json(part / DESCRIPTION, description)
 
@@ -107,7 +107,7 @@ def read(folder: str | Path) -> Adapter:
   if not (folder / TENSORS).is_file():
     raise FileNotFoundError(f'{folder}: has {DESCRIPTION}, but {TENSORS} is missing')
   tensors = safetensors.Tensors(folder / TENSORS)
-  if _digest(folder / TENSORS) != values['sha256']:
+  if digest(folder / TENSORS) != values['sha256']:
     raise ValueError(
       f'{folder / TENSORS} is not the file that was saved with {DESCRIPTION} (its sha256 differs): '
       'it is corrupt, or belongs to another adapter. Fetch or export it again.'
@@ -155,6 +155,7 @@ def _read_description(folder: Path) -> Description:
   return cast(Description, values)  # The types of its fields were just checked.
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+  """The sha256 of a file, in hexadecimal."""
   with path.open('rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()

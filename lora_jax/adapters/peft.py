@@ -120,13 +120,11 @@ def vllm_limits(folder: Path) -> list[str]:
     found.append(f'vLLM takes only classifier or score in modules_to_save, not {listed(other)}')
   if values['bias'] != 'none':
     found.append(f'vLLM takes no trained biases (bias={values["bias"]!r})')
-  variant = 'DoRA' if values['use_dora'] else 'VeRA' * (values['peft_type'] == 'VERA')
-  if variant:
-    found.append(f'vLLM does not compute {variant}')
-  way = 'Export a merged model for vLLM'
-  if variant:
-    way += ', or the nearest plain LoRA (--as_lora --rank=RANK)'
-  return [f'{line}; transformers and PEFT do. {way}.' for line in found]
+  lines = [f'{line}; transformers and PEFT do. Export a merged model for vLLM.' for line in found]
+  if variant := 'DoRA' if values['use_dora'] else 'VeRA' * (values['peft_type'] == 'VERA'):
+    way = 'the nearest plain LoRA (--as_lora --rank=RANK)'
+    lines.append(f'vLLM does not compute {variant}. Export a merged model for vLLM, or {way}.')
+  return lines
 
 
 def read(folder: str | Path, config: presets.Config | None = None) -> Adapter:

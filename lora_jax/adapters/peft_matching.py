@@ -95,6 +95,11 @@ def factors(values: PeftConfig, name: str) -> Factors | None:
     return None
   if not _matches(values['target_modules'], name) or not _in_layers(values, name):
     return None
+  return numbers(values, name)
+
+
+def numbers(values: PeftConfig, name: str) -> Factors:
+  """Rank and alpha of the factors that PEFT puts on a module that is one of its targets."""
   rank = _by_pattern(values['rank_pattern'], name, values['r'])
   return Factors(rank, float(_by_pattern(values['alpha_pattern'], name, values['lora_alpha'])))
 

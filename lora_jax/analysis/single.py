@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from lora_jax import stacking, tree
+from lora_jax import quantization, stacking, tree
 from lora_jax.analysis import amplification, factors, pair, spectra, subspace
 from lora_jax.analysis.pair import Entry
 from lora_jax.analysis.subspace import Svd
@@ -98,7 +98,8 @@ def kernel(frozen: tree.Params, update: factors.Update) -> Float[np.ndarray, 'd 
   if weight is None or weight.shape != expected:
     shape = 'missing' if weight is None else weight.shape
     raise ValueError(f'{update.path}/kernel of the base: expected {expected}, found {shape}')
-  return np.asarray(weight.astype(np.float32), np.float64)
+  coded = isinstance(weight, quantization.Kernel)
+  return np.asarray(weight.astype(np.float32) if coded else weight).astype(np.float64)
 
 
 def between_layers(found: Sequence[factors.Update], svds: Mapping[str, Svd]) -> Iterator[Entry]:

@@ -24,7 +24,7 @@ from lora_jax import provenance, tree
 from lora_jax.models import presets
 from lora_jax.pretrained import huggingface
 from lora_jax.result_schema import Chaos, ChaosRow
-from lora_jax.train import job, rundir
+from lora_jax.train import curve, job, rundir
 
 WORDS = ['good', 'bad', 'film', 'plot', 'the', 'a', 'was', 'is', 'very', 'not', 'cast', 'score']
 SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
@@ -122,7 +122,8 @@ def differences(run: Path, oracle: Path) -> list[str]:
   """In what two finished runs differ: results, metrics, arrays of the best and last step."""
   one, other = rundir.read_result(run), rundir.read_result(oracle)
   found = [name for name in COMPARED if one is None or other is None or one[name] != other[name]]
-  if (run / 'metrics.jsonl').read_text() != (oracle / 'metrics.jsonl').read_text():
+  ours, theirs = (curve.read(folder / 'metrics.jsonl') for folder in (run, oracle))
+  if curve.reproducible(ours) != curve.reproducible(theirs):
     found.append('metrics.jsonl')
   config = rundir.read_config(oracle)
   for which in ('best', 'last'):

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from lora_jax import tree
 from lora_jax.bench.timing import Measured, Rounds, Row, Rows, in_turn, seconds_of
 from lora_jax.cost import program
 from lora_jax.data import dataset, layout, packing, shapes, tasks
@@ -79,9 +80,10 @@ class Variant:
     return seconds_of(run, dispatches) / len(batch['input_ids'])
 
   def size(self, batch: Batch) -> Row:
-    """FLOPs and bytes of the compiled step."""
+    """FLOPs and bytes of the compiled step, and of the frozen parameters."""
     compiled = self.program(batch).compiled
-    return {'flops': program.flops(compiled), 'peak_bytes': program.size(compiled).peak}
+    size = {'flops': program.flops(compiled), 'peak_bytes': program.size(compiled).peak}
+    return size | {'frozen_bytes': tree.nbytes(self.frozen)}
 
 
 class Members(Variant):

@@ -26,6 +26,7 @@ from lora_jax.data import e2e, fast_tokenizer, sources, webnlg
 from lora_jax.data.dataset import Dataset, Request, Task
 from lora_jax.data.tokenizer import Tokenizer
 
+GENERAL = 'general'  # The split of text that is of no task.
 SPLITS = {
   'train': 'wikitext-2/train.txt',
   'dev': 'wikitext-2/valid.txt',
@@ -51,6 +52,33 @@ def load(name: str, request: Request) -> Task:
     higher_is_better=False,
     score=None,
   )
+
+
+def with_general(task: Task, request: Request, count: int) -> Task:
+  """A language model's task with a further held-out split: text to see what is forgotten by.
+
+  Args:
+    task: any of a language model.
+    request: what it was read with; its folder of data holds WikiText-2, too.
+    count: sequences of `max_length` tokens, from the start of the articles of WikiText-2's dev set.
+
+  Raises:
+    ValueError: for a task of another kind, and for a malformed file.
+    FileNotFoundError: if the file is not there, naming the places looked at.
+  """
+  if task.kind != 'lm':
+    raise ValueError(
+      f'{task.name} is a {task.kind}: config.eval.general_text is of language models. Set it to 0.'
+    )
+  found: list[str] = []
+  missing = count * (request.max_length - 1)
+  for text in articles(sources.find_text(request.data_dir, ('wikitext-2.zip',), SPLITS['dev'])):
+    if missing <= 0:
+      break
+    found.append(text)
+    missing -= len(request.tokenizer.encode([text])[0]) + 1
+  general = chunks(found, request.tokenizer, request.max_length)
+  return task._replace(evals={**task.evals, GENERAL: general.take(range(min(count, len(general))))})
 
 
 def chunks(texts: Iterable[str], tokenizer: Tokenizer, max_length: int) -> Dataset:

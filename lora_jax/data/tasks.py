@@ -51,6 +51,7 @@ def load_task(
   seed: int = 0,
   evals: Sequence[str] = (),
   own: Files | None = None,
+  general: int = 0,
 ) -> Task:
   """Reads a task and tokenizes it.
 
@@ -67,6 +68,7 @@ def load_task(
     seed: of that shuffle.
     evals: splits to evaluate on; empty for the task's dev splits. `test` of GLUE has no labels.
     own: the files of a task of the user's own.
+    general: sequences of general text beside the held-out splits, see `corpus.with_general`.
 
   Raises:
     ValueError: for an unknown task, source or split, and for malformed files.
@@ -84,7 +86,8 @@ def load_task(
     evals=evals,
     own=own,
   )
-  return _loader(name)(name, request)
+  task = _loader(name)(name, request)
+  return corpus.with_general(task, request, general) if general else task
 
 
 def check_labeled(name: str, splits: Sequence[str]) -> None:

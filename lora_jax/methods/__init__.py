@@ -44,11 +44,14 @@ def make(name: str, **options: Any) -> Method:
   """The method of that name with its options, as a config gives them.
 
   `lora+prefix_embed` is a composition of two methods: an option goes to the first method that has
-  it, `train` to all of them.
+  it, `train` to all of them. `compose` takes the options of each in `methods`, as `Method.options`
+  holds them.
 
   Raises:
     ValueError: for an unknown method or option, with the nearest names.
   """
+  if name == 'compose':
+    return compose(*(make(**one) for one in options['methods']))
   names = name.split('+')
   for part in names:
     if part not in METHODS:

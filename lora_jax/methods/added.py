@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from lora_jax import tree
 from lora_jax.methods.interception import Args, Context, Interceptor, Kwargs, Next, intercepted
+from lora_jax.methods.models import Model, as_linen
 
 Shape = tuple[int, ...]
 
@@ -35,13 +36,14 @@ ShapesFn = Callable[[Call], Mapping[str, Shape]]
 
 
 def init_shapes(
-  model: nn.Module, interceptor: Interceptor, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]
+  model: Model, interceptor: Interceptor, inputs: Args, kwargs: Kwargs
 ) -> dict[str, jax.ShapeDtypeStruct]:
   """Shapes of the parameters of `model.init` under an interceptor, by path.
 
   Arguments that are not arrays are passed as they are.
   """
   leaves, structure = jax.tree.flatten((inputs, dict(kwargs)))
+  linen = as_linen(model)
   is_array = [hasattr(x, 'shape') and hasattr(x, 'dtype') for x in leaves]
 
   def run(arrays: list[Any]) -> Mapping[str, Any]:
@@ -50,7 +52,7 @@ def init_shapes(
       [next(rest) if array else x for x, array in zip(leaves, is_array)]
     )
     with intercepted(interceptor):
-      return model.init(jax.random.key(0), *args, **kwargs)
+      return linen.init(jax.random.key(0), *args, **kwargs)
 
   shapes = jax.eval_shape(run, [x for x, array in zip(leaves, is_array) if array])
   return tree.flatten(nn.unbox(shapes['params']))
@@ -60,9 +62,9 @@ def find(
   method: str,
   name: str,
   shapes: ShapesFn,
-  model: nn.Module,
-  inputs: tuple[Any, ...],
-  kwargs: Mapping[str, Any],
+  model: Model,
+  inputs: Args,
+  kwargs: Kwargs,
   targets: tuple[str, ...],
 ) -> dict[str, Shape]:
   """Shapes, with stacked layers, of the leaves added under `name` in all targeted modules, by path.

@@ -7,35 +7,38 @@ outside this package knows which method runs.
 
 from __future__ import annotations
 
-import inspect
+import dataclasses
+import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-import flax.linen as nn
 import jax
 
 from lora_jax import quantization, tree
-from lora_jax.methods import parts
-from lora_jax.methods.interception import Interceptor, intercepted
+from lora_jax.methods import models, parts
+from lora_jax.methods.interception import Interceptor, intercepted, is_deterministic
+from lora_jax.methods.models import AnyModel, Model
 from lora_jax.tree import Params, Tree
 
 
+@runtime_checkable
 class InitFn(Protocol):
-  def __call__(
-    self, key: jax.Array, model: nn.Module, params: Params, *inputs: Any, **kwargs: Any
-  ) -> tuple[Tree, Tree]:
+  def __call__(self, key: jax.Array, *args: Any, **kwargs: Any) -> tuple[Tree, Tree]:
     """Splits a model's parameters into (frozen, trainable), adding the method's own to the latter.
+
+    `init(key, model, params, *inputs, **kwargs)`, and of an nnx.Module, which holds its parameters,
+    `init(key, module, *inputs, **kwargs)`.
 
     Args:
       key: random key of the parameters that the method adds.
-      model: the model.
-      params: its parameters, `variables['params']`. They are passed on, not copied.
-      *inputs, **kwargs: what the model is called with, arrays or `jax.ShapeDtypeStruct`s. Only
-        their shapes are used; nothing is computed.
+      *args, **kwargs: the model; its parameters, `variables['params']`, which are passed on, not
+        copied; and what it is called with, arrays or `jax.ShapeDtypeStruct`s, of which only the
+        shapes are used: nothing is computed.
     """
     ...
 
 
+@runtime_checkable
 class MergeFn(Protocol):
   def __call__(self, frozen: Params, trainable: Params, /) -> Tree:
     """Folds the two parts into the model's own parameters.
@@ -46,6 +49,7 @@ class MergeFn(Protocol):
     ...
 
 
+@runtime_checkable
 class FollowsFn(Protocol):
   def __call__(self, path: str) -> tuple[str, tuple[int | None, ...]] | None:
     """The weight that a leaf of the method is sharded like, or None: `.../query/lora_a` gives
@@ -54,15 +58,17 @@ class FollowsFn(Protocol):
     ...
 
 
+@runtime_checkable
 class ScalesFn(Protocol):
-  def __call__(self, model: nn.Module, *inputs: Any, **kwargs: Any) -> Tree:
+  def __call__(self, model: Model, *inputs: Any, **kwargs: Any) -> Tree:
     """Leaves that the interceptor prefers to the method's options, if they are joined with the
     parameters. So one program runs members of a sweep that differ in them.
     """
     ...
 
 
-class Method(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Method:
   """A way to adapt a model.
 
   Attributes:
@@ -79,6 +85,7 @@ class Method(NamedTuple):
     scales: numbers in which the members of a group may differ.
     fixed: whether a leaf of the trainable part is only kept there, by its path: no gradient reaches
       it, and the optimizer leaves it. So what a method draws beside the base is saved with the run.
+    options: its name and options, as `methods.make` takes them; empty if it was made by hand.
   """
 
   init: InitFn
@@ -91,6 +98,11 @@ class Method(NamedTuple):
   follows: FollowsFn = lambda path: None
   scales: ScalesFn = lambda model, *inputs, **kwargs: {}
   fixed: Callable[[str], bool] = lambda path: False
+  options: Mapping[str, object] = dataclasses.field(default_factory=dict, hash=False)
+
+  def __post_init__(self) -> None:
+    object.__setattr__(self, 'init', functools.partial(models.init, self.init))
+    object.__setattr__(self, 'scales', functools.partial(models.scales, self.scales))
 
   @property
   def freezes(self) -> bool:
@@ -98,7 +110,7 @@ class Method(NamedTuple):
     return '.*' not in self.patterns
 
 
-def bind(apply: Callable[..., Any], method: Method) -> Callable[..., Any]:
+def bind(apply: AnyModel, method: Method) -> Callable[..., Any]:
   """The model's `apply` on the two parts: `apply(frozen, trainable, *args, **kwargs)`.
 
   Besides the model's own arguments the result takes `collections`, a mapping of further variable
@@ -108,16 +120,15 @@ def bind(apply: Callable[..., Any], method: Method) -> Callable[..., Any]:
   stream: one with `deterministic=True` or `train=False`, by the model's default if not by argument.
   A model without such an argument has dropout exactly when it is given a key.
 
-  Plain `model.apply` on the joined parts computes the base without a word, for Flax ignores leaves
-  that a model does not know; `method.merge` gives parameters for it.
-
   Args:
-    apply: `model.apply`, or any function with `{'params': ...}` first.
+    apply: a model or its `apply`, or any function with `{'params': ...}` first. The variables of an
+      nnx.Module that are not parameters are the collection `state`.
     method: the method whose `init` made the two parts.
 
   Raises:
     TypeError, ValueError: from the result, if a part was left out, or LoRA's two are swapped.
   """
+  run = models.apply_of(apply)
 
   def bound(
     frozen: Params,
@@ -129,29 +140,10 @@ def bind(apply: Callable[..., Any], method: Method) -> Callable[..., Any]:
     parts.check(method.follows, frozen, trainable)
     params = (method.merge if method.runs_merged else tree.join)(frozen, trainable)
     variables = {'params': params, **(collections or {})}
-    codes = quantization.interceptor if quantization.kernels(frozen) else None
     rngs = kwargs.get('rngs')
-    if isinstance(rngs, Mapping) and 'dropout' in rngs and _is_deterministic(apply, args, kwargs):
+    if isinstance(rngs, Mapping) and 'dropout' in rngs and is_deterministic(run, args, kwargs):
       kwargs['rngs'] = {name: key for name, key in rngs.items() if name != 'dropout'}
-    with intercepted(method.interceptor), intercepted(codes):
-      return apply(variables, *args, **kwargs)
+    with intercepted(method.interceptor, quantization.needed(frozen)):
+      return run(variables, *args, **kwargs)
 
   return bound
-
-
-def _is_deterministic(
-  apply: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> bool:
-  """Whether a call asks for no dropout, by an argument or by the model's default for it."""
-  arguments = dict(kwargs)
-  module = getattr(apply, '__self__', None)
-  if isinstance(module, nn.Module):
-    name = kwargs.get('method') or '__call__'
-    function = getattr(type(module), name) if isinstance(name, str) else name
-    parameters = list(inspect.signature(function).parameters.values())
-    positional = dict(zip([parameter.name for parameter in parameters[1:]], args))
-    arguments = {parameter.name: parameter.default for parameter in parameters}
-    arguments |= positional | dict(kwargs)
-  if isinstance(arguments.get('deterministic'), bool):
-    return arguments['deterministic']
-  return any(arguments.get(name) is False for name in ('train', 'training', 'is_training'))

@@ -19,12 +19,15 @@ from lora_jax import ops, stacking, tree
 from lora_jax.methods import added
 from lora_jax.methods.base import Method, Params, Tree
 from lora_jax.methods.interception import Args, Context, Kwargs, Next
+from lora_jax.methods.models import Model
+from lora_jax.methods.options import recorded
 
 NAME = 'adapter'
 ATTENTION, MLP = r'(.*/)?attention_branch', r'(.*/)?mlp_branch'
 ACTIVATIONS = {'relu': jax.nn.relu, 'silu': jax.nn.silu, 'gelu': jax.nn.gelu, 'tanh': jnp.tanh}
 
 
+@recorded
 def adapter_h(
   *,
   bottleneck: int,
@@ -46,6 +49,7 @@ def adapter_h(
   return _adapter('adapter_h', bottleneck, targets, train, activation)
 
 
+@recorded
 def adapter_l(
   *,
   bottleneck: int,
@@ -64,6 +68,7 @@ def adapter_l(
   return _adapter('adapter_l', bottleneck, targets, train, activation, norm=True)
 
 
+@recorded
 def adapter_p(
   *,
   bottleneck: int,
@@ -86,6 +91,7 @@ def adapter_p(
   return _adapter('adapter_p', bottleneck, targets, train, activation, reads_sum=True)
 
 
+@recorded
 def adapter_d(
   *,
   bottleneck: int,
@@ -132,7 +138,7 @@ def _adapter(
     return _shapes(call.output.shape[-1], bottleneck, norm)
 
   def init(
-    key: jax.Array, model: nn.Module, params: Params, *inputs: Any, **kwargs: Any
+    key: jax.Array, model: Model, params: Params, *inputs: Any, **kwargs: Any
   ) -> tuple[Tree, Tree]:
     found = added.find(name, NAME, shapes, model, inputs, kwargs, targets)
     if not found:

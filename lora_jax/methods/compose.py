@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,8 @@ import jax
 
 from lora_jax import tree
 from lora_jax.methods.base import Method, Params, Tree
-from lora_jax.methods.interception import Args, Context, Interceptor, Kwargs, Next
+from lora_jax.methods.interception import Args, Context, Kwargs, Next, chained
+from lora_jax.methods.models import Model
 
 
 def compose(*methods: Method) -> Method:
@@ -29,7 +29,7 @@ def compose(*methods: Method) -> Method:
     raise ValueError('intrinsic moves all parameters, so it cannot be composed with another method')
 
   def init(
-    key: jax.Array, model: nn.Module, params: Params, *inputs: Any, **kwargs: Any
+    key: jax.Array, model: Model, params: Params, *inputs: Any, **kwargs: Any
   ) -> tuple[Tree, Tree]:
     leaves = tree.flatten(nn.unbox(params))
     trained: Tree = {}
@@ -50,9 +50,7 @@ def compose(*methods: Method) -> Method:
   interceptors = [method.interceptor for method in inside_out if method.interceptor]
 
   def interceptor(next_fun: Next, args: Args, kwargs: Kwargs, context: Context) -> Any:
-    for inner in interceptors:
-      next_fun = functools.partial(_call, inner, next_fun, context)
-    return next_fun(*args, **kwargs)
+    return chained(interceptors, next_fun, context)(*args, **kwargs)
 
   def merge(frozen: Params, trainable: Params) -> Tree:
     params = tree.join(frozen, trainable)
@@ -63,7 +61,7 @@ def compose(*methods: Method) -> Method:
   def follows(path: str) -> tuple[str, tuple[int | None, ...]] | None:
     return next((found for method in methods if (found := method.follows(path))), None)
 
-  def scales(model: nn.Module, *inputs: Any, **kwargs: Any) -> Tree:
+  def scales(model: Model, *inputs: Any, **kwargs: Any) -> Tree:
     return tree.join(*(method.scales(model, *inputs, **kwargs) for method in methods))
 
   prefixes, infixes = zip(*(method.virtual for method in methods))
@@ -78,13 +76,10 @@ def compose(*methods: Method) -> Method:
     follows=follows,
     scales=scales,
     fixed=lambda path: any(method.fixed(path) for method in methods),
+    options={'name': 'compose', 'methods': tuple(method.options for method in methods)},
   )
 
 
 def _added(trained: Mapping[str, Any], leaves: Mapping[str, Any]) -> set[str]:
   """Names, without the modules, of the trained leaves that are not the model's own."""
   return {path.rpartition('/')[2] for path in trained if path not in leaves}
-
-
-def _call(inner: Interceptor, next_fun: Next, context: Context, *args: Any, **kwargs: Any) -> Any:
-  return inner(next_fun, args, kwargs, context)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
 
 from lora_jax import tree
 from lora_jax.methods.base import Method, Params, Tree
+from lora_jax.methods.models import Model
+from lora_jax.methods.options import recorded
 
 
+@recorded
 def full(*, train: str | Sequence[str] = ()) -> Method:
   """Full fine-tuning, the baseline of every table of the paper (FT).
 
@@ -20,7 +22,7 @@ def full(*, train: str | Sequence[str] = ()) -> Method:
   """
 
   def init(
-    key: jax.Array, model: nn.Module, params: Params, *inputs: Any, **kwargs: Any
+    key: jax.Array, model: Model, params: Params, *inputs: object, **kwargs: object
   ) -> tuple[Tree, Tree]:
     del key, model, inputs, kwargs
     return {}, tree.join(nn.unbox(params))

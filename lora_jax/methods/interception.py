@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -25,14 +27,50 @@ def is_intercepted(kind: type) -> bool:
 
 
 @contextlib.contextmanager
-def intercepted(interceptor: Interceptor | None) -> Iterator[None]:
-  """Runs an interceptor in place of each method inside the block, beside those around it.
+def intercepted(*interceptors: Interceptor | None) -> Iterator[None]:
+  """Runs interceptors in place of each method inside the block, beside those around it.
 
   Flax alone does not tell JAX: a method that is wrapped in `flax.linen.jit` would run the program
   that was traced for it before, without an interceptor or with another.
   """
-  if interceptor is None:
+  given = [interceptor for interceptor in interceptors if interceptor is not None]
+  with contextlib.ExitStack() as stack:
+    for interceptor in given:
+      stack.enter_context(nn.intercept_methods(interceptor))
+    stack.enter_context(_interceptors((*_interceptors.value, *given)))
     yield
-    return
-  with nn.intercept_methods(interceptor), _interceptors((*_interceptors.value, interceptor)):
-    yield
+
+
+def running() -> tuple[Interceptor, ...]:
+  """The interceptors that run now, the innermost last, as in Flax."""
+  return _interceptors.value
+
+
+def chained(interceptors: Sequence[Interceptor], next_fun: Next, context: Context) -> Next:
+  """A method inside interceptors, the first of which is the innermost."""
+  for interceptor in interceptors:
+    next_fun = functools.partial(_call, interceptor, next_fun, context)
+  return next_fun
+
+
+def _call(inner: Interceptor, next_fun: Next, context: Context, *args: Any, **kwargs: Any) -> Any:
+  return inner(next_fun, args, kwargs, context)
+
+
+def is_deterministic(
+  apply: Callable[..., object], args: Args, kwargs: Mapping[str, object]
+) -> bool:
+  """Whether a call asks for no dropout, by an argument or by the model's default for it."""
+  arguments = dict(kwargs)
+  owner = getattr(apply, '__self__', None)
+  kind = type(owner) if isinstance(owner, nn.Module) else getattr(owner, 'kind', None)
+  if isinstance(kind, type):
+    name = kwargs.get('method') or '__call__'
+    function = getattr(kind, str(name)) if not callable(name) else name
+    parameters = list(inspect.signature(function).parameters.values())
+    positional = dict(zip([parameter.name for parameter in parameters[1:]], args))
+    arguments = {parameter.name: parameter.default for parameter in parameters}
+    arguments |= positional | dict(kwargs)
+  if isinstance(arguments.get('deterministic'), bool):
+    return arguments['deterministic']
+  return any(arguments.get(name) is False for name in ('train', 'training', 'is_training'))

@@ -23,6 +23,8 @@ import numpy as np
 from lora_jax import errors, quantization, stacking, tree
 from lora_jax.methods import fastfood
 from lora_jax.methods.base import Method, Params, Tree
+from lora_jax.methods.models import Model
+from lora_jax.methods.options import recorded
 
 VARIANTS = ('did', 'said')
 HEADS = ('subspace', 'trained')
@@ -31,6 +33,7 @@ COORDINATES, SCALES = f'{OWN}/coordinates', f'{OWN}/scales'
 DIMENSION, SUBSPACE = f'{OWN}/dimension', f'{OWN}/subspace'  # Of the members of a sweep.
 
 
+@recorded
 def intrinsic(
   *,
   dimension: int,
@@ -72,7 +75,7 @@ def intrinsic(
   is_fixed = lambda path: head == 'subspace' and is_of(train, path)
 
   def init(
-    key: jax.Array, model: nn.Module, params: Params, *inputs: object, **kwargs: object
+    key: jax.Array, model: Model, params: Params, *inputs: object, **kwargs: object
   ) -> tuple[Tree, Tree]:
     del key, model, inputs, kwargs
     frozen, trained = tree.split(nn.unbox(params), train)
@@ -89,7 +92,7 @@ def intrinsic(
       own[SCALES] = jnp.ones(n_scales, jnp.float32)
     return frozen, tree.join(trained, tree.unflatten(own))
 
-  def scales(model: nn.Module, *inputs: object, **kwargs: object) -> Tree:
+  def scales(model: Model, *inputs: object, **kwargs: object) -> Tree:
     del model, inputs, kwargs
     return tree.unflatten({DIMENSION: np.int32(dimension), SUBSPACE: np.uint32(subspace)})
 

@@ -27,6 +27,8 @@ from lora_jax.methods import initial, lowrank, sites
 from lora_jax.methods.base import Method, Params, Tree
 from lora_jax.methods.interception import Args, Context, Interceptor, Kwargs, Next
 from lora_jax.methods.lowrank import FACTORS, MAGNITUDE, START
+from lora_jax.methods.models import Model
+from lora_jax.methods.options import recorded
 from lora_jax.methods.sites import rule
 
 QUERY_VALUE = r'(.*/)?(query|value)'  # The paper's choice (section 4.2), by the names used here.
@@ -52,7 +54,7 @@ def _interceptor(scale: Scale, dropout: float, train_a: bool) -> Interceptor:
     x, drops = whole, dropout and not layer.transposed and module.has_rng('dropout')
     if drops:
       x = ops.drop(module.make_rng('dropout'), dropout, x)
-    update = functools.partial(layer.update, module, context.method_name)
+    update = ops.sharded_as(wx, functools.partial(layer.update, module, context.method_name))
     bax = update(a, b, x, *rest).astype(wx.dtype)
     if module.has_variable('params', START[0]):
       start = map(lax.stop_gradient, map(leaf, START))
@@ -68,6 +70,7 @@ def _interceptor(scale: Scale, dropout: float, train_a: bool) -> Interceptor:
   return intercept
 
 
+@recorded
 def lora(
   *,
   rank: int | Mapping[str, int],
@@ -117,7 +120,7 @@ def lora(
   find = functools.partial(sites.find, 'lora', rank, alpha, targets)
 
   def split(
-    key: jax.Array, model: nn.Module, params: Params, *inputs: Any, **kwargs: Any
+    key: jax.Array, model: Model, params: Params, *inputs: Any, **kwargs: Any
   ) -> tuple[Tree, Tree]:
     found = find(model, *inputs, **kwargs)
     leaves = tree.flatten(nn.unbox(params))
@@ -180,7 +183,7 @@ def _merge(scale: Scale, frozen: Params, trainable: Params) -> Tree:
 def _scales(
   find: Callable[..., dict[str, sites.Site]],
   scale: Scale,
-  model: nn.Module,
+  model: Model,
   *inputs: Any,
   **kwargs: Any,
 ) -> Tree:

@@ -23,11 +23,14 @@ from lora_jax import stacking, tree
 from lora_jax.methods import added
 from lora_jax.methods.base import Method, Params, Tree
 from lora_jax.methods.interception import Args, Context, Kwargs, Next
+from lora_jax.methods.models import Model
+from lora_jax.methods.options import recorded
 
 NAME = 'virtual'
 EMBEDDING = r'(.*/)?embeddings/word'
 
 
+@recorded
 def prefix_embed(
   *,
   prefix: int,
@@ -52,6 +55,7 @@ def prefix_embed(
   return _prefix('prefix_embed', prefix, infix, tree.as_patterns(targets), (), train)
 
 
+@recorded
 def prefix_layer(
   *,
   prefix: int,
@@ -104,7 +108,7 @@ def _prefix(
     return {'tokens': (size, call.output.shape[-1])}
 
   def init(
-    key: jax.Array, model: nn.Module, params: Params, *inputs: Any, **kwargs: Any
+    key: jax.Array, model: Model, params: Params, *inputs: Any, **kwargs: Any
   ) -> tuple[Tree, Tree]:
     found = added.find(name, NAME, shapes, model, inputs, kwargs, targets)
     params = nn.unbox(params)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
 
 from lora_jax import stacking, tree
 from lora_jax.methods.base import Method, Params, Tree
+from lora_jax.methods.models import Model
+from lora_jax.methods.options import recorded
 
 BIAS, BLOCKS = r'(.*/)?bias', stacking.leaf_pattern()
 
 
+@recorded
 def bitfit(*, train: str | Sequence[str] = ()) -> Method:
   """BitFit (Ben Zaken et al., 2021): every bias vector, those of LayerNorms included.
 
@@ -27,6 +29,7 @@ def bitfit(*, train: str | Sequence[str] = ()) -> Method:
   return _selection(('bitfit', train), BIAS, lambda leaves: (BIAS,), train)
 
 
+@recorded
 def top_layers(*, layers: int, train: str | Sequence[str] = ()) -> Method:
   """Fine-tuning of the last blocks alone (FT-Top2 in table 3, after Li and Liang, 2021).
 
@@ -65,7 +68,7 @@ def _selection(
   """A method that trains the leaves of `patterns(paths of all leaves)`, summarized as `shown`."""
 
   def init(
-    key: jax.Array, model: nn.Module, params: Params, *inputs: Any, **kwargs: Any
+    key: jax.Array, model: Model, params: Params, *inputs: object, **kwargs: object
   ) -> tuple[Tree, Tree]:
     del key, model, inputs, kwargs
     params = nn.unbox(params)

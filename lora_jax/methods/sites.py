@@ -18,6 +18,7 @@ from lora_jax import tree
 from lora_jax.methods import added, lowrank
 from lora_jax.methods.interception import Args, Context, Kwargs, Next
 from lora_jax.methods.lowrank import FACTORS, Layer, Shape
+from lora_jax.methods.models import Model
 
 
 class Site(NamedTuple):
@@ -45,7 +46,7 @@ def find(
   rank: int | Mapping[str, int],
   alpha: float | Mapping[str, float],
   targets: tuple[str, ...],
-  model: nn.Module,
+  model: Model,
   *inputs: Any,
   **kwargs: Any,
 ) -> dict[str, Site]:

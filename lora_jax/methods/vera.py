@@ -37,6 +37,8 @@ from lora_jax.methods.interception import (
 )
 from lora_jax.methods.lora import QUERY_VALUE, padded_rank
 from lora_jax.methods.lowrank import Factor, Shape
+from lora_jax.methods.models import Model
+from lora_jax.methods.options import recorded
 
 PROJECTIONS = 'vera_projections'  # The subtree of the shared pair.
 VECTORS = ('vera_d', 'vera_b')  # Names of a module's leaves.
@@ -102,6 +104,7 @@ def _interceptor(dropout: float) -> Interceptor:
   return intercept
 
 
+@recorded
 def vera(
   *,
   rank: int | Mapping[str, int],
@@ -133,7 +136,7 @@ def vera(
     raise ValueError(f'vera: d_initial={d_initial!r}: expected a positive number')
 
   def split(
-    key: jax.Array, model: nn.Module, params: Params, *inputs: Any, **kwargs: Any
+    key: jax.Array, model: Model, params: Params, *inputs: Any, **kwargs: Any
   ) -> tuple[Tree, Tree]:
     del key
     found = sites.find('vera', rank, 1.0, targets, model, *inputs, **kwargs)

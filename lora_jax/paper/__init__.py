@@ -3,5 +3,6 @@
 Every number stands here once and names its table, section or script. `printed` has the tables of
 results, `entries` what each of their rows trains, `settings` the tables of hyperparameters,
 `scripts` what the authors' repository has in their place, `claims` section 4.2, `replications` what
-others published of the same rows, and `translation` the paper's names in this code's.
+others published of the same rows, `intrinsic` and `successors` what came before and after, and
+`translation` the paper's names in this code's.
 """

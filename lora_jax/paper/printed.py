@@ -49,14 +49,19 @@ def millions(entry: str) -> float:
   return float(entry[:-1].replace(',', '')) * scale
 
 
-def _read(caption: str, text: str) -> Printed:
+def read(caption: str, text: str) -> Printed:
+  """A table from its text.
+
+  Raises:
+    ValueError: if a row has more or fewer entries than there are columns.
+  """
   head, *rows = ([entry.strip() for entry in line.split('|')] for line in text.strip().splitlines())
   return Printed(caption, tuple(dict(zip(head, row, strict=True)) for row in rows))
 
 
 # The rows by the number of the table.
 TABLES = {
-  '1': _read(
+  '1': read(
     'Forward pass of GPT-2 medium in ms, mean of 100 trials, Quadro RTX8000',
     """
     method | 32x512, adapters 0.5M | 16x256, adapters 11M | 1x128, adapters 11M
@@ -65,7 +70,7 @@ TABLES = {
     Adapter-H | 1492.2±1.0 (+3.0%) | 366.3±0.5 (+8.4%) | 25.8±2.2 (+30.3%)
     """,
   ),
-  '2': _read(
+  '2': read(
     'GLUE dev: MNLI overall accuracy, CoLA Matthews, STS-B Pearson, others accuracy',
     """
     model|method|params|MNLI|SST-2|MRPC|CoLA|QNLI|QQP|RTE|STS-B|Avg
@@ -85,7 +90,7 @@ TABLES = {
     DeB-XXL|LoRA|4.7M|91.9±.2|96.9±.2|92.6±.6|72.4±1.1|96.0±.1|92.9±.1|94.9±.4|93.0±.2|91.3
     """,
   ),
-  '3': _read(
+  '3': read(
     'E2E NLG Challenge, test; METEOR and ROUGE-L times 100',
     """
     model | method | params | BLEU | NIST | MET | ROUGE-L | CIDEr
@@ -103,7 +108,7 @@ TABLES = {
     GPT-2 L | LoRA | 0.77M | 70.4±.1 | 8.89±.02 | 46.8±.2 | 72.0±.2 | 2.47±.02
     """,
   ),
-  '4': _read(
+  '4': read(
     'GPT-3 175B: WikiSQL ±0.5, MNLI matched ±0.1, SAMSum R1/R2/RL ±0.2/0.2/0.1',
     """
     method | params | WikiSQL | MNLI-m | SAMSum
@@ -117,7 +122,7 @@ TABLES = {
     LoRA | 37.7M | 74.0 | 91.6 | 53.4/29.2/45.1
     """,
   ),
-  '5': _read(
+  '5': read(
     'GPT-3 175B, a budget of 18M parameters: accuracy, WikiSQL ±0.5, MNLI ±0.1',
     """
     task | Wq | Wk | Wv | Wo | Wq,Wk | Wq,Wv | Wq,Wk,Wv,Wo
@@ -126,7 +131,7 @@ TABLES = {
     MultiNLI | 91.0 | 90.8 | 91.0 | 91.3 | 91.3 | 91.3 | 91.7
     """,
   ),
-  '6': _read(
+  '6': read(
     'GPT-3 175B: validation accuracy',
     """
     task | weights | r=1 | r=2 | r=4 | r=8 | r=64
@@ -138,7 +143,7 @@ TABLES = {
     MultiNLI | Wq,Wk,Wv,Wo | 91.2 | 91.7 | 91.7 | 91.5 | 91.4
     """,
   ),
-  '7': _read(
+  '7': read(
     'GPT-3 175B, query of layer 48: ‖UᵀWVᵀ‖ by the top r directions of each; ‖W‖ = 61.95',
     """
     r | ΔW | W | random | ‖ΔW‖ | amplification
@@ -146,7 +151,7 @@ TABLES = {
     64 | 1.90 | 37.71 | 0.33 | 3.57 | 2
     """,
   ),
-  '13': _read(
+  '13': read(
     'DART, test; variance of MET and TER below 0.01',
     """
     model | method | params | BLEU | MET | TER
@@ -163,7 +168,7 @@ TABLES = {
     GPT-2 L | LoRA | 0.77M | 47.5±.1 | 0.39 | 0.45
     """,
   ),
-  '14': _read(
+  '14': read(
     'WebNLG, test; U unseen, S seen, A all categories',
     """
     model | method | params | BLEU U|BLEU S|BLEU A|MET U|MET S|MET A|TER U|TER S|TER A
@@ -180,7 +185,7 @@ TABLES = {
     GPT-2 L | LoRA | 0.77M | 48.4±.3 | 64.0±.3 | 57.0±.1 | .39 | .45 | .42 | .45 | .32 | .38
     """,
   ),
-  '15': _read(
+  '15': read(
     'GPT-3 175B: validation accuracy',
     """
     method | setting | params | WikiSQL | MNLI-m
@@ -216,7 +221,7 @@ TABLES = {
     LoRA+PL | rq=rv=8 lp=8 li=4 | 52.8M | 72.9 | 90.2
     """,
   ),
-  '16': _read(
+  '16': read(
     'GPT-3 175B: MNLI matched, by the number of training examples; about ±0.3 over seeds',
     """
     method | 100 | 1k | 10k | 392K
@@ -226,7 +231,7 @@ TABLES = {
     LoRA | 63.8 | 85.6 | 89.2 | 91.7
     """,
   ),
-  '18': _read(
+  '18': read(
     'GPT-2 medium on E2E after 26,000 steps: validation loss, scores of the test set',
     """
     r | val_loss | BLEU | NIST | METEOR | ROUGE-L | CIDEr

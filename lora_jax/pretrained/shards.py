@@ -146,7 +146,7 @@ def blocks(view: np.ndarray) -> Iterator[tuple[Index, np.ndarray]]:
 
 
 def _misfit(array: quantization.Leaf, sharding: object) -> str:
-  """Why a sharding is none of an array, '' if it is one."""
+  """Why a sharding is not one of an array, '' if it is one."""
   if not isinstance(sharding, Sharding):
     given = sharding if isinstance(sharding, str) else repr(sharding)
     return f'place gave {given}, expected a jax.sharding.Sharding'

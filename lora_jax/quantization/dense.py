@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
+from lora_jax import tree
+from lora_jax.quantization.base import kernels
 from lora_jax.quantization.kernel import Blocks, Kernel, dequantize
 
 LIMIT = 2**20  # Weights that are dequantized at a time.
@@ -55,6 +57,11 @@ def interceptor(
     return y
   bias = jnp.asarray(module.get_variable('params', 'bias'), dtype)
   return y + jnp.expand_dims(bias, tuple(range(y.ndim - 1)))
+
+
+def needed(frozen: tree.Params) -> Callable[..., object] | None:
+  """The interceptor, if there are quantized kernels in the frozen part of a model."""
+  return interceptor if kernels(frozen) else None
 
 
 def _product(x: jax.Array, kernel: Kernel, axis: int) -> jax.Array:

@@ -2,4 +2,4 @@
 
 from lora_jax.extras import require
 
-require('matplotlib', 'PIL')
+require('markdown_it', 'matplotlib', 'PIL')

@@ -13,7 +13,9 @@ A finding belongs to a page, and its numbers are computed:
 
 A slot is a formula (`formula.py`) over `values` (`quantities.py`), with a format if wanted:
 `{full - lora:.1f}`. `holds` are formulas of what the text states in words. `agrees` is whether the
-numbers bear out the paper's finding, which gives the verdict; without it there is none.
+numbers bear out the paper's finding, which gives the verdict; without it there is none. A finding
+of the page `front` is a row of the README's table (`readme.py`): it also has the `question` that it
+answers and the `command` that measures it.
 """
 
 from __future__ import annotations
@@ -32,17 +34,22 @@ NAME = 'findings.toml'
 SLOT = re.compile(r'{([^{}:]+)(?::([^{}]+))?}')
 # A number by itself: not part of a name, as in GPT-2, r=8 or table 3.
 NUMBER = re.compile(r'(?<![\w.=-])(?<!table )(?<!figure )(?<!figures )\d+(?:[.,]\d+)*(?![\w-])')
-KEYS = {'page', 'paper', 'text', 'holds', 'agrees', 'values'}
+KEYS = {'page', 'question', 'paper', 'text', 'holds', 'agrees', 'values', 'command'}
 HOLDS, FAILS = 'holds', 'does not hold'
 
 
 class Finding(NamedTuple):
-  """A checked finding: its page, the paper's statement, what was found here, and the verdict."""
+  """A checked finding: its page, the paper's statement, what was found here, and the verdict.
+
+  `question` and `command` are of a row of the README.
+  """
 
   page: str
   paper: str
   text: str
   verdict: str
+  question: str = ''
+  command: str = ''
 
 
 class Findings(NamedTuple):
@@ -112,4 +119,5 @@ def _check(entry: Mapping[str, object], recorded: Recorded) -> Finding:
   verdict = ''
   if agrees:
     verdict = HOLDS if formula.evaluate(str(agrees), values) else FAILS
-  return Finding(str(entry['page']), SLOT.sub(fill, paper), shown, verdict)
+  row = str(entry.get('question', '')), str(entry.get('command', ''))
+  return Finding(str(entry['page']), SLOT.sub(fill, paper), shown, verdict, *row)

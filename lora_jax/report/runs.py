@@ -33,7 +33,7 @@ from lora_jax.result_schema import (
 T = TypeVar('T')
 LIMIT = 'data.limit'
 # Labels, where files lie and how runs are grouped change no score.
-PLACES = ('data.dir', 'data.tokenizer', 'model.name', 'sweep.width')
+PLACES = ('data.dir', 'data.tokenizer', 'model.name', 'sweep.width', 'train.log_every')
 LABELS = ('seed', 'experiment', 'paper_table', *PLACES)
 # What runs of one row of a table agree in, beside their config.
 SHARED = ('task', 'method', 'preset', 'metric')

@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -26,6 +26,7 @@ from lora_jax import errors, methods, stacking, tree
 from lora_jax.adapters.adapter import Adapter, check_base
 from lora_jax.adapters.fingerprint import Fingerprint, fingerprint
 from lora_jax.methods.lora import FACTORS, QUERY_VALUE
+from lora_jax.methods.models import AnyModel, as_linen
 from lora_jax.models.presets import TOKENS
 from lora_jax.serving import fit
 
@@ -52,7 +53,7 @@ class Bank:
 
   def __init__(
     self,
-    model: nn.Module,
+    model: AnyModel,
     params: tree.Params,
     *inputs: Any,
     capacity: int,
@@ -65,7 +66,7 @@ class Bank:
     """Allocates the arrays, and compiles the program that adds an adapter.
 
     Args:
-      model, params: the base. A head in `params` is that of `BASE`.
+      model, params: the base, of Linen or of NNX. A head in `params` is that of `BASE`.
       *inputs: the arguments of a call of the model, or their shapes; none means token ids.
       capacity: number of adapters to make room for, at least 1. Each takes the bytes of its padded
         factors and of its copy of the leaves of `train`.
@@ -85,15 +86,17 @@ class Bank:
     inputs = inputs or (TOKENS,)
     self._static = dict(static or {})
     self._labels = {BASE: getattr(model, 'num_labels', 0)}
-    model, params = fit.widen_head(model, nn.unbox(params), num_labels, inputs, self._static)
-    train = getattr(model, 'head', ()) if train is None else train
+    linen, params = fit.widen_head(
+      as_linen(model), nn.unbox(params), num_labels, inputs, self._static
+    )
+    train = getattr(linen, 'head', ()) if train is None else train
     # With alpha equal to the rank the method's own scale is 1: each adapter's is in its lora_b.
     method = methods.lora(rank=rank, alpha=rank, targets=targets, train=train)
-    init = lambda params: method.init(jax.random.key(0), model, params, *inputs, **self._static)
+    init = lambda params: method.init(jax.random.key(0), linen, params, *inputs, **self._static)
     shapes = tree.flatten(jax.eval_shape(init, params)[1])
     leaves = tree.flatten(params)
-    self.model, self.rank, self.capacity = model, rank, capacity
-    self.num_labels = getattr(model, 'num_labels', None)
+    self.model, self.rank, self.capacity = cast(nn.Module, linen), rank, capacity
+    self.num_labels = getattr(linen, 'num_labels', None)
     self.compilations, self.compiling = 0, 0.0
     self._frozen = jax.device_put(
       tree.unflatten({path: leaf for path, leaf in leaves.items() if path not in shapes})
@@ -103,7 +106,7 @@ class Bank:
       for path, leaf in shapes.items()
     }
     self._slots = {BASE: 0}
-    self._apply = methods.bind(model.apply, method)
+    self._apply = methods.bind(linen, method)
     self._run, self._put = jax.jit(self._forward), jax.jit(self._write, donate_argnums=0)
     self.arrays = {
       path: jnp.zeros((capacity + 1, *value.shape), jnp.float32)

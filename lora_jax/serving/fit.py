@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -14,6 +14,7 @@ import numpy as np
 from lora_jax import stacking, tree
 from lora_jax.adapters.adapter import Adapter, Options
 from lora_jax.methods.lora import FACTORS, MAGNITUDE, QUERY_VALUE, START, rule, scale
+from lora_jax.methods.models import Model
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -116,19 +117,19 @@ def values(
 
 
 def widen_head(
-  model: nn.Module,
+  model: Model,
   params: tree.Params,
   num_labels: int | None,
   inputs: Sequence[object],
   static: Mapping[str, Any],
-) -> tuple[nn.Module, tree.Params]:
+) -> tuple[Model, tree.Params]:
   """The model with `num_labels` outputs; those that the base lacks are zero."""
   has = getattr(model, 'num_labels', None)
   if num_labels is None or num_labels == has:
     return model, params
   if has is None or num_labels < has:
     raise ValueError(f'num_labels={num_labels}: the base has {has or "no"} labels')
-  model = model.clone(num_labels=num_labels)
+  model = cast(nn.Module, model).clone(num_labels=num_labels)
   shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), *_zeros(inputs), **static))
   leaves = tree.flatten(params)
   for path, shape in tree.flatten(nn.unbox(shapes['params'])).items():

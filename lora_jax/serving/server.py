@@ -142,6 +142,7 @@ def load(
   max_length: int = 0,
   rows: int = 32,
   other_base: bool = False,
+  quantize: str = 'none',
 ) -> Server:
   """Loads the base, and puts the adapters into a bank.
 
@@ -152,13 +153,14 @@ def load(
     max_length: the most tokens of a text; 0 for as many as the model has positions.
     rows: texts of a full batch.
     other_base: whether adapters of another base are allowed.
+    quantize: how the base's kernels are kept, as for `huggingface.load_model`.
 
   Raises:
     ValueError: if the base is not an encoder, the tokenizer has more tokens than the base, or an
       adapter cannot be served, naming it.
     OSError: if a file cannot be read.
   """
-  model, params = _load_base(base)
+  model, params = _load_base(base, quantize)
   words = load_tokenizer(tokenizer or huggingface.locate(base))
   if words.vocab_size > model.config.vocab_size:
     raise ValueError(
@@ -178,12 +180,12 @@ def load(
   return Server(bank, tasks, names, words, max_length or limit, rows)
 
 
-def _load_base(name: str) -> tuple[nn.Module, tree.Params]:
+def _load_base(name: str, quantize: str) -> tuple[nn.Module, tree.Params]:
   """An encoder with its own head, or a fresh one, by which no adapter answers."""
   family = huggingface.read_config(huggingface.locate(name)).family
   if 'classification' not in presets.TASKS[family]:
     raise ValueError(f'the base {name} is a {family} model, which does not classify')
-  return huggingface.load_model(name, task='classification')
+  return huggingface.load_model(name, task='classification', quantize=quantize)
 
 
 def _encode(

@@ -235,7 +235,11 @@ def reason(
   sizes = ' + '.join(str(len(group)) for group in groups)
   how = 'one after the other' if in_turn else 'side by side'
   return (
-    f'{len(runs)} runs in {len(groups)} programs ({sizes} members, computed {how}): '
-    f'{chosen:.0f} s estimated, {alone:.0f} s as {len(runs)} programs; '
+    f'{_counted(runs, "run")} in {_counted(groups, "program")} ({sizes} members, computed {how}): '
+    f'{chosen:.0f} s estimated, {alone:.0f} s as {_counted(runs, "program")}; '
     f'a program compiles for {costs.program:.0f} s'
   )
+
+
+def _counted(items: Sequence[object], noun: str) -> str:
+  return f'{len(items)} {noun}{"" if len(items) == 1 else "s"}'

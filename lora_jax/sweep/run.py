@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 import jax
 from ml_collections import config_dict
 
-from lora_jax import files
+from lora_jax import errors, files
 from lora_jax.result_schema import RunResult
 from lora_jax.sweep import choice, grouping, stacked
 from lora_jax.sweep.source import Source
@@ -79,12 +78,17 @@ def train_groups(
     print(f'sweep: {why}', file=sys.stderr, flush=True)
   index, count = shard
   own = [*groups[index::count]]
+  total = sum(len(group.members) for group in groups)
+  print(f'sweep: {total} runs, {len(groups)} programs', file=sys.stderr, flush=True)
   for group in own + [one for i, one in enumerate(groups) if i % count != index]:
     with Locks(workdir / locks.FOLDER) as owner:
       taken = tuple(x for x in group.members if outcome(workdir / x.name) or owner.take(x.name))
       folder = workdir / stacked.FOLDER / grouping.identity(taken)
       # Asked again: the owner before may have finished a run until it was locked here.
       if not all(outcome(workdir / x.name) for x in taken):
+        names = errors.listed([x.name for x in taken], limit=4)
+        place = f'program {groups.index(group) + 1} of {len(groups)}'
+        print(f'{place}, {len(taken)} runs: {names}', file=sys.stderr, flush=True)
         train_group(group._replace(members=taken), source, workdir, folder, owner)
       shutil.rmtree(folder, ignore_errors=True)
 
@@ -111,8 +115,7 @@ def check_folder(
 ) -> None:
   """Writes the folder's `sweep.json`, or raises a ValueError if it holds something else."""
   path = workdir / 'sweep.json'
-  given = {'config': json.loads(config.to_json_best_effort()), 'runs': [x.name for x in members]}
-  given['config'].pop('sweep')  # The same runs, whatever the width.
+  given = {'config': rundir.settings(config), 'runs': [x.name for x in members]}
   if path.exists():
     try:
       found = files.read_object(path)

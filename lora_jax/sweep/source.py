@@ -32,8 +32,8 @@ class Source:
       ValueError: as `job.load_task`.
     """
     seed = config.seed if config.data.limit else 0
-    own, limit = config.get('own'), config.eval.limit
-    key = _key(config.task, config.data, own, limit, config.model.name, seed)
+    own, evals = config.get('own'), (config.eval.limit, config.eval.general_text)
+    key = _key(config.task, config.data, own, evals, config.model.name, seed)
     if key not in self._tasks:
       with provenance.recording() as read:
         self._tasks[key] = job.load_task(config).with_evals_of(config.eval.limit), read

@@ -6,8 +6,8 @@ import contextlib
 import functools
 import io
 import json
+import math
 import shutil
-import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from lora_jax import provenance, tree
 from lora_jax.sweep import choice, members, step
 from lora_jax.sweep.grouping import Member
 from lora_jax.sweep.source import Source
-from lora_jax.train import mesh, optimizer, result, rundir, setup, signals, writers
+from lora_jax.train import display, mesh, optimizer, result, rundir, setup, signals, writers
 from lora_jax.train.checkpoints import Checkpoints
 from lora_jax.train.clock import Clock
+from lora_jax.train.display import Display
 from lora_jax.train.evaluate import HostBatch
 from lora_jax.train.locks import Locks
 from lora_jax.train.loop import fit
@@ -77,7 +78,10 @@ def train(group: choice.Group, source: Source, workdir: Path, folder: Path, owne
       record.inputs = inputs
     if saved:
       engine.restore(saved)
-      print(f'resumed at step {engine.done}, members {len(records)}', flush=True)
+      print(f'resumed at step {engine.done} of {len(records)} runs', flush=True)
+    shown = Display(max(record.total_steps for record in records), engine.done)
+    engine.display = stack.enter_context(contextlib.closing(shown))
+    engine.clock.compiling = shown.compiling
     with signals.stopping() as interrupted:
       engine.interrupted = interrupted
       engine.clock.start()
@@ -108,6 +112,7 @@ class Stacked:
     self.clock = Clock()
     self.done = 0
     self.interrupted = signals.Stop()
+    self.display: Display | None = None
     self._records, self._workdir, self._owner = list(records), workdir, owner
     self._checkpoints, self._why = checkpoints, why
     self._frozen = work.frozen
@@ -169,21 +174,27 @@ class Stacked:
   def check(self) -> None:
     """Raises an OSError if a checkpoint could not be written; a diverged member ends by itself."""
     self._checkpoints.poll()
+    losses = [record.loss for record in self.members if math.isfinite(record.loss)]
+    if self.display and losses:
+      examples = sum(record.progress['examples'] for record in self._records)
+      self.display.progress(self.done, sum(losses) / len(losses), examples)
 
   def keep_best(self, improved: Sequence[Record]) -> None:
     which = np.array([record in improved for record in self.members])
     self._best = members.select(which, self._state.trainable, self._best)
 
   def show(self, due: Sequence[Record], examples: Sequence[list[dict[str, str]]]) -> None:
-    """Prints a line: the range of the metric and of the loss over the members."""
-    shown = [f'{record.name}: {record.error}' for record in due if record.error]
-    good = [record for record in due if not record.error]
-    for name in (good[0].metric, 'train/loss') if good else ():
+    """Displays a line: the range of the metric over the runs, the best one, those that diverged."""
+    shown = [f'{record.name} diverged: {record.error}' for record in due if record.error]
+    if good := [record for record in due if not record.error]:
+      name = good[0].metric
       values = [record.history[-1][name] for record in good]
-      shown.append(f'{name} {min(values):.4f} to {max(values):.4f}')
-    total = max(record.total_steps for record in self.members)
-    title = f'step {self.done}/{total}, members {len(due)}'
-    print(title, *shown, sep=', ', file=sys.stderr, flush=True)
+      best = max(good, key=lambda record: record.score(record.best or record.history[-1]))
+      value = display.number((best.best or best.history[-1])[name])
+      shown.append(f'{name} {display.number(min(values))} to {display.number(max(values))}')
+      shown.append(f'best so far {value} of {best.name}')
+    if self.display:
+      self.display.show(self.done, ', '.join([f'{len(due)} runs', *shown]))
 
   def is_stopping(self, first: int) -> bool:
     return self.interrupted.is_set()
@@ -222,9 +233,8 @@ class Stacked:
     with writers.Writer(
       folder, total_steps=record.total_steps, stream=io.StringIO()
     ) as record.writer:
-      for entry in record.history:
-        metrics = {name: value for name, value in entry.items() if name != 'step'}
-        record.writer.write(int(entry['step']), metrics)
+      for entry in record.entries:
+        record.writer.write_point(entry)
       generated = None
       if not record.error and self.tools.texts and self.tools.final:
         texts = functools.partial(self.tools.texts, *self._parts(record, self._best))

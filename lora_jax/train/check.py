@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from lora_jax import files, provenance
 from lora_jax.result_schema import RunResult
-from lora_jax.train import paths, rundir, step_files, writers
+from lora_jax.train import curve, paths, rundir, step_files, writers
 from lora_jax.train.checkpoints import SET_ASIDE, Checkpoints
 
 UNVERIFIED = 'of an older version, without digests: it cannot be verified'
@@ -38,7 +37,7 @@ def read_result(workdir: Path) -> RunResult | None:
   result = rundir.read_result(workdir)
   if result is None:
     return None
-  saved = _history(workdir)
+  saved = _progress(workdir).get('history')
   if saved and writers.to_json(saved) != result['history']:
     raise ValueError(f'{workdir / "result.json"}: its history is not that of the last checkpoint')
   return result
@@ -99,30 +98,26 @@ def _check_steps(workdir: Path) -> Iterator[Finding]:
 
 
 def _read_metrics(path: Path) -> None:
-  """Raises a ValueError that names the first line that is not a record of the run."""
-  for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), start=1):
-    try:
-      step = json.loads(line)['step']
-    except (ValueError, TypeError, KeyError):
-      step = None
-    if not isinstance(step, int):
-      raise ValueError(
-        f'{path}, line {number}: expected an object with a step, found {line[:80]!r}'
-      )
-  result = rundir.if_whole(rundir.read_result, path.parent)
-  text = ''.join(map(writers.line, result['history'])) if result else None
-  if text is not None and text != path.read_text(encoding='utf-8'):
-    raise ValueError(f'{path}: its records are not those of the history in result.json')
+  """Raises a ValueError if the file is damaged, or is not what the run's other files say."""
+  entries = curve.read(path)
+  if not (result := rundir.if_whole(rundir.read_result, path.parent)):
+    return
+  found = [entry for entry in entries if not curve.is_point(entry)]
+  if writers.to_json(result['history']) != found:
+    raise ValueError(f'{path}: its evaluations are not those of the history in result.json')
+  points = _progress(path.parent).get('points')
+  if points is not None and points != [entry for entry in entries if curve.is_point(entry)]:
+    raise ValueError(f'{path}: its training curve is not that of the last checkpoint')
 
 
-def _history(workdir: Path) -> object:
-  """The evaluations in the last checkpoint; None where it is damaged, or there is none."""
+def _progress(workdir: Path) -> Mapping[str, object]:
+  """The progress in the last checkpoint; empty where it is damaged, or there is none."""
   saved = Checkpoints(workdir)
   step = saved.last_step()
   try:
-    return step_files.read(saved.folder / str(step)).progress.get('history')
+    return step_files.read(saved.folder / str(step)).progress
   except step_files.Damaged:
-    return None
+    return {}
 
 
 def _try(path: Path, read: Callable[[Path], object]) -> Finding:

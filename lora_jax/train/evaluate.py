@@ -57,15 +57,16 @@ def evaluate(task: tasks.Task, computed: Computed) -> Iterator[tuple[str, float]
 
   Args:
     task: whose labels and metric are used.
-    computed: the outputs of each split.
+    computed: the outputs of the splits.
 
   Raises:
     FloatingPointError: for outputs that are not finite, naming the split and how many they are.
     ValueError: for a split without labels.
   """
-  for split, dataset in task.evals.items():
-    check_finite(split, computed[split], len(dataset.ids))
-    outputs, loss, weight = collect(computed[split], len(dataset.ids))
+  for split, batches_of in computed.items():
+    dataset = task.evals[split]
+    check_finite(split, batches_of, len(dataset.ids))
+    outputs, loss, weight = collect(batches_of, len(dataset.ids))
     yield f'{split}/loss', loss / weight
     if task.kind == 'lm':
       # Per target token; without smoothing, as the authors' validation loss.

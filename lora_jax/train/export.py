@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +22,7 @@ from lora_jax.pretrained import huggingface
 from lora_jax.train import job, model_card, paths, run_adapter, rundir
 
 FORMATS = ('adapter', 'peft', 'loralib', 'merged')
+LARGEST_ERROR = 0.1  # Of an update that a plain LoRA replaces, before a warning.
 ROUNDED = """\
 These files hold the plain LoRA of rank {rank} that is nearest to the update which the run trained.
 It misses {error:.2g} of it (Frobenius norms); the scores above are those of the run.
@@ -75,9 +78,10 @@ def export_run(
     tokenizer = job.tokenizer_path(work.config)
     base = LoadedBase(work.model, run_adapter.base_params(work), tokenizer)
   result = paths.path_of(workdir) / 'result.json'
-  text = ''
+  card = None
   if result.exists():
-    text = model_card.card(
+    card = functools.partial(
+      model_card.card,
       json.loads(result.read_text()),
       task=adapter.task,
       num_labels=adapter.num_labels,
@@ -88,7 +92,7 @@ def export_run(
     )
   else:
     logging.warning('no %s: the run has not ended, so no model card is written', result)
-  written = _write(out, format, adapter, base, base_name, dtype, rank, text)
+  written = _write(out, format, adapter, base, base_name, dtype, rank, card)
   return written | ({'changed_inputs': list(work.changed)} if work.changed else {})
 
 
@@ -173,20 +177,29 @@ def _write(
   base_name: str,
   dtype: str,
   rank: int,
-  card: str = '',
+  card: Callable[..., str] | None = None,
 ) -> dict[str, object]:
   """Writes the folder, merged if a base is needed, and returns the report."""
   noted: dict[str, object] = {}
+  remark = ''
   if rank:
     found = plain_lora.nearest(adapter, rank, base.params if base else None)
+    adapter = found.adapter
     worst = max(found.errors, key=lambda path: found.errors[path])
     noted['lora_error'] = {
       'overall': found.error,
       'worst': found.errors[worst],
       'worst_matrix': worst,
     }
-    adapter = found.adapter
-    card = card and f'{card}\n{ROUNDED.format(rank=rank, error=found.error)}'
+    remark = '\n' + ROUNDED.format(rank=rank, error=found.error)
+    if found.error > LARGEST_ERROR:
+      logging.warning(
+        '%s: a plain LoRA of rank %d misses %.2g of the update. Take a larger --rank, or export a '
+        'merged model.',
+        out,
+        rank,
+        found.error,
+      )
   with files.new_folder(out) as part:
     if format == 'adapter':
       native.save_adapter(part, adapter)
@@ -201,7 +214,8 @@ def _write(
     if format == 'merged' and base is not None:
       noted['merge_error'] = _write_merged(part, adapter, base, dtype, out)
     if card:
-      (part / 'README.md').write_text(card, encoding='utf-8')
+      text = card(alpha=noted.get('alpha')) + remark
+      (part / 'README.md').write_text(text, encoding='utf-8')
   return {
     'out': str(out),
     'format': format,

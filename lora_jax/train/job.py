@@ -101,6 +101,7 @@ def load_task(
       seed=config.seed,
       evals=evals,
       own=rundir.own_files(config),
+      general=config.eval.general_text,
     )
 
 

@@ -68,6 +68,7 @@ def card(
   format: str = 'adapter',
   which: str = 'best',
   base: str = '',
+  alpha: object = None,
 ) -> str:
   """The text of README.md: YAML front matter, a table of the run, and how to load its model.
 
@@ -80,6 +81,7 @@ def card(
     format: format of the files beside the card: `adapter`, `peft`, `loralib` or `merged`.
     which: the checkpoint that was exported, `best` or `last`.
     base: the base's name on the hub; '' takes that of the run's preset.
+    alpha: alpha of a loralib file, which does not store it; None is that of the run.
   """
   base = base or hub_name(result['model'])
   where = base if '/' in base else f'PATH/TO/{base}'
@@ -88,7 +90,7 @@ def card(
   labels = '' if task == 'lm' else f', num_labels={num_labels}'
   kind = 'CausalLM' if task == 'lm' else 'SequenceClassification'
   names = dict(base=where, task=task, labels=labels, auto=f'AutoModelFor{kind}')
-  how = LOAD[format].format(**names, alpha=config['method'].get('alpha'))
+  how = LOAD[format].format(**names, alpha=alpha or config['method'].get('alpha'))
   if result['model'] == 'fresh' and format != 'merged':
     how = FRESH
   table = '\n'.join(f'| {name} | {_text(value)} |' for name, value in rows if value not in ('', {}))

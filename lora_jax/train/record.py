@@ -16,6 +16,7 @@ from lora_jax.compilation import Programs
 from lora_jax.data import batches, dataset
 from lora_jax.result_schema import RunResult
 from lora_jax.train import (
+  curve,
   evaluate,
   generate,
   hosts,
@@ -38,14 +39,18 @@ class Progress(TypedDict):
 
   Attributes:
     history: the evaluations, with their `step`.
+    start: metrics of the general text before the first update, see `forgetting.py`.
     loss_sum, losses: sum and number of the training losses since the last evaluation.
     grad_norm: the gradient's norm at the last update.
     examples, tokens, padded_tokens: how many were seen in training, since its start.
     seconds: those of all starts of the run by their purpose, see `clock.Clock`.
     programs: the fields of `compilation.Programs`, over all starts of the run.
+    points: the training curve, see `curve.Curve`.
+    recent: the losses since its last point.
   """
 
   history: list[dict[str, float]]
+  start: dict[str, float]
   loss_sum: float
   losses: int
   grad_norm: float
@@ -54,6 +59,8 @@ class Progress(TypedDict):
   padded_tokens: int
   seconds: dict[str, float]
   programs: dict[str, float]
+  points: list[curve.Point]
+  recent: list[float]
 
 
 class Record:
@@ -71,6 +78,7 @@ class Record:
     progress: see `Progress`.
     metric: the name of the metric that selects its best evaluation (`dev/accuracy`).
     inputs: the files that it is made from.
+    loss: that of the last update.
     error: '' or, of a run that diverged, what is not finite, and at which step.
     is_live: whether it trains on: it has neither ended nor failed.
     writer: what writes and displays its metrics, while it trains alone.
@@ -97,6 +105,7 @@ class Record:
       self.start, self.dropped = warm_start.warm_start(work, config.init_adapter)
     self.progress = Progress(
       history=[],
+      start={},
       loss_sum=0.0,
       losses=0,
       grad_norm=0.0,
@@ -105,12 +114,15 @@ class Record:
       padded_tokens=0,
       seconds={},
       programs=Programs()._asdict(),
+      points=[],
+      recent=[],
     )
     self.metric = f'{next(iter(work.task.evals))}/{work.task.metric}'
-    self.error = ''
+    self.error, self.loss = '', math.nan
     self.inputs: provenance.Inputs = {}
     self.is_live = True
     self.writer: writers.Writer | None = None
+    self._curve = curve.Curve(config.train.log_every, self.total_steps, self._schedule)
     self._eval_every, _ = setup.intervals(config, training.steps_per_epoch)
 
   def add(self, first: int, metrics: Metrics) -> None:
@@ -126,9 +138,13 @@ class Record:
     progress['grad_norm'] = float(metrics['grad_norm'][-1])
     for name in ('examples', 'tokens', 'padded_tokens'):
       progress[name] += int(metrics[name].sum())
+    seen, self.loss = progress['examples'], float(metrics['loss'][-1])
+    points = self._curve.add(progress['points'], progress['recent'], first, metrics, seen)
     if self.writer:
+      for point in points:
+        self.writer.write_point(point)
       done = first + len(metrics['loss'])
-      self.writer.progress(done, metrics['loss'][-1], progress['examples'])
+      self.writer.progress(done, self.loss, seen)
 
   def is_due(self, first: int, done: int) -> bool:
     """Whether an evaluation is due after the updates in (first, done]."""
@@ -138,6 +154,14 @@ class Record:
   def is_over(self, done: int) -> bool:
     """Whether a live run has made its last update, or has diverged."""
     return self.is_live and (bool(self.error) or done >= self.total_steps)
+
+  def begin(self, computed: evaluate.Computed) -> None:
+    """Keeps the metrics of splits that are measured before the first update.
+
+    Raises:
+      FloatingPointError: for outputs that are not finite.
+    """
+    self.progress['start'] = dict(evaluate.evaluate(self.work.task, computed))
 
   def evaluate(self, done: int, computed: evaluate.Computed) -> bool:
     """Adds an evaluation to the history; returns whether it is the best so far.
@@ -152,6 +176,7 @@ class Record:
     if self.error:
       return False
     progress = self.progress
+    self._curve.pause()
     try:
       found = dict(evaluate.evaluate(self.work.task, computed))
     except FloatingPointError as error:
@@ -241,6 +266,8 @@ class Record:
     self.is_live = False
     self.result = result.make(self, generated, members, why)
     if hosts.is_first():
+      title = f'{self.name}: {self.work.config.method.name} on {self.work.config.task}'
+      curve.draw(folder, self.progress['points'], self.history, self.metric, title)
       writers.write_json(folder / 'result.json', self.result)
 
   def fail(self, folder: Path) -> None:
@@ -261,6 +288,11 @@ class Record:
   def history(self) -> list[dict[str, float]]:
     """The evaluations so far."""
     return self.progress['history']
+
+  @property
+  def entries(self) -> list[dict[str, float]]:
+    """The lines of `metrics.jsonl` so far: the training curve and the evaluations."""
+    return curve.merged(self.progress['points'], self.history)
 
   @property
   def best(self) -> dict[str, float] | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import jax
 from jax.sharding import Mesh
 
+from lora_jax.data.corpus import GENERAL
 from lora_jax.result_schema import RunResult, ShapeChoice, Trained
 from lora_jax.train import base_options, estimate, mesh
 
@@ -42,6 +43,7 @@ def make(
     **of_run(record),
     'best': record.best,
     'last': history[-1],
+    **general_text(record),
     **({} if generated is None else {'generated': generated}),
     'parameters': {
       'trainable': work.summary.trainable,
@@ -66,6 +68,16 @@ def make(
     'inputs': record.inputs,
   }
   return cast(RunResult, found)  # tests/train/test_result.py compares the keys.
+
+
+def general_text(record: Record) -> dict[str, dict[str, float]]:
+  """The losses on general text, `general_text`; nothing where the config asks for none."""
+  best, start = record.best, record.progress['start']
+  if best is None or not start:
+    return {}
+  name = f'{GENERAL}/loss'
+  found = {'start': start, 'best': best, 'last': record.history[-1]}
+  return {'general_text': {when: metrics[name] for when, metrics in found.items()}}
 
 
 def of_run(record: Record) -> Trained:

@@ -214,18 +214,23 @@ def check(workdir: Path, config: config_dict.ConfigDict) -> None:
   check_settings(workdir, config)
 
 
+def settings(config: config_dict.ConfigDict) -> dict[str, object]:
+  """A config as JSON, without the fields that change none of a run's results."""
+  found = json.loads(config.to_json_best_effort())
+  found.pop('sweep', None)  # How many runs are trained together.
+  found.get('train', {}).pop('log_every', None)
+  return found
+
+
 def check_settings(workdir: Path, config: config_dict.ConfigDict) -> None:
   """Raises a ValueError that lists the keys in which a run's `config.json` is another config."""
-  given = json.loads(config.to_json_best_effort())
   try:
-    found = json.loads(read_config(workdir).to_json_best_effort())
+    found = settings(read_config(workdir))
   except ValueError as error:
     raise ValueError(
       f'{error}. If the --config given is that of this run, remove the file: it is written anew.'
     ) from error
-  for one in (given, found):
-    one.pop('sweep', None)  # How many runs are trained together changes none of them.
-  check_same(f'{workdir} holds a run of another config', found, given)
+  check_same(f'{workdir} holds a run of another config', found, settings(config))
 
 
 def check_same(what: str, found: object, given: object) -> None:

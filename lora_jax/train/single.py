@@ -61,10 +61,11 @@ def open_run(record: Record, workdir: Path, read: provenance.Recording) -> Itera
       workdir,
       total_steps=record.total_steps,
       resume_step=engine.done,
-      history=record.history,
+      entries=record.entries,
       active=hosts.is_first(),
     )
     record.writer, engine.owner = stack.enter_context(writer), owner
+    engine.clock.compiling = writer.compiling
     engine.interrupted = stack.enter_context(signals.stopping())
     engine.clock.start()
     stack.enter_context(contextlib.closing(engine.ahead))

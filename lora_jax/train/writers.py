@@ -1,8 +1,9 @@
 """What a run writes while it trains: metrics.jsonl, TensorBoard events, a progress display.
 
-`metrics.jsonl` holds one object per line, `{"step": 120, "train/loss": 0.41, ...}`. JSON has no NaN
-and no infinity, so all JSON files hold them as the strings "nan", "inf", "-inf", which `float`
-reads.
+`metrics.jsonl` holds one object per line: the evaluations, `{"step": 120, "dev/loss": 0.4, ...}`,
+and between them the points of the training curve, `{"step": 110, "curve/loss": 0.4, ...}`. JSON has
+no NaN and no infinity, so all JSON files hold them as the strings "nan", "inf", "-inf", which
+`float` reads.
 """
 
 from __future__ import annotations
@@ -12,19 +13,16 @@ import math
 import os
 import pathlib
 import re
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-import tqdm
 from tensorboardX import event_file_writer, record_writer, summary
 from tensorboardX.proto import event_pb2
 
 from lora_jax import files
-from lora_jax.train import paths
+from lora_jax.train import display, paths
 
-LINE_SECONDS = 60  # Time between two lines of progress, if there is no terminal.
 NUMBERS = re.compile(r'\[\s+(-?\d[^"{}\[\]]*?)\s+\]')  # A list of numbers as `json` indents it.
 _PROTO: Any = event_pb2  # protobuf makes its classes at run time.
 
@@ -71,7 +69,7 @@ def line(record: Mapping[str, float]) -> str:
 class _Lines:
   """The lines of a file; a line is in the file when `add` returns.
 
-  A file on a bucket is written anew for each line.
+  A file on a bucket is written anew for each line, but for one that may `wait` for the next.
   """
 
   def __init__(self, path: pathlib.Path):
@@ -82,14 +80,15 @@ class _Lines:
     else:
       self._file = open(path, 'a', encoding='utf-8')  # noqa: SIM115
 
-  def add(self, line: str) -> None:
+  def add(self, line: str, *, wait: bool = False) -> None:
     if self._file:
       with files.naming(self._path):
         self._file.write(line)
         self._file.flush()
     else:
       self._text += line
-      self._path.write_text(self._text)
+      if not wait:
+        self._path.write_text(self._text)
 
   def close(self) -> None:
     if self._file:
@@ -150,15 +149,12 @@ class _RecordsOnBuckets:
 class Writer:
   """Writes a run's metrics; on hosts other than the first (`active=False`) it does nothing.
 
-  On a terminal a bar shows loss, examples/s and the time left. Without a terminal each `show` is
-  one line, and between two of them there is one line a minute.
-
   Args:
     workdir: the run directory, which is made if it does not exist.
     total_steps: the number of the run's last step.
     resume_step: the step of the checkpoint from which the run resumes; 0 for a run from the start.
-    history: the records up to there. `metrics.jsonl` is written anew from them, so that it holds
-      no later ones, which come again, and nothing that was damaged meanwhile.
+    entries: the lines up to there. `metrics.jsonl` is written anew from them, so that it holds no
+      later ones, which come again, and nothing that was damaged meanwhile.
     active: whether this host writes.
     stream: where progress is shown; None for standard error.
   """
@@ -169,7 +165,7 @@ class Writer:
     *,
     total_steps: int,
     resume_step: int = 0,
-    history: Sequence[Mapping[str, float]] = (),
+    entries: Sequence[Mapping[str, float]] = (),
     active: bool = True,
     stream: TextIO | None = None,
   ):
@@ -178,32 +174,23 @@ class Writer:
       return
     workdir = paths.path_of(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    write_text(workdir / 'metrics.jsonl', ''.join(line(record) for record in history))
+    write_text(workdir / 'metrics.jsonl', ''.join(line(record) for record in entries))
     self._lines = _Lines(workdir / 'metrics.jsonl')
     self._events = _Events(workdir / 'tensorboard', purge_step=resume_step and resume_step + 1)
-    self._stream = stream or sys.stderr
-    self._total = total_steps
-    self._start = resume_step
-    self._began = time.monotonic()
-    self._seen: tuple[float, int] | None = None  # Time and examples of the last `progress`.
-    self._status = ''
-    self._printed = self._began
-    self._bar = tqdm.tqdm(
-      total=total_steps,
-      initial=self._start,
-      file=self._stream,
-      disable=not self._stream.isatty(),
-      bar_format='{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]',
-      dynamic_ncols=True,
-    )
+    self._display = display.Display(total_steps, resume_step, stream)
 
-  def write(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Adds one record; it is in the file when this returns."""
+  def write(self, step: int, metrics: Mapping[str, float], *, wait: bool = False) -> None:
+    """Adds one record; it is in the file when this returns, or may on a bucket `wait`."""
     if not self._active:
       return
-    self._lines.add(line({'step': step, **metrics}))
+    self._lines.add(line({'step': step, **metrics}), wait=wait)
     for name, value in metrics.items():
       self._events.add(step, summary=summary.scalar(name, float(value)))
+
+  def write_point(self, entry: Mapping[str, float]) -> None:
+    """Adds a record that holds its step: a point of the training curve, of which there are many."""
+    metrics = {name: value for name, value in entry.items() if name != 'step'}
+    self.write(int(entry['step']), metrics, wait=True)
 
   def write_texts(self, step: int, texts: Sequence[Mapping[str, str]]) -> None:
     """Adds texts to the TensorBoard events: of each example its values, with their names."""
@@ -215,32 +202,27 @@ class Writer:
       self._events.add(step, summary=text)
 
   def progress(self, step: int, loss: float, examples: int) -> None:
-    """Moves the bar; the rate is the growth of `examples`, a running total, since the last call."""
-    if not self._active:
-      return
-    now = time.monotonic()
-    self._status = f'loss {loss:.4f}'
-    if self._seen:
-      rate = (examples - self._seen[1]) / max(now - self._seen[0], 1e-9)
-      self._status += f', {rate:.1f} examples/s'
-    self._seen = (now, examples)
-    self._bar.set_postfix_str(self._status, refresh=False)
-    self._bar.update(step - self._bar.n)
-    if self._bar.disable and now - self._printed >= LINE_SECONDS:
-      self._print(step, [])
+    """Moves the display, see `Display.progress`."""
+    if self._active:
+      self._display.progress(step, loss, examples)
+
+  def compiling(self, what: str) -> None:
+    """Displays what is being compiled."""
+    if self._active:
+      self._display.compiling(what)
 
   def show(self, step: int, metrics: Mapping[str, float]) -> None:
     """Prints the metrics of an evaluation as one line."""
     if not self._active:
       return
     self._events.flush()
-    self._print(step, [f'{name} {float(value):.4f}' for name, value in metrics.items()])
+    self._display.show(step, display.numbers(metrics))
 
   def close(self) -> None:
     """Flushes and closes all files; may be called twice."""
     if self._active:
       self._active = False
-      self._bar.close()
+      self._display.close()
       self._lines.close()
       self._events.close()
 
@@ -249,18 +231,3 @@ class Writer:
 
   def __exit__(self, *exception: object) -> None:
     self.close()
-
-  def _print(self, step: int, parts: list[str]) -> None:
-    parts = [f'step {step}/{self._total}', *parts]
-    if self._bar.disable:
-      parts += [part for part in (self._status, self._left(step)) if part]
-      print(', '.join(parts), file=self._stream, flush=True)
-      self._printed = time.monotonic()
-    else:
-      self._bar.write(', '.join(parts), file=self._stream)
-
-  def _left(self, step: int) -> str:
-    if step <= self._start or step >= self._total:
-      return ''
-    seconds = (time.monotonic() - self._began) * (self._total - step) / (step - self._start)
-    return f'{tqdm.tqdm.format_interval(seconds)} left'

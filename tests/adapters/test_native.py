@@ -99,7 +99,7 @@ def retensored(change):
   def edit(folder):
     leaves = {k: np.array(x) for k, x in safetensors.Tensors(folder / native.TENSORS).items()}
     writer.save_file(change(leaves), folder / native.TENSORS)
-    edited(sha256=native._digest(folder / native.TENSORS))(folder)
+    edited(sha256=native.digest(folder / native.TENSORS))(folder)
 
   return edit
 
@@ -180,7 +180,7 @@ def test_a_number_that_is_none_is_named(saved):
   tensors[path][0] = np.nan
   writer.save_file(tensors, saved / native.TENSORS)
   description = json.loads((saved / native.DESCRIPTION).read_text())
-  description['sha256'] = native._digest(saved / native.TENSORS)
+  description['sha256'] = native.digest(saved / native.TENSORS)
   (saved / native.DESCRIPTION).write_text(json.dumps(description))
   with pytest.raises(ValueError, match=f'saved/adapter.safetensors: NaN or infinity in {path}'):
     load_adapter(saved)

@@ -30,6 +30,8 @@ def copy_of(case, tmp_path, **changes):
     ('bert.plain', ['pooler']),
     ('bert.all', ['pooler', "bias='all'"]),
     ('roberta.adapted', ["bias='lora_only'"]),
+    ('bert.dora', ['pooler', 'DoRA. Export a merged model for vLLM, or the nearest plain LoRA']),
+    ('gpt2.vera', ['VeRA']),
     ('gpt2.qv', []),
   ],
 )

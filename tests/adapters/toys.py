@@ -1,12 +1,15 @@
 """Adapters on the toy models of golden/models, for the tests of formats."""
 
 import functools
+import json
 import pathlib
+import shutil
 
 import jax
 import numpy as np
 
 from lora_jax import methods, tree
+from lora_jax.adapters import peft
 from lora_jax.adapters.adapter import Adapter
 from lora_jax.pretrained import huggingface, load_model
 
@@ -149,3 +152,12 @@ EXPORTS = {  # What is written in the tests, and checked with PEFT by golden/mak
 @functools.cache
 def export_of(case):
   return make(case.split('.')[0], **EXPORTS[case])
+
+
+def copy_of(case, tmp_path, **changes):
+  """A copy of the folder of a case, with fields of its config changed."""
+  folder = tmp_path / 'copy'
+  shutil.copytree(ADAPTERS / case, folder)
+  config = json.loads((folder / peft.CONFIG).read_text())
+  (folder / peft.CONFIG).write_text(json.dumps(config | changes))
+  return folder

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from lora_jax import quantization
 from lora_jax.analysis import factors, single
 from tests.analysis.planted import OPTIONS, D, K, orthogonal, trained, update
 
@@ -21,6 +22,16 @@ def test_a_scanned_base_is_the_looped_one():
   assert [row['update'] for row in one['table7']] == pytest.approx(
     [row['norm'] for row in one['spectra']]
   )
+
+
+def test_a_quantized_weight_is_dequantized():
+  (own,) = (found for found in factors.updates(trained(False), OPTIONS) if found.layer == 1)
+  stack = np.random.default_rng(1).standard_normal((3, D, K)).astype(np.float32)
+  place = lambda x: {'attention': {'query': {'kernel': x}}}
+  coded = quantization.quantize({'encoder': {'layers': place(stack)}}, 'int8')
+  found = single.kernel(coded, own)
+  np.testing.assert_array_equal(found, single.kernel(quantization.exact(coded), own))
+  assert found.dtype == np.float64 and 0 < np.abs(found - stack[1]).max() < 0.02
 
 
 def test_layers_that_share_a_subspace_are_found():

@@ -14,9 +14,9 @@ def members(arg):
 
 def test_a_variant_of_all_dimensions_and_rates_is_one_program():
   runs = members(f'{SMALL},seeds=1')
-  assert len(runs) == 2 * 6 * 3 + 3 + 3
+  assert len(runs) == 2 * 6 * 4 + 3 + 3
   programs = grouping.programs(runs)
-  assert [len(program) for program in programs] == [18, 18, 3, 3]
+  assert [len(program) for program in programs] == [24, 24, 3, 3]
   last = [program[-1].config.method for program in programs]
   assert [method.name for method in last] == ['intrinsic', 'intrinsic', 'full', 'lora']
   assert (last[0].variant, last[1].variant, last[3].rank) == ('did', 'said', 1)

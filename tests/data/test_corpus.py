@@ -80,6 +80,29 @@ def test_the_task_has_no_prompts_and_a_limit(folder, gpt2):
   assert kept != {ids.tobytes() for ids in others.train.ids}
 
 
+def test_general_text_is_one_more_split_of_a_language_model(folder, gpt2):
+  (folder / 'e2e-dataset').mkdir()
+  for name in ('trainset', 'devset'):
+    (folder / f'e2e-dataset/{name}.csv').write_text('mr,ref\nname[A],A is it .\n')
+  options = dict(data_dir=str(folder), max_length=16)
+  task = load_task('e2e', gpt2, **options, general=2)
+  assert list(task.evals) == ['dev', 'general']
+  expected = corpus.chunks([FIRST], gpt2, 16).take(range(2))
+  for found, ids in zip(task.evals['general'].ids, expected.ids, strict=True):
+    np.testing.assert_array_equal(found, ids)
+  rest = load_task('e2e', gpt2, **options, general=99).evals['general']
+  assert joined(rest, gpt2) == TEXTS[:2], 'all of it, where there is less'
+  assert list(load_task('e2e', gpt2, **options).evals) == ['dev']
+  with pytest.raises(FileNotFoundError, match=r'No wikitext-2/valid\.txt\. Looked for'):
+    load_task('synthetic/recipes', gpt2, data_dir='/', max_length=16, general=1)
+  (folder / 'RTE').mkdir()
+  for split in ('train', 'dev'):
+    text = 'index\tsentence1\tsentence2\tlabel\n0\ta\tb\tentailment\n'
+    (folder / f'RTE/{split}.tsv').write_text(text)
+  with pytest.raises(ValueError, match=r'rte is a classification: config\.eval\.general_text'):
+    load_task('rte', gpt2, **options, general=1)
+
+
 def test_a_text_that_is_no_wikitext_is_refused(gpt2):
   text = '\n\nPlain prose.\n = Title = \n'
   with pytest.raises(ValueError, match=r"^w.txt, line 3: .*found 'Plain prose.'"):

@@ -80,7 +80,7 @@ def test_a_dense_layer_is_computed(dtype):
   kernel = quantization.encode(params['kernel'], 'int8')
   coded = params | {'kernel': quantization.make([kernel], 'int8', (64, 6), 'float32')}
   exact = params | {'kernel': coded['kernel'].astype(jnp.float32)}
-  with nn.intercept_methods(quantization.interceptor):
+  with nn.intercept_methods(dense.interceptor):
     y = layer.apply({'params': coded}, x)
     plain = layer.apply({'params': exact}, x)
   assert y.dtype == dtype

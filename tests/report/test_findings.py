@@ -55,7 +55,7 @@ def test_a_run_that_contradicts_a_text_names_it(tmp_path):
     ('LoRA reaches {lora}', 'LoRA reaches 81.0', r'81\.0 typed by hand in .* Write a slot'),
     ('LoRA reaches {lora}', 'LoRA with 3 seeds', '3 typed by hand'),
     ('{lora} on', '{lroa} on', r"unknown value 'lroa'\. Did you mean 'lora'"),
-    ('holds =', 'hold =', 'unknown key hold. Known: agrees, holds'),
+    ('holds =', 'hold =', 'unknown key hold. Known: agrees, command, holds'),
     ('holds = ["below(lora, full)"]', 'holds = "below"', r'expected values\.NAME'),
     ('page = "table-2"', '', 'finding 1, of no page: no page'),
     ('method = "full"', 'method = "ful"', r'values\.full: no run of'),

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lora_jax import methods, tree
+from lora_jax import methods, quantization, tree
 from lora_jax.adapters.adapter import Adapter
 from lora_jax.adapters.fingerprint import fingerprint
 from lora_jax.serving import BASE, Bank
@@ -234,3 +234,25 @@ CALLS = {
 def test_mistakes_say_what_is_wrong(message):
   with pytest.raises(ValueError, match=message):
     CALLS[message](bank_of('bert'))
+
+
+def test_a_quantized_base_is_served_in_its_codes():
+  """Each example is that of the dequantized base; adapters of the base as it was are refused."""
+  model, params = scanned('bert')
+  coded = quantization.quantize(params, 'nf4')
+  adapters = {name: make(name, 'bert') for name in ('rs', 'early')}
+  words = (
+    r"'rs': .*differ in values: quantize=none in the adapter's base, quantize=nf4 in the model"
+  )
+  with pytest.raises(ValueError, match=words):
+    Bank.of(model, coded, adapters)
+  names = ('rs', BASE, 'early', 'rs', BASE, 'early')
+  found, expected = (
+    np.asarray(Bank.of(model, base, adapters, other_base=True)(names, **inputs()))
+    for base in (coded, quantization.exact(coded))
+  )
+  finite = np.isfinite(expected)
+  np.testing.assert_allclose(found[finite], expected[finite], rtol=1e-4, atol=1e-4)
+  known = fingerprint(coded, model.config)
+  own = {name: adapter._replace(fingerprint=known) for name, adapter in adapters.items()}
+  assert Bank.of(model, coded, own).names == ['rs', 'early']

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from lora_jax import tree
-from lora_jax.train import job
+from lora_jax.train import curve, job
 
 
 def targets(*names):
@@ -43,6 +43,14 @@ def assert_same_run(single, member, tolerance=1e-5):
     assert list(one) == list(other)
     for name, value in one.items():
       np.testing.assert_allclose(value, other[name], atol=1e-4, err_msg=name)
+  curves = [
+    [line for line in curve.read(folder / 'metrics.jsonl') if curve.is_point(line)]
+    for folder in (member, single)
+  ]
+  assert [point['step'] for point in curves[0]] == [point['step'] for point in curves[1]] != []
+  for name in (curve.LOSS, curve.RATE):
+    of_each = ([point[name] for point in points] for points in curves)
+    np.testing.assert_allclose(*of_each, atol=1e-4, err_msg=name)
   for which in ('best', 'last'):
     assert ours[which]['step'] == theirs[which]['step']
     actual, expected = trained(member, which), trained(single, which)

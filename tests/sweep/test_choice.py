@@ -66,7 +66,7 @@ def test_the_groups_of_a_sweep_are_the_same_at_every_start_and_say_why(make_conf
   of = grouping.members(config, [{'method.rank': rank} for rank in (4, 1, 2)])
   first, again = (choice.choose(of, 0, Source()) for _ in range(2))
   assert first == again and [group.members for group in first] == [of]
-  assert '3 runs in 1 programs (3 members, computed one after the other)' in first[0].why
+  assert '3 runs in 1 program (3 members, computed one after the other)' in first[0].why
   shared = choice.choose(of, 0, Source(), machines=3)
   assert [len(group.members) for group in shared] == [1, 1, 1]  # One for each machine.
 

@@ -13,7 +13,7 @@ from lora_jax.sweep import grouping, stacked
 from lora_jax.sweep import train as train_sweep
 from lora_jax.train import evaluate, job, loop, optimizer, warm_start
 from lora_jax.train.checkpoints import Checkpoints
-from tests.sweep.runs import BASE, RUNS, assert_same_run, trained
+from tests.sweep.runs import BASE, RUNS, assert_same_run, targets, trained
 
 SLOW = pytest.mark.slow
 
@@ -84,6 +84,10 @@ VARIANTS = {
     {'method': _base.method('vera', {}) | {'rank': 4}, 'optim.lr': 0.1},
     {'method': _base.method('vera', {}) | {'rank': 2, 'projection_seed': 3}, 'optim.lr': 0.3},
   ),
+  'quantized': (
+    {'model.quantize': 'nf4', 'method.rank': 4},
+    {'model.quantize': 'nf4', 'method.rank': 2, **targets('query')},
+  ),
   'dora': (
     {'method.dora': True, 'method.rank': 4, 'method.rslora': True},
     {'method.dora': True, 'method.rank': 2, 'seed': 1},
@@ -99,7 +103,10 @@ VARIANTS = {
   'variant',
   [
     'pissa',
-    *(pytest.param(name, marks=SLOW) for name in ('lora_fa', 'vera', 'dora', 'intrinsic')),
+    *(
+      pytest.param(name, marks=SLOW)
+      for name in ('quantized', 'lora_fa', 'vera', 'dora', 'intrinsic')
+    ),
   ],
 )
 def test_a_variant_is_a_member_and_is_resumed(variant, tmp_path, make_config):

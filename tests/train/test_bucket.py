@@ -21,6 +21,7 @@ from lora_jax import stacking, sweep
 from lora_jax.adapters import native
 from lora_jax.train import (
   checkpoints,
+  curve,
   export,
   job,
   locks,
@@ -74,7 +75,8 @@ def test_an_interrupted_run_on_a_bucket_ends_as_one_on_the_disk(runs):
   local, remote = runs[0], epath.Path(runs[1])
   ours, theirs = (json.loads((x / 'result.json').read_text()) for x in (remote, local))
   assert ours['history'] == theirs['history']
-  assert (remote / 'metrics.jsonl').read_text() == (local / 'metrics.jsonl').read_text()
+  ours, theirs = (curve.read(folder / 'metrics.jsonl') for folder in (remote, local))
+  assert curve.reproducible(ours) == curve.reproducible(theirs) and any(map(curve.is_point, ours))
   names = lambda folder: sorted(path.name for path in folder.iterdir())
   assert names(remote) == names(local)
   assert names(remote / 'checkpoints') == names(local / 'checkpoints')  # Old ones are gone.

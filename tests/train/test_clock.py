@@ -13,9 +13,11 @@ def test_seconds_add_up_to_those_that_passed():
   clock.start()
   with clock.measure('evaluation'):
     time.sleep(0.02)
-    with clock.compiling_if_new('evaluation', {'x': np.zeros((2, 3))}):
+    with clock.compiling_if_new('evaluation', {'input_ids': np.zeros((2, 3))}):
       time.sleep(0.03)
-    with clock.compiling_if_new('evaluation', {'x': np.ones((2, 3))}):  # Of that shape again.
+    with clock.compiling_if_new(
+      'evaluation', {'input_ids': np.ones((2, 3))}
+    ):  # Of that shape again.
       time.sleep(0.01)
   first, passed = clock.split(), time.monotonic() - began
   assert first['compiling'] >= 0.03 and 0.03 <= first['evaluation'] < first['compiling'] + 0.03

@@ -178,11 +178,14 @@ def test_what_a_format_cannot_hold_is_an_error_and_leaves_nothing(make_run, tmp_
   assert [path.name for path in tmp_path.iterdir()] == ['adapter']
 
 
-def test_the_nearest_plain_lora_of_any_run_is_written_with_its_error(make_run, base, tmp_path):
+def test_the_nearest_plain_lora_of_any_run_is_written_with_its_error(
+  make_run, base, tmp_path, caplog
+):
   workdir = make_run(**{'method.dora': True, 'method.rank': 2})
   shutil.copy(RESULT, workdir / 'result.json')
   plain = export.export_run(workdir, tmp_path / 'plain', format='peft', rank=3)
   assert [line for line in plain['warnings'] if 'DoRA' in line] == []
+  assert 'a plain LoRA of rank 3 misses 0.' in caplog.text
   assert 'It misses 0.' in (tmp_path / 'plain' / 'README.md').read_text()
   method = formats.read_adapter(tmp_path / 'plain').method
   assert (method['rank'], method['dora']) == (3, False)
@@ -195,6 +198,15 @@ def test_the_nearest_plain_lora_of_any_run_is_written_with_its_error(make_run, b
     tmp_path / 'dora', tmp_path / 'exact', base=str(base), format='peft', rank=8
   )
   assert again['lora_error']['overall'] < 1e-6
+
+
+def test_a_card_has_the_alpha_of_its_file(make_run, tmp_path):
+  """The update of PiSSA has twice the rank, and so twice the alpha."""
+  workdir = make_run(**{'method.init': 'pissa'})
+  shutil.copy(RESULT, workdir / 'result.json')
+  report = export.export_run(workdir, tmp_path / 'out', format='loralib')
+  assert report['alpha'] == 32.0
+  assert '--alpha=32.0' in (tmp_path / 'out' / 'README.md').read_text()
 
 
 def test_what_a_method_only_keeps_is_not_counted(make_run, tmp_path):

@@ -1,12 +1,10 @@
 """The loop as a whole: what a run leaves, and that an interrupted one ends like any other."""
 
-import json
-
 import numpy as np
 import pytest
 
 from lora_jax.result_schema import RunResult
-from lora_jax.train import evaluate, loop
+from lora_jax.train import curve, evaluate, loop
 from tests.train.conftest import BROKEN, FINISHED
 from tests.train.runs import assert_same_run, result_of, start, wait_for_step
 
@@ -14,7 +12,7 @@ from tests.train.runs import assert_same_run, result_of, start, wait_for_step
 def test_a_run_learns_and_says_how(finished):
   workdir, result = finished
   assert result == result_of(workdir)
-  optional = {'generated', 'members_why'}  # Texts, and of a sweep.
+  optional = {'generated', 'members_why', 'general_text'}  # Texts, and of a sweep.
   assert set(result) == set(RunResult.__annotations__) - optional
   history = result['history']
   assert history[-1]['train/loss'] < 0.8 * history[0]['train/loss']
@@ -30,9 +28,12 @@ def test_a_run_learns_and_says_how(finished):
   assert all(seconds > 0 for seconds in result['seconds'].values())
   assert result['config']['optim']['lr'] == 1e-2
   assert result['versions']['jax']
-  lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
-  assert [line['step'] for line in lines] == [record['step'] for record in history]
-  assert list((workdir / 'tensorboard').iterdir())
+  lines = curve.read(workdir / 'metrics.jsonl')
+  points = [line for line in lines if curve.is_point(line)]
+  assert [line for line in lines if line not in points] == history
+  assert [point['step'] for point in points] == [10, 20, 30, 40, 48]
+  assert points[-1]['curve/loss'] < points[0]['curve/loss'] and points[-1]['curve/grad_norm'] > 0
+  assert list((workdir / 'tensorboard').iterdir()) and (workdir / curve.FILE).stat().st_size
 
 
 @pytest.mark.parametrize('name', ['adapter_p', 'lora+prefix_layer'])

@@ -9,7 +9,7 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from lora_jax import methods, tree
+from lora_jax import methods, quantization, tree
 from lora_jax.models import presets
 from lora_jax.train import job, loop, mesh, optimizer, setup, step
 from lora_jax.train.step import init_state
@@ -105,6 +105,25 @@ def test_every_mesh_computes_the_same_run(one_device, family, method, shape):
   split = [x for x in jax.tree.leaves(moments) if not x.sharding.is_fully_replicated]
   assert bool(split) == (shape != (8, 1, 1))
   check_collectives(compiled.as_text(), shape)
+
+
+@pytest.mark.parametrize(
+  ('format', 'shape'), [('nf4', (2, 2, 2)), pytest.param('int8', (1, 8, 1), marks=pytest.mark.slow)]
+)
+def test_a_mesh_computes_with_its_parts_of_codes(format, shape):
+  model, method, frozen, trainable = toy('bert')
+  made = model, method, quantization.quantize(frozen, format), trainable
+  expected, _, _ = trained(made, (1, 1, 1), 'bert')
+  losses, _, compiled = trained(made, shape, 'bert')
+  np.testing.assert_allclose(losses, expected, atol=1e-5)
+  assert losses[-1] < losses[0] - 0.05
+  places = mesh.shardings(made[2], mesh.make_mesh(*shape), 'bert')
+  codes = [kernel.arrays['codes'] for kernel in quantization.kernels(places).values()]
+  assert codes and not any(place.is_fully_replicated for place in codes)
+  # No device gets the codes or the weights of the stack: they are gathered of one layer at a time.
+  gathered = re.findall(r'= \(?\w+\[([\d,]+)\][^=]*? all-gather', compiled.as_text())
+  stacks = {(2, rows, columns) for rows in (32, 64, 128) for columns in (32, 128)}
+  assert not {tuple(map(int, size.split(','))) for size in gathered} & stacks
 
 
 def check_collectives(text, shape):

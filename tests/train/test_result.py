@@ -25,7 +25,11 @@ def record(work):
   devices = mesh.make_mesh(1)
   record = Record('run', work, setup.make_batches(work, devices), devices, 'abc+')
   record.progress.update(
-    history=[{'step': step, record.metric: x} for step, x in ((6, 0.5), (12, 0.9), (18, 0.7))],
+    history=[
+      {'step': step, record.metric: x, 'general/loss': 4 - x}
+      for step, x in ((6, 0.5), (12, 0.9), (18, 0.7))
+    ],
+    start={'general/loss': 3.0},
     examples=120,
     tokens=900,
     padded_tokens=1000,
@@ -42,7 +46,9 @@ def test_a_result_has_the_fields_of_its_schema_and_rates_by_training_alone(recor
   assert found['padding'] == pytest.approx(0.1)
   assert found['members'] == 4 and found['commit'] == 'abc+'
   assert found['config']['optim']['lr'] == 1e-2
-  assert not {'generated', 'members_why'} & set(result.make(record))
+  assert found['general_text'] == pytest.approx({'start': 3.0, 'best': 3.1, 'last': 3.3})
+  record.progress['start'] = {}
+  assert not {'generated', 'members_why', 'general_text'} & set(result.make(record))
 
 
 def test_where_lower_is_better_the_lowest_is_the_best(record):

@@ -60,7 +60,7 @@ def test_a_record_is_in_the_file_when_write_returns(tmp_path):
 
 def test_a_resumed_run_takes_back_the_steps_that_come_again(tmp_path):
   write_run(tmp_path, range(1, 7))
-  write_run(tmp_path, range(5, 9), resume_step=4, history=history(4))
+  write_run(tmp_path, range(5, 9), resume_step=4, entries=history(4))
   assert records(tmp_path) == [{'step': step, 'loss': step / 8} for step in range(1, 9)]
   shown = {}  # As TensorBoard reads it: a start drops its own step and later ones.
   for step, tag, value in events(tmp_path):
@@ -85,7 +85,7 @@ def test_a_run_from_the_start_leaves_nothing_of_an_older_one(tmp_path):
 def test_the_records_of_a_resumed_run_are_those_of_its_history(tmp_path, found):
   if found is not None:
     (tmp_path / 'metrics.jsonl').write_text(found)
-  write_run(tmp_path, [5], resume_step=4, history=history(4))
+  write_run(tmp_path, [5], resume_step=4, entries=history(4))
   assert records(tmp_path) == history(5)
 
 

@@ -13,6 +13,7 @@ from lora_jax.report.pages import (
   analysis,
   chaos,
   counts,
+  forgetting,
   glue,
   gpt3,
   intrinsic,
@@ -77,6 +78,7 @@ def make(recorded: Recorded, findings: Findings | None = None) -> list[Page]:
   others = [
     *rates.pages(found, list(recorded.diverged.values())),
     *intrinsic.pages(found, list(recorded.diverged.values()), levels),
+    *forgetting.pages(every),
     *weak_base.pages(weak),
     *speed.pages(recorded.bench),
     *chaos.pages(recorded.chaos),

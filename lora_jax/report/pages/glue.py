@@ -45,6 +45,7 @@ def page(found: Sequence[RunResult], levels: scores.Levels) -> Page:
   blocks += ["### The paper's", Table(shown, caption)]
   if of_paper:
     blocks.append(_details(of_paper))
+  blocks += text_generation.successors_of('2')
   done = dict.fromkeys(f'{runs.model_name(run)} {run["task"]}' for run in ours)
   return Page('table-2', 'Table 2: GLUE', ', '.join(done), blocks, 'table=2')
 

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from lora_jax.paper import successors
 from lora_jax.report import charts, grids, runs, scores
 from lora_jax.report.document import Block, Page, Table
 from lora_jax.report.grids import Grid
@@ -87,6 +88,7 @@ def pages(found: Sequence[RunResult], diverged: Sequence[Diverged]) -> list[Page
   made = grids.grids(own, VARIED)
   for grid in made:
     blocks += _of_grid(grid, [run for run in diverged if grids.is_of(run, grid)])
+  blocks += ["### PEFT's", Table(successors.PEFT.rows, f'{successors.PEFT.caption}.')]
   title = 'Learning rates: ranks and the methods after LoRA'
   return [Page('rates', title, '; '.join(grid.title for grid in made), blocks)] if made else []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from lora_jax.paper import entries, printed, replications, translation
+from lora_jax.paper import entries, printed, replications, successors, translation
 from lora_jax.report import charts, paper_rows, runs, scores
 from lora_jax.report.document import Block, Page, Table
 from lora_jax.result_schema import PublishedTexts, RunResult
@@ -86,11 +86,19 @@ def page(number: str, found: Sequence[RunResult], systems: Systems) -> Page:
   blocks += ["### The paper's", Table(shown, caption)]
   if again := replications.TABLES.get(number):
     blocks.append(Table(again.rows, f'{again.caption}.'))
+  blocks += successors_of(number)
   if of_paper:
     blocks.append(Table(details(of_paper), 'How ours was obtained', folded=True))
   state = ', '.join(dict.fromkeys(f'{runs.model_name(run)} {run["method"]}' for run in ours))
   name = f'table-{number}'
   return Page(name, f'Table {number}: {title}', state, blocks, f'table={number}')
+
+
+def successors_of(number: str) -> list[Block]:
+  """What later papers print on the tasks of a table; nothing of most."""
+  tables = successors.TABLES.get(number, ())
+  shown = [Table(table.rows, f'{table.caption}.') for table in tables]
+  return ['### After the paper', *shown] if shown else []
 
 
 def by_model(found: Sequence[RunResult]) -> dict[str, list[RunResult]]:

@@ -18,7 +18,7 @@ WITHOUT = {'README', 'counts', 'chaos', 'runs'}  # They begin with a sentence th
 
 @pytest.fixture(scope='module')
 def made():
-  return report.read(ROOT / 'results')
+  return report.read(ROOT / 'results')[0]
 
 
 def test_an_index_of_runs_has_method_score_and_parameters(tmp_path):
@@ -60,7 +60,7 @@ def test_a_folder_without_results_says_what_to_do(tmp_path):
     report.read(tmp_path)
   (tmp_path / 'runs').mkdir()
   (tmp_path / 'runs/a.json').write_text(json.dumps(run(0, 0.5, task='rte')))
-  text = document.markdown(report.read(tmp_path)[0])
+  text = document.markdown(report.read(tmp_path)[0][0])
   assert '50.0 (n 1), at chance |' in text  # What the data's most common class scores is known.
 
 
@@ -93,7 +93,7 @@ def test_a_change_of_a_run_makes_its_pages_and_pictures_stale(tmp_path):
   found = json.loads(path.read_text())
   found['best']['dev/accuracy'] += 0.1
   path.write_text(json.dumps(found))
-  made = report.read(tmp_path / 'results')
+  made, _ = report.read(tmp_path / 'results')
   assert document.stale(made, tmp_path / 'results') == ['runs.md', 'table-2.md', 'table-2.png']
   written = document.write(made, tmp_path / 'results')
   assert [path.name for path in written if path.suffix == '.png'] == ['table-2.png']

@@ -43,7 +43,8 @@ def grid():
 
 def test_best_rates_scores_at_one_rate_and_what_diverged():
   (made,) = rates.pages(*grid())
-  (table,) = tables_of(made)
+  table, of_peft = tables_of(made)
+  assert of_peft.rows[0]['method'] == 'full'
   assert [(row['method'], row['r'], row['best rate']) for row in table.rows] == [
     ('LoRA', '1', '0.003'),
     ('LoRA', '16', '0.003'),

@@ -14,10 +14,11 @@ def test_generated_texts_are_in_the_papers_units():
   assert (row['CIDEr'], row['n'], row['method']) == ('-', '2', 'lora (query, value)')
   assert (system['method'], system['BLEU'], system['MET']) == ('TGen (baseline)', '66.00', '-')
   of_paper = [r | {'paper_table': 'table 3', 'model': 'gpt2-medium'} for r in runs]
-  *_, printed, again = tables_of(text_generation.page('3', of_paper, {}))
+  printed, again, vera = tables_of(text_generation.page('3', of_paper, {}))[-3:]
   lora = next(r for r in printed.rows if r['method'] == 'LoRA')
   assert lora['BLEU'] == '70.4±.1, ours 69.0 ± 1.4 (-1.4)' and lora['ours'] == '3 of 5 run'
   assert again.rows[0]['BLEU'] == '68.9' and '2405.15179' in again.caption
+  assert 'VeRA' in {r['method'] for r in vera.rows}
   assert text_generation.page('14', runs, {}).ours == ''
 
 

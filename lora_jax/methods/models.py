@@ -1,0 +1,90 @@
+"""Models of Linen and of NNX, as methods take them: by `init` and `apply` on parameters."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+
+import jax
+
+from lora_jax import tree
+
+if TYPE_CHECKING:
+  from flax import nnx
+
+
+HINT = (
+  'Of an nnx.Module those modules are known that are called: a weight that is used bare '
+  '(`layer.kernel[...]`) has no call to adapt. A class of layers of your own, or one with a '
+  '`__call__` of its own, is made known by `lora_jax.nnx.register`. Of an nnx.bridge.ToNNX give '
+  'the Linen model, and hand it over by `lora_jax.to_nnx`.'
+)
+
+
+@runtime_checkable
+class Model(Protocol):
+  """A model as methods see it: a module of Linen, or one of NNX by the same two functions."""
+
+  def init(self, *args: Any, **kwargs: Any) -> Mapping[str, tree.Params]: ...
+
+  def apply(self, *args: Any, **kwargs: Any) -> object: ...
+
+
+AnyModel = Model | Callable[..., object]  # An nnx.Module is called; an `apply` is a function.
+
+
+def is_nnx(model: object) -> bool:
+  """Whether a model is an nnx.Module. flax.nnx is not loaded to answer it."""
+  loaded = sys.modules.get('flax.nnx')
+  return loaded is not None and isinstance(model, loaded.Module)
+
+
+def as_linen(model: object) -> Model:
+  """An nnx.Module by `init` and `apply`; any other model as it is."""
+  if not is_nnx(model):
+    return cast(Model, model)
+  from lora_jax.methods.functional import Functional  # Loads flax.nnx, which takes 0.1 seconds.
+
+  return Functional(cast('nnx.Module', model))
+
+
+def apply_of(model: AnyModel) -> Callable[..., object]:
+  """The function that calls a model on its parameters; any other function as it is."""
+  if is_nnx(model):
+    model = as_linen(model)
+  return model.apply if isinstance(model, Model) else model
+
+
+def params_of(model: object) -> tree.Tree | None:
+  """The parameters that a model holds, if it is an nnx.Module."""
+  if not is_nnx(model):
+    return None
+  from lora_jax.methods import functional
+
+  return functional.params(cast('nnx.Module', model))
+
+
+def scales(
+  scales_of: Callable[..., tree.Tree], model: object, *inputs: object, **kwargs: object
+) -> tree.Tree:
+  """`Method.scales` of any model, given that of Linen models."""
+  return scales_of(as_linen(model), *inputs, **kwargs)
+
+
+def init(
+  split: Callable[..., tuple[tree.Tree, tree.Tree]],
+  key: jax.Array,
+  model: object,
+  *rest: object,
+  **kwargs: object,
+) -> tuple[tree.Tree, tree.Tree]:
+  """`Method.init` of any model, given that of Linen models; an nnx.Module holds its parameters."""
+  if not is_nnx(model):
+    return split(key, model, *rest, **kwargs)
+  try:
+    return split(key, as_linen(model), params_of(model), *rest, **kwargs)
+  except ValueError as error:
+    if ' matches ' not in str(error):
+      raise
+    raise ValueError(f'{error}\n{HINT}') from error

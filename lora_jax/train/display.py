@@ -1,0 +1,119 @@
+"""What a run shows while it trains: a bar on a terminal, lines elsewhere. Nothing is colored.
+
+The bar has the last loss, examples a second and the time left, or says what is being compiled.
+Without a terminal there is a line for each evaluation, one for the first program that is compiled,
+and between two of them one a minute.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import TextIO
+
+import tqdm
+
+LINE_SECONDS = 60  # Time between two lines of progress, if there is no terminal.
+MOST_ROWS = 12  # Of a table.
+SMALL = 1e-3  # Numbers below are shown with an exponent.
+FORM = '{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]'
+
+
+class Display:
+  """Shows how far a run, or a group of a sweep, has come.
+
+  Args:
+    total_steps: the number of the last step.
+    first_step: the step that the run resumes from; 0 for a run from the start.
+    stream: where it is shown; None for standard error.
+  """
+
+  def __init__(self, total_steps: int, first_step: int = 0, stream: TextIO | None = None):
+    self._stream = stream or sys.stderr
+    self._total, self._start = total_steps, first_step
+    self._began = self._printed = time.monotonic()
+    self._seen: tuple[float, int] | None = None  # Time and examples of the last `progress`.
+    self._status = ''
+    self._bar = tqdm.tqdm(
+      total=total_steps,
+      initial=first_step,
+      file=self._stream,
+      disable=not self._stream.isatty(),
+      bar_format=FORM,
+      dynamic_ncols=True,
+    )
+
+  def progress(self, step: int, loss: float, examples: int) -> None:
+    """Moves the bar; the rate is the growth of `examples`, a running total, since the last call."""
+    now = time.monotonic()
+    self._status = f'loss {loss:.4f}'
+    if self._seen:
+      rate = (examples - self._seen[1]) / max(now - self._seen[0], 1e-9)
+      self._status += f', {rate:.1f} examples/s'
+    self._seen = (now, examples)
+    self._bar.set_postfix_str(self._status, refresh=False)
+    self._bar.update(step - self._bar.n)
+    if self._bar.disable and now - self._printed >= LINE_SECONDS:
+      self._print(step, '')
+
+  def compiling(self, what: str) -> None:
+    """Says in the bar, or before the first step in a line, what is being compiled."""
+    if not self._bar.disable:
+      self._bar.set_postfix_str(f'compiling {what}')
+    elif not self._seen and self._printed == self._began:
+      self.line(f'compiling {what}')
+
+  def show(self, step: int, text: str) -> None:
+    """Shows a line about a step."""
+    self._print(step, text)
+
+  def line(self, text: str) -> None:
+    """Shows a line."""
+    if self._bar.disable:
+      print(text, file=self._stream, flush=True)
+    else:
+      self._bar.write(text, file=self._stream)
+    self._printed = time.monotonic()
+
+  def close(self) -> None:
+    """Ends the bar."""
+    self._bar.close()
+
+  def _print(self, step: int, text: str) -> None:
+    parts = [f'step {step}/{self._total}', text]
+    if self._bar.disable:
+      parts += [self._status, self._left(step)]
+    self.line(', '.join(filter(None, parts)))
+
+  def _left(self, step: int) -> str:
+    if step <= self._start or step >= self._total:
+      return ''
+    seconds = (time.monotonic() - self._began) * (self._total - step) / (step - self._start)
+    return f'{tqdm.tqdm.format_interval(seconds)} left'
+
+
+def numbers(metrics: Mapping[str, float]) -> str:
+  """`dev/accuracy 0.7500, train/learning_rate 9.0e-06`."""
+  return ', '.join(f'{name} {number(float(value))}' for name, value in metrics.items())
+
+
+def number(value: float) -> str:
+  """A number with four decimals, or with an exponent if these would hide it."""
+  return f'{value:.1e}' if 0 < abs(value) < SMALL else f'{value:.4f}'
+
+
+def table(evaluations: Sequence[Mapping[str, float]], best: Mapping[str, float]) -> str:
+  """The last evaluations as a table, the best one marked by a star."""
+  names = [name for name in best if name != 'step']
+  rows = [
+    [f'{entry["step"]:.0f}{"*" if entry == best else " "}']
+    + [number(float(entry.get(name, math.nan))) for name in names]
+    for entry in evaluations[-MOST_ROWS:]
+  ]
+  widths = [max(map(len, column)) for column in zip(['step ', *names], *rows, strict=True)]
+  lines = [['step ', *names], *rows]
+  return '\n'.join(
+    '  '.join(f'{entry:>{width}}' for entry, width in zip(line, widths)) for line in lines
+  )

@@ -1,0 +1,26 @@
+"""The page of forgetting: the loss on general text of the base and of adapted models."""
+
+from lora_jax.report import pages
+from lora_jax.report.pages import forgetting
+from lora_jax.report.runs import Recorded
+from tests.report.toys import generated, run, tables_of
+
+
+def test_what_each_method_forgets_stands_beside_its_score():
+  texts = lambda best: {'general_text': {'start': 3.0, 'best': best, 'last': 9.0}}
+  found = [generated(seed, 0.5, 8.0) | texts(3.25 + seed / 10) for seed in (0, 1)]
+  found += [generated(0, 0.5, 8.0, method='full') | texts(2.9)]
+  (page,) = forgetting.pages([*found, run(0, 0.5)])
+  (table,) = tables_of(page)
+  shown = [(row['general text, base'], row['adapted'], row['change']) for row in table.rows]
+  assert shown == [
+    ('3.000 ± 0.000', '3.300 ± 0.071', '+0.300'),
+    ('3.000', '2.900', '-0.100'),
+  ]
+  assert table.rows[1]['score'] == '2.000 (n 1)' and page.ours == 'e2e, small'
+  recorded = Recorded(runs={str(i): one for i, one in enumerate(found)})
+  assert 'forgetting' in {page.name for page in pages.make(recorded)}
+
+
+def test_without_such_runs_there_is_no_page():
+  assert forgetting.pages([run(0, 0.5)]) == []

@@ -225,7 +225,7 @@ def public_names() -> list[str]:
   module = ast.parse((PACKAGE / '__init__.py').read_text(encoding='utf-8'))
   return [
     alias.asname
-    for node in module.body
+    for node in ast.walk(module)  # Those of NNX are imported when they are first used.
     if isinstance(node, ast.ImportFrom)
     for alias in node.names
     if alias.asname

@@ -70,9 +70,9 @@ def _escaped(lines: list[str]) -> list[str]:
     if i % 2:
       parts[i] = f'``{part[1:-1].strip()}``' + ('\\ ' if re.match(r'\w', parts[i + 1]) else '')
     else:
-      # Names of arguments at the start of a line, as `*inputs, **kwargs:`, are Napoleon's to read.
+      # Napoleon escapes the first name of a line, as that of `*inputs, **kwargs:`.
       part = re.sub(r'\*', r'\\*', part)
-      part = re.sub(r'(?m)^( *)((?:\\\*)+\w+(?:, (?:\\\*)+\w+)*:)', _unescaped, part)
+      part = re.sub(r'(?m)^ *(?:\\\*)+(?=\w+(?:, (?:\\\*)+\w+)*:)', _unescaped, part)
       parts[i] = re.sub(r'\|', r'\\|', re.sub(r'(?<=\w)_(?=\W|$)', r'\_', part))
   return ''.join(parts).split('\n')
 

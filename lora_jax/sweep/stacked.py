@@ -21,7 +21,17 @@ from lora_jax import provenance, tree
 from lora_jax.sweep import choice, members, step
 from lora_jax.sweep.grouping import Member
 from lora_jax.sweep.source import Source
-from lora_jax.train import display, mesh, optimizer, result, rundir, setup, signals, writers
+from lora_jax.train import (
+  display,
+  forgetting,
+  mesh,
+  optimizer,
+  result,
+  rundir,
+  setup,
+  signals,
+  writers,
+)
 from lora_jax.train.checkpoints import Checkpoints
 from lora_jax.train.clock import Clock
 from lora_jax.train.display import Display
@@ -85,6 +95,7 @@ def train(group: choice.Group, source: Source, workdir: Path, folder: Path, owne
     with signals.stopping() as interrupted:
       engine.interrupted = interrupted
       engine.clock.start()
+      forgetting.measure_start(engine)
       fit(engine)
 
 

@@ -146,16 +146,16 @@ def shell_lines(text: str) -> Iterator[str]:
 
 
 def commands(docs: Path = DOCS) -> Mapping[str, str]:
-  """Every command of every page, by `page:line`, those of included files among them."""
+  """Every command of the README and of every page, by `page:line`, with those of included files."""
   found: dict[str, str] = {}
-  for path in sources(docs):
+  for path in (docs.parent / 'README.md', *sources(docs)):
     text = path.read_text(encoding='utf-8')
     shown = [(block.line, block.text) for block in blocks(text) if block.kind == 'console']
     for name in re.findall(r'^```\{include\} (\S+)$', text, re.M):
       shown.append((1, included_commands((path.parent / name).read_text(encoding='utf-8'))))
     for line, block in shown:
       for index, command in enumerate(shell_lines(block)):
-        found[f'{path.relative_to(docs)}:{line}+{index}'] = command
+        found[f'{path.relative_to(docs.parent)}:{line}+{index}'] = command
   return found
 
 

@@ -26,13 +26,14 @@ def describe(plan: Plan) -> str:
   total = counts['trained'] + counts['frozen']
   head = f'; {counts["head"]:,} in the task head' if counts['head'] else ''
   source = 'compiled by' if plan['exact'] else 'ESTIMATE, since libtpu is not installed, by'
-  base = plan['param_dtype']
-  base += '' if plan['quantize'] == 'none' else f' with kernels in {plan["quantize"]}'
+  kept = {'none': '', 'file': ' with kernels as in the file'}
+  quantized = kept.get(plan['quantize'], f' with kernels in {plan["quantize"]}')
   lines = [
     f'{plan["model"]}, {plan["method"]}, on {plan["topology"]}: {verdict(plan)}',
     f'  {source} {plan["compiler"]} in {plan["compile_seconds"]:.0f} s; mesh {axes}',
     f'  batch {plan["batch_size"]} x {plan["length"]} tokens, compute {plan["dtype"]}, base '
-    f'{base}, remat {plan["remat"]}, layers {"scanned" if plan["scan"] else "looped"}',
+    f'{plan["param_dtype"]}{quantized}, remat {plan["remat"]}, layers '
+    f'{"scanned" if plan["scan"] else "looped"}',
     f'  parameters: trained {counts["trained"]:,} ({counts["trained"] / total:.3%}{head}), '
     f'frozen {counts["frozen"]:,}',
     '  memory of a device, GiB:',

@@ -106,10 +106,7 @@ def _run(
   if hook.kind:
     method, args, kwargs = _as_linen_call(twin, name, method, args, kwargs)
   context = Context(twin, name, method)
-  # A method may add an interceptor inside of a call of the model, as VeRA does.
-  added = [one for one in interception.running() if one not in hook.interceptors]
-  inside_out = [*hook.interceptors, *added][::-1]
-  out = interception.chained(inside_out, method, context)(*args, **kwargs)
+  out = interception.chained(hook.interceptors[::-1], method, context)(*args, **kwargs)
   if hook.found:
     after = tree.flatten(twin.variables['params'])
     hook.found(

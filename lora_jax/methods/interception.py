@@ -6,7 +6,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax
@@ -16,14 +16,23 @@ import jax
 Next, Args, Kwargs = Callable[..., Any], tuple[Any, ...], dict[str, Any]
 Context = nn.module.InterceptorContext
 Interceptor = Callable[[Next, Args, Kwargs, Context], Any]
+Carried = TypeVar('Carried')
 
-# The interceptors that run now: a part of the key by which JAX keeps the programs that it traced.
-_interceptors = jax.make_user_context(())
+# The interceptors that run now, and what they hand to those of modules inside: parts of the key by
+# which JAX keeps the programs that it traced.
+_interceptors, _carried = jax.make_user_context(()), jax.make_user_context(())
 
 
-def is_intercepted(kind: type) -> bool:
-  """Whether an interceptor of this type runs now."""
-  return any(isinstance(interceptor, kind) for interceptor in _interceptors.value)
+@contextlib.contextmanager
+def carrying(value: object) -> Iterator[None]:
+  """Hands a value to the interceptors inside the block; it is hashable, as a part of JAX's key."""
+  with _carried((*_carried.value, value)):
+    yield
+
+
+def carried(kind: type[Carried]) -> Carried | None:
+  """The value of this type that a block around hands on; None for none."""
+  return next((value for value in _carried.value if isinstance(value, kind)), None)
 
 
 @contextlib.contextmanager

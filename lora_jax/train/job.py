@@ -155,11 +155,10 @@ def divide(
   def init(params: Params) -> tuple[Params, Params]:
     frozen, trainable = method.init(jax.random.key(config.seed), model, params, TOKENS)
     if coded := quantization.kernels(trainable):
-      choice = base_options.quantization_of(config)
       raise ValueError(
-        f'{config.method.name} trains {errors.listed(list(coded))}, but config.model.quantize='
-        f'{choice} makes codes of them, which have no gradient. Train factors beside them '
-        '(--config.method.name=lora), or set --config.model.quantize=none.'
+        f'{config.method.name} trains {errors.listed(list(coded), limit=4)}, which config.model.'
+        f'quantize={base_options.quantization_of(config)} makes codes that have no gradient. Train '
+        'factors beside them (--config.method.name=lora), or set --config.model.quantize=none.'
       )
     return frozen, tree.cast(trainable, np.float32)
 

@@ -31,7 +31,7 @@ LOAD = {
 ```python
 from lora_jax import attach, bind, load_adapter, load_model
 
-model, params = load_model({base!r}, task={task!r}{labels})
+model, params = load_model({base!r}, task={task!r}{labels}{coded})
 adapter = load_adapter('FOLDER')
 method, frozen, trainable = attach(adapter, model, params)
 apply = bind(model.apply, method)  # apply(frozen, trainable, input_ids)
@@ -89,7 +89,9 @@ def card(
   config = result['config']
   labels = '' if task == 'lm' else f', num_labels={num_labels}'
   kind = 'CausalLM' if task == 'lm' else 'SequenceClassification'
-  names = dict(base=where, task=task, labels=labels, auto=f'AutoModelFor{kind}')
+  quantize = _quantize(result)
+  coded = f', quantize={quantize!r}' if quantize else ''
+  names = dict(base=where, task=task, labels=labels, coded=coded, auto=f'AutoModelFor{kind}')
   how = LOAD[format].format(**names, alpha=alpha or config['method'].get('alpha'))
   if result['model'] == 'fresh' and format != 'merged':
     how = FRESH
@@ -147,12 +149,19 @@ def _rows(result: Result, base: str, which: str) -> Iterable[tuple[str, object]]
   yield 'trained parameters', counts['trainable']
   yield 'trained parameters without the head', counts['trainable_without_head']
   yield 'frozen parameters', counts['frozen']
+  yield 'kernels of the base', (quantize := _quantize(result)) and f'in {quantize}'
   yield 'settings', {'preset': result['preset'], **config['optim'], **config['train']}
   yield 'longest example', f'{config["data"]["max_length"]} tokens'
   yield 'hardware', f'{result["device"]}; host {result["cpu"]}'
   yield 'seconds', result['seconds']
   yield 'versions', result['versions']
   yield 'commit', result['commit']
+
+
+def _quantize(result: Result) -> str:
+  """How the base's kernels were quantized; '' if they were not."""
+  found = result['config']['model'].get('quantize', 'none')
+  return '' if found == 'none' else found
 
 
 def _front_matter(result: Result, task: str, name: str, format: str, which: str, base: str) -> str:

@@ -19,6 +19,13 @@ def test_a_plan_is_told_with_its_sizes_and_its_hours():
   assert 'trainable parameters 4 kB, with the optimizer 12 kB' in told
 
 
+def test_a_plan_says_how_kernels_are_kept():
+  told = lambda quantize: text.describe(toys.plan(6 * 2**30, quantize=quantize))
+  assert 'base bfloat16, remat' in told('none')
+  assert 'base bfloat16 with kernels in nf4, remat' in told('nf4')
+  assert 'base bfloat16 with kernels as in the file, remat' in told('file')
+
+
 def test_what_a_plan_does_not_know_is_said_or_left_out():
   estimate = text.describe(toys.plan(6 * 2**30, exact=False, steps=None, hours=None))
   assert 'ESTIMATE, since libtpu is not installed' in estimate

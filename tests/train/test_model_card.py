@@ -64,3 +64,12 @@ def test_the_front_matter_is_yaml_that_the_hub_reads(name):
     scores = result['generated']['scores']
     assert found['test', 'bleu'] == scores['bleu']
     assert 'beams 10' in text and 'length_penalty' in text
+
+
+def test_a_quantized_base_is_loaded_as_it_was_trained_on():
+  result = json.loads((RUNS / 'e2e-pretrain-e2e-qv-0.json').read_text())
+  assert 'quantize' not in model_card.card(result, task='lm', num_labels=0, name='x')
+  result['config']['model']['quantize'] = 'nf4'
+  text = model_card.card(result, task='lm', num_labels=0, name='x')
+  assert '| kernels of the base | in nf4 |' in text
+  assert "task='lm', quantize='nf4')" in text

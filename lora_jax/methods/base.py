@@ -119,10 +119,7 @@ def bind(apply: AnyModel, method: Method) -> Callable[..., Any]:
   Args:
     apply: a model or its `apply`, or any function with `{'params': ...}` first. The variables of an
       nnx.Module that are not parameters are the collection `state`.
-    method: the method whose `init` made the two parts.
-
-  Raises:
-    TypeError, ValueError: from the result, if a part was left out, or LoRA's two are swapped.
+    method: the method whose `init` made the two parts; a call that lacks or swaps them is an error.
   """
   run = models.apply_of(apply)
 

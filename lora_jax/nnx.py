@@ -95,7 +95,8 @@ def update(model: nnx.Module, params: tree.Params) -> None:
   """Writes a tree of parameters, as `method.merge` returns one, into an nnx.Module.
 
   Raises:
-    ValueError: naming all parameters that are missing, unexpected or misshapen.
+    ValueError: naming all parameters that are missing, misshapen or unexpected, as are those of a
+      method that was not merged.
   """
   nnx.update(model, Functional(model).to_state(params))
 

@@ -21,6 +21,7 @@ from lora_jax.adapters.fingerprint import of_leaves, print_differences
 from lora_jax.adapters.native import DESCRIPTION, TENSORS, digest
 from lora_jax.methods.lora import FACTORS
 from lora_jax.methods.models import params_of
+from lora_jax.methods.vera import VECTORS
 from lora_jax.pretrained import safetensors
 
 FORMAT, VERSION = 'lora_jax method', 1
@@ -159,7 +160,7 @@ def _problems(trainable: tree.Params, leaves: tree.Params) -> list[str]:
     for path in trainable
     if path not in leaves
     for module, _, name in [path.rpartition('/')]
-    if name == FACTORS[0] and module not in modules
+    if name in (FACTORS[0], VECTORS[0]) and module not in modules
   ]
   if lost:
     near = errors.nearest(lost[0], sorted(modules))

@@ -52,7 +52,7 @@ def intercepted(*interceptors: Interceptor | None) -> Iterator[None]:
 
 def running() -> tuple[Interceptor, ...]:
   """The interceptors that run now, the innermost last, as in Flax."""
-  return tuple(filter(callable, _interceptors.value))
+  return _interceptors.value
 
 
 def chained(interceptors: Sequence[Interceptor], next_fun: Next, context: Context) -> Next:

@@ -82,8 +82,11 @@ def init(
   """`Method.init` of any model, given that of Linen models; an nnx.Module holds its parameters."""
   if not is_nnx(model):
     return split(key, model, *rest, **kwargs)
+  params = params_of(model) or {}
+  if rest and isinstance(rest[0], Mapping) and tree.paths(rest[0]) == tree.paths(params):
+    raise ValueError('an nnx.Module holds its parameters: method.init(key, model, *inputs)')
   try:
-    return split(key, as_linen(model), params_of(model), *rest, **kwargs)
+    return split(key, as_linen(model), params, *rest, **kwargs)
   except ValueError as error:
     if ' matches ' not in str(error):
       raise

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lora_jax import adapter_l, bind, compose, load, lora, params, save, tree
+from lora_jax import adapter_l, bind, compose, load, lora, params, save, tree, vera
 from lora_jax.adapters.native import DESCRIPTION, TENSORS
 from lora_jax.methods import Method
 from tests.methods import toys
@@ -16,6 +16,7 @@ from tests.nnx.toys import IDS, KEY, Stack, disturbed
 
 METHODS = {
   'lora': lora(rank={'.*query': 2, '.*': 1}, alpha=3.0, targets=('.*query', '.*value')),
+  'vera': vera(rank=2, targets='.*query'),
   'compose': compose(lora(rank=1, alpha=1, targets='.*query'), adapter_l(bottleneck=2)),
 }
 

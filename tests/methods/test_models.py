@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from lora_jax import bind, lora
+from lora_jax import bind, lora, params
 from lora_jax.methods import models
 from tests.nnx.toys import KEY, One
 
@@ -74,6 +74,12 @@ def test_a_layer_that_cannot_be_adapted_is_named_with_a_hint(model, message):
   method = lora(rank=1, alpha=1, targets='query')
   with pytest.raises(ValueError, match=f'(?s){message}.*bare.*lora_jax.nnx.register.*to_nnx'):
     method.init(KEY, model, X)
+
+
+def test_parameters_given_as_of_a_linen_model_are_refused():
+  model, method = One(nnx.Linear(6, 3, rngs=nnx.Rngs(0))), lora(rank=1, alpha=1, targets='query')
+  with pytest.raises(ValueError, match=r'holds its parameters: method.init\(key, model, \*inputs'):
+    method.init(KEY, model, params(model), X)
 
 
 def test_other_errors_have_no_hint():

@@ -11,6 +11,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from lora_jax import quantization
+
 # An interceptor runs in place of each method of each module: `next_fun(*args, **kwargs)` calls the
 # method, `context` names it and its module. See `flax.linen.intercept_methods`.
 Next, Args, Kwargs = Callable[..., Any], tuple[Any, ...], dict[str, Any]
@@ -34,6 +36,8 @@ def intercepted(*interceptors: Interceptor | None) -> Iterator[None]:
   that was traced for it before, without an interceptor or with another.
   """
   given = [interceptor for interceptor in interceptors if interceptor is not None]
+  if quantization.interceptor in _interceptors.value:
+    given.append(quantization.interceptor)  # Again: it has to be the innermost.
   with contextlib.ExitStack() as stack:
     for interceptor in given:
       stack.enter_context(nn.intercept_methods(interceptor))

@@ -43,9 +43,13 @@ def interceptor(
   kwargs: Mapping[str, object],
   context: nn.module.InterceptorContext,
 ) -> object:
-  """Computes a dense layer with a quantized kernel, whose own call would ask for an array."""
+  """Computes a dense layer with a quantized kernel, whose own call would ask for an array.
+
+  It calls no interceptor inside of it, so it does that as the innermost one alone.
+  """
   module = context.module
-  if not isinstance(module, nn.Dense) or context.method_name != '__call__':
+  is_innermost = next_fun is context.orig_method
+  if not isinstance(module, nn.Dense) or context.method_name != '__call__' or not is_innermost:
     return next_fun(*args, **kwargs)
   kernel = module.get_variable('params', 'kernel')
   if not isinstance(kernel, Kernel):

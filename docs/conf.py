@@ -4,6 +4,8 @@ import re
 import sys
 from pathlib import Path
 
+from docutils import nodes
+
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
@@ -27,7 +29,6 @@ html_theme_options = {'show_toc_level': 2, 'use_download_button': False}
 html_copy_source = False
 html_static_path = ['static']
 html_css_files = ['page.css']
-myst_enable_extensions = ['dollarmath', 'colon_fence']
 myst_heading_anchors = 3
 autodoc_member_order = 'bysource'
 autodoc_typehints_format = 'short'
@@ -69,9 +70,9 @@ def _escaped(lines: list[str]) -> list[str]:
     if i % 2:
       parts[i] = f'``{part[1:-1].strip()}``' + ('\\ ' if re.match(r'\w', parts[i + 1]) else '')
     else:
-      # Names of arguments at the start of a line, as `*inputs, **kwargs:`, are Napoleon's to read.
+      # Napoleon escapes the first name of a line, as that of `*inputs, **kwargs:`.
       part = re.sub(r'\*', r'\\*', part)
-      part = re.sub(r'(?m)^( *)((?:\\\*)+\w+(?:, (?:\\\*)+\w+)*:)', _unescaped, part)
+      part = re.sub(r'(?m)^ *(?:\\\*)+(?=\w+(?:, (?:\\\*)+\w+)*:)', _unescaped, part)
       parts[i] = re.sub(r'\|', r'\\|', re.sub(r'(?<=\w)_(?=\W|$)', r'\_', part))
   return ''.join(parts).split('\n')
 
@@ -86,13 +87,14 @@ def setup(app: object) -> None:
   def translate(app, what, name, thing, options, lines):
     lines[:] = as_rst(lines)
 
-  def dash(app, what, name, thing, options, lines):
-    lines[:] = [line.replace(' -- ', ' \N{EN DASH} ') for line in lines]
+  def dash(app, doctree, name):  # Sphinx's own, between an argument and its description.
+    for node in [node for node in doctree.findall(nodes.Text) if node == ' -- ']:
+      node.parent.replace(node, nodes.Text(' \N{EN DASH} '))
 
   def skip(app, what, name, thing, skipped, options):
     # Fields of a NamedTuple, which `Attributes:` describes.
     return True if 'Alias for field number' in (getattr(thing, '__doc__', '') or '') else None
 
   app.connect('autodoc-process-docstring', translate, priority=400)
-  app.connect('autodoc-process-docstring', dash, priority=600)
+  app.connect('doctree-resolved', dash)
   app.connect('autodoc-skip-member', skip)

@@ -208,10 +208,12 @@ def api_pages() -> dict[str, str]:
   )
   pages = {'public': text}
   for room in sorted(arrows().keys() - {'lora_jax'}):
-    lines = [f'# lora_jax.{room}\n', '```{eval-rst}']
+    lines = [f'# lora_jax.{room}\n']
     for module in _modules(room):
-      lines += [f'.. automodule:: {module}', '   :members:', '   :show-inheritance:', '']
-    pages[room] = '\n'.join([*lines, '```', ''])
+      title = '' if module == f'lora_jax.{room}' else f'## {module}\n'
+      lines += [title, '```{eval-rst}', f'.. automodule:: {module}']
+      lines += ['   :members:', '   :show-inheritance:', '```', '']
+    pages[room] = '\n'.join(lines)
   rooms = '\n'.join(room for room in pages if room != 'public')
   about = 'Every public function and class of the package, room by room.'
   pages['rooms'] = f'# The rooms of the package\n\n{about}\n\n```{{toctree}}\n{rooms}\n```\n'
@@ -223,7 +225,7 @@ def public_names() -> list[str]:
   module = ast.parse((PACKAGE / '__init__.py').read_text(encoding='utf-8'))
   return [
     alias.asname
-    for node in module.body
+    for node in ast.walk(module)  # Those of NNX are imported when they are first used.
     if isinstance(node, ast.ImportFrom)
     for alias in node.names
     if alias.asname

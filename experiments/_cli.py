@@ -83,7 +83,7 @@ def show(error: Exception) -> None:
 
   The last line is the cause, in one sentence; details stand before it.
   """
-  if isinstance(error, MISTAKES) and not DEBUG.value:
+  if isinstance(error, MISTAKES) and not flags.FLAGS['debug'].value:  # Parsed or not.
     cause, *details = str(error).splitlines() or ['']
     details += ['error: ' + type(error).__name__ + ': ' + cause.removesuffix(':')]
     print('', *details, sep='\n', file=sys.stderr)

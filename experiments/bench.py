@@ -28,12 +28,9 @@ a CPU in float32 at small ones.
 
 import dataclasses
 import functools
-import json
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import jax
 from absl import flags
@@ -53,7 +50,7 @@ from lora_jax.bench import (
   successors,
   sweeps,
 )
-from lora_jax.bench.timing import SHAPES, Measured, Rounds, table
+from lora_jax.bench.timing import SHAPES, Measured, Rounds, parse_shape, table
 from lora_jax.data import tasks, tokenizer_files
 from lora_jax.errors import nearest
 from lora_jax.models import presets
@@ -153,17 +150,8 @@ def compile_jobs() -> int:
 
 
 def shapes_of(part: str) -> Iterator[tuple[str, int, int]]:
-  """(model, rows, length) of each batch of a part.
-
-  Raises:
-    ValueError: for a text of another form, or an unknown model.
-  """
-  for text in BATCHES.value or CHOSEN[part][not is_accelerated()]:
-    model, _, size = text.partition(':')
-    rows, _, length = size.partition('x')
-    if not (rows.isdigit() and length.isdigit()):
-      raise ValueError(f'--shapes has {text!r}; expected MODEL:ROWSxLENGTH, as roberta-base:32x128')
-    yield model, int(rows), int(length)
+  """(model, rows, length) of each batch of a part; raises as `parse_shape`."""
+  return map(parse_shape, BATCHES.value or CHOSEN[part][not is_accelerated()])
 
 
 def case_of(model: str, rows: int, length: int, layout: str = 'full') -> steps.Case:
@@ -295,16 +283,15 @@ def attention_part() -> Titled:
     cases = {layout: case_of(model, rows, length, layout) for layout in LAYOUTS.value}
 
     def maker(name: str, model: str = model) -> steps.Make:
-      return lambda task: steps.Variant(
-        configured(model, 'lora', dtype(), attention=name, dropout=rate(), num_layers=LAYERS.value),
-        task,
-      )
+      options = dict(attention=name, dropout=DROPOUT.value or 0.0, num_layers=LAYERS.value)
+      return step_of(configured(model, 'lora', dtype(), **options))
 
     found = attention.compare(maker, tuple(IMPLEMENTATIONS.value), cases, rounds(), compile_jobs())
     yield f'attention, {LAYERS.value or "all"} layers of {model} {rows}x{length}', found
 
 
 def mfu_part() -> Titled:
+  rate = DROPOUT.value or 0.0
   reached = mfu.product()
   yield 'product of matrices', mfu.product_table(reached)
   for model, rows, length in shapes_of('mfu'):
@@ -313,18 +300,13 @@ def mfu_part() -> Titled:
 
     def maker(method: str, name: str, model: str = model) -> steps.Make:
       return lambda task: steps.Variant(
-        configured(model, method, dtype(), attention=name, dropout=rate()), task
+        configured(model, method, dtype(), attention=name, dropout=rate), task
       )
 
     makers = {f'{method}, {name}'.rstrip(', '): maker(method, name) for method, name in names}
     case = case_of(model, rows, length)
     found = mfu.compare(makers, {'full'}, case, rounds(), reached, compile_jobs())
     yield f'mfu, {model} {rows}x{length}', found
-
-
-def rate() -> float:
-  """The rate of dropout of the parts that have none by default."""
-  return DROPOUT.value or 0.0
 
 
 def nnx_part() -> Titled:
@@ -335,25 +317,13 @@ def nnx_part() -> Titled:
 
 def compile_part() -> Titled:
   variants = {
-    'scanned layers' if scan == 'true' else 'looped layers': _first_step_of(scan)
+    'scanned layers' if scan == 'true' else 'looped layers': first_step.of_process(
+      f'--model={MODEL.value} --rows={ROWS.value} --length={LENGTH.value} --scans={scan} '
+      f'--dtype={DTYPE.value}'
+    )
     for scan in SCANS.value
   }
   yield f'compile, {title()}', first_step.cold_and_warm(variants)
-
-
-def _first_step_of(scan: str) -> Callable[[str], dict[str, float]]:
-  """A function of a cache folder that measures the first step in a process of its own."""
-
-  def measure(cache: str) -> dict[str, float]:
-    with tempfile.TemporaryDirectory(prefix='bench-') as folder:
-      out = Path(folder, 'out.json')
-      child = f'--model={MODEL.value} --rows={ROWS.value} --length={LENGTH.value} --out={out} '
-      child += f'--scans={scan} --dtype={DTYPE.value} --began={time.time()}'
-      first_step.run_child(['-m', 'experiments.bench', '--parts=first_step', *child.split()], cache)
-      (rows,) = json.loads(out.read_text())['measured'].values()
-    return dict(next(iter(rows.values())))
-
-  return measure
 
 
 def first_step_part() -> Titled:

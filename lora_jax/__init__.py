@@ -28,6 +28,7 @@ from lora_jax.methods import prefix_embed as prefix_embed
 from lora_jax.methods import prefix_layer as prefix_layer
 from lora_jax.methods import summarize as summarize
 from lora_jax.methods import top_layers as top_layers
+from lora_jax.methods import vera as vera
 from lora_jax.pretrained import load_model as load_model
 from lora_jax.tree import count as count
 from lora_jax.tree import join as join

@@ -79,7 +79,6 @@ ARROWS = {
   'sweep': {
     'compilation',
     'data',
-    'errors',
     'extras',
     'files',
     'methods',

@@ -18,6 +18,7 @@ from tests import house, test_architecture
 PROJECT = tomllib.loads((house.ROOT / 'pyproject.toml').read_text())['project']
 # Extras without packages of their own that this project imports.
 DEVICES = {'cuda', 'tpu', 'tpu-plan'}
+CALLS = ('require', 'extras.require', 'extras.missing')
 
 
 def normal(name: str) -> str:
@@ -40,12 +41,12 @@ def imported_names() -> dict[str, set[str]]:
 
 
 def required(path: Path) -> set[str]:
-  """The packages that a file, or a package that it lies in, requires."""
+  """The packages that a file, or a package that it lies in, requires, or names where missing."""
   folders = [folder / '__init__.py' for folder in path.parents if house.PACKAGE in folder.parents]
   found = set()
   for file in {path, *folders}:
     for node in ast.walk(house.parse(file)):
-      if isinstance(node, ast.Call) and ast.unparse(node.func) in ('require', 'extras.require'):
+      if isinstance(node, ast.Call) and ast.unparse(node.func) in CALLS:
         found |= {arg.value for arg in node.args if isinstance(arg, ast.Constant)}
   return found
 

@@ -139,7 +139,10 @@ def _read_description(folder: Path) -> Description:
   provenance.note(path)
   values = files.read_json(path)
   if not isinstance(values, dict) or values.get('format') != FORMAT:
-    raise ValueError(f'{path}: expected format={FORMAT!r}; this is another kind of file')
+    raise ValueError(
+      f'{path}: expected format={FORMAT!r}; this is another kind of file. What lora_jax.save wrote '
+      'is read by lora_jax.load(folder, model, params).'
+    )
   if values.get('version') != VERSION:
     raise ValueError(
       f'{path}: version {values.get("version")!r} of the format; this lora_jax reads version '

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -88,6 +89,24 @@ def run_child(arguments: Sequence[str], cache: str | Path) -> float:
   if done.returncode:
     raise RuntimeError(f'{" ".join(arguments)} ended with {done.returncode}: {done.stderr[-800:]}')
   return time.perf_counter() - began
+
+
+def of_process(flags: str) -> Callable[[str], Row]:
+  """A function of a cache folder that measures the first step in a process of its own.
+
+  Args:
+    flags: of experiments.bench, apart by spaces.
+  """
+
+  def measure(cache: str) -> Row:
+    with tempfile.TemporaryDirectory(prefix='bench-') as folder:
+      out = Path(folder, 'out.json')
+      child = ['-m', 'experiments.bench', '--parts=first_step', *flags.split()]
+      run_child([*child, f'--out={out}', f'--began={time.time()}'], cache)
+      (rows,) = json.loads(out.read_text())['measured'].values()
+    return dict(next(iter(rows.values())))
+
+  return measure
 
 
 def cold_and_warm(variants: Mapping[str, Callable[[str], Row]]) -> Measured:

@@ -87,13 +87,13 @@ class Step:
       self._frozen, self._trainable, self._state, x
     )
     tracing = time.perf_counter() - began
-    self._compiled, self._x = lowered.compile(), x
-    size = program.size(self._compiled)
-    flops = program.flops(self._compiled)
+    self.compiled, self._x = lowered.compile(), x
+    size = program.size(self.compiled)
+    flops = program.flops(self.compiled)
     return {'flops': flops, 'temporary_bytes': size.temporary, 'tracing': tracing}
 
   def __call__(self) -> object:
-    self._trainable, self._state = self._compiled(
+    self._trainable, self._state = self.compiled(
       self._frozen, self._trainable, self._state, self._x
     )
     return self._trainable

@@ -31,6 +31,19 @@ SHAPES: dict[str, presets.Config] = {  # A fresh model of the shape is measured.
 }
 
 
+def parse_shape(text: str) -> tuple[str, int, int]:
+  """The name, the rows and the length of a batch that is written as `roberta-base:32x128`.
+
+  Raises:
+    ValueError: for a text of another form.
+  """
+  model, _, size = text.partition(':')
+  rows, _, length = size.partition('x')
+  if not (rows.isdigit() and length.isdigit()):
+    raise ValueError(f'--shapes has {text!r}; expected MODEL:ROWSxLENGTH, as roberta-base:32x128')
+  return model, int(rows), int(length)
+
+
 class Measured(NamedTuple):
   """A table of figures.
 

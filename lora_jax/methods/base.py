@@ -35,7 +35,6 @@ class InitFn(Protocol):
         copied; and what it is called with, arrays or `jax.ShapeDtypeStruct`s, of which only the
         shapes are used: nothing is computed.
     """
-    ...
 
 
 @runtime_checkable
@@ -46,7 +45,6 @@ class MergeFn(Protocol):
     Raises:
       ValueError: that says why the method cannot be folded into them.
     """
-    ...
 
 
 @runtime_checkable
@@ -55,7 +53,6 @@ class FollowsFn(Protocol):
     """The weight that a leaf of the method is sharded like, or None: `.../query/lora_a` gives
     `('.../query/kernel', (0, None))`, the axis of the kernel that each of its dimensions follows.
     """
-    ...
 
 
 @runtime_checkable
@@ -64,7 +61,6 @@ class ScalesFn(Protocol):
     """Leaves that the interceptor prefers to the method's options, if they are joined with the
     parameters. So one program runs members of a sweep that differ in them.
     """
-    ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,10 +119,7 @@ def bind(apply: AnyModel, method: Method) -> Callable[..., Any]:
   Args:
     apply: a model or its `apply`, or any function with `{'params': ...}` first. The variables of an
       nnx.Module that are not parameters are the collection `state`.
-    method: the method whose `init` made the two parts.
-
-  Raises:
-    TypeError, ValueError: from the result, if a part was left out, or LoRA's two are swapped.
+    method: the method whose `init` made the two parts; a call that lacks or swaps them is an error.
   """
   run = models.apply_of(apply)
 

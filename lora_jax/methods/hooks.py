@@ -18,7 +18,7 @@ import flax.linen as nn
 import jax
 from flax import core, nnx
 
-from lora_jax import quantization, tree
+from lora_jax import tree
 from lora_jax.methods import interception, twins
 from lora_jax.methods.interception import Args, Context, Interceptor, Kwargs
 
@@ -106,11 +106,7 @@ def _run(
   if hook.kind:
     method, args, kwargs = _as_linen_call(twin, name, method, args, kwargs)
   context = Context(twin, name, method)
-  # A method may add an interceptor inside of a call of the model, as VeRA does.
-  added = [one for one in interception.running() if one not in hook.interceptors]
-  every = [*hook.interceptors, *added]
-  every.sort(key=lambda one: one is quantization.interceptor)  # It has to be the innermost.
-  out = interception.chained(every[::-1], method, context)(*args, **kwargs)
+  out = interception.chained(hook.interceptors[::-1], method, context)(*args, **kwargs)
   if hook.found:
     after = tree.flatten(twin.variables['params'])
     hook.found(

@@ -6,26 +6,33 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax
-
-from lora_jax import quantization
 
 # An interceptor runs in place of each method of each module: `next_fun(*args, **kwargs)` calls the
 # method, `context` names it and its module. See `flax.linen.intercept_methods`.
 Next, Args, Kwargs = Callable[..., Any], tuple[Any, ...], dict[str, Any]
 Context = nn.module.InterceptorContext
 Interceptor = Callable[[Next, Args, Kwargs, Context], Any]
+Carried = TypeVar('Carried')
 
-# The interceptors that run now: a part of the key by which JAX keeps the programs that it traced.
-_interceptors = jax.make_user_context(())
+# The interceptors that run now, and what they hand to those of modules inside: parts of the key by
+# which JAX keeps the programs that it traced.
+_interceptors, _carried = jax.make_user_context(()), jax.make_user_context(())
 
 
-def is_intercepted(kind: type) -> bool:
-  """Whether an interceptor of this type runs now."""
-  return any(isinstance(interceptor, kind) for interceptor in _interceptors.value)
+@contextlib.contextmanager
+def carrying(value: object) -> Iterator[None]:
+  """Hands a value to the interceptors inside the block; it is hashable, as a part of JAX's key."""
+  with _carried((*_carried.value, value)):
+    yield
+
+
+def carried(kind: type[Carried]) -> Carried | None:
+  """The value of this type that a block around hands on; None for none."""
+  return next((value for value in _carried.value if isinstance(value, kind)), None)
 
 
 @contextlib.contextmanager
@@ -36,8 +43,6 @@ def intercepted(*interceptors: Interceptor | None) -> Iterator[None]:
   that was traced for it before, without an interceptor or with another.
   """
   given = [interceptor for interceptor in interceptors if interceptor is not None]
-  if quantization.interceptor in _interceptors.value:
-    given.append(quantization.interceptor)  # Again: it has to be the innermost.
   with contextlib.ExitStack() as stack:
     for interceptor in given:
       stack.enter_context(nn.intercept_methods(interceptor))
@@ -47,7 +52,7 @@ def intercepted(*interceptors: Interceptor | None) -> Iterator[None]:
 
 def running() -> tuple[Interceptor, ...]:
   """The interceptors that run now, the innermost last, as in Flax."""
-  return _interceptors.value
+  return tuple(filter(callable, _interceptors.value))
 
 
 def chained(interceptors: Sequence[Interceptor], next_fun: Next, context: Context) -> Next:

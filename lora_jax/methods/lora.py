@@ -32,10 +32,6 @@ from lora_jax.methods.options import recorded
 from lora_jax.methods.sites import rule
 
 QUERY_VALUE = r'(.*/)?(query|value)'  # The paper's choice (section 4.2), by the names used here.
-# Ranks up to this one share a program of a sweep, padded to it: 2 r / d of the products with a
-# matrix of width d. A larger rank is padded to less than twice itself.
-SMALL_RANK = 64
-
 Scale = Callable[[str, int], float]  # Alpha / r of a module, given its path and rank.
 
 
@@ -138,6 +134,7 @@ def lora(
       initial.check_kinds('lora: train_a=False', found, lambda layer: not layer.transposed)
     return tree.unflatten(frozen), tree.unflatten(chosen | own)
 
+  padded = lowrank.padded_rank(rank)
   return Method(
     init=split,
     merge=functools.partial(_merge, scale_of),
@@ -145,7 +142,7 @@ def lora(
     patterns=(*targets, *train),
     # The members of a sweep may differ in everything else: zero-padded factors, and their scales.
     # A module that a member does not adapt has no magnitude: zeros would not leave it as it is.
-    program=('lora', padded_rank(rank), train, bias, dropout, train_a, targets if dora else None),
+    program=('lora', padded, train, bias, dropout, train_a, targets if dora else None),
     follows=_follows,
     scales=functools.partial(_scales, find, scale_of),
     fixed=lambda path: _is_fixed(path, train_a),
@@ -205,12 +202,6 @@ def _follows(path: str) -> tuple[str, tuple[int | None, ...]] | None:
 def _is_fixed(path: str, train_a: bool) -> bool:
   name = path.rpartition('/')[2]
   return name in START or (name == FACTORS[0] and not train_a)
-
-
-def padded_rank(rank: int | Mapping[str, int]) -> int:
-  """The rank to which the members of a sweep that share a program are padded."""
-  largest = max(rank.values()) if isinstance(rank, Mapping) else rank
-  return max(SMALL_RANK, 1 << (largest - 1).bit_length())
 
 
 def _trains_bias(bias: str, found: Mapping[str, sites.Site], path: str) -> bool:

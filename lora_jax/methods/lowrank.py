@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -38,6 +38,9 @@ START = (
   'lora_b0',
 )  # Of those whose product is subtracted, so that the update starts at 0.
 MAGNITUDE = 'lora_m'  # Of DoRA.
+# Ranks up to this one share a program of a sweep, padded to it: 2 r / d of the products with a
+# matrix of width d. A larger rank is padded to less than twice itself.
+SMALL_RANK = 64
 Shape = tuple[int, ...]
 Factor = Float[jax.Array | np.ndarray, '...']  # The docstring above says which axes it has.
 
@@ -110,6 +113,12 @@ def product(a: Factor, b: Factor, weight: Shape) -> jax.Array:
   a, b = a.astype(jnp.float32), b.astype(jnp.float32)
   update = jnp.einsum(a, a_axes, b, b_axes, axes, precision=lax.Precision.HIGHEST)
   return update.reshape(weight)
+
+
+def padded_rank(rank: int | Mapping[str, int]) -> int:
+  """The rank to which the members of a sweep that share a program are padded."""
+  largest = max(rank.values()) if isinstance(rank, Mapping) else rank
+  return max(SMALL_RANK, 1 << (largest - 1).bit_length())
 
 
 def _ordered_factors(module: nn.Module, weight: Shape, rank: int, *args: object) -> Factors:

@@ -32,10 +32,10 @@ from lora_jax.methods.interception import (
   Interceptor,
   Kwargs,
   Next,
-  intercepted,
-  is_intercepted,
+  carried,
+  carrying,
 )
-from lora_jax.methods.lora import QUERY_VALUE, padded_rank
+from lora_jax.methods.lora import QUERY_VALUE
 from lora_jax.methods.lowrank import Factor, Shape
 from lora_jax.methods.models import Model
 from lora_jax.methods.options import recorded
@@ -56,50 +56,48 @@ class Pair(NamedTuple):
     return Pair(a.reshape(*inputs, -1), b.reshape(-1, *outputs))
 
 
-class _Adding:
-  """The interceptor that adds to the adapted modules of one call of the model.
+class _Carried:
+  """The shared factors in one call of a model, equal if they are the same arrays.
 
-  JAX keeps a program that it traced for a method by the interceptors around it: two are equal if
-  they add the same arrays.
+  JAX keeps a program that it traced by what is carried around it: one of other factors is another.
   """
 
-  def __init__(self, pair: Pair, dropout: float):
-    self._pair, self._dropout = pair, dropout
-    self._key = (id(pair.a), id(pair.b), dropout)  # The arrays are held, so no other takes an id.
+  def __init__(self, pair: Pair):
+    self.pair = pair
+    self._key = (id(pair.a), id(pair.b))  # The arrays are held, so that no others get their ids.
 
   def __eq__(self, other: object) -> bool:
-    return isinstance(other, _Adding) and self._key == other._key
+    return isinstance(other, _Carried) and self._key == other._key
 
   def __hash__(self) -> int:
     return hash(self._key)
-
-  def __call__(self, next_fun: Next, args: Args, kwargs: Kwargs, context: Context) -> Any:
-    wx = next_fun(*args, **kwargs)
-    module, layer = context.module, lowrank.layer_of(context.module)
-    if layer is None or context.method_name not in layer.methods:
-      return wx
-    if not module.has_variable('params', VECTORS[0]):
-      return wx
-    d, b = (jnp.asarray(module.get_variable('params', name)) for name in VECTORS)
-    (x,) = lowrank.arguments(args, kwargs)
-    if self._dropout and module.has_rng('dropout'):
-      x = ops.drop(module.make_rng('dropout'), self._dropout, x)
-    weight = module.get_variable('params', layer.weight)
-    part = self._pair.part(weight.shape[: weight.ndim - b.ndim], b.shape)
-    update = layer.update(module, context.method_name, *part, x, d).astype(wx.dtype)
-    return wx + jnp.expand_dims(b, tuple(range(wx.ndim - b.ndim))).astype(wx.dtype) * update
 
 
 def _interceptor(dropout: float) -> Interceptor:
   def intercept(next_fun: Next, args: Args, kwargs: Kwargs, context: Context) -> Any:
     module = context.module
-    is_root = not module.path and module.has_variable('params', PROJECTIONS)
-    if not is_root or is_intercepted(_Adding):  # A method of the model may call another one.
-      return next_fun(*args, **kwargs)
+    if module.path or not module.has_variable('params', PROJECTIONS):
+      return add(next_fun, args, kwargs, context)
     pair = module.get_variable('params', PROJECTIONS)
-    adding = _Adding(Pair(*(lax.stop_gradient(pair[name]) for name in Pair._fields)), dropout)
-    with intercepted(adding):
-      return adding(next_fun, args, kwargs, context)
+    with carrying(_Carried(Pair(*(pair[name] for name in Pair._fields)))):
+      return add(next_fun, args, kwargs, context)
+
+  def add(next_fun: Next, args: Args, kwargs: Kwargs, context: Context) -> Any:
+    wx = next_fun(*args, **kwargs)
+    module, layer, shared = context.module, lowrank.layer_of(context.module), carried(_Carried)
+    if layer is None or shared is None or context.method_name not in layer.methods:
+      return wx
+    if not module.has_variable('params', VECTORS[0]):
+      return wx
+    d, b = (jnp.asarray(module.get_variable('params', name)) for name in VECTORS)
+    (x,) = lowrank.arguments(args, kwargs)
+    if dropout and module.has_rng('dropout'):
+      x = ops.drop(module.make_rng('dropout'), dropout, x)
+    weight = module.get_variable('params', layer.weight)
+    fixed = shared.pair.part(weight.shape[: weight.ndim - b.ndim], b.shape)
+    factors = map(lax.stop_gradient, fixed)
+    update = layer.update(module, context.method_name, *factors, x, d).astype(wx.dtype)
+    return wx + jnp.expand_dims(b, tuple(range(wx.ndim - b.ndim))).astype(wx.dtype) * update
 
   return intercept
 
@@ -162,7 +160,7 @@ def vera(
     interceptor=_interceptor(dropout),
     patterns=(*targets, *train),
     # The members of a sweep may differ in the rest: zero vectors add nothing, as zero factors.
-    program=('vera', padded_rank(rank), train, dropout),
+    program=('vera', lowrank.padded_rank(rank), train, dropout),
     follows=_follows,
     fixed=lambda path: path.startswith(f'{PROJECTIONS}/'),
   )

@@ -35,8 +35,8 @@ ROWS = (
   Row('RoBERTa-large', 24, 1024, (207, 774, 322, 774)),
 )
 TABLE = Printed(
-  'Published d90 (Aghajanyan et al., 2020, arXiv 2012.13255, table 1), and the parameters of LoRA '
-  'of rank 1 on query and value of the same models',
+  'Published d90 (Aghajanyan et al., 2020, arXiv 2012.13255, table 1, transcribed from a summary '
+  'of it), and the parameters of LoRA of rank 1 on query and value of the same models',
   tuple(
     {'model': row.model}
     | {name: f'{d:,}' for name, d in zip(COLUMNS, row.d90)}

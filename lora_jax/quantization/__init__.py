@@ -12,7 +12,6 @@ from lora_jax.quantization.base import is_quantizable as is_quantizable
 from lora_jax.quantization.base import kernels as kernels
 from lora_jax.quantization.base import make as make
 from lora_jax.quantization.base import quantize as quantize
-from lora_jax.quantization.dense import interceptor as interceptor
 from lora_jax.quantization.dense import needed as needed
 from lora_jax.quantization.dense import product as product
 from lora_jax.quantization.formats import ENCODERS as ENCODERS

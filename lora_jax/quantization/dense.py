@@ -45,7 +45,8 @@ def interceptor(
 ) -> object:
   """Computes a dense layer with a quantized kernel, whose own call would ask for an array.
 
-  It calls no interceptor inside of it, so it does that as the innermost one alone.
+  It calls nothing inside of it, so it acts as the innermost interceptor alone: another one inside
+  would be left out without a word. Then the layer's own call says that a kernel is not an array.
   """
   module = context.module
   is_innermost = next_fun is context.orig_method

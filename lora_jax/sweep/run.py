@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from ml_collections import config_dict
 
-from lora_jax import errors, files
+from lora_jax import files
 from lora_jax.result_schema import RunResult
 from lora_jax.sweep import choice, grouping, stacked
 from lora_jax.sweep.source import Source
@@ -86,9 +86,9 @@ def train_groups(
       folder = workdir / stacked.FOLDER / grouping.identity(taken)
       # Asked again: the owner before may have finished a run until it was locked here.
       if not all(outcome(workdir / x.name) for x in taken):
-        names = errors.listed([x.name for x in taken], limit=4)
+        names = '; '.join(member.name for member in taken)
         place = f'program {groups.index(group) + 1} of {len(groups)}'
-        print(f'{place}, {len(taken)} runs: {names}', file=sys.stderr, flush=True)
+        print(f'{place}: {names}', file=sys.stderr, flush=True)
         train_group(group._replace(members=taken), source, workdir, folder, owner)
       shutil.rmtree(folder, ignore_errors=True)
 

@@ -21,7 +21,17 @@ from lora_jax import provenance, tree
 from lora_jax.sweep import choice, members, step
 from lora_jax.sweep.grouping import Member
 from lora_jax.sweep.source import Source
-from lora_jax.train import display, mesh, optimizer, result, rundir, setup, signals, writers
+from lora_jax.train import (
+  display,
+  forgetting,
+  mesh,
+  optimizer,
+  result,
+  rundir,
+  setup,
+  signals,
+  writers,
+)
 from lora_jax.train.checkpoints import Checkpoints
 from lora_jax.train.clock import Clock
 from lora_jax.train.display import Display
@@ -85,6 +95,7 @@ def train(group: choice.Group, source: Source, workdir: Path, folder: Path, owne
     with signals.stopping() as interrupted:
       engine.interrupted = interrupted
       engine.clock.start()
+      forgetting.measure_start(engine)
       fit(engine)
 
 
@@ -192,7 +203,7 @@ class Stacked:
       best = max(good, key=lambda record: record.score(record.best or record.history[-1]))
       value = display.number((best.best or best.history[-1])[name])
       shown.append(f'{name} {display.number(min(values))} to {display.number(max(values))}')
-      shown.append(f'best so far {value} of {best.name}')
+      shown.append(f'best so far of these {value}, {best.name}')
     if self.display:
       self.display.show(self.done, ', '.join([f'{len(due)} runs', *shown]))
 

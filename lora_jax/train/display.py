@@ -16,6 +16,7 @@ from typing import TextIO
 import tqdm
 
 LINE_SECONDS = 60  # Time between two lines of progress, if there is no terminal.
+RATE_SECONDS = 0.5  # Least time of a rate: two updates may be reported at once.
 MOST_ROWS = 12  # Of a table.
 SMALL = 1e-3  # Numbers below are shown with an exponent.
 FORM = '{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]'
@@ -34,7 +35,7 @@ class Display:
     self._stream = stream or sys.stderr
     self._total, self._start = total_steps, first_step
     self._began = self._printed = time.monotonic()
-    self._seen: tuple[float, int] | None = None  # Time and examples of the last `progress`.
+    self._seen: list[tuple[float, int]] = []  # Time and examples of two earlier calls.
     self._status = ''
     self._bar = tqdm.tqdm(
       total=total_steps,
@@ -46,13 +47,13 @@ class Display:
     )
 
   def progress(self, step: int, loss: float, examples: int) -> None:
-    """Moves the bar; the rate is the growth of `examples`, a running total, since the last call."""
+    """Moves the bar; the rate is the growth of `examples`, a running total, in a second or so."""
     now = time.monotonic()
     self._status = f'loss {loss:.4f}'
-    if self._seen:
-      rate = (examples - self._seen[1]) / max(now - self._seen[0], 1e-9)
-      self._status += f', {rate:.1f} examples/s'
-    self._seen = (now, examples)
+    if not self._seen or now - self._seen[-1][0] >= RATE_SECONDS:
+      self._seen = [*self._seen[-1:], (now, examples)]
+    if (then := self._seen[0])[0] < now:
+      self._status += f', {(examples - then[1]) / (now - then[0]):.1f} examples/s'
     self._bar.set_postfix_str(self._status, refresh=False)
     self._bar.update(step - self._bar.n)
     if self._bar.disable and now - self._printed >= LINE_SECONDS:

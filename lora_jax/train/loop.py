@@ -21,7 +21,6 @@ from lora_jax.result_schema import RunResult
 from lora_jax.train import check, evaluate, hosts, job, mesh, paths, result, rundir, setup, single
 from lora_jax.train.config_check import check_config
 from lora_jax.train.engine import Engine
-from lora_jax.train.forgetting import measure_start
 from lora_jax.train.record import Record
 from lora_jax.train.step import Metrics
 
@@ -73,7 +72,6 @@ def fit(engine: Engine) -> None:
   for record in engine.members:  # A run that was stopped between its last step and its end.
     if record.is_over(engine.done):
       engine.finish(record)
-  measure_start(engine)
   pending = None
   for batch in engine.batches():
     first, metrics = engine.done, engine.advance(batch)

@@ -15,7 +15,7 @@ import numpy as np
 from lora_jax import provenance
 from lora_jax.data import layout
 from lora_jax.data.layout import Shape
-from lora_jax.train import hosts, locks, mesh, optimizer, rundir, setup, signals, step
+from lora_jax.train import forgetting, hosts, locks, mesh, optimizer, rundir, setup, signals, step
 from lora_jax.train.ahead import Ahead
 from lora_jax.train.checkpoints import Checkpoints
 from lora_jax.train.clock import Clock
@@ -69,6 +69,7 @@ def open_run(record: Record, workdir: Path, read: provenance.Recording) -> Itera
     engine.interrupted = stack.enter_context(signals.stopping())
     engine.clock.start()
     stack.enter_context(contextlib.closing(engine.ahead))
+    forgetting.measure_start(engine)
     yield engine
 
 

@@ -1,5 +1,7 @@
 """Timing in turn, and its table."""
 
+import pytest
+
 from lora_jax.bench import timing
 
 
@@ -28,3 +30,9 @@ def test_a_table_has_a_row_for_each_variant_and_says_what_it_means():
     ['cudnn:', 'skipped:', 'no', 'GPU'],
     ['What', 'it', 'means.'],
   ]
+
+
+def test_a_batch_is_named_by_its_model_rows_and_length():
+  assert timing.parse_shape('roberta-base:32x128') == ('roberta-base', 32, 128)
+  with pytest.raises(ValueError, match=r"--shapes has 'minilm:8'; expected MODEL:ROWSxLENGTH"):
+    timing.parse_shape('minilm:8')

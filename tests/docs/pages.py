@@ -23,7 +23,7 @@ DOCS = ROOT / 'docs'
 KINDS = ('python', 'output', 'console', 'text', 'file')
 # Directives of MyST and Sphinx, which are prose or markup.
 MARKUP = ('include', 'toctree', 'eval-rst', 'note', 'warning', 'tip', 'image', 'figure')
-FENCE = re.compile(r'^(?P<marks>`{3,}|~{3,}|:{3,})(?P<info>[^`]*)$')
+FENCE = re.compile(r'^(?P<marks>`{3,}|~{3,})(?P<info>[^`]*)$')
 
 
 class Block(NamedTuple):

@@ -47,6 +47,6 @@ def flags_without_a_value():
           yield path.stem, ast.literal_eval(name)
 
 
-@pytest.mark.parametrize('command, flag', flags_without_a_value())
+@pytest.mark.parametrize('command, flag', list(flags_without_a_value()))
 def test_each_flag_has_an_example(command, flag):
   assert flag in _help.EXAMPLES, f'{command}: no example of --{flag}'

@@ -6,12 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lora_jax import bind, methods, tree
+from lora_jax import bind, methods, quantization, tree
 from lora_jax.adapters import peft_file
 from lora_jax.cost import counts
 from lora_jax.methods.vera import projections, vera
 from lora_jax.pretrained import safetensors
 from tests.adapters.toys import ADAPTERS
+from tests.methods import laws
 from tests.methods.test_interception import JittedLayer, OwnJit, ScannedJit
 from tests.methods.toys import KEY, X, adapted, disturbed, one
 
@@ -99,6 +100,21 @@ def test_no_gradient_of_the_shared_factors_is_computed():
   ]
   assert (4, 5, 3) in products  # x a, and what comes back through b.
   assert not {(6, 3), (3, 6), (3, 8), (8, 3)} & set(products), products
+
+
+@pytest.mark.parametrize('scan', [False, True])
+def test_a_quantized_base_is_its_dequantized_weights(scan):
+  model, params = laws.build('roberta', scan)
+  coded = quantization.quantize(params, 'int8')
+  method = vera(rank=3, targets='.*/(query|up)')
+  frozen, trainable = method.init(KEY, model, coded, jax.ShapeDtypeStruct((1, 8), np.int32))
+  moved, inputs = laws.move(trainable), laws.batch('vera')
+  apply = jax.jit(bind(model.apply, method))
+  found, unmoved = (apply(frozen, part, **inputs) for part in (moved, trainable))
+  assert np.abs(found - unmoved).max() > 0.01
+  merged = quantization.exact(method.merge(frozen, moved))
+  plain = jax.jit(model.apply)({'params': merged}, **inputs)
+  np.testing.assert_allclose(found, plain, atol=2e-5 * np.abs(plain).max())
 
 
 def test_dropout_is_on_the_input_of_the_factors():

@@ -72,7 +72,6 @@ def test_a_quantized_base_is_its_dequantized_weights(family, format):
 
 @pytest.mark.parametrize('name', ['vera', 'adapter_h', 'prefix_layer'])
 def test_other_methods_are_computed_on_a_quantized_base(name):
-  """VeRA enters an interceptor inside of that of quantized kernels."""
   model, params = laws.build('roberta')
   method = methods.make(name=name, **laws.METHODS[name], train=model.head)
   coded = quantization.quantize(params, 'int8')

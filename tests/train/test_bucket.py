@@ -125,7 +125,7 @@ def test_records_are_on_the_bucket_when_write_returns(place):
       assert len(test_writers.records(epath.Path(folder))) == step
     writer.show(3, {'loss': 0.5})
     assert test_writers.events(epath.Path(folder))[-1] == (3, 'loss', 3 / 8)
-  test_writers.write_run(folder, (3, 4), resume_step=2, history=test_writers.history(2))
+  test_writers.write_run(folder, (3, 4), resume_step=2, entries=test_writers.history(2))
   assert [record['step'] for record in test_writers.records(epath.Path(folder))] == [1, 2, 3, 4]
 
 

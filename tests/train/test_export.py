@@ -187,7 +187,7 @@ def test_the_nearest_plain_lora_of_any_run_is_written_with_its_error(
   assert [line for line in plain['warnings'] if 'DoRA' in line] == []
   assert 'a plain LoRA of rank 3 misses 0.' in caplog.text
   assert 'It misses 0.' in (tmp_path / 'plain' / 'README.md').read_text()
-  method = formats.read_adapter(tmp_path / 'plain').method
+  method = formats.load_adapter(tmp_path / 'plain').method
   assert (method['rank'], method['dora']) == (3, False)
   # DoRA moves all columns of a matrix of 8 x 8.
   error = plain['lora_error']

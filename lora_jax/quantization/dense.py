@@ -43,9 +43,14 @@ def interceptor(
   kwargs: Mapping[str, object],
   context: nn.module.InterceptorContext,
 ) -> object:
-  """Computes a dense layer with a quantized kernel, whose own call would ask for an array."""
+  """Computes a dense layer with a quantized kernel, whose own call would ask for an array.
+
+  It calls nothing inside of it, so it acts as the innermost interceptor alone: another one inside
+  would be left out without a word. Then the layer's own call says that a kernel is not an array.
+  """
   module = context.module
-  if not isinstance(module, nn.Dense) or context.method_name != '__call__':
+  is_innermost = next_fun is context.orig_method
+  if not isinstance(module, nn.Dense) or context.method_name != '__call__' or not is_innermost:
     return next_fun(*args, **kwargs)
   kernel = module.get_variable('params', 'kernel')
   if not isinstance(kernel, Kernel):

@@ -70,6 +70,21 @@ def test_a_quantized_base_is_its_dequantized_weights(family, format):
   np.testing.assert_allclose(other, logits, atol=2e-5 * np.abs(logits).max())
 
 
+@pytest.mark.parametrize('name', ['vera', 'adapter_h', 'prefix_layer'])
+def test_other_methods_are_computed_on_a_quantized_base(name):
+  model, params = laws.build('roberta')
+  method = methods.make(name=name, **laws.METHODS[name], train=model.head)
+  coded = quantization.quantize(params, 'int8')
+  tokens = jax.ShapeDtypeStruct((1, 8), np.int32)
+  frozen, trainable = method.init(jax.random.key(1), model, coded, tokens)
+  apply, inputs = methods.bind(model.apply, method), laws.batch(name)
+  moved = jax.tree.map(jnp.asarray, laws.move(trainable))
+  found = apply(frozen, moved, **inputs)
+  expected = apply(quantization.exact(frozen), moved, **inputs)
+  np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+  assert np.abs(apply(frozen, trainable, **inputs) - found).max() > 1e-3
+
+
 @pytest.mark.parametrize('scan', [False, True])
 def test_no_matrix_is_dequantized_whole_in_a_step(scan):
   config = presets.architecture('gpt2', **SIZES)

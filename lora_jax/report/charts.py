@@ -121,6 +121,7 @@ class Method(NamedTuple):
 # The order is that of legends, and the reverse of that in which they are drawn.
 METHODS = {
   'lora': Method('LoRA', '#d62728', 'o'),
+  'vera': Method('VeRA', '#ff7f0e', 'H'),
   'full': Method('full fine-tuning', '#111111', 's'),
   'bitfit': Method('BitFit', '#8c6d31', 'v'),
   'adapter_h': Method('Adapter-H', '#1f77b4', '^'),

@@ -32,7 +32,7 @@ VARIANTS: Mapping[str, Callable[[Mapping[str, object], Mapping[str, object]], bo
   'OLoRA': lambda method, optim: method.get('init') == 'olora',
   'LoRA-FA': lambda method, optim: method.get('train_a') is False,
 }
-LORA = 'LoRA'
+LORA, VERA = 'LoRA', charts.METHODS['vera'].name
 FULL = charts.METHODS['full'].name
 RANK = 16  # Of which LoRA's rate is taken, or the nearest that was run.
 Rates = Mapping[float, Sequence[RunResult]]
@@ -41,7 +41,7 @@ Rates = Mapping[float, Sequence[RunResult]]
 class Line(NamedTuple):
   """What one line of a heat map differs from another in, beside the rank; `scale` is the update's.
 
-  `matrices` and `scale` are '' for full fine-tuning.
+  `matrices` and `scale` are '' for full fine-tuning; VeRA has no scale.
   """
 
   method: str
@@ -107,9 +107,9 @@ def _of_grid(grid: Grid, diverged: Sequence[Diverged]) -> list[Block]:
     blocks.append(
       charts.heat_maps(f'{name}-ranks', 'scores by rank and rate', scores.unit(grid.metric), maps)
     )
-  of_methods = [row for row in rows if row.rank in (None, rank)]
+  of_methods = [*([usual] if usual else []), *_beside(rows, rank)]
   panel = charts.Panel(
-    f'{grid.title}, rank {rank}',
+    f'{grid.title}, LoRA of rank {rank}',
     'learning rate',
     scores.unit(grid.metric),
     [_series(row) for row in of_methods if row.means],
@@ -139,7 +139,7 @@ def rows_of(found: Iterable[RunResult], diverged: Iterable[Diverged]) -> Iterabl
     for line, other in itertools.permutations(members, 2)
     if members[line] < members[other] or (members[line] == members[other] and line.scale == '1')
   }
-  order = [LORA, *VARIANTS, FULL]
+  order = [LORA, *VARIANTS, VERA, FULL]
   key = lambda place: (order.index(place[0].method), place[0][1:], place[1] or 0)
   for place in sorted((place for place in finished if place[0] not in hidden), key=key):
     yield Row(*place, finished[place], failed[place])
@@ -150,8 +150,11 @@ def places(run: Trained) -> list[tuple[Line, int | None]]:
   if run['method'] == 'full':
     return [(Line(FULL), None)]
   method, optim = (runs.section(run['config'], name) for name in ('method', 'optim'))
+  rank = int(str(method['rank']))
+  if run['method'] == 'vera':
+    return [(Line(VERA, grids.weights(run)), rank)]
   name = next((name for name, holds in VARIANTS.items() if holds(method, optim)), LORA)
-  rank, alpha = int(str(method['rank'])), float(str(method['alpha']))
+  alpha = float(str(method['alpha']))
   scales = ['rslora'] if method.get('rslora') else [f'{alpha:g} / r', *['1'] * (alpha == rank)]
   return [(Line(name, grids.weights(run), scale), rank) for scale in scales]
 
@@ -207,17 +210,26 @@ def said(rows: Sequence[Row], metric: str, usual: Row | None) -> list[str]:
     ratios = [row.best / full[0].best for row in lora if row.best]
     text = ' to '.join(dict.fromkeys(f'{x:.3g}' for x in (min(ratios), max(ratios))))
     found.append(f"They are {text} times full fine-tuning's, {full[0].best:g}.")
-  if usual and (peers := [row for row in rows if row.rank == usual.rank and row != usual]):
+  if usual and (peers := [row for row in _beside(rows, usual.rank) if row.best]):
     reach = lambda row: row.means[row.best]
     places = scores.digits(metric)
-    of_peers = [
-      f'{row.line.name} {reach(row) - reach(usual):+.{places}f}' for row in peers if row.best
-    ]
+    same = (None, usual.rank)
+    name = lambda row: row.line.name + (f' at r={row.rank}' if row.rank not in same else '')
+    of_peers = [f'{name(row)} {reach(row) - reach(usual):+.{places}f}' for row in peers]
     found.append(
       f'At rank {usual.rank}, each at its own best rate, the differences to {usual.line.name} '
       f'are: {"; ".join(of_peers)}.'
     )
   return found
+
+
+def _beside(rows: Sequence[Row], rank: int | None) -> list[Row]:
+  """The row of each other method, of several the one whose rank is nearest."""
+  others = [row for row in rows if row.line.method != LORA]
+  distance = lambda row: abs((row.rank or 0) - (rank or 0))
+  return [
+    min(group, key=distance) for _, group in itertools.groupby(others, key=lambda row: row.line)
+  ]
 
 
 def _maps(rows: Sequence[Row], metric: str) -> list[charts.Map]:
@@ -237,6 +249,6 @@ def _maps(rows: Sequence[Row], metric: str) -> list[charts.Map]:
 
 def _series(row: Row) -> charts.Series:
   groups = {lr: scores.best(row.rates[lr]) for lr in row.means}
-  method = {LORA: 'lora', FULL: 'full'}.get(row.line.method, '')
+  method = {LORA: 'lora', VERA: 'vera', FULL: 'full'}.get(row.line.method, '')
   y = charts.mean_and_spread(list(groups.values()))
   return charts.Series(row.line.name, list(groups), *y, method=method)

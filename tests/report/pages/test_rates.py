@@ -11,6 +11,7 @@ SCORES = {
   ('lora', 1): {1e-3: 0.60, 3e-3: 0.70, 1e-2: 0.65},
   ('lora', 16): {1e-3: 0.70, 3e-3: 0.72, 1e-2: None},
   ('dora', 16): {1e-3: 0.74, 3e-3: 0.69, 1e-2: 0.65},
+  ('vera', 256): {1e-3: 0.60, 3e-3: 0.68, 1e-2: 0.66},
   ('full', None): {1e-4: 0.71, 3e-4: 0.73, 1e-3: 0.60},
 }
 
@@ -25,8 +26,10 @@ def trained(method, rank, lr, seed, score, alpha=16.0, **more):
       'targets': [PATTERNS['Wq,Wv']],
       'dora': method == 'dora',
     } | more
+  if method == 'vera':
+    section = {'rank': rank, 'targets': [PATTERNS['Wq,Wv']], 'd_initial': 0.1}
   config = {'seed': seed, 'optim': {'lr': lr, 'lora_plus': 1.0}, 'method': section}
-  name = 'full' if method == 'full' else 'lora'
+  name = method if method in ('full', 'vera') else 'lora'
   found = run(seed, score or 0.0, experiment='rates', method=name, config=config)
   return found if score else found | {'error': 'loss is nan at step 3.'}
 
@@ -49,18 +52,21 @@ def test_best_rates_scores_at_one_rate_and_what_diverged():
     ('LoRA', '1', '0.003'),
     ('LoRA', '16', '0.003'),
     ('DoRA', '16', '0.001 †'),
+    ('VeRA', '256', '0.003'),
     ('full fine-tuning', '-', '0.0003'),
   ]
   score, fixed = 'accuracy, %', "at LoRA's rate"
   assert [row[score] for row in table.rows][2] == '**74.5 ± 0.7**'
-  assert [row[fixed] for row in table.rows] == ['70.5 ± 0.7', '72.5 ± 0.7', '69.5 ± 0.7', '-']
+  assert [row[fixed] for row in table.rows] == [
+    *('70.5 ± 0.7', '72.5 ± 0.7', '69.5 ± 0.7', '68.5 ± 0.7'),
+    '-',
+  ]
   assert table.rows[1]['diverged at (runs)'] == '0.01 (2)'
   assert table.rows[1]['rates tried'] == '3' and table.rows[1]['seeds'] == '0, 1'
   text = next(block for block in made.blocks if 'Learning Rate Matters' in str(block))
   assert "They are 10 times full fine-tuning's, 0.0003." in text
   assert 'best rates of LoRA are 0.003 to 0.003, 1 times apart' in text
-  assert 'DoRA, Wq,Wv, 16 / r +2.0; full' not in text  # Full fine-tuning has no rank.
-  assert 'are: DoRA, Wq,Wv, 16 / r +2.0.' in text
+  assert 'are: DoRA, Wq,Wv, 16 / r +2.0; VeRA, Wq,Wv at r=256 -4.0; full fine-tuning +1.0.' in text
 
 
 def test_the_map_has_a_row_for_each_rank_and_leaves_out_what_diverged(tmp_path):
@@ -74,6 +80,7 @@ def test_the_map_has_a_row_for_each_rank_and_leaves_out_what_diverged(tmp_path):
   assert [series['label'] for series in panel['series']] == [
     'LoRA, Wq,Wv, 16 / r',
     'DoRA, Wq,Wv, 16 / r',
+    'VeRA, Wq,Wv',
     'full fine-tuning',
   ]
   assert document.write([made], tmp_path)  # Both pictures are drawn.

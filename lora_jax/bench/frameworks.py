@@ -13,7 +13,7 @@ import optax
 from flax import nnx
 from jaxtyping import Float
 
-from lora_jax import methods, tree
+from lora_jax import methods, stacking, tree
 from lora_jax.bench.timing import Measured, Rounds, Row, in_turn, seconds_of
 from lora_jax.cost import program
 from lora_jax.nnx import adapt
@@ -47,7 +47,7 @@ class LinenModel(nn.Module):
   @nn.compact
   def __call__(self, x: Hidden) -> Hidden:
     for i in range(self.layers):
-      x = LinenBlock(self.dtype, name=f'layers_{i}')(x)
+      x = LinenBlock(self.dtype, name=stacking.looped_name(i))(x)
     return x
 
 

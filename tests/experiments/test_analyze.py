@@ -178,7 +178,7 @@ def test_two_runs_are_compared_smaller_rank_first_scanned_or_not(runs, done):
     ('three', ['one or two', '3']),
     ('bucket', ['gs://bucket/figures', 'local folder']),
     ('untrained', ['no checkpoints', 'experiments.train']),
-    ('adapter alone', ['adapter.bin', '(--base)']),
+    ('adapter alone', ['adapter.bin', 'or --base']),
     ('no run', ['is not a run directory']),
   ],
 )

@@ -101,6 +101,7 @@ ARROWS = {
     'provenance',
     'result_schema',
     'serving',
+    'stacking',
     'sweep',
     'train',
     'tree',

@@ -7,12 +7,14 @@ step's memory for the next step (`lora_jax/host_memory.py`).
 
 import contextlib
 import logging
+import os
 import re
 import runpy
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from absl import app, flags
 from ml_collections import ConfigDict
@@ -116,13 +118,11 @@ def parse(argv: list[str]) -> list[str]:
 def _parse(argv: list[str]) -> list[str]:
   for arg in argv[1:]:
     if arg in ('--help', '-help', '-h'):
-      print(_help.command(sys.modules['__main__'].__doc__ or ''))
-      sys.exit()
+      _show_and_leave(_help.command(sys.modules['__main__'].__doc__ or ''))
   try:
     if '--help_config' in argv:
       config, _ = _config([argv[0], *map(_with_config_file, config_first(argv)[1:])])
-      print(_help.config(fields.leaves(config) if config else None))
-      sys.exit()
+      _show_and_leave(_help.config(fields.leaves(config) if config else None))
     return parse(argv)
   except (*MISTAKES, flags.Error, AttributeError, KeyError, TypeError) as error:
     if '--debug' in argv:
@@ -135,6 +135,15 @@ def _parse(argv: list[str]) -> list[str]:
       message = _unknown_key([*map(_with_config_file, argv)]) or f'{type(error).__name__}: {error}'
     print(f'\nerror: {message}', file=sys.stderr)
     sys.exit(2)
+
+
+def _show_and_leave(text: str) -> NoReturn:
+  """Prints a text, of which a reader such as `head` may want only the beginning, and exits."""
+  try:
+    print(text, flush=True)
+  except BrokenPipeError:  # What is left is flushed at the exit, which would fail again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  sys.exit()
 
 
 def _with_config_file(arg: str) -> str:

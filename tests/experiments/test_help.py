@@ -27,6 +27,15 @@ def test_the_help_of_a_command_says_what_it_does_and_shows_its_flags_with_exampl
   assert text.index('--workdir=') < text.index('--config.train.epochs=3') < text.index('--debug')
 
 
+def test_a_reader_may_want_the_first_line_alone():
+  command = [sys.executable, '-m', 'experiments.train', '--help_config']
+  with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+    assert child.stdout and child.stderr
+    child.stdout.close()  # As `head` does.
+    said = child.stderr.read().decode()
+  assert child.returncode == 0 and 'BrokenPipe' not in said
+
+
 def test_the_fields_of_a_config_are_listed_with_its_values_and_without_one_all_fields():
   text = shown('--help_config', '--config=glue:task=mrpc,preset=small')
   assert "task = 'mrpc'\n    A text. Name of the task.\n" in text

@@ -96,7 +96,9 @@ def pages(found: Sequence[RunResult], diverged: Sequence[Diverged]) -> list[Page
 def _of_grid(grid: Grid, diverged: Sequence[Diverged]) -> list[Block]:
   rows = list(rows_of(grid.runs, diverged))
   lora = [row for row in rows if row.line.method == LORA and row.best]
-  usual = min(lora, key=lambda row: abs((row.rank or 0) - RANK), default=None)
+  # Of several scales the paper's.
+  key = lambda row: (abs((row.rank or 0) - RANK), not row.line.scale.endswith('/ r'))
+  usual = min(lora, key=key, default=None)
   rank = usual.rank if usual else RANK
   about = ABOUT.format(rank=rank)
   name = f'rates-{grid.runs[0]["task"]}-{runs.model_name(grid.runs[0])}'
@@ -196,14 +198,19 @@ def table(rows: Sequence[Row], metric: str, usual: Row | None) -> list[dict[str,
 
 
 def said(rows: Sequence[Row], metric: str, usual: Row | None) -> list[str]:
-  """What the table shows: LoRA's rate by rank and by full's, methods at their best."""
-  lora = [row for row in rows if row.line.method == LORA and row.best]
+  """What the table shows: LoRA's rate by rank and by full's, methods at their best.
+
+  Args:
+    rows, metric: of a grid.
+    usual: the row of LoRA that others are compared with; its ranks are those of its line.
+  """
+  lora = [row for row in rows if usual and row.line == usual.line and row.best]
   full = [row for row in rows if row.line.method == FULL and row.best]
   found = []
   if len(lora) > 1:
     rates = [row.best for row in lora if row.best]
     found.append(
-      f'Here the best rates of LoRA are {min(rates):g} to {max(rates):g}, '
+      f'Here the best rates of {lora[0].line.name} are {min(rates):g} to {max(rates):g}, '
       f'{max(rates) / min(rates):.3g} times apart.'
     )
   if lora and full and full[0].best:

@@ -65,7 +65,7 @@ def test_best_rates_scores_at_one_rate_and_what_diverged():
   assert table.rows[1]['rates tried'] == '3' and table.rows[1]['seeds'] == '0, 1'
   text = next(block for block in made.blocks if 'Learning Rate Matters' in str(block))
   assert "They are 10 times full fine-tuning's, 0.0003." in text
-  assert 'best rates of LoRA are 0.003 to 0.003, 1 times apart' in text
+  assert 'best rates of LoRA, Wq,Wv, 16 / r are 0.003 to 0.003, 1 times apart' in text
   assert 'are: DoRA, Wq,Wv, 16 / r +2.0; VeRA, Wq,Wv at r=256 -4.0; full fine-tuning +1.0.' in text
 
 
@@ -92,6 +92,22 @@ def test_one_run_is_of_two_scales_where_they_are_equal():
   found += [trained('lora', 16, 1e-3, 0, 0.7, rslora=True)]
   rows = [(row.line.scale, row.rank) for row in rates.rows_of(found, [])]
   assert rows == [('1', 4), ('1', 16), ('1', 64), ('16 / r', 4), ('16 / r', 16), ('rslora', 16)]
+
+
+def test_of_several_scales_lora_is_that_of_the_paper():
+  found = [
+    trained('lora', r, lr, 0, score, alpha=alpha)
+    for r, alpha, scores in (
+      (4, 16.0, (0.7, 0.8, 0.6)),
+      (8, 16.0, (0.7, 0.8, 0.6)),
+      (4, 4.0, (0.7, 0.6, 0.9)),
+      (8, 8.0, (0.7, 0.6, 0.9)),
+    )
+    for lr, score in zip((1e-3, 3e-3, 1e-2), scores, strict=True)
+  ]
+  (made,) = rates.pages(found, [])
+  text = next(block for block in made.blocks if 'Learning Rate Matters' in str(block))
+  assert 'best rates of LoRA, Wq,Wv, 16 / r are 0.003 to 0.003' in text and '0.01' not in text
 
 
 def test_without_runs_there_is_no_page():

@@ -9,7 +9,7 @@ from lora_jax.paper import intrinsic
 from lora_jax.report import charts, grids, runs, scores
 from lora_jax.report.document import Block, Page, Table
 from lora_jax.report.grids import Grid
-from lora_jax.report.pages.rates import FULL, LORA, Line, Row
+from lora_jax.report.pages.rates import FULL, LORA, Line, Place, Row, gather
 from lora_jax.result_schema import Diverged, RunResult, Trained
 
 PERCENT = f'{100 * intrinsic.SHARE:.0f} %'
@@ -42,18 +42,9 @@ def pages(
 
 def rows_of(found: Iterable[RunResult], diverged: Iterable[Diverged] = ()) -> list[Row]:
   """Rows by method and size: full fine-tuning, LoRA, then subspaces by variant and dimension."""
-  finished: dict[tuple[Line, int | None], dict[float, list[RunResult]]] = {}
-  failed: dict[tuple[Line, int | None], dict[float, int]] = {}
-  for run in itertools.chain(found, diverged):
-    place, lr = _place(run), scores.rate(run)
-    done, lost = finished.setdefault(place, {}), failed.setdefault(place, {})
-    if 'error' in run:
-      lost[lr] = lost.get(lr, 0) + 1
-    else:
-      done.setdefault(lr, []).append(run)
   order = [FULL, LORA, SUBSPACE]
-  key = lambda place: (order.index(place[0].method), place[0], place[1] or 0)
-  return [Row(*place, finished[place], failed[place]) for place in sorted(finished, key=key)]
+  key = lambda row: (order.index(row.line.method), row.line, row.rank or 0)
+  return sorted(gather([*found, *diverged], lambda run: [_place(run)]).values(), key=key)
 
 
 def d90(rows: Sequence[Row], target: float) -> dict[str, int | None]:
@@ -67,7 +58,7 @@ def d90(rows: Sequence[Row], target: float) -> dict[str, int | None]:
   return found
 
 
-def _place(run: Trained) -> tuple[Line, int | None]:
+def _place(run: Trained) -> Place:
   """The line of a run, and its rank or dimension."""
   method = runs.section(run['config'], 'method')
   if run['method'] == 'full':
@@ -91,8 +82,8 @@ def _of_grid(grid: Grid, diverged: Sequence[Diverged], levels: scores.Levels) ->
       'trained (without head)': runs.parameters(group[0]['parameters']) if group else '-',
       unit: text,
       'of full': f'{100 * row.means[row.best] / full:.0f} %' if row.best and full else '-',
-      'best rate': f'{row.best:g}' + ' †' * row.is_at_edge if row.best else 'none',
-      'rates tried': str(len({*row.rates, *row.diverged})),
+      'best rate': row.shown_rate,
+      'rates tried': str(len(row.tried)),
       'seeds': runs.seeds(group),
     }
     for row, group, text in zip(rows, groups, shown, strict=True)

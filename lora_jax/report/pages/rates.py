@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from lora_jax.paper import successors
 from lora_jax.report import charts, grids, runs, scores
@@ -54,6 +54,9 @@ class Line(NamedTuple):
     return ', '.join(filter(None, self))
 
 
+Place = tuple[Line, int | None]  # Of a run: its line and its rank.
+
+
 class Row(NamedTuple):
   """A line at one rank, `None` for full fine-tuning: its runs by rate, and those that diverged."""
 
@@ -75,10 +78,16 @@ class Row(NamedTuple):
     return scores.best_of(self.means, metric) if self.means else None
 
   @property
-  def is_at_edge(self) -> bool:
-    """Whether the best rate is the smallest or largest that was tried."""
-    tried = {*self.rates, *self.diverged}
-    return self.best in (min(tried), max(tried))
+  def tried(self) -> set[float]:
+    """The rates that were tried."""
+    return {*self.rates, *self.diverged}
+
+  @property
+  def shown_rate(self) -> str:
+    """The best rate as tables show it; † marks the smallest or largest that was tried."""
+    if not self.best:
+      return 'none'
+    return f'{self.best:g}' + ' †' * (self.best in (min(self.tried), max(self.tried)))
 
 
 def pages(found: Sequence[RunResult], diverged: Sequence[Diverged]) -> list[Page]:
@@ -94,7 +103,7 @@ def pages(found: Sequence[RunResult], diverged: Sequence[Diverged]) -> list[Page
 
 
 def _of_grid(grid: Grid, diverged: Sequence[Diverged]) -> list[Block]:
-  rows = list(rows_of(grid.runs, diverged))
+  rows = rows_of(grid.runs, diverged)
   lora = [row for row in rows if row.line.method == LORA and row.best]
   # Of several scales the paper's.
   key = lambda row: (abs((row.rank or 0) - RANK), not row.line.scale.endswith('/ r'))
@@ -121,20 +130,29 @@ def _of_grid(grid: Grid, diverged: Sequence[Diverged]) -> list[Block]:
   return blocks
 
 
-def rows_of(found: Iterable[RunResult], diverged: Iterable[Diverged]) -> Iterable[Row]:
-  """The rows of runs, by line and rank; a run may be of two lines, whose scales are equal there."""
-  finished: dict[tuple[Line, int | None], dict[float, list[RunResult]]] = {}
-  failed: dict[tuple[Line, int | None], dict[float, int]] = {}
-  members: dict[Line, set[int]] = {}
-  for number, run in enumerate(itertools.chain(found, diverged)):
+def gather(
+  found: Iterable[Trained], places: Callable[[Trained], Sequence[Place]]
+) -> dict[Place, Row]:
+  """Runs in rows, one for each place that a run is of; those that diverged are counted by rate."""
+  rows: dict[Place, tuple[dict[float, list[RunResult]], dict[float, int]]] = {}
+  for run in found:
     lr = scores.rate(run)
     for place in places(run):
-      members.setdefault(place[0], set()).add(number)
-      done, lost = finished.setdefault(place, {}), failed.setdefault(place, {})
+      done, lost = rows.setdefault(place, ({}, {}))
       if 'error' in run:
         lost[lr] = lost.get(lr, 0) + 1
       else:
-        done.setdefault(lr, []).append(run)
+        done.setdefault(lr, []).append(cast(RunResult, run))
+  return {place: Row(*place, *of_place) for place, of_place in rows.items()}
+
+
+def rows_of(found: Iterable[RunResult], diverged: Iterable[Diverged]) -> list[Row]:
+  """The rows of runs, by line and rank; a run may be of two lines, whose scales are equal there."""
+  every = [*found, *diverged]
+  members: dict[Line, set[int]] = {}
+  for number, run in enumerate(every):
+    for line, _ in places(run):
+      members.setdefault(line, set()).add(number)
   # At alpha = r two scales are one: only the line that has further runs is shown.
   hidden = {
     line
@@ -142,12 +160,12 @@ def rows_of(found: Iterable[RunResult], diverged: Iterable[Diverged]) -> Iterabl
     if members[line] < members[other] or (members[line] == members[other] and line.scale == '1')
   }
   order = [LORA, *VARIANTS, VERA, FULL]
-  key = lambda place: (order.index(place[0].method), place[0][1:], place[1] or 0)
-  for place in sorted((place for place in finished if place[0] not in hidden), key=key):
-    yield Row(*place, finished[place], failed[place])
+  key = lambda row: (order.index(row.line.method), row.line[1:], row.rank or 0)
+  shown = [row for row in gather(every, places).values() if row.line not in hidden]
+  return sorted(shown, key=key)
 
 
-def places(run: Trained) -> list[tuple[Line, int | None]]:
+def places(run: Trained) -> list[Place]:
   """The lines that a run is of, with its rank."""
   if run['method'] == 'full':
     return [(Line(FULL), None)]
@@ -186,10 +204,10 @@ def table(rows: Sequence[Row], metric: str, usual: Row | None) -> list[dict[str,
         'matrices': row.line.matrices or 'all',
         'scale': row.line.scale or '-',
         'r': '-' if row.rank is None else str(row.rank),
-        'best rate': f'{row.best:g}' + ' †' * row.is_at_edge if row.best else 'none',
+        'best rate': row.shown_rate,
         scores.unit(metric): text if row.best else 'diverged',
         "at LoRA's rate": at_fixed,
-        'rates tried': str(len({*row.rates, *row.diverged})),
+        'rates tried': str(len(row.tried)),
         'seeds': runs.seeds(group),
         'diverged at (runs)': lost or '-',
       }
@@ -246,7 +264,7 @@ def _maps(rows: Sequence[Row], metric: str) -> list[charts.Map]:
     own = list(group)
     if len(own) < 2:
       continue
-    rates = sorted({lr for row in own for lr in (*row.rates, *row.diverged)})
+    rates = sorted(set.union(*(row.tried for row in own)))
     values = [[row.means.get(lr) for lr in rates] for row in own]
     best = [rates.index(row.best) if row.best else None for row in own]
     names = [str(row.rank) for row in own]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lora_jax import extras
-from tests import house, test_architecture
+from tests import house, test_architecture, without
 
 PROJECT = tomllib.loads((house.ROOT / 'pyproject.toml').read_text())['project']
 # Extras without packages of their own that this project imports.
@@ -111,16 +111,9 @@ def test_what_is_declared_is_imported():
   assert set(extras.EXTRAS) - used <= {'array_record', 'gcsfs'}
 
 
-CODE = """
-import importlib, importlib.abc, sys
-
-class Refuse(importlib.abc.MetaPathFinder):
-  def find_spec(self, name, path=None, target=None):
-    if name.partition('.')[0] in sys.argv[1].split(','):
-      raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, Refuse())
-for name in sys.argv[2].split(','):
+CODE = (
+  without.PACKAGES
+  + """for name in sys.argv[2].split(','):
   importlib.import_module(name)
 import flax.linen as nn, jax, jax.numpy as jnp, lora_jax
 model, x = nn.Sequential([nn.Dense(3)]), jnp.ones((2, 4))
@@ -128,6 +121,7 @@ params = model.init(jax.random.key(0), x)['params']
 method = lora_jax.lora(rank=2, alpha=2, targets='layers_0')
 print(lora_jax.summarize(method, *method.init(jax.random.key(1), model, params, x)))
 """
+)
 
 
 def test_the_core_works_without_the_extras():

@@ -16,8 +16,8 @@ from lora_jax.result_schema import Diverged, RunResult, Trained
 ABOUT = """Which method is best depends on the learning rates that were tried. Here each method, and
 LoRA at each rank, is trained at every rate of a grid (`configs/rates.py`). *Best rate* is that of
 the best mean score over seeds; † marks one at the edge of its grid, beyond which a better one may
-lie. *At LoRA's rate* is the score at the rate that is best for LoRA of rank {rank}: one reaches it by
-searching the rate once and then changing the method or the rank. Bold: the best, and what the
+lie. *At LoRA's rate* is the score at the rate that is best for LoRA of rank {rank}: one reaches it
+by searching the rate once and then changing the method or the rank. Bold: the best, and what the
 spreads of both do not tell from it."""
 OTHERS = """"LoRA Without Regret" (Thinking Machines, 2025) fits a best rate of LoRA that is 9.8
 times that of full fine-tuning and hardly depends on the rank while the scale is alpha / r.

@@ -75,6 +75,7 @@ LLM_RATES = {
   'adapter_l': 1e-2,
   'prefix_layer': 3e-3,
   'lora': 3e-3,
+  'vera': 1e-2,
 }
 LLM_SIZES: dict[str, dict[str, object]] = {
   'adapter_h': dict(bottleneck=3),

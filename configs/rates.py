@@ -22,7 +22,7 @@ combinations; full fine-tuning has rates alone.
   lr       rates; by default those of RATES, and of FULL_RATES for full fine-tuning
   scales   of the update: alpha (16 / r, the paper's form), rslora (16 / sqrt(r)), one (1); vera
            has none
-  targets  modules to adapt: attention (all four matrices), mlp, all (both)
+  targets  modules to adapt: query_value, attention (all four matrices), mlp, all (the last two)
 """
 
 from collections.abc import Iterator, Mapping
@@ -34,6 +34,7 @@ from lora_jax.paper import translation
 
 MLP = ('.*/mlp/(up|gate|down)',)
 TARGETS = {
+  'query_value': translation.targets('Wq,Wv'),
   'attention': translation.ALL_OF_ATTENTION,
   'mlp': MLP,
   'all': (*translation.ALL_OF_ATTENTION, *MLP),

@@ -39,6 +39,7 @@ EXAMPLES = {
   'name': 'smollm2-135m',
   'num_processes': '2',
   'out': 'out/mrpc',
+  'paper': 'pissa',
   'peer_python': 'venv/bin/python',
   'predictions': 'texts.txt',
   'process_id': '0',

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import jax
 
-from configs import _base, compare, dart, e2e, glue, gpt3, low_data, matrices, rank, webnlg
+from configs import _base, compare, dart, e2e, glue, gpt3, low_data, matrices, rank, rates, webnlg
 from experiments import _children, _cli
 from lora_jax import files, provenance
 from lora_jax.cost import shapes
@@ -28,6 +28,7 @@ CONFIGS: dict[str, units.Config] = {
   'low_data': low_data,
   'matrices': matrices,
   'rank': rank,
+  'rates': rates,
   'webnlg': webnlg,
 }
 
@@ -98,7 +99,8 @@ def make_table(request: Request) -> Table:
     ValueError: if it is not known where the data is; for a model that is not found.
   """
   kind, number, model = request.kind, request.number, request.choice.model
-  base = model.rstrip('/').rpartition('/')[2].removesuffix('.gguf') or 'paper'
+  base = model.rstrip('/').rpartition('/')[2].removesuffix('.gguf')
+  base = '-'.join(filter(None, (request.choice.paper, base))) or 'paper'
   if paths.on_bucket(request.workdir):
     raise ValueError(f'--workdir={request.workdir}: expected a folder on a disk; sweeps need one')
   workdir = Path(request.workdir or f'runs/{kind}-{number}-{base}')

@@ -10,7 +10,9 @@ here (`--dry_run` ends there), trains them in the order of their worth, one seed
 the next seed of any, and writes the pages. Started again after any interruption it resumes: nothing
 is run twice. Without `--model` the runs are the paper's own models and settings; with it, the
 methods of the table at settings of our own. Table 2 then tries the rates of every method on every
-task with the first seed, and trains the other seeds at the best (`configs/compare.py`).
+task with the first seed, and trains the other seeds at the best (`configs/compare.py`). With
+`--paper=pissa`, `vera` or `qlora` they are that paper's rows of table 2 or 3, on its models
+(`lora_jax/reproduce/later.py`).
 
 Each run is a command of its own (`experiments.train`, or `experiments.sweep` where runs can share a
 program) whose output is in `WORKDIR/logs`. One that fails is reported at the end and tried again at
@@ -30,6 +32,11 @@ FIGURE = flags.DEFINE_string('figure', '', 'Number of a figure of the paper, in 
 DATA_DIR = flags.DEFINE_string('data_dir', '', 'Folder of the official archives, or their files.')
 MODEL = flags.DEFINE_string(
   'model', '', "Another base than the paper's: a folder, GGUF file, run directory or preset."
+)
+PAPER = flags.DEFINE_string(
+  'paper',
+  '',
+  "A later paper whose rows of the table are trained, on that paper's models: pissa, vera, qlora.",
 )
 TASKS = flags.DEFINE_list('tasks', [], 'Tasks to train; the default is those of the table.')
 METHODS = flags.DEFINE_list('methods', [], 'Methods to train; the default is those of the table.')
@@ -65,7 +72,12 @@ def main() -> None:
       kind='table' if TABLE.value else 'figure',
       number=TABLE.value or FIGURE.value,
       choice=units.Choice(
-        MODEL.value, tuple(TASKS.value), tuple(METHODS.value), SEEDS.value, TINY.value
+        MODEL.value,
+        tuple(TASKS.value),
+        tuple(METHODS.value),
+        SEEDS.value,
+        TINY.value,
+        PAPER.value,
       ),
       fields=units.parse_fields(SET.value),
       data_dir=DATA_DIR.value,

@@ -8,7 +8,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from lora_jax.models import presets
-from lora_jax.reproduce import fit, order, own, paper, states, timing, units
+from lora_jax.reproduce import fit, later, order, own, paper, states, timing, units
 from lora_jax.reproduce.order import Entry
 from lora_jax.reproduce.timing import Machine
 from lora_jax.reproduce.units import Choice, Config, Unit
@@ -94,6 +94,8 @@ class Table:
 
   def _units(self) -> list[Unit]:
     kind, number, choice = self.kind, self.number, self.choice
+    if choice.paper:
+      return units.with_seeds(later.rows(kind, number, choice), choice.seeds or SEEDS)
     if (kind, number) in LATENCY:
       return paper.latency(kind, choice.model)
     if what := paper.analysis_of(kind, number):

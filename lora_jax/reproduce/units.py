@@ -31,6 +31,7 @@ class Choice(NamedTuple):
     tasks, methods: some of the table's; () is all.
     seeds: how many, from 0 up; 0 is the table's own number.
     tiny: toy runs of seconds.
+    paper: a later paper whose rows of the table are trained (`later.PAPERS`); '' is LoRA's.
   """
 
   model: str = ''
@@ -38,6 +39,7 @@ class Choice(NamedTuple):
   methods: tuple[str, ...] = ()
   seeds: int = 0
   tiny: bool = False
+  paper: str = ''
 
   def argument(self, **values: str) -> str:
     """The argument of a config file: what has a value, in order."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 
 import flax.linen as nn
 import jax
@@ -14,7 +15,7 @@ from lora_jax import tree
 from lora_jax.quantization.base import kernels
 from lora_jax.quantization.kernel import Blocks, Kernel, dequantize
 
-LIMIT = 2**20  # Weights that are dequantized at a time.
+LIMIT = 2**22  # Weights that are dequantized at a time.
 
 
 @jax.custom_vjp
@@ -75,6 +76,7 @@ def _product(x: jax.Array, kernel: Kernel, axis: int) -> jax.Array:
   The parts of that axis are computed one after the other.
   """
   blocks = Blocks.of(kernel)
+  blocks = dataclasses.replace(blocks, codes=_after(blocks.codes, x))
   cut = blocks.cut(axis, LIMIT)
   if axis == 1 and blocks.inputs != kernel.rows:
     x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, blocks.inputs - kernel.rows)])
@@ -89,3 +91,31 @@ def _product(x: jax.Array, kernel: Kernel, axis: int) -> jax.Array:
   else:
     y = part(jnp.zeros((), jnp.int32))
   return y[..., : kernel.rows] if axis == 0 else y
+
+
+@jax.custom_batching.custom_vmap
+def _after(codes: jax.Array, x: jax.Array) -> jax.Array:
+  """The codes, from which nothing can be computed before x is there.
+
+  Else XLA dequantizes the kernels of all layers before a loop over batches, or once for both
+  passes, and keeps them. Its CPU compiler drops a barrier before it looks for such gains: there x
+  has a part in the codes, which is always 0. Elsewhere that would be a message between devices.
+  """
+
+  def by_value(codes: jax.Array, x: jax.Array) -> jax.Array:
+    first = x[(0,) * x.ndim].astype(jnp.float32)
+    return codes + jnp.minimum(jnp.abs(first), 0).astype(codes.dtype)
+
+  barrier = lambda codes, x: lax.optimization_barrier((codes, x))[0]
+  return lax.platform_dependent(codes, x, cpu=by_value, default=barrier)
+
+
+@_after.def_vmap
+def _after_of_members(
+  size: int, batched: Sequence[bool], codes: jax.Array, x: jax.Array
+) -> tuple[jax.Array, bool]:
+  """Members share the codes: the first one's x stands for all."""
+  del size
+  if batched[0]:
+    return jax.vmap(lambda codes: _after(codes, x[0] if batched[1] else x))(codes), True
+  return _after(codes, x[0]), False

@@ -94,15 +94,11 @@ class Blocks:
     return self.codes.shape[0] * 8 // formats.FORMATS[self.format].bits
 
   def cut(self, axis: int, limit: int) -> Cut:
-    """Cuts the rows (axis 0, into whole blocks) or the columns (axis 1), in two parts or more.
-
-    `limit` is the number of weights of a part. A kernel in one part would be no loop: XLA computes
-    its weights before a loop over batches, or once for both passes, and so keeps the whole model's.
-    """
+    """Cuts rows (axis 0, into whole blocks) or columns (axis 1) to `limit` weights a part."""
     rows = self.scales.shape[0] if formats.FORMATS[self.format].block else self.inputs
     units = (rows, self.codes.shape[1])[axis]
     fits = lambda n: units % n == 0 and self.inputs * self.codes.shape[1] <= n * limit
-    parts = next(filter(fits, range(2, units)), units)
+    parts = next(filter(fits, range(1, units)), units)
     runs = next(n for n in (RUNS, 4, 2, 1) if units // parts % n == 0)
     return Cut(axis, parts, runs)
 

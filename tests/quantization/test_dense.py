@@ -61,15 +61,19 @@ def compiled_steps(layout):
   return jax.jit(steps).lower(*args).compile(), args
 
 
+@pytest.mark.parametrize('limit', [dense.LIMIT, SIZE * SIZE // 4])
 @pytest.mark.parametrize('layout', ['loop', 'scan'])
-def test_no_kernel_is_dequantized_whole(layout):
+def test_one_kernel_is_dequantized_at_a_time(monkeypatch, layout, limit):
   """In a loop over batches too, before which the compiler might compute what does not change."""
+  monkeypatch.setattr(dense, 'LIMIT', limit)
   compiled, args = compiled_steps(layout)
   assert np.isfinite(compiled(*args)).all()
-  floats = re.findall(r'(?:f32|bf16)\[([\d,]+)\]', compiled.as_text())
-  assert max(np.prod(list(map(int, sizes.split(',')))) for sizes in floats) < SIZE * SIZE
-  # The eight float kernels are 32 SIZE^2 bytes. There are a part, its codes, and activations.
+  # The eight float kernels are 32 SIZE^2 bytes. There are one or a part of it, its codes, and
+  # activations.
   assert compiled.memory_analysis().temp_size_in_bytes < 8 * SIZE * SIZE
+  floats = re.findall(r'(?:f32|bf16)\[([\d,]+)\]', compiled.as_text())
+  largest = max(np.prod(list(map(int, sizes.split(',')))) for sizes in floats)
+  assert largest == SIZE * SIZE if limit > SIZE * SIZE else largest < SIZE * SIZE
 
 
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
@@ -94,3 +98,13 @@ def test_members_of_a_vmap_share_the_kernel():
   np.testing.assert_allclose(
     jax.vmap(grad)(x), np.stack([grad(one) for one in x]), rtol=1e-5, atol=1e-2
   )
+  jaxpr = str(jax.make_jaxpr(jax.vmap(grad))(x))
+  assert '[32,4]' in jaxpr and '[3,32,4]' not in jaxpr
+
+
+def test_a_number_that_is_not_finite_does_not_reach_other_rows():
+  kernel = of_file('int8', 32, 4)
+  x = jnp.ones((3, 32)).at[0, 0].set(jnp.nan).at[1, 1].set(jnp.inf)
+  found = quantization.product(x, kernel)
+  np.testing.assert_array_equal(found[2], quantization.product(jnp.ones((1, 32)), kernel)[0])
+  assert np.isnan(found[0]).all() and not np.isfinite(found[1]).any()

@@ -10,6 +10,7 @@ import pytest
 from lora_jax import methods, quantization, stacking, tree
 from lora_jax.adapters import merging
 from lora_jax.models import presets
+from lora_jax.quantization import dense
 from tests.methods import laws
 
 METHOD = dict(name='lora', rank=2, alpha=4.0, targets='.*/(query|value|output|up)')
@@ -86,7 +87,8 @@ def test_other_methods_are_computed_on_a_quantized_base(name):
 
 
 @pytest.mark.parametrize('scan', [False, True])
-def test_no_matrix_is_dequantized_whole_in_a_step(scan):
+def test_a_matrix_beyond_the_limit_is_dequantized_in_parts(monkeypatch, scan):
+  monkeypatch.setattr(dense, 'LIMIT', 192 * 160)
   config = presets.architecture('gpt2', **SIZES)
   model = presets.build(config, task='lm', scan=scan)
   params = quantization.quantize(presets.abstract_params(model), 'nf4')

@@ -30,7 +30,7 @@ help:
 	@echo 'make test      the tests, without the slow ones'
 	@echo 'make test-all  all tests'
 	@echo 'make test-newest  quick tests on Python 3.13 or 3.12 with the newest packages allowed'
-	@echo 'make lint      lint, format, types (pyrefly) and banned phrases'
+	@echo 'make lint      lint, format, types (pyrefly), banned phrases and spelling'
 	@echo 'make format    ruff: fix and format in place'
 	@echo 'make docs      the documentation, in docs/build; a warning is an error'
 	@echo 'make venv      only make .venv: requirements.txt, and this checkout (`.venv/bin/lora-jax`)'
@@ -52,6 +52,7 @@ lint: $(STAMP)
 	$(BIN) -m ruff format --check .
 	$(VENV)/bin/pyrefly check --summary=none
 	$(BIN) -m tests.words
+	$(VENV)/bin/codespell
 
 format: $(STAMP)
 	$(BIN) -m ruff check --fix .

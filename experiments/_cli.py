@@ -2,7 +2,7 @@
 
 Compiled programs are kept for the commands to come (`lora_jax/compilation.py`), and on a CPU a
 step's memory for the next step (`lora_jax/host_memory.py`).
-`--debug` shows the traceback too, and what JAX says of backends that this machine does not have.
+`--debug` shows the traceback too, and all that libraries log, each line with its date and place.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
 from experiments import _help
@@ -31,7 +32,9 @@ ALLOW_CHANGED_INPUTS = flags.DEFINE_bool(
   False,
   'Use a run although files that it was made from have changed, and record that.',
 )
-DEBUG = flags.DEFINE_bool('debug', False, 'Show the traceback of an error, and all that JAX says.')
+DEBUG = flags.DEFINE_bool(
+  'debug', False, 'Show the traceback of an error, and all that libraries log.'
+)
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 CONFIG_HELP = 'Config file, followed by a colon and its argument: configs/glue.py:task=mrpc.'
 
@@ -60,7 +63,9 @@ def run(
     if len(argv) > 1:
       raise app.UsageError(f'unexpected arguments {argv[1:]}: flags begin with --')
     if not DEBUG.value:
-      logging.getLogger('jax._src.xla_bridge').addFilter(_is_of_use)
+      handler = absl_logging.get_absl_handler()
+      handler.setFormatter(_Plain())
+      handler.addFilter(_is_of_use)
     try:
       with connected():
         if keep_memory:
@@ -93,9 +98,21 @@ def show(error: Exception) -> None:
     traceback.print_exception(error)
 
 
+class _Plain(logging.Formatter):
+  """A line of a log as a sentence: `warning: ...`, without the date, process and line of code."""
+
+  def format(self, record: logging.LogRecord) -> str:
+    mark = f'{record.levelname.lower()}: ' if record.levelno >= logging.WARNING else ''
+    return mark + super().format(record)
+
+
 def _is_of_use(record: logging.LogRecord) -> bool:
-  """Whether a line of JAX's says more than that the machine lacks a device it might have had."""
-  return 'Unable to initialize backend' not in record.getMessage()
+  """Whether a line is for a user: not what a library tells of its own work, such as its fonts.
+
+  Nor that the machine lacks a device which JAX might have found.
+  """
+  of_library = record.name not in ('root', 'absl') and record.levelno < logging.WARNING
+  return not of_library and 'Unable to initialize backend' not in record.getMessage()
 
 
 def config_first(argv: list[str]) -> list[str]:

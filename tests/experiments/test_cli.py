@@ -1,5 +1,6 @@
 """A mistake of a command's user ends in one message that says what there is instead."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,3 +69,33 @@ def test_config_files_are_found_from_any_folder(tmp_path, monkeypatch):
   assert _cli._with_config_file('--config.optim.lr=1') == '--config.optim.lr=1'
   (tmp_path / 'glue').write_text('a file of the user')
   assert _cli._with_config_file('--config=glue') == '--config=glue'
+
+
+LOGS = """
+import logging
+from absl import logging as absl_logging
+from experiments import _cli
+
+def main():
+  logging.warning('disk is slow')
+  logging.info('%d rows', 3)
+  absl_logging.info('saved')
+  logging.getLogger('matplotlib.font_manager').info('generated new fontManager')
+  logging.getLogger('matplotlib').warning('no font')
+  logging.getLogger('jax._src.xla_bridge').warning('Unable to initialize backend')
+
+_cli.run(main)
+"""
+
+
+def test_what_is_logged_is_a_sentence_for_the_user():
+  logged = {}
+  for flag in ('', '--debug'):
+    command = [sys.executable, '-c', LOGS, *filter(None, [flag])]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    logged[flag] = done.stderr
+  assert logged[''].splitlines() == [
+    'warning: disk is slow', '3 rows', 'saved', 'warning: no font',
+  ]  # fmt: skip
+  assert re.search(r'W\d{4} .*disk is slow', logged['--debug'])
+  assert 'fontManager' in logged['--debug'] and 'Unable to' in logged['--debug']

@@ -33,7 +33,7 @@ ALLOW_CHANGED_INPUTS = flags.DEFINE_bool(
   'Use a run although files that it was made from have changed, and record that.',
 )
 DEBUG = flags.DEFINE_bool(
-  'debug', False, 'Show the traceback of an error, and all that libraries log.'
+  'debug', False, 'Show the traceback of an error, and all logs of libraries.'
 )
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 CONFIG_HELP = 'Config file, followed by a colon and its argument: configs/glue.py:task=mrpc.'

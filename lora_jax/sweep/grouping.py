@@ -64,6 +64,27 @@ def members(
   return tuple(found.values())
 
 
+def described(of: Sequence[Member], every: Sequence[Member]) -> str:
+  """Some runs of a sweep in one line: `3 runs, rank=8, lr=0.001|0.003|0.01`.
+
+  Args:
+    of: the runs.
+    every: all runs of the sweep; fields in which they agree are left out.
+  """
+  if len(of) == 1:
+    return of[0].name
+  own, all_runs = _values(of), _values(every)
+  parts = [f'{key}={"|".join(values)}' for key, values in own.items() if len(all_runs[key]) > 1]
+  return ', '.join([f'{len(of)} runs', *parts])
+
+
+def _values(of: Sequence[Member]) -> dict[str, list[str]]:
+  """The values of each field in the names of runs; '' where a name does not have it."""
+  fields = [dict(part.split('=', 1) for part in one.name.split(',')) for one in of]
+  keys = dict.fromkeys(key for one in fields for key in one)
+  return {key: list(dict.fromkeys(one.get(key, '') for one in fields)) for key in keys}
+
+
 def programs(of: Sequence[Member]) -> list[tuple[Member, ...]]:
   """The members by the programs that they can share, both in the order of the members."""
   found: dict[str, list[Member]] = {}

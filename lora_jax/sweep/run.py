@@ -78,17 +78,16 @@ def train_groups(
     print(f'sweep: {why}', file=sys.stderr, flush=True)
   index, count = shard
   own = [*groups[index::count]]
-  total = sum(len(group.members) for group in groups)
-  print(f'sweep: {total} runs, {len(groups)} programs', file=sys.stderr, flush=True)
+  every = [member for group in groups for member in group.members]
+  print(f'sweep: {len(every)} runs, {len(groups)} programs', file=sys.stderr, flush=True)
   for group in own + [one for i, one in enumerate(groups) if i % count != index]:
     with Locks(workdir / locks.FOLDER) as owner:
       taken = tuple(x for x in group.members if outcome(workdir / x.name) or owner.take(x.name))
       folder = workdir / stacked.FOLDER / grouping.identity(taken)
       # Asked again: the owner before may have finished a run until it was locked here.
       if not all(outcome(workdir / x.name) for x in taken):
-        names = '; '.join(member.name for member in taken)
         place = f'program {groups.index(group) + 1} of {len(groups)}'
-        print(f'{place}: {names}', file=sys.stderr, flush=True)
+        print(f'{place}: {grouping.described(taken, every)}', file=sys.stderr, flush=True)
         train_group(group._replace(members=taken), source, workdir, folder, owner)
       shutil.rmtree(folder, ignore_errors=True)
 

@@ -50,3 +50,17 @@ def test_a_fresh_base_is_of_one_seed():
 def test_what_is_no_sweep_is_refused(runs, words):
   with pytest.raises(ValueError, match=words):
     grouping.members(SMALL, runs)
+
+
+def test_runs_are_described_by_what_tells_them_from_others():
+  names = (
+    'targets=q,rank=1,lr=0.001,seed=0',
+    'targets=q,rank=1,lr=0.003,seed=0',
+    'targets=q,rank=8,lr=0.001,seed=0',
+    'method=full,lr=0.001,seed=0',
+  )
+  config = glue.get_config('tiny=true')
+  every = [grouping.Member(name, config) for name in names]
+  assert grouping.described(every[:2], every) == '2 runs, targets=q, rank=1, lr=0.001|0.003'
+  assert grouping.described(every[:3], every[:3]) == '3 runs, rank=1|8, lr=0.001|0.003'
+  assert grouping.described(every[3:], every) == names[3]

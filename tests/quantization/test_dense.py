@@ -108,3 +108,13 @@ def test_a_number_that_is_not_finite_does_not_reach_other_rows():
   found = quantization.product(x, kernel)
   np.testing.assert_array_equal(found[2], quantization.product(jnp.ones((1, 32)), kernel)[0])
   assert np.isnan(found[0]).all() and not np.isfinite(found[1]).any()
+
+
+@pytest.mark.parametrize('platform, barriers', [('cpu', 0), ('cuda', 2), ('tpu', 2)])
+def test_a_barrier_orders_the_kernels_where_the_compiler_keeps_it(platform, barriers):
+  """Both passes have one; its CPU compiler removes it, and so has an order by value."""
+  kernel = of_file('int8', 32, 4)
+  step = jax.jit(jax.value_and_grad(lambda x: jnp.sin(quantization.product(x, kernel)).sum()))
+  text = step.trace(jnp.ones((3, 32))).lower(lowering_platforms=(platform,)).as_text()
+  assert text.count('stablehlo.optimization_barrier') == barriers
+  assert 'stablehlo.case' not in text

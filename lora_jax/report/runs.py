@@ -32,8 +32,9 @@ from lora_jax.result_schema import (
 
 T = TypeVar('T')
 LIMIT = 'data.limit'
-# Labels, where files lie and how runs are grouped change no score.
+# Labels, where files lie, what is saved and how runs are grouped change no score.
 PLACES = ('data.dir', 'data.tokenizer', 'model.name', 'sweep.width', 'train.log_every')
+PLACES += ('checkpoint.every_steps', 'checkpoint.keep')
 LABELS = ('seed', 'experiment', 'paper_table', *PLACES)
 # What runs of one row of a table agree in, beside their config.
 SHARED = ('task', 'method', 'preset', 'metric')
@@ -221,7 +222,7 @@ def settings(run: RunResult, others: Sequence[RunResult]) -> str:
     if _shared(other) == _shared(run) and method_name(other) == method_name(run)
   ]
   return ', '.join(
-    f'{key}={value}'
+    f'{value:,} examples' if key == LIMIT and value else f'{key}={value}'
     for key, value in leaves(run['config']).items()
     if key not in ('seed', *PLACES)
     and (any(other.get(key) != value for other in alike) or (key == LIMIT and value))

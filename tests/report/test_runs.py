@@ -68,7 +68,7 @@ def test_runs_of_before_a_field_have_its_default(tmp_path):
   assert runs.settings(found[2], found) == 'decode.beams=4'
 
 
-@pytest.mark.parametrize('limit, said', [(100, 'data.limit=100'), (0, '')])
+@pytest.mark.parametrize('limit, said', [(1000, '1,000 examples'), (0, '')])
 def test_a_run_on_a_part_of_its_examples_says_so(limit, said):
   one = run(0, 0.8, config={'seed': 0, 'data': {'limit': limit}})
   assert runs.settings(one, [one]) == said

@@ -31,7 +31,7 @@ def find(query: Query, recorded: runs.Recorded) -> formula.Quantity:
   whose path the objects have these values. Any other names runs by their fields, by those of their
   config (`optim.lr = 0.001`) or by `model`, `rank`, `matrices` (Wq,Wv) and `examples`: one number
   for each seed, at the best of the rates that were tried, of the dev metric or of a `score`: BLEU
-  and so on, or `parameters` or `minutes`. `places` is the number of digits to show.
+  and so on, `parameters`, `minutes`, or the best `rate`. `places` is the number of digits to show.
 
   Raises:
     ValueError: if there are no such numbers, or the runs differ in more than the seed and the rate.
@@ -108,12 +108,14 @@ def _of_runs(query: dict[str, object], found: Sequence[RunResult]) -> formula.Qu
   if score == 'minutes':
     minutes = [sum(run['seconds'].values()) / 60 for run in by_seed.values()]
     return formula.quantity(minutes, 1)
+  if score == 'rate':
+    return formula.quantity(sorted({scores.rate(run) for run in by_seed.values()}), 0)
   if text:
     texts = [times * run['generated']['scores'][text] for run in by_seed.values()]
     return formula.quantity(texts, 1 if times == 100 else 2)
   if score:
     raise ValueError(
-      f'unknown score {score!r}. {nearest(score, [*TEXTS, "parameters", "minutes"])}'
+      f'unknown score {score!r}. {nearest(score, [*TEXTS, "parameters", "minutes", "rate"])}'
     )
   return formula.quantity(scores.best(by_seed.values()), scores.digits(metric))
 

@@ -27,6 +27,8 @@ def test_runs_are_one_number_a_seed_at_the_best_rate():
   untuned = with_rate(0, 0.6, 0.0)
   of_method = lambda name: quantities.find({'method': name}, recorded(untuned, *tried)).numbers
   assert of_method('none') == (60.0,) and len(of_method('lora')) == 2
+  query = {'task': 'mrpc', 'method': 'lora', 'score': 'rate'}
+  assert quantities.find(query, recorded(*tried)).numbers == (1e-3,)
 
 
 def test_of_losses_the_smallest_is_the_best_rate():

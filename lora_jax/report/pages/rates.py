@@ -239,10 +239,12 @@ def said(rows: Sequence[Row], metric: str, usual: Row | None) -> list[str]:
     reach = lambda row: row.means[row.best]
     places = scores.digits(metric)
     same = (None, usual.rank)
-    name = lambda row: row.line.name + (f' at r={row.rank}' if row.rank not in same else '')
+    apart = {row.line[1:] for row in (usual, *peers) if row.line.scale}
+    of = lambda row: row.line.name if len(apart) > 1 else row.line.method
+    name = lambda row: of(row) + (f' at r={row.rank}' if row.rank not in same else '')
     of_peers = [f'{name(row)} {reach(row) - reach(usual):+.{places}f}' for row in peers]
     found.append(
-      f'At rank {usual.rank}, each at its own best rate, the differences to {usual.line.name} '
+      f'At rank {usual.rank}, each at its own best rate, the differences to {of(usual)} '
       f'are: {"; ".join(of_peers)}.'
     )
   return found

@@ -66,7 +66,7 @@ def test_best_rates_scores_at_one_rate_and_what_diverged():
   text = next(block for block in made.blocks if 'Learning Rate Matters' in str(block))
   assert "They are 10 times full fine-tuning's, 0.0003." in text
   assert 'best rates of LoRA, Wq,Wv, 16 / r are 0.003 to 0.003, 1 times apart' in text
-  assert 'are: DoRA, Wq,Wv, 16 / r +2.0; VeRA, Wq,Wv at r=256 -4.0; full fine-tuning +1.0.' in text
+  assert 'differences to LoRA are: DoRA +2.0; VeRA at r=256 -4.0; full fine-tuning +1.0.' in text
 
 
 def test_the_map_has_a_row_for_each_rank_and_leaves_out_what_diverged(tmp_path):

@@ -24,7 +24,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import _cli, _tables
-from lora_jax.reproduce import units
+from lora_jax.reproduce import later, units
 from lora_jax.sweep import overrides
 
 TABLE = flags.DEFINE_string('table', '', 'Number of a table of the paper.')
@@ -36,7 +36,8 @@ MODEL = flags.DEFINE_string(
 PAPER = flags.DEFINE_string(
   'paper',
   '',
-  "A later paper whose rows of the table are trained, on that paper's models: pissa, vera, qlora.",
+  "A later paper whose rows of the table are trained, on that paper's models: "
+  f'{", ".join(later.PAPERS)}.',
 )
 TASKS = flags.DEFINE_list('tasks', [], 'Tasks to train; the default is those of the table.')
 METHODS = flags.DEFINE_list('methods', [], 'Methods to train; the default is those of the table.')

@@ -97,13 +97,14 @@ def _product(x: jax.Array, kernel: Kernel, axis: int) -> jax.Array:
 def _after(codes: jax.Array, x: jax.Array) -> jax.Array:
   """The codes, from which nothing can be computed before x is there.
 
-  Else XLA dequantizes the kernels of all layers before a loop over batches, or once for both
-  passes, and keeps them. Its CPU compiler drops a barrier before it looks for such gains: there x
-  has a part in the codes, which is always 0. Elsewhere that would be a message between devices.
+  Otherwise XLA dequantizes the kernels of all layers before a loop over batches, or once for both
+  passes, and keeps them. A barrier prevents that, except on a CPU, whose compiler removes barriers
+  early: there a number computed from x, which is always 0, is added to the codes. On several
+  devices that number has to be sent from one to all.
   """
 
   def by_value(codes: jax.Array, x: jax.Array) -> jax.Array:
-    first = x[(0,) * x.ndim].astype(jnp.float32)
+    first = x[(slice(1),) * x.ndim].astype(jnp.float32).sum()  # 0 of an empty batch.
     return codes + jnp.minimum(jnp.abs(first), 0).astype(codes.dtype)
 
   barrier = lambda codes, x: lax.optimization_barrier((codes, x))[0]

@@ -33,8 +33,10 @@ from lora_jax.result_schema import (
 T = TypeVar('T')
 LIMIT = 'data.limit'
 # Labels, where files lie, what is saved and how runs are grouped change no score.
-PLACES = ('data.dir', 'data.tokenizer', 'model.name', 'sweep.width', 'train.log_every')
-PLACES += ('checkpoint.every_steps', 'checkpoint.keep')
+PLACES = (
+  *('data.dir', 'data.tokenizer', 'model.name', 'sweep.width', 'train.log_every'),
+  *('checkpoint.every_steps', 'checkpoint.keep'),
+)
 LABELS = ('seed', 'experiment', 'paper_table', *PLACES)
 # What runs of one row of a table agree in, beside their config.
 SHARED = ('task', 'method', 'preset', 'metric')

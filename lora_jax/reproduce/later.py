@@ -2,7 +2,7 @@
 
 Models, methods, ranks, matrices and base dtypes are those of the papers, epochs and batch sizes
 those of LoRA's paper on the task, and each method is trained at every rate of `configs/rates.py`:
-what a later paper's rates were is not needed. Of PiSSA's table its BitFit and adapters are
+the rates of the later papers are not used. BitFit and the adapters of PiSSA's table are trained by
 `--table=2 --model=deberta-v3-base`; AdaLoRA is not in this project. QLoRA's FP4 is nf4 here.
 """
 

@@ -108,6 +108,7 @@ def test_a_number_that_is_not_finite_does_not_reach_other_rows():
   found = quantization.product(x, kernel)
   np.testing.assert_array_equal(found[2], quantization.product(jnp.ones((1, 32)), kernel)[0])
   assert np.isnan(found[0]).all() and not np.isfinite(found[1]).any()
+  assert quantization.product(jnp.zeros((0, 32)), kernel).shape == (0, 4)
 
 
 @pytest.mark.parametrize('platform, barriers', [('cpu', 0), ('cuda', 2), ('tpu', 2)])

@@ -1,6 +1,7 @@
 """The rows that later papers print are trained on their models, at every rate."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +65,14 @@ def test_another_base_and_fewer_rows_can_be_asked_for():
   choice = Choice('m/base', ('rte',), ('nf4',), tiny=True, paper='qlora')
   found = runs('2', choice)
   assert list(found) == ['rte nf4'] and found['rte nf4'][0].model.name == 'm/base'
+
+
+def test_the_command_takes_the_rows_of_the_paper():
+  choice = Choice(paper='qlora', tasks=('rte',), methods=('nf4',), seeds=2, tiny=True)
+  asked = _tables.Request('table', '2', choice, folder=Path('out'), is_dry=True)
+  table = _tables.make_table(asked)
+  assert str(table.workdir) == 'runs/table-2-qlora'
+  assert [unit.name for unit in table._units()] == ['rte-nf4-seed-0', 'rte-nf4-seed-1']
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,11 @@ def own_rows(found: Sequence[RunResult], levels: scores.Levels) -> list[dict[str
 
 
 def picture(found: Sequence[RunResult]) -> charts.Picture:
-  """Ours by task, a panel for each model, and the paper's on RoBERTa-base."""
+  """Ours by task, a panel for each model, and the paper's on RoBERTa-base.
+
+  It shows methods: runs on a quantized base are left out.
+  """
+  found = [run for run in found if _is_whole(run)]
   titles = _titles(found)
   panels: dict[str, list[charts.Series]] = {}
   for (model, name, *_), by_task in _by_row(found).items():
@@ -93,6 +97,11 @@ def picture(found: Sequence[RunResult]) -> charts.Picture:
     for title, series in [*panels.items(), ('RoBERTa-base (paper)', of_paper)]
   ]
   return charts.chart('table-2', 'scores by task', made)
+
+
+def _is_whole(run: RunResult) -> bool:
+  """Whether the base's kernels are numbers, not codes."""
+  return runs.section(run['config'], 'model').get('quantize', 'none') == 'none'
 
 
 def _titles(found: Sequence[RunResult]) -> list[str]:

@@ -181,7 +181,10 @@ def values_of(found: Sequence[RunResult], column: Column) -> list[float]:
 
 
 def picture(number: str, found: Sequence[RunResult], systems: Systems) -> charts.Picture:
-  """BLEU over trained parameters: a panel for each base of ours, and for each of the paper's."""
+  """BLEU over trained parameters: a panel for each base of the paper's, and for each of ours.
+
+  Runs on another number of the examples are in a panel of their own.
+  """
   _, title, columns = TABLES[number]
   first = 'BLEU A' if 'BLEU A' in columns else 'BLEU'
   by_base: dict[str, list[charts.Series]] = {}
@@ -193,7 +196,9 @@ def picture(number: str, found: Sequence[RunResult], systems: Systems) -> charts
         method = runs.method(group[0])
         label = runs.method_name(group[0]).replace(method, charts.method(method).name, 1)
         one = charts.Series(label, x, *y, joined=False, method=method)
-        by_base.setdefault(model, []).append(one)
+        examples = runs.section(group[0]['config'], 'data').get('limit')
+        base = f'{model}, {examples:,} examples' if examples else model
+        by_base.setdefault(base, []).append(one)
   for row in printed.TABLES[number].rows:
     method = translation.METHODS[row['method'].rstrip('*†')]
     y = [[f(row[first])] for f in (printed.value, printed.spread)]

@@ -26,3 +26,6 @@ def test_a_run_of_the_papers_model_stands_beside_it_and_a_difference_is_marked()
     'RoBERTa-base (paper)',
   ]
   assert {r['ours'] for r in of_paper(other)} == {'quoted', 'not run'}
+  coded = run(1, 0.7, config={'seed': 1, 'model': {'quantize': 'int8'}}, model='coded')
+  (picture,) = glue.page([run(0, 0.8), coded], {}).pictures
+  assert 'coded' not in [panel['title'] for panel in picture.numbers]

@@ -109,6 +109,11 @@ def test_of_several_scales_lora_is_that_of_the_paper():
   text = next(block for block in made.blocks if 'Learning Rate Matters' in str(block))
   assert 'best rates of LoRA, Wq,Wv, 16 / r are 0.003 to 0.003' in text and '0.01' not in text
 
+  dora = trained('lora', 4, 1e-3, 0, 0.9, alpha=8.0, dora=True)  # Of another scale, which is said.
+  (made,) = rates.pages([*found, dora], [])
+  text = next(block for block in made.blocks if 'Learning Rate Matters' in str(block))
+  assert 'differences to LoRA, Wq,Wv, 16 / r are: DoRA, Wq,Wv, 8 / r' in text
+
 
 def test_without_runs_there_is_no_page():
   assert rates.pages([], []) == rates.pages([run(0, 0.5)], []) == []

@@ -50,3 +50,7 @@ def test_a_method_stands_at_its_best_rate_lora_first_and_bases_apart():
   ]  # fmt: skip
   assert picture.numbers[0]['line'] == ('TGen (baseline)', 66.0)
   assert picture.numbers[0]['series'][0]['method'] == 'lora'
+  part = generated(0, 0.4, 8.0)
+  part['config'] |= {'data': {'limit': 4000}}
+  (picture,) = text_generation.page('3', [*runs, part], {}).pictures
+  assert 'small, 4,000 examples' in [panel['title'] for panel in picture.numbers]

@@ -171,7 +171,7 @@ FIELDS: dict[str, Field] = {
   'train.eval_batch_size': _whole(64, '[1, inf)', 'Examples of a batch of an evaluation.'),
   'train.epochs': _whole(1, '[1, inf)', 'Passes over the training examples.'),
   'train.accumulate': _whole(1, '[1, inf)', 'Microbatches of a batch.'),
-  'train.steps_per_call': _whole(1, '[1, inf)', 'Updates of a dispatch.'),
+  'train.steps_per_call': _whole(1, '[1, inf)', 'Updates of a dispatch, at most.'),
   'train.log_every': _whole(10, '[0, inf)', 'Steps between points of the training curve, of which '
                                             'there are 10,000 at most; 0 is no curve.'),
   'train.label_smoothing': _number(0.0, '[0, 1)', "Share of the target's probability that goes to "

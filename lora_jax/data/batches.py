@@ -35,6 +35,7 @@ class Batches:
     planned: the planned shapes and what batches cost with fewer or more of them. A rare batch that
       fits none of the shapes gets a further one.
     steps_per_epoch: the number of batches of an epoch.
+    group: the number of batches of each item of an epoch, all of which thus make one program.
     tokens: the number of tokens of an epoch, without padding.
   """
 
@@ -65,7 +66,8 @@ class Batches:
       max_length: the most tokens of an example; 0 for the longest of the dataset.
       rows_multiple: divides the number of rows: devices on the data axis x accumulation steps.
       row_length: columns of every batch; 0 to choose them.
-      group: this many consecutive batches have one shape and are stacked on a leading axis.
+      group: up to this many consecutive batches have one shape and are stacked on a leading axis:
+        as few as make no more items of an epoch, so that the last one lacks few batches.
       max_shapes: the most shapes; each is one compilation, and fewer leave more padding.
       shape_cost: what one more shape costs, in tokens of every batch: see `shapes.Limits`.
       prediction_cost: cost of a language model's prediction position, in tokens: about vocabulary x
@@ -85,7 +87,9 @@ class Batches:
       raise ValueError(
         f'rows_multiple={rows_multiple} is not a multiple of the {host_shard.parts} host shards'
       )
-    self.dataset, self.seed, self.batch_size, self.group = dataset, seed, batch_size, group
+    self.steps_per_epoch = -(-len(dataset) // batch_size)
+    self.group = group = -(-self.steps_per_epoch // -(-self.steps_per_epoch // group))
+    self.dataset, self.seed, self.batch_size = dataset, seed, batch_size
     self.host_shard = host_shard
     self.limits = shapes.Limits(
       layout=layout,
@@ -99,34 +103,34 @@ class Batches:
       prediction_cost=prediction_cost if dataset.target_starts is not None else 0.0,
     )
     self.planned = shapes.plan(dataset.lengths, dataset.num_predictions, self.limits)
-    self.steps_per_epoch = -(-len(dataset) // batch_size)
     self.tokens = int(dataset.lengths.sum())
     self._writer = Writer(dataset)
 
   def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch[np.ndarray]]:
     """Batches of an epoch from step `start` on.
 
-    Every item has a leading axis of `group` batches: fewer at the end of an epoch, and at the
-    beginning if `start` lies inside a group. Batch k and its shape do not depend on `start`.
+    Every item has a leading axis of `group` batches. Where fewer are left, at the end of an epoch
+    or at the beginning if `start` lies inside a group, the others are empty and stand last: see
+    `updates`. Batch k and its shape do not depend on `start`.
     """
-    first = start % self.group
-    for plan in self._plans(epoch, start // self.group):
+    done = start % self.group
+    for plan in self._plans(epoch, start):
+      rows = np.pad(plan.rows[done:], ((0, done), (0, 0)), constant_values=-1)
       batches = [
-        self._writer.write(*self.host_shard.of(plan.shape, plan.rows[i]), plan.examples[i])
-        for i in range(first, len(plan.rows))
-        if plan.examples[i, 0] >= 0
+        self._writer.write(*self.host_shard.of(plan.shape, places), examples)
+        for places, examples in zip(rows, np.roll(plan.examples, -done, axis=0))
       ]
-      first = 0
-      if batches:
-        yield _stack(batches)
+      yield _stack(batches)
+      done = 0
 
-  def sizes(self, epoch: int, start: int = 0) -> Iterator[tuple[int, Shape]]:
-    """The number of batches and the shape of each item of `epoch`, whose arrays are not made."""
-    first = start % self.group
-    for plan in self._plans(epoch, start // self.group):
-      if count := int(np.sum(plan.examples[first:, 0] >= 0)):
-        yield count, plan.shape
-      first = 0
+  def updates(self, done: int) -> int:
+    """The number of batches with examples of the item that follows `done` steps of a run."""
+    within = done % self.steps_per_epoch
+    return min(self.group - within % self.group, self.steps_per_epoch - within)
+
+  def shapes(self, epoch: int, start: int = 0) -> Iterator[Shape]:
+    """The shape of each item of `epoch`, whose arrays are not made."""
+    return (plan.shape for plan in self._plans(epoch, start))
 
   def order(self, epoch: int) -> np.ndarray:
     """int64 [n]: the order of the examples in an epoch, a uniform permutation."""
@@ -148,18 +152,23 @@ class Batches:
     padded_tokens = positions = tokens = predictions = 0
     for shape, _, examples in itertools.islice(self._plans(0, 0), _MEASURED):
       present = examples[examples >= 0]
-      batches = int(np.sum(examples[:, 0] >= 0))
+      batches = len(examples)  # The empty ones are computed, too.
       padded_tokens += batches * shape.rows * shape.length
       positions += batches * shape.rows * shape.num_predictions
       tokens += int(self.dataset.lengths[present].sum())
       predictions += int(self.dataset.num_predictions[present].sum())
     return {'tokens': 1 - tokens / padded_tokens, 'num_predictions': 1 - predictions / positions}
 
-  def _plans(self, epoch: int, group: int) -> Iterator[Plan]:
-    """Plans of the groups of an epoch from `group` on, each [group, batch_size], -1 for none."""
+  def _plans(self, epoch: int, start: int) -> Iterator[Plan]:
+    """Plans of the groups of an epoch from that of step `start` on, [group, batch_size].
+
+    Where there is no example, the example and its row are -1.
+    """
+    if start >= self.steps_per_epoch:
+      return
     size = self.limits.batch_size * self.group
     order = self.order(epoch)
-    for begin in range(group * size, len(order), _TOGETHER * size):
+    for begin in range(start // self.group * size, len(order), _TOGETHER * size):
       part = order[begin : begin + _TOGETHER * size]
       examples = np.full(packing.round_up(len(part), size), -1)
       examples[: len(part)] = part

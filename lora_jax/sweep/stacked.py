@@ -169,7 +169,7 @@ class Stacked:
   def advance(self, batch: Batch) -> Metrics:
     with self.clock.compiling_if_new(f'training of {len(self.members)}', batch):
       self._state, metrics = self._train_step(self._state, self._frozen, self._per_member, batch)
-    self.done += len(batch['input_ids'])
+    self.done += self.members[0].training.updates(self.done)
     return metrics
 
   def outputs(self, batch: HostBatch) -> dict[str, jax.Array]:

@@ -83,7 +83,7 @@ def make_train_step(work: job.Job, *, shared: bool, in_turn: bool) -> Jitted:
 
   def steps(state: TrainState, frozen: Params, per_member: PerMember, batches: Batch):
     update = lambda state, batch: every(state, frozen, per_member, batch)
-    return jax.lax.scan(update, state, dict(batches))
+    return step.repeated(update, state, batches)
 
   return jax.jit(steps, donate_argnums=0, compiler_options=compilation.options(work.family))
 

@@ -33,10 +33,13 @@ class Engine(Protocol):
   done: int
 
   def batches(self) -> Iterator[Batch]:
-    """Batches on the devices, [K, ...] of K updates, from the step `done` on, while any is live."""
+    """Batches on the devices, [K, ...], from the step `done` on, while any is live."""
 
   def advance(self, batch: Batch) -> Metrics:
-    """Dispatches K updates and raises `done`; the metrics, [K] or [K, W], are not waited for."""
+    """Dispatches the updates of a batch and raises `done` by their number, K at most.
+
+    The metrics, [K] or [K, W], are not waited for; those of an empty batch stand last.
+    """
 
   def outputs(self, batch: HostBatch) -> dict[str, jax.Array]:
     """Dispatches the outputs for a held-out batch, [R, E] or [W, R, E]."""

@@ -77,7 +77,7 @@ def fit(engine: Engine) -> None:
     first, metrics = engine.done, engine.advance(batch)
     if pending:  # Waiting for the dispatch before it leaves the devices this one to work on.
       account(engine, *pending)
-    pending = first, metrics
+    pending = first, engine.done, metrics
     stopping = engine.is_stopping(first)
     due = [record for record in engine.members if record.is_due(first, engine.done)]
     if not (due or stopping or setup.crosses(first, engine.done, engine.tools.save_every)):
@@ -94,12 +94,12 @@ def fit(engine: Engine) -> None:
         engine.finish(record)
 
 
-def account(engine: Engine, first: int, metrics: Metrics) -> None:
-  """Waits for the metrics of the updates after step `first` and adds them to the records."""
+def account(engine: Engine, first: int, last: int, metrics: Metrics) -> None:
+  """Waits for the metrics of the updates in (first, last] and adds them to the records."""
   width = len(engine.members)
   by_member = {name: np.asarray(x, np.float64).reshape(-1, width) for name, x in metrics.items()}
   for place, record in enumerate(engine.members):
-    record.add(first, {name: x[:, place] for name, x in by_member.items()})
+    record.add(first, {name: x[: last - first, place] for name, x in by_member.items()})
   engine.check()
 
 

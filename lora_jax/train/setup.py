@@ -154,12 +154,12 @@ def prediction_cost(architecture: presets.Config) -> float:
 def upcoming(
   training: batches.Batches, done: int, total_steps: int
 ) -> Iterator[evaluate.HostBatch]:
-  """The batches from step `done` on, each with a leading axis of updates."""
+  """The batches from step `done` on, each with a leading axis of `training.group` updates."""
   while done < total_steps:
     epoch, start = divmod(done, training.steps_per_epoch)
     for batch in training.epoch(epoch, start):
       yield batch
-      done += len(batch['input_ids'])
+      done += training.updates(done)
 
 
 def intervals(config: config_dict.ConfigDict, steps_per_epoch: int) -> tuple[int, int]:

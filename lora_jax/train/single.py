@@ -118,7 +118,7 @@ class Single:
         self._begin(batch)
       program = self.ahead.get(self._train_step, *arguments)
     self._state, metrics = program(*arguments)
-    self.done += len(batch['input_ids'])
+    self.done += self._record.training.updates(self.done)
     return metrics
 
   def outputs(self, batch: HostBatch) -> dict[str, jax.Array]:
@@ -133,9 +133,9 @@ class Single:
     self._has_begun = True
     frozen, trainable = self.parts(self._record)
     training, rows = self._record.training, mesh.evaluation_rows(self._devices)
-    sizes = training.sizes(*divmod(self.done, training.steps_per_epoch))
-    for count, shape in dict.fromkeys(itertools.islice(sizes, LOOK_AHEAD)):
-      self.ahead.begin(self._train_step, self._state, frozen, like(batch, count, shape))
+    shapes = training.shapes(*divmod(self.done, training.steps_per_epoch))
+    for shape in dict.fromkeys(itertools.islice(shapes, LOOK_AHEAD)):
+      self.ahead.begin(self._train_step, self._state, frozen, like(batch, shape))
     for held_out in itertools.chain(*self.tools.held_out.values()):
       host = cast(Mapping[str, np.ndarray], held_out)
       arrays = {
@@ -191,12 +191,12 @@ class Single:
     record.end(self._workdir, generated)
 
 
-def like(batch: step.Batch, count: int, shape: Shape) -> dict[str, jax.ShapeDtypeStruct]:
-  """The shapes of `count` batches of a shape, with the names, dtypes and places of `batch`."""
+def like(batch: step.Batch, shape: Shape) -> dict[str, jax.ShapeDtypeStruct]:
+  """`batch`, [K, ...], with rows and columns of another shape; as shapes alone."""
   columns = {
     name: shape.num_predictions if name in layout.BY_PREDICTION else shape.length for name in batch
   }
   return {
-    name: jax.ShapeDtypeStruct((count, shape.rows, columns[name]), x.dtype, sharding=x.sharding)
+    name: jax.ShapeDtypeStruct((len(x), shape.rows, columns[name]), x.dtype, sharding=x.sharding)
     for name, x in batch.items()
   }

@@ -80,22 +80,34 @@ def check(batch, data):
 
 
 def each(stacked):
-  """The batches of an item of an epoch, one by one."""
-  return [{k: v[i] for k, v in stacked.items()} for i in range(len(stacked['input_ids']))]
+  """The batches of an item of an epoch, one by one, without the empty ones, which stand last."""
+  batches = [{k: v[i] for k, v in stacked.items()} for i in range(len(stacked['input_ids']))]
+  held = [bool(batch['segment_ids'].any()) for batch in batches]
+  assert held == sorted(held, reverse=True)
+  for batch in batches[sum(held) :]:
+    assert not batch['weights'].any() and (batch['index'] == -1).all()
+  return batches[: sum(held)]
 
 
-@pytest.mark.parametrize('rows_multiple, group', [(1, 1), (4, 1), (1, 3), (2, 4)])
+# 19 batches: as few items as groups of `asked` make, of the least number of batches.
+@pytest.mark.parametrize(
+  'rows_multiple, asked, group',
+  [(1, 1, 1), (4, 1, 1), (1, 3, 3), (2, 5, 5), (1, 9, 7), (1, 40, 19)],
+)
 @pytest.mark.parametrize('layout', LAYOUTS)
 @pytest.mark.parametrize('kind', KINDS)
-def test_an_epoch_holds_every_example_once(kind, layout, rows_multiple, group):
+def test_an_epoch_holds_every_example_once(kind, layout, rows_multiple, asked, group):
   data = make(kind)
-  batches = Batches(data, batch_size=8, layout=layout, rows_multiple=rows_multiple, group=group)
+  batches = Batches(data, batch_size=8, layout=layout, rows_multiple=rows_multiple, group=asked)
+  assert batches.group == group
   order = batches.order(2)
   assert sorted(order) == list(range(len(data)))
   step, shapes = 0, set()
   for stacked in batches.epoch(2):
-    assert len(stacked['input_ids']) == min(group, batches.steps_per_epoch - step)
-    for batch in each(stacked):
+    assert len(stacked['input_ids']) == group
+    present = each(stacked)
+    assert len(present) == batches.updates(step) == batches.updates(step + 2 * 19)
+    for batch in present:
       held = check(batch, data)
       assert sorted(held) == sorted(order[8 * step : 8 * (step + 1)])
       assert len(batch['input_ids']) % rows_multiple == 0
@@ -145,18 +157,16 @@ def test_resuming_inside_an_epoch_gives_the_same_batches(layout, group):
       for name in batch:
         np.testing.assert_array_equal(batch[name], expected[name], strict=True)
   # After a start inside a group, groups stand where they stood.
-  sizes = [len(stacked['input_ids']) for stacked in again.epoch(1, 4)]
+  sizes = [len(each(stacked)) for stacked in again.epoch(1, 4)]
   assert sizes == ([1] * 15 if group == 1 else [2, 3, 3, 3, 3, 1])
+  assert again.updates(4) == sizes[0] and again.updates(18) == 1
 
 
 @pytest.mark.parametrize('kind, group, start', [('lm', 3, 0), ('lm', 3, 4), ('regression', 1, 2)])
-def test_the_sizes_of_an_epoch_are_those_of_its_batches(kind, group, start):
+def test_the_shapes_of_an_epoch_are_those_of_its_batches(kind, group, start):
   batches = Batches(make(kind), batch_size=8, group=group)
-  expected = [
-    (len(x['input_ids']), (*x['input_ids'].shape[1:], x['labels'].shape[2]))
-    for x in batches.epoch(1, start)
-  ]
-  assert list(batches.sizes(1, start)) == expected
+  expected = [(*x['input_ids'].shape[1:], x['labels'].shape[2]) for x in batches.epoch(1, start)]
+  assert list(batches.shapes(1, start)) == expected
 
 
 def test_a_batch_that_fits_no_shape_gets_one():

@@ -73,7 +73,9 @@ def test_members_share_each_product_with_the_base_and_no_copy_of_it(make_config)
 
 @pytest.mark.parametrize('seeds', [(0, 0), (0, 1)], ids=['the same batches', 'own batches'])
 def test_both_forms_make_the_same_updates(make_config, seeds):
-  config = make_config('lora', **{'optim.clip': 1.0, 'model.hidden_dropout': 0.1})
+  """By the last item of an epoch of five batches: two of them, and an empty one to fill up."""
+  by_group = {'train.batch_size': 9, 'train.steps_per_call': 3}
+  config = make_config('lora', **{'optim.clip': 1.0, 'model.hidden_dropout': 0.1}, **by_group)
   of = [
     {'seed': seed, 'method.rank': rank, 'optim.lora_plus': plus}
     for seed, rank, plus in zip(seeds, (1, 4), (1.0, 4.0))
@@ -81,7 +83,7 @@ def test_both_forms_make_the_same_updates(make_config, seeds):
   works = Source().jobs([member.config for member in grouping.members(config, of)])
   shared, devices = seeds[0] == seeds[1], mesh.make_mesh(1)
   each = [setup.make_batches(work, devices).epoch(0) for work in works]
-  ours = [next(batches) for batches in each]
+  ours = [list(batches)[-1] for batches in each]
   batch = ours[0] if shared else {
     name: stacked.stack_batches([one[name] for one in ours], name) for name in ours[0]
   }  # fmt: skip
@@ -94,7 +96,9 @@ def test_both_forms_make_the_same_updates(make_config, seeds):
     for _ in range(2):  # The second update moves both factors.
       state, metrics = update(state, works[0].frozen, per_member, batch)
     found.append((state, metrics))
-  assert int(found[0][0].step) == 2 * len(ours[0]['input_ids'])
+  assert len(ours[0]['input_ids']) == 3
+  assert int(found[0][0].step) == 2 * 2
+  assert not found[0][1]['examples'][-1].any() and found[0][1]['examples'][:-1].all()
   moved = jax.tree.map(lambda x, y: jnp.abs(x - y).max(), found[0][0].trainable, trainable)
   assert min(map(float, jax.tree.leaves(moved))) > 1e-4
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6, rtol=1e-5), *found)

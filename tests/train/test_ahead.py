@@ -86,7 +86,7 @@ def test_an_error_is_raised_where_the_program_is_needed(threads):
 
 
 def test_a_run_begins_all_its_programs_before_it_needs_them(tmp_path, make_config, monkeypatch):
-  """The last dispatch of an epoch is shorter: a program of its own."""
+  """Five batches in groups of three: the last group has an empty one, and no other program."""
   begun, needed = set(), set()
   key = lambda batch: tuple((name, x.shape, x.dtype) for name, x in sorted(batch.items()))
 
@@ -101,5 +101,12 @@ def test_a_run_begins_all_its_programs_before_it_needs_them(tmp_path, make_confi
       return super().get(function, *arguments)
 
   monkeypatch.setattr(single, 'Ahead', Spy)
-  loop.train(make_config(**{'train.steps_per_call': 4, 'train.epochs': 1}), tmp_path / 'run')
-  assert len(needed) >= 3 and needed == begun
+  by_group = {'train.batch_size': 9, 'train.steps_per_call': 4}
+  several = loop.train(make_config(**by_group), tmp_path / 'run')
+  assert needed == begun
+  assert [shape[0] for (_, shape, _), *_ in begun if len(shape) == 3] == [3]
+  one = loop.train(make_config(**{'train.batch_size': 9}), tmp_path / 'one')
+  assert one['history'][-1]['step'] == several['history'][-1]['step'] == 10
+  for name in ('train/loss', 'dev/loss', 'train/grad_norm'):
+    values = [[entry[name] for entry in run['history']] for run in (one, several)]
+    np.testing.assert_allclose(*values, atol=1e-5)

@@ -24,7 +24,7 @@ from jax.sharding import Mesh
 
 from lora_jax import compilation, tree
 from lora_jax.sweep.members import PerMember
-from lora_jax.train import job, mesh, optimizer, step
+from lora_jax.train import dispatch, job, mesh, optimizer, step
 from lora_jax.train.step import Batch, Jitted, Metrics, TrainState
 from lora_jax.tree import Params
 
@@ -83,7 +83,7 @@ def make_train_step(work: job.Job, *, shared: bool, in_turn: bool) -> Jitted:
 
   def steps(state: TrainState, frozen: Params, per_member: PerMember, batches: Batch):
     update = lambda state, batch: every(state, frozen, per_member, batch)
-    return step.repeated(update, state, batches)
+    return dispatch.repeated(update, state, batches)
 
   return jax.jit(steps, donate_argnums=0, compiler_options=compilation.options(work.family))
 

@@ -23,7 +23,7 @@ from jax.sharding import Sharding
 from lora_jax import compilation
 from lora_jax.methods.interception import intercepted
 from lora_jax.models.presets import INPUTS
-from lora_jax.train import losses, mesh
+from lora_jax.train import dispatch, losses, mesh
 from lora_jax.tree import Params
 
 Batch = Mapping[str, jax.Array]
@@ -141,42 +141,20 @@ def make_train_step(
   """A jitted `step(state, frozen, batches) -> (state, metrics)`; `state` is donated.
 
   `batches` has a leading axis of K batches, one update each, in one dispatch; the metrics are [K].
-  A batch without examples makes no update (`repeated`). Arguments are those of `make_update`; the
-  model's family decides how it is compiled.
+  Arguments are those of `make_update`; the model's family decides how it is compiled.
   """
   update = make_update(
     apply, optimizer, kind, smoothing=smoothing, accumulate=accumulate, shardings=shardings
   )
 
   def step(state: TrainState, frozen: Params, batches: Batch) -> tuple[TrainState, Metrics]:
-    return repeated(lambda state, batch: update(state, frozen, batch), state, batches)
+    return dispatch.repeated(lambda state, batch: update(state, frozen, batch), state, batches)
 
   # The result's sharding is stated besides: what leaves a loop may otherwise lie elsewhere than
   # within it. The metrics are read by every process.
   out = (shardings, shardings.step) if shardings else None
   options = compilation.options(family, shardings.step if shardings else None)
   return jax.jit(step, donate_argnums=0, out_shardings=out, compiler_options=options)
-
-
-def repeated(
-  update: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
-  state: TrainState,
-  batches: Batch,
-) -> tuple[TrainState, Metrics]:
-  """`update` by each of the K `batches`, one after the other, and the metrics, [K, ...].
-
-  Of several batches, the last of an epoch may lack examples altogether: they fill a dispatch up, so
-  that it needs no program of its own. Such a batch is computed, and leaves the state as it is.
-  """
-
-  def one(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-    after, metrics = update(state, batch)
-    if len(batches['segment_ids']) > 1:
-      has_examples = (batch['segment_ids'] > 0).any()
-      after = jax.tree.map(lambda new, old: jnp.where(has_examples, new, old), after, state)
-    return after, metrics
-
-  return jax.lax.scan(one, state, dict(batches))
 
 
 def make_outputs(apply: Apply, kind: str) -> Outputs:

@@ -32,9 +32,11 @@ from lora_jax.result_schema import (
 
 T = TypeVar('T')
 LIMIT = 'data.limit'
-# Labels, where files lie, what is saved and how runs are grouped change no score.
+# Labels, where files lie, what is saved and how runs are grouped change no score; all kernels of
+# attention compute the same, and which one a device takes is no setting of a method.
 PLACES = (
   *('data.dir', 'data.tokenizer', 'model.name', 'sweep.width', 'train.log_every'),
+  'model.attention',
   *('checkpoint.every_steps', 'checkpoint.keep'),
 )
 LABELS = ('seed', 'experiment', 'paper_table', *PLACES)

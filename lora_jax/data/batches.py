@@ -124,7 +124,11 @@ class Batches:
       done = 0
 
   def updates(self, done: int) -> int:
-    """The number of batches with examples of the item that follows `done` steps of a run."""
+    """How many batches of an item hold examples, from 1 to `group`.
+
+    Args:
+      done: the steps of a run before the item, from 0 up, those of earlier epochs too.
+    """
     within = done % self.steps_per_epoch
     return min(self.group - within % self.group, self.steps_per_epoch - within)
 

@@ -35,9 +35,8 @@ LIMIT = 'data.limit'
 # Labels, where files lie, what is saved and how runs are grouped change no score; all kernels of
 # attention compute the same, and which one a device takes is no setting of a method.
 PLACES = (
-  *('data.dir', 'data.tokenizer', 'model.name', 'sweep.width', 'train.log_every'),
-  'model.attention',
-  *('checkpoint.every_steps', 'checkpoint.keep'),
+  *('data.dir', 'data.tokenizer', 'model.name', 'model.attention', 'sweep.width'),
+  *('train.log_every', 'checkpoint.every_steps', 'checkpoint.keep'),
 )
 LABELS = ('seed', 'experiment', 'paper_table', *PLACES)
 # What runs of one row of a table agree in, beside their config.

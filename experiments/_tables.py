@@ -12,11 +12,10 @@ import jax
 from configs import _base, compare, dart, e2e, glue, gpt3, low_data, matrices, rank, rates, webnlg
 from experiments import _children, _cli
 from lora_jax import files, provenance
-from lora_jax.cost import shapes
 from lora_jax.reproduce import answers, order, own, plan, units
 from lora_jax.reproduce.table import LATENCY, Table
 from lora_jax.reproduce.timing import Machine
-from lora_jax.train import locks, paths, signals, writers
+from lora_jax.train import base_options, locks, paths, signals, writers
 
 WAIT = 5.0  # Seconds.
 CONFIGS: dict[str, units.Config] = {
@@ -112,7 +111,7 @@ def make_table(request: Request) -> Table:
   if model and model != 'fresh':
     config = _base.base()
     config.model.name = model
-    architecture = shapes.architecture(config)
+    architecture = base_options.architecture(config)
   searches = lambda: searches_in(workdir, model)
   return Table(kind, number, request.choice, workdir, CONFIGS, given, searches, architecture)
 

@@ -17,6 +17,7 @@ serving    a batch in which 8 adapters are mixed (r=8, query and value, a head e
 attention  each implementation of attention that can run here, of an encoder, a DeBERTa and a GPT-2
            of --layers layers, on padded and on packed rows
 mfu        the share of the device's arithmetic that a step of LoRA and of full fine-tuning reaches
+kernels    where the time of a step of LoRA goes on an accelerator, by the kind of its kernels
 nnx        LoRA on a model of Flax NNX against the same model of Linen: seconds and bytes
 compile    seconds and programs from the command to the first step, cold and with JAX's cache warm,
            of layers that are looped and scanned
@@ -43,6 +44,7 @@ from lora_jax.bench import (
   decoding,
   first_step,
   frameworks,
+  kernels,
   layouts,
   mfu,
   serving,
@@ -66,8 +68,8 @@ LENGTH = flags.DEFINE_integer('length', 64, 'Tokens of a row of train steps and 
 BATCHES = flags.DEFINE_list(
   'shapes',
   [],
-  'Models and batches of the parts attention and mfu, each as roberta-base:32x128. The default is '
-  'chosen by the part and the device.',
+  'Models and batches of the parts attention, mfu and kernels, each as roberta-base:32x128. The '
+  'default is chosen by the part and the device.',
 )
 METHODS = flags.DEFINE_list('methods', ['lora', 'full'], 'Methods of the part mfu.')
 IMPLEMENTATIONS = flags.DEFINE_list(
@@ -102,9 +104,13 @@ DTYPE = flags.DEFINE_string(
   'dtype', '', 'Compute and base, but for the part dtype; the default is chosen by the device.'
 )
 DROPOUT = flags.DEFINE_float(
-  'dropout', None, "Rate of dropout; the default is 0 in attention and mfu, else the model's own."
+  'dropout',
+  None,
+  "Rate of dropout; the default is 0 in attention, mfu and kernels, else the model's own.",
 )
-SCANS = flags.DEFINE_list('scans', ['false', 'true'], 'Whether the layers of compile are scanned.')
+SCANS = flags.DEFINE_list(
+  'scans', ['false', 'true'], 'Whether layers are scanned, of the parts compile and mfu.'
+)
 MEMBERS = flags.DEFINE_integer('members', 16, 'Number of runs of the part sweep.')
 STEPS = flags.DEFINE_integer(
   'steps', 780, 'Steps of each run of the part sweep: ten epochs of RTE.'
@@ -114,7 +120,7 @@ BEGAN = flags.DEFINE_float(
 )
 OUT = flags.DEFINE_string('out', '', 'JSON file that the figures are written to.')
 LONGEST = 128  # Tokens of an example in the part layout.
-# Defaults of --shapes by part: on an accelerator, and on a CPU.
+# Defaults of --shapes by part, kernels as mfu: on an accelerator, and on a CPU.
 CHOSEN = {
   'attention': (
     ('roberta-base:32x128', 'deberta-v3-base:32x128', 'gpt2-medium:8x512'),
@@ -207,12 +213,9 @@ def method_part() -> Titled:
 
 def successors_part() -> Titled:
   plain, vera = (configured(MODEL.value, name, dtype()) for name in ('lora', 'vera'))
-  found = successors.compare(
-    successors.makers(plain, vera, rates.METHODS),
-    step_of(plain),
-    case_of(MODEL.value, ROWS.value, LENGTH.value),
-    rounds(),
-  )
+  made = successors.makers(plain, vera, rates.METHODS)
+  case = case_of(MODEL.value, ROWS.value, LENGTH.value)
+  found = successors.compare(made, step_of(plain), case, rounds())
   yield f'successors, {title()}', found
 
 
@@ -246,17 +249,10 @@ def sweep_part() -> Titled:
   def together(*, shared: bool) -> steps.Make:
     return lambda task: steps.Members(config, task, count, shared=shared)
 
-  yield (
-    f'sweep of {count} runs, {title()}',
-    sweeps.compare(
-      {'the same batches': together(shared=True), 'own batches': together(shared=False)},
-      step_of(config),
-      case_of(MODEL.value, ROWS.value, LENGTH.value),
-      rounds(),
-      count,
-      STEPS.value,
-    ),
-  )
+  made = {'the same batches': together(shared=True), 'own batches': together(shared=False)}
+  case = case_of(MODEL.value, ROWS.value, LENGTH.value)
+  found = sweeps.compare(made, step_of(config), case, rounds(), count, STEPS.value)
+  yield f'sweep of {count} runs, {title()}', found
 
 
 def layout_part() -> Titled:
@@ -295,18 +291,26 @@ def mfu_part() -> Titled:
   reached = mfu.product()
   yield 'product of matrices', mfu.product_table(reached)
   for model, rows, length in shapes_of('mfu'):
-    names = [('lora', name) for name in IMPLEMENTATIONS.value] if 'lora' in METHODS.value else []
-    names += [('full', '')] if 'full' in METHODS.value else []
-
-    def maker(method: str, name: str, model: str = model) -> steps.Make:
-      return lambda task: steps.Variant(
-        configured(model, method, dtype(), attention=name, dropout=rate), task
-      )
-
-    makers = {f'{method}, {name}'.rstrip(', '): maker(method, name) for method, name in names}
+    made = {'full': configured(model, 'full', dtype(), dropout=rate)}
+    for name in IMPLEMENTATIONS.value:
+      made[f'lora, {name}'] = configured(model, 'lora', dtype(), attention=name, dropout=rate)
+    if 'true' in SCANS.value:
+      made['lora, scanned layers'] = configured(model, 'lora', dtype(), scan=True, dropout=rate)
+    makers = {name: step_of(one) for name, one in made.items() if name[:4] in METHODS.value}
     case = case_of(model, rows, length)
     found = mfu.compare(makers, {'full'}, case, rounds(), reached, compile_jobs())
     yield f'mfu, {model} {rows}x{length}', found
+
+
+def kernels_part() -> Titled:
+  reached = mfu.product()
+  for model, rows, length in shapes_of('mfu'):
+    config = configured(model, 'lora', dtype(), attention='auto', dropout=DROPOUT.value or 0.0)
+    case, rank = case_of(model, rows, length), config.method.rank
+    found, longest = kernels.measure(step_of(config), case, rounds(), reached, rank)
+    yield f'kernels, {model} {rows}x{length}', found
+    if longest.rows:
+      yield f'longest kernels, {model} {rows}x{length}', longest
 
 
 def nnx_part() -> Titled:
@@ -349,6 +353,7 @@ MEASURE: dict[str, Callable[[], Titled]] = {
   'serving': serving_part,
   'attention': attention_part,
   'mfu': mfu_part,
+  'kernels': kernels_part,
   'nnx': nnx_part,
   'compile': compile_part,
   'first_step': first_step_part,

@@ -9,6 +9,7 @@ minutes on a CPU, at sizes that say nothing but that everything works.
 
 mfu_*        steps of LoRA by attention, and of full fine-tuning: seconds and utilization
 peft_*       the same steps in PEFT, compiled and eager (needs --peer_python, see experiments/peers)
+kernels      where the time of a step of LoRA goes, by the kind of its kernels (accelerators only)
 sweep_*      16 members in one program against 16 runs, by the step and by the clock
 rte          one epoch of RTE from the command to its end, cold and warm (needs --data_dir, --model)
 decode, generate   beam search here, and by transformers

@@ -1,6 +1,10 @@
 """Scores texts as the paper's tables do, and prints JSON.
 
   python -m experiments.score --task=e2e --predictions=FILE --references=FILE [--metrics=bleu,nist]
+  python -m experiments.score --workdir=RUN
+
+The second form scores again the texts that a finished run decoded, and puts the scores into its
+result.json: for a run of a machine without Java, on one that has it and the run's data.
 
 BLEU, METEOR and ROUGE-L are in [0, 1]. Metrics that need Java, on a machine without it, are listed
 under `unavailable` with the reason. Texts are scored as they are: both files must be in one form
@@ -17,15 +21,15 @@ from experiments import _cli
 from lora_jax.data import scored_texts
 from lora_jax.metrics import text
 
-TASK = flags.DEFINE_enum('task', None, text.SCORINGS, 'Task whose metrics to use.', required=True)
+WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory, in place of the flags below.')
+TASK = flags.DEFINE_enum('task', None, text.SCORINGS, 'Task whose metrics to use.')
 PREDICTIONS = flags.DEFINE_string(
-  'predictions', None, 'File of the predictions: plain lines, .csv or .tsv.', required=True
+  'predictions', None, 'File of the predictions: plain lines, .csv or .tsv.'
 )
 REFERENCES = flags.DEFINE_multi_string(
   'references',
   None,
   'File of the references: .csv or plain lines. Repeat the flag for several files of plain lines.',
-  required=True,
 )
 METRICS = flags.DEFINE_list('metrics', [], 'Metrics, separated by commas; empty for all.')
 ALLOW_EMPTY = flags.DEFINE_bool(
@@ -34,6 +38,20 @@ ALLOW_EMPTY = flags.DEFINE_bool(
 
 
 def main() -> None:
+  files = {'--task': TASK, '--predictions': PREDICTIONS, '--references': REFERENCES}
+  given = [name for name, flag in files.items() if flag.value]
+  if WORKDIR.value:
+    if given or METRICS.value:
+      others = ', '.join(given or ['--metrics'])
+      raise ValueError(f'--workdir scores a run by its own task and files: leave out {others}')
+    from lora_jax.train import rescore, writers  # Scores of files need none of its packages.
+
+    scored = rescore.rescore(WORKDIR.value)
+    print(json.dumps(writers.to_json(scored), indent=2, ensure_ascii=False))
+    return
+  if len(given) < len(files):
+    missing = ', '.join(name for name in files if name not in given)
+    raise ValueError(f'expected --workdir=RUN, or also {missing}')
   references = scored_texts.read_references(REFERENCES.value)
   predictions = scored_texts.read_predictions(PREDICTIONS.value, ALLOW_EMPTY.value)
   texts = scored_texts.align(predictions, references)

@@ -149,7 +149,9 @@ FIELDS: dict[str, Field] = {
                                                   'or 4 bits, or in the codes of a GGUF file.'),
   'model.head': _choice('fresh keep', "The base's classification head: another one is drawn, or it "
                                      'is kept, its classes compared by name.'),
-  'model.scan': _switch('Whether the layers are one scanned layer: it compiles faster.'),
+  'model.scan': Field(None, 'Whether the layers are one scanned layer, which compiles faster and '
+                            'takes longer a step; None chooses what ends soonest.', bool,
+                      can_be_none=True),
   'model.remat': _choice('none full dots', 'What the backward pass computes again.'),
   'model.attention': _choice('auto xla cudnn pallas', 'Attention: cudnn on NVIDIA GPUs, pallas on '
                                                       'TPUs.'),

@@ -108,7 +108,6 @@ ARROWS = {
   },
   'cost': {
     'data',
-    'errors',
     'extras',
     'methods',
     'models',

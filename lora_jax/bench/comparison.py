@@ -213,6 +213,7 @@ def sections(options: Options) -> list[Section]:
     Section('peft_decoder', peft(sizes.decoder, 'lora')),
     Section('mfu_large', mfu(sizes.large, 'lora')),
     Section('peft_large', peft(sizes.large, 'lora')),
+    Section('kernels', bench('--parts=kernels', f'--shapes={sizes.base},{sizes.decoder}', few)),
     Section('rte', functools.partial(rte, options)),
     Section('sweep_small', sweep(sizes.small)),
     Section('decode', bench('--parts=decode', f'--contexts={sizes.contexts}', '--beams=10')),

@@ -120,7 +120,7 @@ def plan(
     param_dtype=config.model.param_dtype,
     quantize=base_options.quantization_of(config),
     remat=config.model.remat,
-    scan=config.model.scan,
+    scan=bool(config.model.scan),
     parameters={
       'trained': work.summary.trainable,
       'head': work.summary.head,

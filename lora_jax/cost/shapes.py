@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +15,6 @@ from jax.sharding import Mesh
 from ml_collections import config_dict
 
 from lora_jax.data import tasks
-from lora_jax.errors import nearest
 from lora_jax.models import fused_attention, presets
 from lora_jax.pretrained import huggingface
 from lora_jax.train import base_options, config_check, job, mesh, optimizer, rundir, setup
@@ -60,7 +58,8 @@ def abstract_job(config: config_dict.ConfigDict) -> job.Job:
   """
   config_check.check_config(config)
   task = tasks.without_data(config.task, rundir.own_files(config))
-  model = huggingface.make_model(architecture(config), **base_options.model_arguments(config, task))
+  arguments = base_options.model_arguments(config, task)
+  model = huggingface.make_model(base_options.architecture(config), **arguments)
   method = job.make_method(config, model)
   parts = job.divide(config, method, model, _base(config, model))
   work = job.assemble(config, task, model, method, *parts)
@@ -86,26 +85,6 @@ def count_steps(config: config_dict.ConfigDict) -> int | None:
   if config.data.limit:
     examples = min(config.data.limit, examples or config.data.limit)
   return examples and math.ceil(examples / config.train.batch_size) * config.train.epochs
-
-
-def architecture(config: config_dict.ConfigDict) -> presets.Config:
-  """The architecture that a config names: a preset's, one from plain values, or a folder's.
-
-  Raises:
-    ValueError: for an unknown name; the nearest names are listed.
-  """
-  name = config.model.name
-  if name == 'fresh':
-    return presets.architecture(**config.model.fresh)
-  if name in presets.PRESETS:
-    return presets.PRESETS[name].config
-  if rundir.is_run(name):
-    return architecture(rundir.read_config(name))
-  folder = Path(name).expanduser()
-  if not folder.exists():
-    known = [*presets.PRESETS, 'fresh']
-    raise ValueError(f'model {name!r} is neither a preset nor a folder. {nearest(name, known)}')
-  return huggingface.read_config(huggingface.locate(folder))
 
 
 def trace(work: job.Job, devices: Mesh) -> TracedStep:

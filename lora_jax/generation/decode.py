@@ -3,10 +3,15 @@
 A language model is two functions, `prefill` and `step`; this module does not know their cache.
 Contexts are decoded in slots, B at a time: a slot whose text is decided is given the next context,
 so no slot waits for the slowest of a batch. The text of a context does not depend on the others.
+
+Prompts are padded to a few lengths, those with which the decoding is expected to end soonest: one
+more length leaves less padding and costs a compilation. No clock is read, so that all processes of
+a job choose the same.
 """
 
 from __future__ import annotations
 
+import bisect
 import collections
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -65,18 +70,21 @@ def make_decoder(
   settings: Settings,
   *,
   batch_size: int = 32,
+  length_cost: float = 0.0,
   sharding: NamedSharding | None = None,
 ) -> Callable[[Params, Sequence[np.ndarray]], list[Generated]]:
   """A function `decode(params, prompts)` that generates the text of each prompt, in their order.
 
-  Prompts are int32 [length], of any lengths; the function is compiled once for each bucket of
-  lengths. It raises a ValueError for an empty prompt, and a FloatingPointError if the model's
-  logits are not finite.
+  Prompts are int32 [length], of any lengths; the function is compiled once for each of the few
+  lengths that `plan` pads them to. It raises a ValueError for an empty prompt, and a
+  FloatingPointError if the model's logits are not finite.
 
   Args:
     model: the functions of the model.
     settings: how a text is chosen.
     batch_size: B, the number of contexts in progress.
+    length_cost: what one more length costs, in columns of padding of one prompt: the seconds of
+      compiling for it over those of one token of a prompt. With 0 padding is least.
     sharding: of the contexts, over the devices of a mesh, which may belong to several processes:
       each calls with the same arguments and is given all texts. None for one device.
 
@@ -95,7 +103,7 @@ def make_decoder(
           f'prompt {i} is empty: it must hold at least the token that ends a context'
         )
     results: dict[int, Generated] = {}
-    for length, indices in buckets([len(prompt) for prompt in prompts]).items():
+    for length, indices in plan([len(prompt) for prompt in prompts], length_cost).items():
       slots = min(batch_size, -(-len(indices) // devices) * devices)
       together = max(slots // 4 // devices, 1) * devices  # Contexts that enter at the same time.
       waiting, running = collections.deque(indices), Running([None] * slots)
@@ -112,13 +120,46 @@ def make_decoder(
   return decode
 
 
-def buckets(lengths: Sequence[int]) -> dict[int, list[int]]:
-  """Indices of prompts by the length that they are padded to: 64, 128, ..., the last one cut."""
-  longest = max(lengths, default=0)
-  found: dict[int, list[int]] = {}
+def plan(lengths: Sequence[int], length_cost: float) -> dict[int, list[int]]:
+  """Indices of prompts by the length that they are padded to, the shortest first.
+
+  The lengths are those of `_candidates` for which padding and compilations together cost least.
+  Each prompt is padded to the least of them that holds it. What an earlier call has compiled does
+  not count: a run that is resumed has to decode as one that was not.
+
+  Args:
+    lengths: of the prompts.
+    length_cost: of compiling for one more length, in columns of padding of one prompt.
+  """
+  ordered = sorted(lengths)
+  # A shortest path: from a length to any longer one, which holds all prompts between them. The
+  # prompts' own columns count too; they are the same for any choice.
+  paths: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
+  for length in _candidates(max(lengths, default=0)):
+    options = []
+    for shorter, (cost, chosen) in paths.items():
+      prompts = bisect.bisect(ordered, length) - bisect.bisect(ordered, shorter)
+      if prompts:
+        options.append((cost + prompts * length + length_cost, (*chosen, length)))
+    if options:
+      paths[length] = min(options)
+  _, chosen = paths[max(paths)]
+  found: dict[int, list[int]] = {length: [] for length in chosen}
   for i, length in enumerate(lengths):
-    found.setdefault(min(bucket(length), -(-longest // 16) * 16), []).append(i)
-  return dict(sorted(found.items()))
+    found[chosen[bisect.bisect_left(chosen, length)]].append(i)
+  return found
+
+
+def _candidates(longest: int) -> list[int]:
+  """64, 96, 128, 192, 256, ... until one holds the longest prompt.
+
+  They are few, so that calls with other prompts mostly find what was compiled for earlier ones.
+  """
+  found, length = [], SHORTEST_BUCKET
+  while longest and (not found or found[-1] < longest):
+    found += [length, length * 3 // 2]
+    length *= 2
+  return found[:-1] if len(found) > 1 and found[-2] >= longest else found
 
 
 def bucket(length: int, shortest: int = SHORTEST_BUCKET) -> int:

@@ -35,7 +35,7 @@ LIMIT = 'data.limit'
 # Labels, where files lie, what is saved and how runs are grouped change no score; all kernels of
 # attention compute the same, and which one a device takes is no setting of a method.
 PLACES = (
-  *('data.dir', 'data.tokenizer', 'model.name', 'model.attention', 'sweep.width'),
+  *('data.dir', 'data.tokenizer', 'model.name', 'model.attention', 'model.scan', 'sweep.width'),
   *('train.log_every', 'checkpoint.every_steps', 'checkpoint.keep'),
 )
 LABELS = ('seed', 'experiment', 'paper_table', *PLACES)

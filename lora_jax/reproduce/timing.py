@@ -105,7 +105,7 @@ def computed(
     beams = config.decode.beams if config.decode.strategy == 'beam' else 1
     texts = data.contexts * beams * min(TOKENS, config.decode.max_tokens)
     seconds += texts * forward * (1 + words)
-  program = estimate.shape_seconds(machine.platform, architecture, scan=config.model.scan)
+  program = estimate.shape_seconds(machine.platform, architecture, scan=bool(config.model.scan))
   speed = BFLOAT16.get(machine.platform, 1.0) if config.model.dtype == 'bfloat16' else 1.0
   compiling = SHAPES * (1 + estimate.EVALUATION) * program
   return START + compiling + seconds / speed / machine.count

@@ -22,15 +22,10 @@ from lora_jax.models import presets
 from lora_jax.sweep import grouping, members, step
 from lora_jax.sweep.grouping import Member
 from lora_jax.sweep.source import Source
-from lora_jax.train import estimate, job, mesh
+from lora_jax.train import estimate, job, layer_choice, mesh
 from lora_jax.tree import Params
 
 MOST = 16  # Members of a program, where memory allows them; a further program costs little more.
-# Train steps that a group compiles, by seconds: two shapes of batches and two of evaluation.
-PROGRAMS = 2 * (1 + estimate.EVALUATION)
-# Seconds of a layer's step that do not grow with the members. H200, RoBERTa-base 16x64 in bfloat16:
-# 2.485 ms for one member, 17.87 ms for 16, so 1.46 ms + 1.03 ms a member.
-OVERHEADS = {'cpu': 0.0, 'gpu': 1.2e-4, 'tpu': 1.2e-4}
 # Padding of batches where seeds differ, which have their own; a share of the tokens. By reading.
 MIXED = 0.1
 # A factor has its product forward, back through it and for its gradient; the seconds of a token
@@ -104,6 +99,8 @@ class Costs(NamedTuple):
 def choose(of: Sequence[Member], width: int, source: Source, machines: int = 1) -> list[Group]:
   """The groups of a sweep, in the order of their first members.
 
+  Where the layout of layers is left open, the members of a group have the one that was chosen.
+
   Args:
     of: its members.
     width: members of a program at most; 0 chooses.
@@ -113,6 +110,7 @@ def choose(of: Sequence[Member], width: int, source: Source, machines: int = 1) 
   Raises:
     ValueError: as `Source`, and as `job.divide`.
   """
+  of = settled(of, source)
   if width:
     why = f'at most {width} runs in a program, as config.sweep.width says'
     return [Group(group, why) for group in grouping.group(of, width)]
@@ -121,6 +119,18 @@ def choose(of: Sequence[Member], width: int, source: Source, machines: int = 1) 
   for program in grouping.programs(of):
     groups += _choose(program, most, source) if len(program) > 1 else [Group(program, '')]
   return sorted(groups, key=lambda group: of.index(group.members[0]))
+
+
+def settled(of: Sequence[Member], source: Source) -> list[Member]:
+  """The members, with the layout of their layers chosen where a config leaves it open."""
+  found: dict[str, Member] = {}
+  for program in grouping.programs(of):
+    configs = [member.config for member in program]
+    if layer_choice.is_open(configs):  # Otherwise nothing has to be read.
+      platform = mesh.platform(mesh.make_mesh(**configs[0].mesh))
+      configs = layer_choice.settled(configs, source.task(configs[0]), platform)
+    found |= {one.name: one._replace(config=config) for one, config in zip(program, configs)}
+  return [found[member.name] for member in of]
 
 
 def widths(steps: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -216,8 +226,8 @@ def estimated(
   kept = ACTIVATIONS * c.hidden_size + SCORES * c.num_heads * int(task.train.lengths.max())
   stats = jax.devices()[0].memory_stats() or {}
   return Costs(
-    program=PROGRAMS * estimate.shape_seconds(platform, c, scan=scan),
-    overhead=c.num_layers * OVERHEADS.get(platform, OVERHEADS['gpu']),
+    program=estimate.PROGRAMS * estimate.shape_seconds(platform, c, scan=scan),
+    overhead=c.num_layers * estimate.SPEEDS.get(platform, estimate.SPEEDS['gpu']).launch,
     token=token,
     tokens=tokens,
     kept=0.0 if in_turn else size * kept * tokens * c.num_layers / config.train.accumulate,

@@ -1,7 +1,8 @@
-"""What a config says of its base: the options of the model, its head, and its quantization."""
+"""What a config says of its base: architecture, options of the model, head and quantization."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from ml_collections import config_dict
 
 from lora_jax import errors, quantization
 from lora_jax.data import tasks
+from lora_jax.models import presets
+from lora_jax.pretrained import huggingface
 from lora_jax.train import rundir
 from lora_jax.tree import Params
 
@@ -30,8 +33,29 @@ def model_options(config: config_dict.ConfigDict) -> Options:
 
 def model_arguments(config: config_dict.ConfigDict, task: tasks.Task) -> Options:
   """The arguments of a model that a config and a task determine, beside its architecture."""
-  arguments = model_options(config) | {'scan': config.model.scan, 'task': task.kind}
+  arguments = model_options(config) | {'scan': bool(config.model.scan), 'task': task.kind}
   return arguments if task.kind == 'lm' else arguments | {'num_labels': task.num_labels}
+
+
+def architecture(config: config_dict.ConfigDict) -> presets.Config:
+  """The architecture that a config names: a preset's, one from plain values, or a folder's.
+
+  Raises:
+    ValueError: for an unknown name; the nearest names are listed.
+  """
+  name = config.model.name
+  if name == 'fresh':
+    return presets.architecture(**config.model.fresh)
+  if name in presets.PRESETS:
+    return presets.PRESETS[name].config
+  if rundir.is_run(name):
+    return architecture(rundir.read_config(name))
+  folder = Path(name).expanduser()
+  if not folder.exists():
+    known = [*presets.PRESETS, 'fresh']
+    nearest = errors.nearest(name, known)
+    raise ValueError(f'model {name!r} is neither a preset nor a folder. {nearest}')
+  return huggingface.read_config(huggingface.locate(folder))
 
 
 def head_choice(config: config_dict.ConfigDict) -> str:

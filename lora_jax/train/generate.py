@@ -19,7 +19,7 @@ from lora_jax.data import dataset, tasks
 from lora_jax.data.tokenizer import Tokenizer
 from lora_jax.metrics import text
 from lora_jax.models import fused_attention, incremental
-from lora_jax.train import hosts, job, mesh, paths, rundir, writers
+from lora_jax.train import estimate, hosts, job, mesh, paths, rundir, writers
 from lora_jax.train.step import Apply
 from lora_jax.tree import Params
 
@@ -66,6 +66,9 @@ def make_generator(
     language_model(apply, options),
     options,
     batch_size=-(-decode.batch_size // shares) * shares,
+    length_cost=estimate.length_tokens(
+      mesh.platform(devices), work.model.config, scan=work.model.scan
+    ),
     sharding=mesh.evaluation_rows(devices),
   )
 

@@ -20,7 +20,7 @@ from lora_jax.data import dataset, tasks, tokenizer_files
 from lora_jax.models import fused_attention, presets
 from lora_jax.models.presets import TOKENS
 from lora_jax.pretrained import head, huggingface, labels, shards
-from lora_jax.train import base_options, mesh, optimizer, paths, rundir
+from lora_jax.train import base_options, layer_choice, mesh, optimizer, paths, rundir
 from lora_jax.train.checkpoints import Checkpoints
 from lora_jax.tree import Params
 
@@ -71,6 +71,8 @@ def load(
 ) -> Job:
   """Loads data and model, and lets the method split the model's parameters.
 
+  What the config leaves open is chosen, and the job's config has it (`layer_choice`).
+
   Args:
     config: the run's config.
     evals: splits to evaluate on, `config.eval.limit` examples each; none: the task's own choice.
@@ -81,6 +83,8 @@ def load(
   """
   task = load_task(config, evals).with_evals_of(config.eval.limit)
   task.warn_of_truncation(config.data.max_length)
+  platform = jax.default_backend() if devices is None else mesh.platform(devices)
+  [config] = layer_choice.settled([config], task, platform)
   return build(config, task, devices=devices)
 
 

@@ -45,6 +45,7 @@ def train(config: config_dict.ConfigDict, workdir: str | Path) -> RunResult:
   check_config(config)
   workdir = paths.path_of(workdir)
   rundir.check(workdir, config)
+  config = rundir.as_begun(workdir, config)
   if finished := rundir.if_whole(check.read_result, workdir):
     logging.info('%s is finished', workdir)
     return finished

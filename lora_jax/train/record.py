@@ -239,7 +239,7 @@ class Record:
     If the model's logits are not finite, it sets `error` instead.
     """
     decode = self.work.config.decode
-    path = folder / f'predictions-{decode.final}.txt'
+    path = rundir.predictions(folder, decode.final)
     try:
       return generate.report(self.work, decode, texts, decode.final, prompts, path)
     except FloatingPointError as error:

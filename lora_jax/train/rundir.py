@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
@@ -33,6 +34,11 @@ class Failure(TypedDict):
 def is_run(name: str | os.PathLike[str]) -> bool:
   """Whether a model's name is a run directory of this project."""
   return (paths.path_of(name) / 'checkpoints').is_dir()
+
+
+def predictions(workdir: Path, split: str) -> Path:
+  """The file of the texts that a run decodes at its end, one a line."""
+  return workdir / f'predictions-{split}.txt'
 
 
 def read_config(workdir: str | Path) -> config_dict.ConfigDict:
@@ -214,6 +220,18 @@ def check(workdir: Path, config: config_dict.ConfigDict) -> None:
   check_settings(workdir, config)
 
 
+def as_begun(workdir: Path, config: config_dict.ConfigDict) -> config_dict.ConfigDict:
+  """The config with what it leaves open chosen as the run of a directory has begun.
+
+  The layout of a run's layers is that of its checkpoints, on whatever device it is resumed.
+  """
+  if config.model.scan is not None or not (workdir / 'config.json').exists():
+    return config
+  found = copy.deepcopy(config)
+  found.model.scan = read_config(workdir).model.scan
+  return found
+
+
 def settings(config: config_dict.ConfigDict) -> dict[str, object]:
   """A config as JSON, without the fields that change none of a run's results."""
   found = json.loads(config.to_json_best_effort())
@@ -226,6 +244,7 @@ def check_settings(workdir: Path, config: config_dict.ConfigDict) -> None:
   """Raises a ValueError that lists the keys in which a run's `config.json` is another config."""
   try:
     found = settings(read_config(workdir))
+    config = as_begun(workdir, config)
   except ValueError as error:
     raise ValueError(
       f'{error}. If the --config given is that of this run, remove the file: it is written anew.'

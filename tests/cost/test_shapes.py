@@ -1,6 +1,5 @@
 """A run as shapes: its architecture, its number of steps, its traced step."""
 
-import json
 import math
 import re
 
@@ -11,30 +10,8 @@ import pytest
 from configs import glue
 from lora_jax import tree
 from lora_jax.cost import memory, shapes
-from lora_jax.models import presets
 from lora_jax.train import mesh
 from tests.cost import toys
-from tests.pretrained import gguf_toys
-
-
-def test_an_architecture_is_a_presets_a_fresh_one_a_folders_or_a_runs(tmp_path):
-  config = toys.config()
-  assert shapes.architecture(config).vocab_size == 64
-  named = memory.changed(config, **{'model.name': 'gpt2-medium'})
-  assert shapes.architecture(named) == presets.PRESETS['gpt2-medium'].config
-  (tmp_path / 'checkpoints').mkdir()
-  (tmp_path / 'config.json').write_text(json.dumps(json.loads(named.to_json_best_effort())))
-  run = memory.changed(config, **{'model.name': str(tmp_path)})
-  assert shapes.architecture(run) == presets.PRESETS['gpt2-medium'].config
-  with pytest.raises(ValueError, match=r"'gpt2-medum' is neither .* Did you mean 'gpt2-medium'"):
-    shapes.architecture(memory.changed(config, **{'model.name': 'gpt2-medum'}))
-
-
-def test_the_architecture_of_a_gguf_file_and_of_its_folder(tmp_path):
-  gguf_toys.write(tmp_path / 'model.gguf', 'llama-untied')
-  for name in (tmp_path, tmp_path / 'model.gguf'):
-    config = memory.changed(toys.config(), **{'model.name': str(name)})
-    assert shapes.architecture(config).family == 'llama'
 
 
 def test_steps_are_counted_from_what_is_known_of_the_examples():

@@ -53,3 +53,17 @@ def test_mistakes_end_in_one_message(write):
     done = run(*files, *flags)
     assert done.returncode == 1 and done.stdout == ''
     assert words in done.stderr
+
+
+def test_a_run_or_files_are_scored(tmp_path):
+  for flags, words in {
+    (): 'expected --workdir=RUN, or also --task, --predictions, --references',
+    ('--task=e2e',): 'or also --predictions, --references',
+    (
+      '--workdir=run',
+      '--task=e2e',
+    ): '--workdir scores a run by its own task and files: leave out --task',
+    (f'--workdir={tmp_path}',): 'is not a run directory',
+  }.items():
+    done = run(*flags)
+    assert done.returncode == 1 and words in done.stderr

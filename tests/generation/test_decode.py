@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 
 import jax
@@ -12,6 +13,7 @@ import pytest
 
 from lora_jax import generation
 from lora_jax.generation import LanguageModel, Settings
+from lora_jax.generation import decode as decoding
 
 ROWS, VOCABULARY = 251, 13
 
@@ -239,22 +241,79 @@ def test_samples_depend_on_the_seed_and_end_at_an_end_token():
     assert text[-1] in ENDS or len(text) == 30
 
 
-def test_one_compilation_for_each_bucket():
-  traced = []
+def of_lengths(*lengths):
+  rng = np.random.default_rng(sum(lengths))
+  return [rng.integers(0, VOCABULARY, length).astype(np.int32) for length in lengths]
 
-  def counted(values, ids, lengths):
-    traced.append(ids.shape)
-    return prefill(values, ids, lengths)
 
-  contexts = [np.ones(n, np.int32) for n in (3, 64, 65, 100, 128, 129, 5)]
-  settings = Settings(max_tokens=2, beams=2)
-  stacked = np.broadcast_to(table(0), (2, ROWS, VOCABULARY))
-  decode = generation.make_decoder(LanguageModel(counted, step), settings, batch_size=2)
-  decode(stacked, contexts)
-  assert {shape[1] for shape in traced} == {64, 128, 144}
-  assert len(traced) == 2 * 3  # Once for the shape of the cache, once to compile.
-  decode(stacked, contexts)
-  assert len(traced) == 2 * 3
+@pytest.fixture
+def make_counted(monkeypatch):
+  """`make_counted(**options) -> (decode(contexts), compiled())`: how often `admit` was compiled."""
+  make = decoding.functions
+
+  def make_counted(**options):
+    made = []  # `admit` and `run`; the cache of these models has no columns, so `run` is one.
+    monkeypatch.setattr(decoding, 'functions', lambda *args: made.extend(make(*args)) or made)
+    settings = Settings(max_tokens=2, beams=2)
+    stacked = np.broadcast_to(table(0), (2, ROWS, VOCABULARY))
+    decode = generation.make_decoder(MODEL, settings, **options)
+    return functools.partial(decode, stacked), lambda: made[0]._cache_size()
+
+  return make_counted
+
+
+@pytest.mark.parametrize('cost, shapes', [(0.0, 3), (1e9, 1)])
+def test_one_compilation_for_each_length(make_counted, cost, shapes):
+  decode, compiled = make_counted(batch_size=2, length_cost=cost)
+  contexts = of_lengths(3, 64, 100, 128, 129, 130, 5)
+  decode(contexts)
+  assert compiled() == shapes
+  decode(contexts)
+  decode(contexts[4:6])  # Others of one of the lengths.
+  assert compiled() == shapes
+
+
+@pytest.mark.parametrize('strategy', ['beam', 'sample'])
+def test_a_text_does_not_depend_on_the_length_that_its_prompt_is_padded_to(strategy):
+  settings = Settings(strategy=strategy, beams=3, end_ids=ENDS, max_tokens=8)
+  values, contexts = table(6), of_lengths(5, 64, 70, 100, 128, 140, 1)
+  texts = [
+    [text.tokens.tolist() for text in decode(values, contexts, settings, length_cost=cost)]
+    for cost in (0.0, 1e9)
+  ]
+  assert texts[0] == texts[1]
+
+
+def test_the_cost_decides_between_padding_and_lengths():
+  lengths = [20, 63, 64, 65, 120, 128, 129, 250]
+  least = {64: [0, 1, 2], 96: [3], 128: [4, 5], 192: [6], 256: [7]}
+  assert decoding.plan(lengths, 0.0) == least
+  assert decoding.plan(lengths, 1e9) == {256: [*range(8)]}
+  # Without 96 the columns are 32 more, without 192 another 64, and without 64 then 3 x 64 more.
+  assert [*decoding.plan(lengths, 33)] == [64, 128, 192, 256]
+  assert [*decoding.plan(lengths, 65)] == [64, 128, 256]
+  assert [*decoding.plan(lengths, 193)] == [128, 256]
+  assert decoding.plan([], 0.0) == {}
+  assert decoding.plan([64], 0.0) == {64: [0]} and decoding.plan([97], 0.0) == {128: [0]}
+
+
+@pytest.mark.parametrize('cost', [0.0, 50.0, 500.0, 5000.0])
+def test_no_other_choice_costs_less(cost):
+  rng = np.random.default_rng(int(cost))
+  candidates = (64, 96, 128, 192, 256, 384)
+  for n in (1, 5, 40):
+    lengths = rng.integers(1, 384, n)
+    totals = [
+      sum(min(end for end in ends if end >= length) for length in lengths) + cost * len(ends)
+      for count in range(1, len(candidates) + 1)
+      for ends in itertools.combinations(candidates, count)
+      if ends[-1] >= lengths.max()
+    ]
+    found = decoding.plan(lengths.tolist(), cost)
+    assert sorted(itertools.chain(*found.values())) == [*range(n)]
+    assert all(lengths[i] <= end for end, indices in found.items() for i in indices)
+    total = sum(len(indices) * end for end, indices in found.items()) + cost * len(found)
+    assert total == min(totals)
 
 
 MISTAKES = {

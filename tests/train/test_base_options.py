@@ -1,12 +1,17 @@
 """What a config says of its base is read, or refused by the field's name."""
 
+import json
+
 import jax.numpy as jnp
 import pytest
 
 from lora_jax import quantization, tree
-from lora_jax.cost import shapes
+from lora_jax.cost import memory, shapes
 from lora_jax.data import tasks
+from lora_jax.models import presets
 from lora_jax.train import base_options, config_check, job
+from tests.cost import toys
+from tests.pretrained import gguf_toys
 
 
 def test_a_models_arguments_are_the_configs(make_config):
@@ -17,6 +22,26 @@ def test_a_models_arguments_are_the_configs(make_config):
   with config.unlocked():
     del config.model.quantize  # A run of an older version.
   assert base_options.quantization_of(config) == 'none'
+
+
+def test_an_architecture_is_a_presets_a_fresh_one_a_folders_or_a_runs(tmp_path):
+  config = toys.config()
+  assert base_options.architecture(config).vocab_size == 64
+  named = memory.changed(config, **{'model.name': 'gpt2-medium'})
+  assert base_options.architecture(named) == presets.PRESETS['gpt2-medium'].config
+  (tmp_path / 'checkpoints').mkdir()
+  (tmp_path / 'config.json').write_text(json.dumps(json.loads(named.to_json_best_effort())))
+  run = memory.changed(config, **{'model.name': str(tmp_path)})
+  assert base_options.architecture(run) == presets.PRESETS['gpt2-medium'].config
+  with pytest.raises(ValueError, match=r"'gpt2-medum' is neither .* Did you mean 'gpt2-medium'"):
+    base_options.architecture(memory.changed(config, **{'model.name': 'gpt2-medum'}))
+
+
+def test_the_architecture_of_a_gguf_file_and_of_its_folder(tmp_path):
+  gguf_toys.write(tmp_path / 'model.gguf', 'llama-untied')
+  for name in (tmp_path, tmp_path / 'model.gguf'):
+    config = memory.changed(toys.config(), **{'model.name': str(name)})
+    assert base_options.architecture(config).family == 'llama'
 
 
 def test_another_dtype_or_head_is_named(make_config):

@@ -10,9 +10,10 @@ import jax
 import numpy as np
 import pytest
 
+from lora_jax import generation
 from lora_jax.data import dataset, fast_tokenizer
 from lora_jax.metrics import text
-from lora_jax.train import generate, job, loop, mesh, rundir
+from lora_jax.train import estimate, generate, job, loop, mesh, rundir
 
 ROOT = Path(__file__).resolve().parents[2]
 DECODE = {'decode.beams': 2, 'decode.max_tokens': 24, 'decode.batch_size': 16}
@@ -118,6 +119,23 @@ def test_long_contexts_keep_their_end(loaded):
     return texts(work.frozen, trainable, prompts)
 
   assert decoded(ids) == decoded(ids[-room:])
+
+
+def test_texts_do_not_depend_on_what_a_length_costs(loaded, monkeypatch):
+  """A length costs this model more than all padding; without the cost there are three."""
+  work, trainable, one_length = loaded
+  prompts = generate.subset(job.load_prompts(work.config, 'test'), 6)
+  ids = [np.tile(ids, 10)[:length] for ids, length in zip(prompts.ids, (9, 30, 64, 65, 80, 100))]
+  prompts = prompts._replace(ids=ids)
+  shapes, plan = [], generation.decode.plan
+  keep = lambda *args, **kwargs: shapes.append(found := plan(*args, **kwargs)) or found
+  monkeypatch.setattr(generation.decode, 'plan', keep)
+  expected = one_length(work.frozen, trainable, prompts)
+  monkeypatch.setattr(estimate, 'length_tokens', lambda *_, **__: 0.0)
+  least_padding = generate.make_generator(work, work.config.decode, mesh.make_mesh(1))
+  assert least_padding(work.frozen, trainable, prompts) == expected
+  assert [len(found) for found in shapes] == [1, 3]
+  assert len({*expected}) > 1
 
 
 def test_a_prefix_is_decoded_with(tmp_path, make_language_model):

@@ -1,0 +1,48 @@
+"""The texts of a finished run, scored again: on a machine that has what the training one had not.
+
+METEOR and the tokens of CIDEr and ROUGE-L need Java, which a machine with an accelerator often
+lacks. The run is then finished without them, and its `result.json` says which are missing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lora_jax import provenance
+from lora_jax.train import generate, job, paths, rundir, writers
+
+
+def rescore(workdir: str | Path) -> dict[str, Any]:
+  """Scores the texts that a run decoded at its end, and puts the scores into its `result.json`.
+
+  The references are read from the run's data again, which must be as it was.
+
+  Args:
+    workdir: a run directory, or the folder that holds one.
+
+  Returns:
+    what `result.json` has under `generated`: the scores, and how they were computed.
+
+  Raises:
+    ValueError: if the folder holds no finished run, or one that decoded no texts; if the file of
+      its texts is missing or has not as many lines as the split has contexts.
+  """
+  folder = paths.path_of(workdir)
+  config, found = rundir.read_config(folder), rundir.read_result(folder)
+  if found is None or 'generated' not in found:
+    reason = 'has no result.json' if found is None else 'decoded no texts (config.decode.final)'
+    raise ValueError(f'{workdir} {reason}: there is nothing to score')
+  split = found['generated']['split']
+  with provenance.checked(folder):
+    task = job.load_task(config, (split,), limit=1)
+  prompts, path = task.prompts[split], rundir.predictions(folder, split)
+  try:
+    texts = path.read_text().splitlines()
+  except FileNotFoundError as error:
+    raise ValueError(f'{path} is missing: decode again with experiments.generate') from error
+  if len(texts) != len(prompts.ids):
+    raise ValueError(f'{path}: {len(texts)} texts for the {len(prompts.ids)} contexts of {split}')
+  generated = {**found['generated'], **generate.score(task, prompts, texts)}
+  writers.write_json(folder / 'result.json', {**found, 'generated': generated})
+  return generated

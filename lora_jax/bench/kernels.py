@@ -225,7 +225,8 @@ def path_of(program: Program, event: Event) -> str:
   if one:
     paths = (x.op_name for x in inside(program, one) if x.is_root or x is one)
     return one.op_name or next(paths, '')
-  return str(event.about.get('tf_op') or event.about.get('name') or '')
+  told = str(event.about.get('tf_op') or event.about.get('name') or '')
+  return told if '/' in told else ''  # Not the name of the whole module.
 
 
 def device_events(trace: Mapping[str, object], program: Program) -> list[Event]:

@@ -217,7 +217,7 @@ def without_rate(run: RunResult) -> str:
 def settings(run: RunResult, others: Sequence[RunResult]) -> str:
   """What of the config tells the run from other rows of the same task, model and method.
 
-  It also says how many examples the run was trained on, if not on all.
+  It also says how many examples the run was trained on, where that is not all in each of them.
   """
   alike = [
     leaves(other['config'])
@@ -225,11 +225,16 @@ def settings(run: RunResult, others: Sequence[RunResult]) -> str:
     if _shared(other) == _shared(run) and method_name(other) == method_name(run)
   ]
   return ', '.join(
-    f'{value:,} examples' if key == LIMIT and value else f'{key}={value}'
+    limit_text(value) if key == LIMIT else f'{key}={value}'
     for key, value in leaves(run['config']).items()
     if key not in ('seed', *PLACES)
     and (any(other.get(key) != value for other in alike) or (key == LIMIT and value))
   )
+
+
+def limit_text(limit: object) -> str:
+  """A limit of training examples in words."""
+  return f'{limit:,} examples' if limit else 'all examples'
 
 
 def method(run: Trained) -> str:

@@ -72,6 +72,8 @@ def test_runs_of_before_a_field_have_its_default(tmp_path):
 def test_a_run_on_a_part_of_its_examples_says_so(limit, said):
   one = run(0, 0.8, config={'seed': 0, 'data': {'limit': limit}})
   assert runs.settings(one, [one]) == said
+  other = run(0, 0.8, config={'seed': 0, 'data': {'limit': 7}})
+  assert runs.settings(one, [one, other]) == (said or 'all examples')
 
 
 def test_a_run_in_words():

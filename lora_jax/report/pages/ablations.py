@@ -16,6 +16,7 @@ Name = TypeVar('Name', bound=Hashable)
 Group = Sequence[RunResult]
 Groups = Mapping[str, Group] | Mapping[int, Group]  # By the place on the x axis.
 BLEU = 'BLEU, E2E test'
+WEIGHTS_OF_TABLE_18 = 'Wq,Wv'
 COMPARED = {4, 8, 64}  # Of ranks, those of the runs that figures 3 to 8 and table 7 compare.
 SMALLER = """Another model and task than the paper's: compare the shape (which entries are above
 which, and by how many spreads), not the values. A run counts by its best epoch on the dev set;
@@ -147,8 +148,12 @@ def table_18(found: Sequence[RunResult]) -> Page:
 
 
 def rank_grids(found: Sequence[RunResult]) -> list[Grid]:
-  """The sweeps over ranks on E2E, without the two ranks of a figure or table 7 by themselves."""
-  sweeps = [run for run in found if run['experiment'] == 'rank' and run['task'] == 'e2e']
+  """The sweeps over ranks of query and value on E2E.
+
+  Those of the two ranks of a figure or table 7 by themselves are left out.
+  """
+  is_own = lambda run: run['experiment'] == 'rank' and run['task'] == 'e2e'
+  sweeps = [run for run in found if is_own(run) and grids.weights(run) == WEIGHTS_OF_TABLE_18]
   made = grids.grids(sweeps, grids.RANK_AND_TARGETS)
   rank = grids.FIELDS['rank']
   return [grid for grid in made if not set(map(rank, grid.runs)) <= COMPARED]

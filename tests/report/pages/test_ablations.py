@@ -83,6 +83,13 @@ def test_few_examples_and_the_ranks_of_a_language_model():
   assert ablations.table_6(ours, {}).ours == ''
   compared = [ablation('rank', 'Wq,Wv', r, 0, 0, task='e2e') | loss for r in (8, 64)]
   assert ablations.table_18(compared).ours == ''  # The two runs of figure 3.
+  # Runs of table 6's sweep with other matrices are no rows of table 18.
+  others = [
+    ablation('rank', weights, r, 0, 0, task='e2e') | loss | {'best': {'dev/loss': 9.0}}
+    for weights in ('Wq', 'Wq,Wk,Wv,Wo')
+    for r in (1, 2)
+  ]
+  assert tables_of(ablations.table_18([*others, *ours]))[0].rows == [first, last]
 
 
 def test_of_a_language_model_bleu_stands_beside_the_loss():

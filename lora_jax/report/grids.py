@@ -49,15 +49,10 @@ def weights(run: Trained) -> str:
   return ','.join(letters.get(name, name) for name in sorted(set(names), key=order.index))
 
 
-def limit(run: RunResult) -> int:
-  """The number of training examples; 0 for all of them."""
-  return int(str(runs.section(run['config'], 'data')['limit']))
-
-
 FIELDS: dict[str, Callable[[RunResult], object]] = {
   'rank': lambda run: runs.section(run['config'], 'method')['rank'],
   'weights': weights,
-  'limit': limit,
+  'limit': runs.limit,
 }
 
 

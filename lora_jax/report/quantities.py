@@ -17,7 +17,7 @@ NAMED = {
   'model': runs.model_name,
   'rank': grids.FIELDS['rank'],
   'matrices': grids.weights,
-  'examples': grids.limit,
+  'examples': runs.limit,
   'method': runs.method,
 }
 

@@ -232,6 +232,11 @@ def settings(run: RunResult, others: Sequence[RunResult]) -> str:
   )
 
 
+def limit(run: RunResult) -> int:
+  """The number of training examples; 0 for all of them."""
+  return int(str(section(run['config'], 'data').get('limit', 0)))
+
+
 def limit_text(limit: object) -> str:
   """A limit of training examples in words."""
   return f'{limit:,} examples' if limit else 'all examples'

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from lora_jax.cost import shapes
 from lora_jax.models import presets
-from lora_jax.train import estimate
+from lora_jax.train import estimate, layer_choice
 
 # How much faster a CPU computes in bfloat16 (four layers of RoBERTa-base, AMX); the others' seconds
 # were measured in it.
@@ -105,7 +105,11 @@ def computed(
     beams = config.decode.beams if config.decode.strategy == 'beam' else 1
     texts = data.contexts * beams * min(TOKENS, config.decode.max_tokens)
     seconds += texts * forward * (1 + words)
-  program = estimate.shape_seconds(machine.platform, architecture, scan=bool(config.model.scan))
+  scan = config.model.scan
+  if scan is None:
+    sizes = dict(tokens=config.train.batch_size * length, steps=steps)
+    scan = layer_choice.by_size(config, architecture, machine.platform, **sizes)
+  program = estimate.shape_seconds(machine.platform, architecture, scan=scan)
   speed = BFLOAT16.get(machine.platform, 1.0) if config.model.dtype == 'bfloat16' else 1.0
   compiling = SHAPES * (1 + estimate.EVALUATION) * program
   return START + compiling + seconds / speed / machine.count

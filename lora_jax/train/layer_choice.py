@@ -14,6 +14,7 @@ from ml_collections import config_dict
 
 from lora_jax import stacking
 from lora_jax.data import tasks
+from lora_jax.models import presets
 from lora_jax.train import base_options, estimate, rundir
 
 
@@ -46,17 +47,32 @@ def chosen(configs: Sequence[config_dict.ConfigDict], task: tasks.Task, platform
   first = configs[0]
   if rundir.is_run(first.model.name):  # The base has the layout that it was trained in.
     return bool(rundir.read_config(first.model.name).model.scan)
-  if not can_be_scanned(first):
-    return False
   batch = min(first.train.batch_size, len(task.train))
   tokens = len(configs) * batch * float(task.train.lengths.mean())
   steps = -(-len(task.train) // first.train.batch_size)
-  return estimate.is_scanned_sooner(
-    platform,
-    base_options.architecture(first),
-    tokens=tokens,
-    steps=steps * max(config.train.epochs for config in configs),
-  )
+  steps *= max(config.train.epochs for config in configs)
+  return by_size(first, base_options.architecture(first), platform, tokens=tokens, steps=steps)
+
+
+def by_size(
+  config: config_dict.ConfigDict,
+  architecture: presets.Config,
+  platform: str,
+  *,
+  tokens: float,
+  steps: int,
+) -> bool:
+  """Whether the layers of a run of so many steps are scanned, where its config leaves it open.
+
+  Args:
+    config: the run's.
+    architecture: of its model.
+    platform: of the devices.
+    tokens: of a step.
+    steps: of the run.
+  """
+  sooner = estimate.is_scanned_sooner(platform, architecture, tokens=tokens, steps=steps)
+  return sooner and can_be_scanned(config)
 
 
 def can_be_scanned(config: config_dict.ConfigDict) -> bool:

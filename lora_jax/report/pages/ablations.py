@@ -208,7 +208,7 @@ def _of_method(name: str, x: Sequence[str], y: Sequence[float]) -> charts.Series
 def _limits(grid: Grid) -> dict[str, int]:
   """The numbers of training examples of the paper's table, and others that a grid has."""
   limits = {title: column.examples for title, column in settings.TABLE_17.items()}
-  own = sorted({grids.limit(run) for run in grid.runs} - set(limits.values()))
+  own = sorted({runs.limit(run) for run in grid.runs} - set(limits.values()))
   return limits | {f'{limit:,}': limit for limit in own}
 
 

@@ -196,8 +196,8 @@ def picture(number: str, found: Sequence[RunResult], systems: Systems) -> charts
         method = runs.method(group[0])
         label = runs.method_name(group[0]).replace(method, charts.method(method).name, 1)
         one = charts.Series(label, x, *y, joined=False, method=method)
-        examples = runs.section(group[0]['config'], 'data').get('limit')
-        base = f'{model}, {examples:,} examples' if examples else model
+        limit = runs.limit(group[0])
+        base = f'{model}, {runs.limit_text(limit)}' if any(map(runs.limit, own)) else model
         by_base.setdefault(base, []).append(one)
   for row in printed.TABLES[number].rows:
     method = translation.METHODS[row['method'].rstrip('*†')]

@@ -7,7 +7,7 @@ Every section runs in processes of its own, the most valuable first, and ends wh
 the file is written after each, so a kill loses nothing. The same command with `--toy` runs in
 minutes on a CPU, at sizes that say nothing but that everything works.
 
-mfu_*        steps of LoRA by attention, and of full fine-tuning: seconds and utilization
+mfu_*        steps of LoRA, looped and scanned, and of full fine-tuning: seconds and utilization
 peft_*       the same steps in PEFT, compiled and eager (needs --peer_python, see experiments/peers)
 kernels      where the time of a step of LoRA goes, by the kind of its kernels (accelerators only)
 sweep_*      16 members in one program against 16 runs, by the step and by the clock
@@ -39,7 +39,9 @@ MODEL = flags.DEFINE_string('model', '', 'Folder of an encoder, for the section 
 TRAIN_FLAGS = flags.DEFINE_list('train_flags', [], 'Further flags of the command of rte.')
 ROUNDS = flags.DEFINE_integer('rounds', 5, 'Timed rounds, after one that is not counted.')
 COMPILE_JOBS = flags.DEFINE_integer(
-  'compile_jobs', 1, 'Programs of the sections mfu that are compiled at the same time.'
+  'compile_jobs',
+  4,
+  'Programs of the sections mfu that are compiled at the same time; 1 shows the seconds of each.',
 )
 TOY = flags.DEFINE_bool('toy', False, 'Toy sizes, to try the command on a CPU.')
 

@@ -130,6 +130,11 @@ def looped_patterns(options: Mapping[str, Any]) -> dict[str, Any]:
   return _rewrite_options(options, _SCANNED_PATTERN, _LOOPED_PATTERN)
 
 
+def names_layers(options: Mapping[str, Any]) -> bool:
+  """Whether a pattern of a method's options names layers as a looped model has them."""
+  return f'{SCANNED}_' in str([options.get(name, ()) for name in PATTERN_OPTIONS])
+
+
 def scanned_patterns(options: Mapping[str, Any]) -> dict[str, Any]:
   """The inverse of `looped_patterns`; a pattern of a single layer stays, and matches nothing."""
   return _rewrite_options(options, _LOOPED_PATTERN, _SCANNED_PATTERN)

@@ -194,7 +194,8 @@ def sections(options: Options) -> list[Section]:
   toy = ['--toy'] if options.is_toy else []
 
   def mfu(shape: str, methods: str) -> Run:
-    asked = ['--implementations=auto,xla', f'--methods={methods}']  # auto is cuDNN's on these GPUs.
+    # The section attention compares implementations; auto is cuDNN's on these GPUs.
+    asked = ['--implementations=auto', '--scans=true', f'--methods={methods}']
     return bench('--parts=mfu', f'--shapes={shape}', *asked, few, jobs)
 
   def peft(shape: str, methods: str) -> Run:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 
+from lora_jax import stacking
 from lora_jax.bench import mfu
 from lora_jax.bench.steps import Batch, Case, Make, Variant, build, times
 from lora_jax.bench.timing import Measured, Rounds, Row, Rows, seconds_of
@@ -329,7 +330,7 @@ def label_of(program: Program, event: Event) -> str:
   if plain(event.name) in program.kernels:
     name = re.sub(r'([._]\d+)+$', '', name)
   path = re.sub(r'^jit\(\w+\)/(while/body/)?(closed_call/)?', '', path_of(program, event))
-  return f'{name}, {re.sub(r"layers_[0-9]+", "layers_N", path) or "unknown operation"}'
+  return f'{name}, {stacking.generalize(path) or "unknown operation"}'
 
 
 def tables(

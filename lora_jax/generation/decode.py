@@ -14,6 +14,7 @@ from __future__ import annotations
 import bisect
 import collections
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
@@ -28,6 +29,7 @@ from lora_jax.generation.search import Settings
 
 OUTCOME = ('done', 'best_score', 'best_tokens', 'best_length')  # Fields of `search.State`.
 SHORTEST_BUCKET = 64  # Columns of padding cost little, a compilation costs seconds.
+LAST_MULTIPLE = 16  # The longest prompt of a call is padded to a multiple of it.
 Params = TypeVar('Params')  # A model's parameters, any tree of arrays.
 Cache = TypeVar('Cache')  # A model's cache, a tree whose leaves have B in front.
 Slots = tuple[search.State, Cache]
@@ -71,6 +73,7 @@ def make_decoder(
   *,
   batch_size: int = 32,
   length_cost: float = 0.0,
+  max_length: int = 0,
   sharding: NamedSharding | None = None,
 ) -> Callable[[Params, Sequence[np.ndarray]], list[Generated]]:
   """A function `decode(params, prompts)` that generates the text of each prompt, in their order.
@@ -85,6 +88,8 @@ def make_decoder(
     batch_size: B, the number of contexts in progress.
     length_cost: what one more length costs, in columns of padding of one prompt: the seconds of
       compiling for it over those of one token of a prompt. With 0 padding is least.
+    max_length: the most columns that a prompt may have, by which longer lengths are cut; 0 is the
+      longest prompt of a call, rounded up to a multiple of 16.
     sharding: of the contexts, over the devices of a mesh, which may belong to several processes:
       each calls with the same arguments and is given all texts. None for one device.
 
@@ -103,7 +108,8 @@ def make_decoder(
           f'prompt {i} is empty: it must hold at least the token that ends a context'
         )
     results: dict[int, Generated] = {}
-    for length, indices in plan([len(prompt) for prompt in prompts], length_cost).items():
+    groups = plan([len(prompt) for prompt in prompts], length_cost, max_length)
+    for length, indices in groups.items():
       slots = min(batch_size, -(-len(indices) // devices) * devices)
       together = max(slots // 4 // devices, 1) * devices  # Contexts that enter at the same time.
       waiting, running = collections.deque(indices), Running([None] * slots)
@@ -120,7 +126,7 @@ def make_decoder(
   return decode
 
 
-def plan(lengths: Sequence[int], length_cost: float) -> dict[int, list[int]]:
+def plan(lengths: Sequence[int], length_cost: float, max_length: int = 0) -> dict[int, list[int]]:
   """Indices of prompts by the length that they are padded to, the shortest first.
 
   The lengths are those of `_candidates` for which padding and compilations together cost least.
@@ -130,12 +136,13 @@ def plan(lengths: Sequence[int], length_cost: float) -> dict[int, list[int]]:
   Args:
     lengths: of the prompts.
     length_cost: of compiling for one more length, in columns of padding of one prompt.
+    max_length: as for `make_decoder`.
   """
   ordered = sorted(lengths)
   # A shortest path: from a length to any longer one, which holds all prompts between them. The
   # prompts' own columns count too; they are the same for any choice.
   paths: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
-  for length in _candidates(max(lengths, default=0)):
+  for length in _candidates(max(lengths, default=0), max_length):
     options = []
     for shorter, (cost, chosen) in paths.items():
       prompts = bisect.bisect(ordered, length) - bisect.bisect(ordered, shorter)
@@ -150,16 +157,19 @@ def plan(lengths: Sequence[int], length_cost: float) -> dict[int, list[int]]:
   return found
 
 
-def _candidates(longest: int) -> list[int]:
-  """64, 96, 128, 192, 256, ... until one holds the longest prompt.
+def _candidates(longest: int, max_length: int) -> list[int]:
+  """64, 96, 128, 192, 256, ... until one holds the longest prompt, cut to the most columns.
 
   They are few, so that calls with other prompts mostly find what was compiled for earlier ones.
   """
-  found, length = [], SHORTEST_BUCKET
-  while longest and (not found or found[-1] < longest):
-    found += [length, length * 3 // 2]
-    length *= 2
-  return found[:-1] if len(found) > 1 and found[-2] >= longest else found
+  most = max(max_length or -(-longest // LAST_MULTIPLE) * LAST_MULTIPLE, longest)
+  found = [0]
+  for power in itertools.count():
+    for length in (SHORTEST_BUCKET << power, SHORTEST_BUCKET * 3 // 2 << power):
+      if found[-1] >= longest:
+        return found[1:]
+      found.append(min(length, most))
+  return []  # Not reached.
 
 
 def bucket(length: int, shortest: int = SHORTEST_BUCKET) -> int:

@@ -69,6 +69,7 @@ def make_generator(
     length_cost=estimate.length_tokens(
       mesh.platform(devices), work.model.config, scan=work.model.scan
     ),
+    max_length=room + len(prefix) + len(infix),
     sharding=mesh.evaluation_rows(devices),
   )
 

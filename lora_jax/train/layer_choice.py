@@ -46,7 +46,7 @@ def chosen(configs: Sequence[config_dict.ConfigDict], task: tasks.Task, platform
   """Whether the layers of runs that share a program are scanned; see `settled`."""
   first = configs[0]
   if rundir.is_run(first.model.name):  # The base has the layout that it was trained in.
-    return bool(rundir.read_config(first.model.name).model.scan)
+    return bool(rundir.read_config(first.model.name).model.get('scan'))
   batch = min(first.train.batch_size, len(task.train))
   tokens = len(configs) * batch * float(task.train.lengths.mean())
   steps = -(-len(task.train) // first.train.batch_size)
@@ -77,8 +77,7 @@ def by_size(
 
 def can_be_scanned(config: config_dict.ConfigDict) -> bool:
   """Whether nothing in a config tells layers apart: in one stack all are treated alike."""
-  method = config.method
-  patterns = str([method.get(name, ()) for name in ('targets', 'train', 'rank', 'alpha')])
-  numbered = f'{stacking.SCANNED}_' in patterns  # As in `layers_11/.*`.
-  tells_apart = numbered or 'top_layers' in method.name or method.get('drop', 0)
-  return not tells_apart and base_options.quantization_of(config) != 'file'
+  method = config.method.to_dict()
+  tells_apart = 'top_layers' in method['name'] or method.get('drop', 0)
+  is_coded = base_options.quantization_of(config) == 'file'
+  return not (tells_apart or is_coded or stacking.names_layers(method))

@@ -19,7 +19,7 @@ def rescore(workdir: str | Path) -> dict[str, Any]:
   The references are read from the run's data again, which must be as it was.
 
   Args:
-    workdir: a run directory, or the folder that holds one.
+    workdir: the run directory.
 
   Returns:
     what `result.json` has under `generated`: the scores, and how they were computed.

@@ -228,7 +228,7 @@ def as_begun(workdir: Path, config: config_dict.ConfigDict) -> config_dict.Confi
   if config.model.scan is not None or not (workdir / 'config.json').exists():
     return config
   found = copy.deepcopy(config)
-  found.model.scan = read_config(workdir).model.scan
+  found.model.scan = read_config(workdir).model.get('scan')
   return found
 
 

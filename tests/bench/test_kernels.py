@@ -204,7 +204,7 @@ def test_microseconds_and_kernels_are_those_of_one_step(program):
   assert kinds['all kernels']['kernels'] == len(KERNELS) and unknown == pytest.approx(1)
   shares = [row['share'] for name, row in kinds.items() if name != 'all kernels']
   assert sum(shares) == pytest.approx(1)
-  assert longest['loop_add_fusion, jvp(GPT2)/decoder/layers_N/add']['kernels'] == 1
+  assert longest['loop_add_fusion, jvp(GPT2)/decoder/layers_*/add']['kernels'] == 1
   assert next(iter(longest)).startswith('nvjet_tst_128x256, transpose(jvp(GPT2))/decoder/while')
 
 

@@ -15,6 +15,8 @@ import jsonschema
 import pytest
 import yaml
 
+from lora_jax.fields import FIELDS
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CLOUD = ROOT / 'cloud'
 SCHEMAS = ROOT / 'tests' / 'golden' / 'schemas'  # Made by golden/make_schemas.py.
@@ -185,7 +187,8 @@ def test_the_command_parses(name, arguments):
         config_section = config[part] if part else config
       assert field in config_section, key
       before = config_section[field]
-      config_section[field] = value == 'true' if isinstance(before, bool) else type(before)(value)
+      kind = FIELDS[key].kind if key in FIELDS else type(before)  # One that is None has its kind.
+      config_section[field] = value == 'true' if kind is bool else kind(value)
 
 
 def jobs_alike():

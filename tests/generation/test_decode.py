@@ -294,7 +294,17 @@ def test_the_cost_decides_between_padding_and_lengths():
   assert [*decoding.plan(lengths, 65)] == [64, 128, 256]
   assert [*decoding.plan(lengths, 193)] == [128, 256]
   assert decoding.plan([], 0.0) == {}
-  assert decoding.plan([64], 0.0) == {64: [0]} and decoding.plan([97], 0.0) == {128: [0]}
+  assert decoding.plan([64], 0.0) == {64: [0]} and decoding.plan([97], 0.0) == {112: [0]}
+
+
+def test_no_length_is_beyond_the_most_columns():
+  """A model may have no positions for more."""
+  assert decoding.plan([5, 17], 0.0) == {32: [0, 1]}
+  assert decoding.plan([5, 17, 70], 0.0, max_length=75) == {64: [0, 1], 75: [2]}
+  assert decoding.plan([5, 17], 1e9, max_length=40) == {40: [0, 1]}
+  # Calls with other prompts share their lengths, but for the last one without a bound.
+  assert [*decoding.plan([100], 0.0, 500)] == [*decoding.plan([120], 0.0, 500)] == [128]
+  assert [*decoding.plan([100], 0.0)] == [112]
 
 
 @pytest.mark.parametrize('cost', [0.0, 50.0, 500.0, 5000.0])
@@ -303,6 +313,7 @@ def test_no_other_choice_costs_less(cost):
   candidates = (64, 96, 128, 192, 256, 384)
   for n in (1, 5, 40):
     lengths = rng.integers(1, 384, n)
+    lengths[0] = 384
     totals = [
       sum(min(end for end in ends if end >= length) for length in lengths) + cost * len(ends)
       for count in range(1, len(candidates) + 1)

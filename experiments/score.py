@@ -38,25 +38,26 @@ ALLOW_EMPTY = flags.DEFINE_bool(
 
 
 def main() -> None:
-  files = {'--task': TASK, '--predictions': PREDICTIONS, '--references': REFERENCES}
-  given = [name for name, flag in files.items() if flag.value]
+  task, predictions, references = TASK.value, PREDICTIONS.value, REFERENCES.value
+  given = {'--task': task, '--predictions': predictions, '--references': references}
   if WORKDIR.value:
-    if given or METRICS.value:
-      others = ', '.join(given or ['--metrics'])
-      raise ValueError(f'--workdir scores a run by its own task and files: leave out {others}')
+    others = [name for name, value in {**given, '--metrics': METRICS.value}.items() if value]
+    if others:
+      raise ValueError(
+        f'--workdir scores a run by its own task and files: leave out {", ".join(others)}'
+      )
     from lora_jax.train import rescore, writers  # Scores of files need none of its packages.
 
     scored = rescore.rescore(WORKDIR.value)
     print(json.dumps(writers.to_json(scored), indent=2, ensure_ascii=False))
     return
-  if len(given) < len(files):
-    missing = ', '.join(name for name in files if name not in given)
+  if not (task and predictions and references):
+    missing = ', '.join(name for name, value in given.items() if not value)
     raise ValueError(f'expected --workdir=RUN, or also {missing}')
-  references = scored_texts.read_references(REFERENCES.value)
-  predictions = scored_texts.read_predictions(PREDICTIONS.value, ALLOW_EMPTY.value)
-  texts = scored_texts.align(predictions, references)
-  report = text.score(TASK.value, texts, references.texts, METRICS.value)
-  print(json.dumps({'task': TASK.value, **report._asdict()}, indent=2, ensure_ascii=False))
+  known = scored_texts.read_references(references)
+  texts = scored_texts.align(scored_texts.read_predictions(predictions, ALLOW_EMPTY.value), known)
+  report = text.score(task, texts, known.texts, METRICS.value)
+  print(json.dumps({'task': task, **report._asdict()}, indent=2, ensure_ascii=False))
 
 
 if __name__ == '__main__':

@@ -195,7 +195,7 @@ def configured(
     config.model.update(attention=attention or config.model.attention, scan=scan)
     config.model.quantize = quantize
     config.model.update(hidden_dropout=rate, attention_dropout=rate)
-    config.model.classifier_dropout = None if fresh['family'] == 'gpt2' else rate
+    config.model.classifier_dropout = None if 'lm' in presets.TASKS[fresh['family']] else rate
     config.mesh.data = 1
   return config
 

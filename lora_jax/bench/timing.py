@@ -28,6 +28,16 @@ SHAPES: dict[str, presets.Config] = {  # A fresh model of the shape is measured.
   'toy-gpt2': presets.architecture(
     'gpt2', vocab_size=512, hidden_size=32, num_layers=2, num_heads=2
   ),
+  'toy-llama': presets.architecture(
+    'llama',
+    vocab_size=512,
+    hidden_size=32,
+    num_layers=2,
+    num_heads=2,
+    num_kv_heads=1,
+    head_width=16,
+    intermediate_size=64,
+  ),
 }
 
 

@@ -1,5 +1,9 @@
 """Counts of FLOPs for utilization, against numbers worked out by hand."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 
 from lora_jax.bench import mfu, steps, timing
@@ -78,3 +82,19 @@ def test_an_unknown_device_has_no_published_peak():
 def test_a_product_is_timed():
   found = mfu.product(64, 'float32', rounds=1)
   assert found.what == '64^3 in float32' and found.flops > 0
+
+
+def test_steps_of_every_kind_of_model_are_measured(tmp_path):
+  """A Llama has no dropout of a classifier, which an encoder has."""
+  shapes = ['toy-roberta:2x16', 'toy-llama:2x16']
+  command = [sys.executable, '-m', 'experiments.bench', '--parts=mfu', '--methods=lora']
+  command += [
+    '--implementations=xla',
+    '--scans=false',
+    '--rounds=1',
+    f'--shapes={",".join(shapes)}',
+  ]
+  subprocess.run([*command, f'--out={tmp_path / "out.json"}'], check=True, capture_output=True)
+  found = json.loads((tmp_path / 'out.json').read_text())
+  for shape in shapes:
+    assert found['measured'][f'mfu, {shape.replace(":", " ")}']['lora, xla']['seconds'] > 0

@@ -84,7 +84,8 @@ def load(
   task = load_task(config, evals).with_evals_of(config.eval.limit)
   task.warn_of_truncation(config.data.max_length)
   platform = jax.default_backend() if devices is None else mesh.platform(devices)
-  [config] = layer_choice.settled([config], task, platform)
+  with provenance.part('base'):  # Its config, which is read again with its weights.
+    [config] = layer_choice.settled([config], task, platform)
   return build(config, task, devices=devices)
 
 

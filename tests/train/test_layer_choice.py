@@ -71,3 +71,18 @@ def test_a_run_says_what_was_chosen_and_stays_with_it(make_config, tmp_path, mon
   assert json.loads(json.dumps(loop.train(config, tmp_path)['best'])) == found['best']
   with pytest.raises(ValueError, match=r'model\.scan: True in the directory, False given'):
     loop.train(make_config(**{'model.scan': False, 'train.epochs': 1}), tmp_path)
+
+
+def test_the_choice_reads_no_further_file_so_that_a_run_can_be_resumed(
+  make_config, finished, tmp_path
+):
+  """A resumed run does not choose: what only the choice had read would be missing then."""
+  values = {'model.name': str(finished[0]), 'train.epochs': 1}
+  found = [
+    loop.train(make_config(**values | {'model.scan': scan}), tmp_path / str(scan))
+    for scan in (None, True)
+  ]
+  assert set(found[0]['inputs']) == set(found[1]['inputs'])
+  (tmp_path / 'None' / 'result.json').unlink()
+  again = loop.train(make_config(**values | OPEN), tmp_path / 'None')
+  assert json.loads(json.dumps(again['best'])) == json.loads(json.dumps(found[0]['best']))

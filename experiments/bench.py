@@ -296,7 +296,8 @@ def mfu_part() -> Titled:
       made[f'lora, {name}'] = configured(model, 'lora', dtype(), attention=name, dropout=rate)
     if 'true' in SCANS.value:
       made['lora, scanned layers'] = configured(model, 'lora', dtype(), scan=True, dropout=rate)
-    makers = {name: step_of(one) for name, one in made.items() if name[:4] in METHODS.value}
+    asked = {name for name in made if name.partition(',')[0] in METHODS.value}
+    makers = {name: step_of(one) for name, one in made.items() if name in asked}
     case = case_of(model, rows, length)
     found = mfu.compare(makers, {'full'}, case, rounds(), reached, compile_jobs())
     yield f'mfu, {model} {rows}x{length}', found

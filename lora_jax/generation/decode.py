@@ -163,13 +163,12 @@ def _candidates(longest: int, max_length: int) -> list[int]:
   They are few, so that calls with other prompts mostly find what was compiled for earlier ones.
   """
   most = max(max_length or -(-longest // LAST_MULTIPLE) * LAST_MULTIPLE, longest)
+  first = SHORTEST_BUCKET, SHORTEST_BUCKET * 3 // 2
+  every = (length << power for power in itertools.count() for length in first)
   found = [0]
-  for power in itertools.count():
-    for length in (SHORTEST_BUCKET << power, SHORTEST_BUCKET * 3 // 2 << power):
-      if found[-1] >= longest:
-        return found[1:]
-      found.append(min(length, most))
-  return []  # Not reached.
+  while found[-1] < longest:
+    found.append(min(next(every), most))
+  return found[1:]
 
 
 def bucket(length: int, shortest: int = SHORTEST_BUCKET) -> int:

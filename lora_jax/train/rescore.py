@@ -31,8 +31,10 @@ def rescore(workdir: str | Path) -> dict[str, Any]:
   folder = paths.path_of(workdir)
   config, found = rundir.read_config(folder), rundir.read_result(folder)
   if found is None or 'generated' not in found:
-    reason = 'has no result.json' if found is None else 'decoded no texts (config.decode.final)'
-    raise ValueError(f'{workdir} {reason}: there is nothing to score')
+    reason = 'is not finished: train it to its end, by the command that began it'
+    if found is not None:
+      reason = 'decoded no texts at its end (config.decode.final): take experiments.generate'
+    raise ValueError(f'{workdir} {reason}')
   split = found['generated']['split']
   with provenance.checked(folder):
     task = job.load_task(config, (split,), limit=1)
@@ -42,7 +44,10 @@ def rescore(workdir: str | Path) -> dict[str, Any]:
   except FileNotFoundError as error:
     raise ValueError(f'{path} is missing: decode again with experiments.generate') from error
   if len(texts) != len(prompts.ids):
-    raise ValueError(f'{path}: {len(texts)} texts for the {len(prompts.ids)} contexts of {split}')
+    raise ValueError(
+      f'{path}: {len(texts)} texts for the {len(prompts.ids)} contexts of {split}. Decode again: '
+      'experiments.generate'
+    )
   generated = {**found['generated'], **generate.score(task, prompts, texts)}
   writers.write_json(folder / 'result.json', {**found, 'generated': generated})
   return generated

@@ -45,7 +45,7 @@ def test_texts_that_are_not_all_there_are_refused(run, tmp_path, finished):
   with pytest.raises(ValueError, match=r'is missing: decode again with experiments.generate'):
     rescore.rescore(run)
   path.write_text(text)
-  with pytest.raises(ValueError, match='decoded no texts'):
+  with pytest.raises(ValueError, match='decoded no texts at its end'):
     rescore.rescore(finished[0])
   with pytest.raises(ValueError, match='is not a run directory'):
     rescore.rescore(tmp_path)

@@ -1,7 +1,10 @@
 """Strict numerics, eight fake devices, no accelerator, no network; toy runs that tests share."""
 
+import atexit
 import os
 import pathlib
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # JAX_PLATFORMS=cuda runs the tests on a GPU.
@@ -12,6 +15,17 @@ if os.environ['JAX_PLATFORMS'] == 'cpu':
   given = os.environ.get('XLA_FLAGS', '')
   os.environ['XLA_FLAGS'] = f'--xla_backend_optimization_level=0 {given}'
 os.environ['LORA_JAX_COMPILATION_CACHE'] = 'off'  # Of the commands that tests start.
+if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+  # Many tests compile the same toys. What one has compiled is read by the others, by the other
+  # workers and by the commands that they start, and forgotten with the session.
+  compiled = tempfile.mkdtemp(prefix='lora_jax-tests-compiled-')
+  atexit.register(shutil.rmtree, compiled, ignore_errors=True)
+  os.environ |= {
+    'JAX_COMPILATION_CACHE_DIR': compiled,
+    'JAX_COMPILATION_CACHE_MAX_SIZE': str(2**30),  # With a limit JAX locks what it writes.
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.1',
+    'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '0',
+  }
 
 import jax
 import numpy as np

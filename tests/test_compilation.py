@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
-from jax._src import compiler
+from jax._src import compilation_cache, compiler
 
 from lora_jax import compilation
 from lora_jax.train import mesh, step
@@ -36,6 +36,7 @@ def overrides(monkeypatch):
     return compile_(backend, module, devices, options, *rest)
 
   monkeypatch.setattr(compiler, 'backend_compile_and_load', spy)
+  monkeypatch.setattr(compilation_cache, 'is_cache_used', lambda backend: False)
   return seen
 
 
@@ -76,6 +77,7 @@ def test_programs_are_counted_and_a_second_process_compiles_none(tmp_path):
     'print(*compilation.programs().since(before))\n'
   )
   environment = os.environ | {'JAX_PLATFORMS': 'cpu', compilation.VARIABLE: str(tmp_path)}
+  del environment['JAX_COMPILATION_CACHE_DIR']  # That of the tests (conftest.py).
   found = []
   for _ in range(2):
     ran = subprocess.run(
@@ -104,6 +106,8 @@ def cache(monkeypatch, tmp_path):
   for name in (compilation.VARIABLE, 'JAX_COMPILATION_CACHE_DIR'):
     monkeypatch.delenv(name, raising=False)
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'home'))
+  jax.config.update('jax_compilation_cache_dir', None)  # Not that of the tests (conftest.py).
+  jax.config.update('jax_compilation_cache_max_size', -1)
   yield lambda: jax.config.jax_compilation_cache_dir
   for name, value in before.items():
     jax.config.update(name, value)

@@ -19,6 +19,15 @@ def test_another_setting_is_another_grid_and_says_which():
   assert titles == [f'mrpc (accuracy), small, train.epochs={epochs}' for epochs in (1, 9)]
 
 
+def test_texts_that_were_generated_tell_no_losses_apart():
+  runs = [ablation('rank', 'Wq', 8, seed, 0.5) for seed in (0, 1)]
+  for run, contexts in zip(runs, (0, 100), strict=True):
+    run['config']['decode'] = dict(contexts=contexts)
+  assert len(grids.grids(runs, grids.RANK_AND_TARGETS)) == 2  # By an accuracy.
+  (grid,) = grids.grids([run | {'metric': 'dev/loss'} for run in runs], grids.RANK_AND_TARGETS)
+  assert grid.title == 'mrpc (loss), small'
+
+
 def test_matrices_have_the_papers_names_and_others_their_own():
   for weights in PATTERNS:
     assert grids.weights(ablation('rank', weights, 8, 0, 0.5)) == weights

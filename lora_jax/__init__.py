@@ -24,6 +24,7 @@ from lora_jax.methods import compose as compose
 from lora_jax.methods import full as full
 from lora_jax.methods import intrinsic as intrinsic
 from lora_jax.methods import lora as lora
+from lora_jax.methods import masked as masked
 from lora_jax.methods import prefix_embed as prefix_embed
 from lora_jax.methods import prefix_layer as prefix_layer
 from lora_jax.methods import summarize as summarize

@@ -16,6 +16,7 @@ from lora_jax.methods.compose import compose as compose
 from lora_jax.methods.full import full as full
 from lora_jax.methods.intrinsic import intrinsic as intrinsic
 from lora_jax.methods.lora import lora as lora
+from lora_jax.methods.masking import masked as masked
 from lora_jax.methods.prefix import prefix_embed as prefix_embed
 from lora_jax.methods.prefix import prefix_layer as prefix_layer
 from lora_jax.methods.selection import bitfit as bitfit

@@ -80,7 +80,8 @@ class Method:
     follows: how the leaves that the method adds lie on a mesh of devices.
     scales: numbers in which the members of a group may differ.
     fixed: whether a leaf of the trainable part is only kept there, by its path: no gradient reaches
-      it, and the optimizer leaves it. So what a method draws beside the base is saved with the run.
+      it, and training or an optimizer that is `masked` leaves it. So what a method draws beside the
+      base is saved with the run.
     options: its name and options, as `methods.make` takes them; empty if it was made by hand.
   """
 
@@ -119,7 +120,8 @@ def bind(apply: AnyModel, method: Method) -> Callable[..., Any]:
   Args:
     apply: a model or its `apply`, or any function with `{'params': ...}` first. The variables of an
       nnx.Module that are not parameters are the collection `state`.
-    method: the method whose `init` made the two parts; a call that lacks or swaps them is an error.
+    method: the method whose `init` made the two parts. A call that swaps them, lacks one of them or
+      misnames a module in them is an error; with `{}` as the second the model is the base.
   """
   run = models.apply_of(apply)
 

@@ -8,9 +8,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from lora_jax import tree
+from lora_jax import errors, tree
 from lora_jax.methods.base import Method, Params, Tree
 from lora_jax.methods.interception import Args, Context, Kwargs, Next, chained
+from lora_jax.methods.lowrank import MAGNITUDE
 from lora_jax.methods.models import Model
 
 
@@ -23,7 +24,8 @@ def compose(*methods: Method) -> Method:
 
   Raises:
     ValueError: for a method that moves all parameters, those of the others among them; from `init`,
-      for two methods of one kind: each would apply the other's parameters as well as its own.
+      for two methods of one kind, each of which would apply the other's parameters as well as its
+      own, and for DoRA after another method of its modules.
   """
   if any(method.runs_merged for method in methods):
     raise ValueError('intrinsic moves all parameters, so it cannot be composed with another method')
@@ -41,6 +43,13 @@ def compose(*methods: Method) -> Method:
           f'two of the composed methods are of one kind: both add leaves named {sorted(both)}, and '
           'each would apply those of the other as well. Use one method instead: `lora` takes '
           'several targets, and a mapping from pattern to number as rank and alpha.'
+        )
+      adapted = {_module(path) for path in trained if path not in leaves}
+      late = [path for path in found if path.endswith(MAGNITUDE) and _module(path) in adapted]
+      if late:
+        raise ValueError(
+          f'{errors.listed(late)}: DoRA scales the weight with its own update alone, so it comes '
+          'before other methods of the same modules: compose(lora(dora=True, ...), ...).'
         )
       trained |= found  # A task head is the same leaf in each.
     frozen = {path: leaf for path, leaf in leaves.items() if path not in trained}
@@ -78,6 +87,11 @@ def compose(*methods: Method) -> Method:
     fixed=lambda path: any(method.fixed(path) for method in methods),
     options={'name': 'compose', 'methods': tuple(method.options for method in methods)},
   )
+
+
+def _module(path: str) -> str:
+  """The module that a leaf lies in."""
+  return path.rpartition('/')[0]
 
 
 def _added(trained: Mapping[str, Any], leaves: Mapping[str, Any]) -> set[str]:

@@ -40,6 +40,7 @@ class Functional:
     kind: the module's class.
     shapes: those of its parameters, as `params` gives them.
     state: its other variables: statistics, caches, streams of random numbers.
+    shared: its modules that hold one parameter together, by the path of each of them.
   """
 
   def __init__(self, module: nnx.Module):
@@ -49,6 +50,7 @@ class Functional:
     self._names = leaf_names(module, variables)
     self._variables = {path: x.replace(_shape(x.get_value())) for path, x in variables.items()}
     self.shapes = jax.tree.map(_shape, params(module))
+    self.shared = _shared(module)
 
   def to_state(self, params: tree.Params) -> State:
     """A tree of the module's own parameters as its state.
@@ -217,6 +219,16 @@ def reseed(module: nnx.Module, keys: Mapping[str, jax.Array]) -> None:
       key = jax.random.fold_in(keys['dropout'], zlib.crc32('/'.join(hook.path).encode()))
       # As a parameter it is stacked as the factors are, whatever the model does with them.
       setattr(sub, hooks.KEY, nnx.Param(jax.random.key_data(jax.random.split(key, stack))))
+
+
+def _shared(module: nnx.Module) -> dict[str, list[str]]:
+  """The modules that hold one parameter together, by the path of each of them."""
+  owners: dict[int, list[str]] = {}
+  for path, sub in nnx.iter_modules(module):
+    for variable in vars(sub).values():
+      if isinstance(variable, nnx.Param):
+        owners.setdefault(id(variable), []).append(_name(path))
+  return {name: names for names in owners.values() if len(names) > 1 for name in names}
 
 
 def _takes_rngs(function: Callable[..., object]) -> bool:

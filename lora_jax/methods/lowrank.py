@@ -41,6 +41,8 @@ MAGNITUDE = 'lora_m'  # Of DoRA.
 # Ranks up to this one share a program of a sweep, padded to it: 2 r / d of the products with a
 # matrix of width d. A larger rank is padded to less than twice itself.
 SMALL_RANK = 64
+USES = ('__call__', 'attend')  # Methods of all kinds of layers that use their weight.
+STACKED = 'Layers that are stacked must be stacked on axis 0 (`variable_axes={"params": 0}`).'
 Shape = tuple[int, ...]
 Factor = Float[jax.Array | np.ndarray, '...']  # The docstring above says which axes it has.
 
@@ -77,13 +79,41 @@ class Layer(NamedTuple):
 
 
 def layer_of(module: nn.Module) -> Layer | None:
-  """The entry for a module's kind, or None if factors cannot be added to it."""
-  return next((layer for kind, layer in LAYERS.items() if isinstance(module, kind)), None)
+  """The entry for a module's kind, or None if factors cannot be added to it.
+
+  A subclass that computes something of its own with the weight is no such kind: what the factors
+  would add to its output is not what they add to its weight, and where it calls `super` they would
+  be added twice.
+  """
+  layer = next((layer for kind, layer in LAYERS.items() if isinstance(module, kind)), None)
+  return None if layer is None or has_own_call(module) else layer
+
+
+def has_own_call(module: nn.Module) -> bool:
+  """Whether a module is of a subclass of a known kind that uses the weight in a way of its own.
+
+  A class that computes the same with other casts, and does not call `super`, says so by
+  `computes_as_its_base = True`. (Inside `nn.remat`, `nn.vmap` and the like is the class itself.)
+  """
+  for kind in type(module).__mro__:
+    if kind in LAYERS or vars(kind).get('computes_as_its_base'):
+      return False
+    if any(name in vars(kind) for name in USES):
+      return True
+  return False
 
 
 def arguments(args: Args, kwargs: Kwargs) -> Args:
   """A layer's arguments in order: its input first, then an einsum's equation."""
   return (*args, *(kwargs[name] for name in ('inputs', 'query', 'einsum_str') if name in kwargs))
+
+
+def fits(a: Shape, b: Shape, weight: Shape) -> bool:
+  """Whether factors of these shapes make an update of a weight; see `product`."""
+  if len(a) == len(weight) + 1:  # An einsum's factors: an axis of size 1 is one that they lack.
+    return jnp.broadcast_shapes(a[:-1], b[:-1]) == weight
+  batch = len(a) + len(b) - len(weight) - 2  # These axes are in both, the others in one.
+  return (*a[:-1], *b[batch + 1 :]) == weight and b[:batch] == weight[:batch]
 
 
 def product(a: Factor, b: Factor, weight: Shape) -> jax.Array:
@@ -95,21 +125,17 @@ def product(a: Factor, b: Factor, weight: Shape) -> jax.Array:
   """
   weight = tuple(weight)
   axes, rank = list(range(len(weight))), len(weight)  # The label of each axis of an einsum.
-  if a.ndim == len(weight) + 1:  # An einsum's factors: an axis of size 1 is one that they lack.
-    fits = jnp.broadcast_shapes(a.shape[:-1], b.shape[:-1]) == weight
+  if not fits(a.shape, b.shape, weight):
+    raise ValueError(
+      f'factors {a.shape} and {b.shape} do not make an update of a weight {weight}. {STACKED}'
+    )
+  if a.ndim == len(weight) + 1:
     a_axes, b_axes = ([i for i in axes if x.shape[i] != 1] for x in (a, b))
     a, b = (x.reshape([s for s in x.shape[:-1] if s != 1] + [x.shape[-1]]) for x in (a, b))
     a_axes, b_axes, axes = [*a_axes, rank], [*b_axes, rank], [i for i in axes if weight[i] != 1]
   else:
-    batch = a.ndim + b.ndim - len(weight) - 2  # These axes are in both factors, the others in one.
-    outputs = axes[a.ndim - 1 :]
-    fits = (*a.shape[:-1], *b.shape[batch + 1 :]) == weight and b.shape[:batch] == weight[:batch]
+    batch, outputs = a.ndim + b.ndim - len(weight) - 2, axes[a.ndim - 1 :]
     a_axes, b_axes = [*axes[: a.ndim - 1], rank], [*axes[:batch], rank, *outputs]
-  if not fits:
-    raise ValueError(
-      f'factors {a.shape} and {b.shape} do not make an update of a weight {weight}. Layers that '
-      'are stacked must be stacked on axis 0 (`variable_axes={"params": 0}`).'
-    )
   a, b = a.astype(jnp.float32), b.astype(jnp.float32)
   update = jnp.einsum(a, a_axes, b, b_axes, axes, precision=lax.Precision.HIGHEST)
   return update.reshape(weight)

@@ -81,6 +81,8 @@ def init(
 ) -> tuple[tree.Tree, tree.Tree]:
   """`Method.init` of any model, given that of Linen models; an nnx.Module holds its parameters."""
   if not is_nnx(model):
+    if rest and isinstance(rest[0], Mapping):
+      _check_names(rest[0])
     return split(key, model, *rest, **kwargs)
   params = params_of(model) or {}
   if rest and isinstance(rest[0], Mapping) and tree.paths(rest[0]) == tree.paths(params):
@@ -91,3 +93,15 @@ def init(
     if ' matches ' not in str(error):
       raise
     raise ValueError(f'{error}\n{HINT}') from error
+
+
+def _check_names(params: tree.Params) -> None:
+  """Raises a ValueError for a parameter whose name no path can hold, as those of nn.WeightNorm."""
+  for name, value in params.items():
+    if '/' in str(name):
+      raise ValueError(
+        f'a parameter is named {name!r}, but paths here are joined by "/". nn.WeightNorm names its '
+        'scales so: fold them into the kernels, and adapt the model without it.'
+      )
+    if isinstance(value, Mapping):
+      _check_names(value)

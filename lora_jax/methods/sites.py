@@ -63,7 +63,8 @@ def find(
     module, layer = context.module, lowrank.layer_of(context.module)
     path = '/'.join(module.path)
     if layer is None or getattr(module, 'mask', None) is not None:
-      others[path] = type(module).__name__ + (' with a mask' if layer else '')
+      own = ' with a call of its own' if lowrank.has_own_call(module) else ''
+      others[path] = type(module).__name__ + (' with a mask' if layer else own)
     elif context.method_name in layer.methods:
       adaptable[path] = None
       if any(matches(pattern, path) for pattern in targets):
@@ -71,6 +72,7 @@ def find(
         called = lowrank.arguments(args, kwargs)
         factors = layer.factors(module, weight, rule('rank', rank, path), *called)
         found[path] = layer, factors
+        _check_alone(method, path, model)
         _put_placeholders(module, factors)
     return y
 
@@ -155,6 +157,15 @@ def inside(path: str, name: str) -> str:
   return f'{path}/{name}' if path else name
 
 
+def _check_alone(method: str, path: str, model: Model) -> None:
+  shared: Mapping[str, list[str]] = getattr(model, 'shared', {})  # Of an nnx.Module.
+  if path in shared:
+    raise ValueError(
+      f'{" and ".join(shared[path])} hold one parameter together. What {method} adds to one of '
+      'them would change the other when merged: call one module in both places, or leave it out.'
+    )
+
+
 def _put_placeholders(module: nn.Module, factors: lowrank.Factors) -> None:
   for name, shape in zip(FACTORS, (factors.a, factors.b)):
     if not module.has_variable('params', name):
@@ -162,9 +173,18 @@ def _put_placeholders(module: nn.Module, factors: lowrank.Factors) -> None:
 
 
 def _site(path: str, layer: Layer, factors: lowrank.Factors, shapes: tree.Params) -> Site:
-  """One adapted module, given the shapes of all leaves with their layers stacked."""
+  """One adapted module, given the shapes of all leaves with their layers stacked.
+
+  Raises:
+    ValueError: if the factors do not fit the weight, as where layers are stacked on another axis.
+  """
   stacked = {inside(path, name): shapes[inside(path, name)].shape for name in FACTORS}
-  a, weight = stacked[inside(path, 'lora_a')], inside(path, layer.weight)
+  (a, b), weight = stacked.values(), inside(path, layer.weight)
+  if not lowrank.fits(a, b, shapes[weight].shape):
+    raise ValueError(
+      f'{weight}: factors {a} and {b} do not make an update of a weight {shapes[weight].shape}. '
+      f'{lowrank.STACKED}'
+    )
   return Site(
     layer=layer,
     rank=factors.a[-1],

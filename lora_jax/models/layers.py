@@ -117,6 +117,8 @@ def first(*values: T | None) -> T:
 class Embed(nn.Embed):
   """`nn.Embed` that casts the looked-up rows, not the whole table, and attends in float32."""
 
+  computes_as_its_base = True  # So methods can adapt it.
+
   def __call__(self, inputs: jax.Array) -> jax.Array:
     if self.num_embeddings == 1:
       return jnp.broadcast_to(self.embedding[0], (*inputs.shape, self.features)).astype(self.dtype)

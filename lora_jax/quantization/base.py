@@ -61,18 +61,33 @@ def declare(leaf: jax.ShapeDtypeStruct, format: str) -> Kernel:
   return Kernel(arrays, format, rows, np.dtype(leaf.dtype))
 
 
-def quantize(params: tree.Params, format: str) -> tree.Tree:
+def quantize(
+  params: tree.Params, format: str, patterns: str | Sequence[str] = KERNELS
+) -> tree.Tree:
   """A model's parameters, arrays or shapes, with the kernels of its layers quantized.
 
   Arrays are encoded on the host, matrix by matrix.
 
+  Args:
+    params: those of the model, or the frozen part of them.
+    format: `int8` or `nf4`.
+    patterns: regular expressions of the paths of the kernels [d, k], of scanned layers [stack, d,
+      k], each that of an `nn.Dense` or `nnx.Linear`: no other layer reads a quantized kernel. The
+      default is all kernels in modules named `layers` or `layers_0`, `layers_1` and so on.
+
   Raises:
-    ValueError: as `encode`, naming the leaf.
+    ValueError: as `encode`, naming the leaf; if a pattern matches nothing, or no matrix.
   """
   _check_format(format)
   leaves = tree.flatten(params)
-  for path in filter(is_quantizable, list(leaves)):
+  found = tree.match(patterns, leaves, 'kernel to quantize')
+  for path in dict.fromkeys(path for paths in found.values() for path in paths):
     leaf = leaves[path]
+    if leaf.ndim not in (2, 3) or (leaf.ndim == 3 and stacking.layer_index(path) is not None):
+      raise ValueError(
+        f'{path} is {leaf.shape}: a kernel to quantize is a matrix [d, k] that an nn.Dense reads, '
+        'or such matrices of scanned layers. Name the kernels that are by `patterns`.'
+      )
     if isinstance(leaf, jax.ShapeDtypeStruct):
       leaves[path] = declare(leaf, format)
       continue

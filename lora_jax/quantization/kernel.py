@@ -57,7 +57,10 @@ class Kernel:
     return whole(self)[..., : self.rows, :]
 
   def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
-    raise TypeError(f'a kernel {self.shape} in {self.format} is not an array: use astype(dtype)')
+    raise TypeError(
+      f'a kernel {self.shape} in {self.format} is not an array: use astype(dtype), and quantize no '
+      'kernel that is read by another layer than nn.Dense'
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -171,9 +171,7 @@ def load(
   if not 0 <= max_length <= limit:
     raise ValueError(f'max_length={max_length}: the model has {limit} positions')
   for name, adapter in adapters.items():
-    trained = tree.paths(adapter.trainable)
-    if not any(re.fullmatch(pattern, path) for pattern in model.head for path in trained):
-      raise ValueError(f'adapter {name!r} has no task head to answer with')
+    _check_adapter(name, adapter, base, model)
   bank = Bank.of(model, params, adapters, other_base=other_base)
   tasks = {name: adapter.task for name, adapter in adapters.items()}
   names = {name: adapter.label_names for name, adapter in adapters.items()}
@@ -186,6 +184,24 @@ def _load_base(name: str, quantize: str) -> tuple[nn.Module, tree.Params]:
   if 'classification' not in presets.TASKS[family]:
     raise ValueError(f'the base {name} is a {family} model, which does not classify')
   return huggingface.load_model(name, task='classification', quantize=quantize)
+
+
+def _check_adapter(name: str, adapter: Adapter, base: str, model: nn.Module) -> None:
+  """Checks an adapter's family and head; the bank compares the bases of one family.
+
+  Raises:
+    ValueError: if the adapter's base is of another family, or it has no task head.
+  """
+  family = adapter.config.family
+  if family != model.config.family:  # First: its head has the paths of its own family.
+    trained_on = f'{adapter.base}, a {family} model' if adapter.base else f'a {family} model'
+    raise ValueError(
+      f'adapter {name!r} was trained on another base: on {trained_on}; the base {base} is a '
+      f'{model.config.family} model. Serve it with the base that it was trained on.'
+    )
+  trained = tree.paths(adapter.trainable)
+  if not any(re.fullmatch(pattern, path) for pattern in model.head for path in trained):
+    raise ValueError(f'adapter {name!r} has no task head to answer with')
 
 
 def _encode(

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from lora_jax import tree
 from lora_jax.data import tasks
@@ -220,10 +221,11 @@ def estimated(
   """
   c = architecture
   token = lambda trained: estimate.token_seconds(platform, c, PRODUCTS * trained)
-  each = float(task.train.lengths.mean())
+  lengths = task.train.lengths if len(task.train) else np.ones(1)  # Of none, training says why.
+  each = float(lengths.mean())
   tokens = each * min(config.train.batch_size, len(task.train))
   size = 1 if config.model.dtype != 'float32' else 2  # By 16 bits.
-  kept = ACTIVATIONS * c.hidden_size + SCORES * c.num_heads * int(task.train.lengths.max())
+  kept = ACTIVATIONS * c.hidden_size + SCORES * c.num_heads * int(lengths.max())
   stats = jax.devices()[0].memory_stats() or {}
   return Costs(
     program=estimate.PROGRAMS * estimate.shape_seconds(platform, c, scan=scan),

@@ -239,9 +239,16 @@ def generate_run(
     which: `best` or `last` checkpoint.
 
   Raises:
-    ValueError: if the folder is not a run directory, or the task has no contexts or no such split.
+    ValueError: if the folder is not a run directory, or the task generates no text, or has no
+      contexts or no such split.
   """
-  devices = mesh.for_run(rundir.read_config(workdir).mesh)
+  config = rundir.read_config(workdir)
+  if (kind := rundir.read_task(workdir).kind) != 'lm':
+    raise ValueError(
+      f'{workdir} is a run of {config.task}, a {kind} task: expected a run of a language model, '
+      f'this one generates no text. Evaluate it with experiments.evaluate --workdir={workdir}'
+    )
+  devices = mesh.for_run(config.mesh)
   work, trainable = job.load_run(workdir, which, devices=devices)
   texts = make_generator(work, decode, devices)
   with provenance.checked(paths.path_of(workdir)) as changed:

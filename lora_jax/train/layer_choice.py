@@ -47,6 +47,8 @@ def chosen(configs: Sequence[config_dict.ConfigDict], task: tasks.Task, platform
   first = configs[0]
   if rundir.is_run(first.model.name):  # The base has the layout that it was trained in.
     return bool(rundir.read_config(first.model.name).model.get('scan'))
+  if not len(task.train):  # Nothing to estimate; `batches.Batches` refuses it and says why.
+    return False
   batch = min(first.train.batch_size, len(task.train))
   tokens = len(configs) * batch * float(task.train.lengths.mean())
   steps = -(-len(task.train) // first.train.batch_size)

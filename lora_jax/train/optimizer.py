@@ -76,6 +76,21 @@ def hyperparameters(config: ConfigDict, total_steps: int) -> Hyperparameters:
   )
 
 
+def check_rates(config: ConfigDict, total_steps: int) -> None:
+  """Refuses a run of which no update has a rate above 0, unless the config asks for rate 0.
+
+  Raises:
+    ValueError: for a run of one step that is warm-up.
+  """
+  if config.lr and total_steps == 1 and hyperparameters(config, total_steps).warmup:
+    raise ValueError(
+      'the run has 1 step, and the first step of a warm-up has learning rate 0: nothing would be '
+      'trained. Make more steps (a larger config.train.epochs or a smaller '
+      'config.train.batch_size), or leave out the warm-up (config.optim.warmup_ratio=0 and '
+      'config.optim.warmup_steps=0).'
+    )
+
+
 def make_schedule(kind: str, of: Hyperparameters) -> Schedule:
   """Learning rate by number of updates made: from 0 up to `lr`, then to 0 (or constant)."""
 

@@ -99,6 +99,7 @@ class Record:
     self.name, self.work, self.training = name, work, training
     self.devices, self.commit = devices, commit
     self.total_steps = training.steps_per_epoch * config.train.epochs
+    optimizer.check_rates(config.optim, self.total_steps)
     _, self._schedule = optimizer.make_optimizer(config.optim, self.total_steps)
     self.start, self.dropped = work.trainable, []
     if config.init_adapter:

@@ -125,6 +125,9 @@ def make_batches(work: job.Job, devices: Mesh) -> batches.Batches:
   """The training batches, as the config lays them out.
 
   Their shapes are those with which the run is expected to end soonest, `data.max_shapes` at most.
+
+  Raises:
+    ValueError: as `batches.Batches`, for a task without examples too, and as `mesh.check_batch`.
   """
   config = work.config
   steps = -(-len(work.task.train) // config.train.batch_size) * config.train.epochs
@@ -139,7 +142,7 @@ def make_batches(work: job.Job, devices: Mesh) -> batches.Batches:
     max_length=work.max_length,
     row_length=config.data.row_length,
     max_shapes=config.data.max_shapes,
-    shape_cost=shape_tokens / steps,
+    shape_cost=shape_tokens / max(steps, 1),  # No steps: `Batches` says why.
     prediction_cost=prediction_cost(work.model.config),
     host_shard=mesh.host_shard(devices),
   )

@@ -51,7 +51,7 @@ def test_dense_update_is_the_papers_equation():
   np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
-def test_merge_refuses_layers_stacked_elsewhere():
+def test_layers_stacked_elsewhere_are_refused():
   class Last(nn.Module):
     @nn.compact
     def __call__(self, x):
@@ -59,9 +59,11 @@ def test_merge_refuses_layers_stacked_elsewhere():
       return experts(4, name='query')(x).sum(0)
 
   params = Last().init(KEY, X)['params']
-  frozen, trainable = METHOD.init(KEY, Last(), params, X)
+  with pytest.raises(ValueError, match=r'query/kernel: .* stacked on axis 0'):
+    METHOD.init(KEY, Last(), params, X)
+  factors = {'lora_a': jnp.ones((6, 3, 2)), 'lora_b': jnp.ones((2, 3, 4))}
   with pytest.raises(ValueError, match='stacked on axis 0'):
-    METHOD.merge(frozen, trainable)
+    METHOD.merge(params, {'query': factors})
 
 
 def test_bfloat16_compute_keeps_float32_factors():

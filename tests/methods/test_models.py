@@ -87,3 +87,15 @@ def test_other_errors_have_no_hint():
   with pytest.raises(ValueError, match='rank has no pattern') as error:
     method.init(KEY, One(nnx.Linear(6, 3, rngs=nnx.Rngs(0))), X)
   assert models.HINT not in str(error.value)
+
+
+def test_a_parameter_whose_name_no_path_can_hold_is_refused():
+  class Normalized(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+      return nn.Dense(3, name='head')(nn.WeightNorm(nn.Dense(6, name='d'))(x))
+
+  model = Normalized()
+  values = model.init(KEY, X)['params']
+  with pytest.raises(ValueError, match=r"named 'd/kernel/scale', .* nn.WeightNorm names"):
+    lora(rank=1, alpha=1, targets='head').init(KEY, model, values, X)

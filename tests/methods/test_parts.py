@@ -18,6 +18,15 @@ def test_parts_that_are_swapped_or_left_out_are_named():
       parts.check(METHOD.follows, *given)
 
 
+def test_factors_of_a_module_that_is_not_there_are_named():
+  """They would lie in the tree unused, and the model would be the base."""
+  model, _, frozen, trainable, x = adapted('loop', METHOD)
+  name = next(iter(trainable))
+  misnamed = {f'{other}s' if other == name else other: x for other, x in trainable.items()}
+  with pytest.raises(ValueError, match=rf'{name}s/.*lora_a.*: the model has no parameters there'):
+    bind(model.apply, METHOD)(frozen, misnamed, x)
+
+
 def test_the_leaves_may_be_divided_otherwise():
   model, _, frozen, trainable, x = adapted('loop', METHOD)
   apply = bind(model.apply, METHOD)

@@ -32,3 +32,17 @@ def test_errors_name_the_leaf_and_the_formats():
     quantization.quantize(params, 'int8')
   with pytest.raises(ValueError, match=r"quantize='nf5'. Did you mean 'nf4'"):
     quantization.quantize(params, 'nf5')
+  with pytest.raises(
+    ValueError, match=r'matches no kernel to quantize .*Known: block_.*/up/kernel'
+  ):
+    quantization.quantize({'block_0': {'up': {'kernel': np.ones((2, 2))}}}, 'int8')
+  heads = {'layers_0': {'query': {'kernel': np.ones((4, 2, 2))}}}
+  with pytest.raises(ValueError, match=r'layers_0/query/kernel is \(4, 2, 2\): .* nn.Dense reads'):
+    quantization.quantize(heads, 'int8')
+
+
+def test_kernels_of_other_names_are_chosen_by_patterns():
+  params = {name: {'kernel': np.ones((64, 2), np.float32)} for name in ('block_0', 'head')}
+  assert list(quantization.kernels(quantization.quantize(params, 'int8', 'block_.*/kernel'))) == [
+    'block_0/kernel'
+  ]

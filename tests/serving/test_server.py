@@ -1,6 +1,7 @@
 """Requests in, answers out: mixed, in order, and each broken line answered by what is wrong."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -138,3 +139,12 @@ def test_what_cannot_be_served_is_refused(base, adapters):
   headless = headless._replace(trainable={'encoder': headless.trainable['encoder']})
   with pytest.raises(ValueError, match="adapter 'x' has no task head"):
     server.load(str(base), {'x': headless})
+
+
+def test_an_adapter_of_another_family_is_refused_by_its_base_and_not_by_its_head(base):
+  llama = ROOT / 'tests/golden/models/llama-classifier'
+  x = make(llama, *OPTIONS['sst2'], seed=0)
+  message = f"'x' was trained on another base: on {llama}, a llama model; the base {base} is a bert"
+  for other_base in (False, True):
+    with pytest.raises(ValueError, match=re.escape(message)):
+      server.load(str(base), {'x': x}, other_base=other_base)

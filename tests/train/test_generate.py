@@ -205,6 +205,16 @@ def test_a_text_is_one_line_before_the_first_stop(written):
   assert generate.plain(tokenizer, ids, ('<|endoftext|>', '\n\n')) == PLAIN[written]
 
 
+def test_a_run_that_generates_no_text_is_refused_before_anything_is_loaded(make_config, tmp_path):
+  config = make_config()
+  (tmp_path / 'config.json').write_text(config.to_json_best_effort())
+  message = (
+    rf'is a run of sst2, a classification task: .* experiments\.evaluate --workdir={tmp_path}$'
+  )
+  with pytest.raises(ValueError, match=message):
+    generate.generate_run(tmp_path, config.decode, split='dev', out=tmp_path / 'out.txt')
+
+
 def test_mistakes(finished, make_config, make_language_model, tmp_path):
   with pytest.raises(ValueError, match=re.escape('sst2 has no contexts to generate from')):
     loop.train(make_config(**{'decode.final': 'test'}), tmp_path / 'glue')

@@ -91,6 +91,7 @@ def test_killed_run_ends_the_same(tmp_path, whole, make_config):
     ({'train.batch_size': 2, 'mesh.data': 4}, ['batch_size=2 cannot be split over 4 devices']),
     ({'mesh.data': 64}, ['needs 64 devices; there are 8']),
     ({'optim.warmup_steps': 999}, ['optim.warmup_steps=999 exceeds']),
+    ({'train.batch_size': 64, 'train.epochs': 1}, ['the run has 1 step', 'warmup_ratio=0']),
     ({'optim.schedule': 'cosin'}, ["optim.schedule='cosin'"]),
     ({'model.dtype': 'bfloat'}, ["config.model.dtype='bfloat'", 'bfloat16']),
     ({'task': 'sst22'}, ['sst22', 'sst2']),

@@ -70,3 +70,18 @@ def test_warmup_steps_take_precedence_over_the_ratio(make_config):
   assert optimizer.hyperparameters(config.optim, 50).warmup == 7
   with pytest.raises(ValueError, match=r'optim\.warmup_steps=7 exceeds the 5 steps'):
     optimizer.hyperparameters(config.optim, 5)
+
+
+@pytest.mark.parametrize('warmup', ['warmup_ratio', 'warmup_steps'])
+def test_a_run_that_is_one_step_of_warmup_is_refused(make_config, warmup):
+  """It would train nothing; at rate 0, without a warm-up or of two steps it is as asked for."""
+  none = {'optim.warmup_ratio': 0.0, 'optim.warmup_steps': 0}
+  values = {**none, f'optim.{warmup}': {'warmup_ratio': 0.06, 'warmup_steps': 1}[warmup]}
+  config = make_config(**values).optim
+  with pytest.raises(ValueError, match=r'the run has 1 step, .*config\.optim\.warmup_ratio=0'):
+    optimizer.check_rates(config, 1)
+  for fine, steps in ((config, 2), (make_config(**none).optim, 1)):
+    optimizer.check_rates(fine, steps)
+    _, schedule = optimizer.make_optimizer(fine, steps)
+    assert max(schedule(step) for step in range(steps)) > 0
+  optimizer.check_rates(make_config(**values, **{'optim.lr': 0.0}).optim, 1)

@@ -97,6 +97,19 @@ def test_a_language_model_learns_completions_and_writes_them(make_language_model
   assert (tmp_path / 'references-more.csv.txt').read_text() == 'the oven\nan oven\n'
 
 
+def test_examples_of_which_none_fits_are_refused_before_anything_is_estimated(
+  make_language_model, tmp_path
+):
+  rows = [f'{"Bake a b " * 40}{letter},the oven' for letter in 'abcd']
+  (tmp_path / 'long.csv').write_text('\n'.join(['prompt,completion', *rows]))
+  config = make_language_model(**{'data.limit': 0, 'data.max_length': 16, 'model.scan': None})
+  with config.unlocked():
+    config.task, config.own = 'own/long', {'data': str(tmp_path / 'long.csv'), 'dev_rows': 1}
+  with pytest.raises(ValueError, match=r'none of 3 examples is left: .*config\.data\.max_length'):
+    loop.train(config, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+
+
 @pytest.mark.parametrize('damage', ['', '[]', '{"kind": 3, "label_names": []}', '{"kind": "lm"}'])
 def test_a_damaged_task_is_named(damage, finished, tmp_path):
   (tmp_path / 'config.json').write_text((finished[0] / 'config.json').read_text())

@@ -19,12 +19,14 @@ from lora_jax import errors, files, methods, provenance, tree
 from lora_jax.adapters.adapter import check_values, options_from_json
 from lora_jax.adapters.fingerprint import of_leaves, print_differences
 from lora_jax.adapters.native import DESCRIPTION, TENSORS, digest
+from lora_jax.methods import lowrank, sites
 from lora_jax.methods.lora import FACTORS
 from lora_jax.methods.models import params_of
 from lora_jax.methods.vera import VECTORS
 from lora_jax.pretrained import safetensors
 
 FORMAT, VERSION = 'lora_jax method', 1
+WEIGHTS = ('kernel', 'embedding')
 FIELDS = {'method': dict, 'base': dict, 'dtypes': dict, 'sha256': str}
 
 
@@ -165,4 +167,33 @@ def _problems(trainable: tree.Params, leaves: tree.Params) -> list[str]:
   if lost:
     near = errors.nearest(lost[0], sorted(modules))
     problems.append(f'the model has no layer {errors.listed(lost)}. {near}')
+  return problems + _misshapen(trainable, leaves)
+
+
+def _misshapen(trainable: tree.Params, leaves: tree.Params) -> list[str]:
+  """The factors that make no update of the weight beside them, and those that lack the other."""
+  problems = []
+  for module in dict.fromkeys(path.rpartition('/')[0] for path in trainable):
+    leaf = lambda name: sites.inside(module, name)
+    weight = next((leaves[leaf(x)] for x in WEIGHTS if leaf(x) in leaves), None)
+    a, b = (trainable.get(leaf(name)) for name in FACTORS)
+    vector = trainable.get(leaf(VECTORS[1]))
+    if (a is None) != (b is None):
+      problems.append(f'missing {leaf(FACTORS[a is not None])}')
+    elif weight is None:
+      continue
+    elif a is not None and b is not None and not _fits(a.shape, b.shape, weight.shape):
+      problems.append(
+        f'{leaf(FACTORS[0])} {a.shape} and {FACTORS[1]} {b.shape} make no update of a weight '
+        f'{weight.shape}'
+      )
+    elif vector is not None and vector.shape[-1] != weight.shape[-1]:
+      problems.append(f'{leaf(VECTORS[1])} {vector.shape} is not for a weight {weight.shape}')
   return problems
+
+
+def _fits(a: errors.Shape, b: errors.Shape, weight: errors.Shape) -> bool:
+  try:
+    return lowrank.fits(a, b, tuple(weight))
+  except ValueError:  # Shapes of an einsum's factors that cannot be broadcast.
+    return False

@@ -154,17 +154,21 @@ def load_peft(
   if params is None:
     raise ValueError('load_peft: a Linen model needs its parameters: load_peft(..., params=params)')
   found = sites.find('lora', 1, 1.0, ('.*',), as_linen(model), *inputs)
-  places = [place for place in _places(found, names) if place.keys[0] in tensors]
-  if not places:
+  # By the config, if it names modules, or by the file, if that holds one of the two tensors.
+  is_held = lambda place: any(key in tensors for key in place.keys)
+  is_wanted = lambda place: peft_matching.factors(values, place.name) is not None
+  places = [place for place in _places(found, names) if is_held(place) or is_wanted(place)]
+  if not any(map(is_held, places)):
     raise ValueError(
       f'{folder}: none of its tensors is of a layer by the table: {errors.listed([*tensors])}'
     )
   expected = {
     key: shape
     for place in places
-    for key, shape in zip(place.keys, place.sizes(len(tensors[place.keys[0]])))
+    for key, shape in zip(place.keys, place.sizes(_rank(place, tensors, values)))
   }
   hint = '. What is unexpected belongs to no layer by the table of names.'
+  hint *= bool(tensors.keys() - expected.keys())
   parts.check(str(folder), expected, tensors, hint)
   count = collections.Counter(place.path for place in places)
   if lacking := [path for path, n in count.items() if n < math.prod(found[path].stack)]:
@@ -181,13 +185,23 @@ def load_peft(
 
 
 def _places(found: Mapping[str, sites.Site], names: Names) -> Iterator[Place]:
-  """Modules of PyTorch for layers, as far as the table names them."""
+  """Modules of PyTorch for layers, as far as the table names them.
+
+  Raises:
+    ValueError: for a layer that has no place in the format, or the name of another.
+  """
+  taken: dict[str, str] = {}
   for path, site in found.items():
     matches = ((re.fullmatch(pattern, path), text) for pattern, text in names.items())
     name = next((match.expand(text) for match, text in matches if match), None)
     if name is None:
       continue
     _check_kind(path, site, name)
+    if (other := taken.setdefault(name, path)) != path:
+      raise ValueError(
+        f'{other} and {path} both become {name} by the table of names, where only one of them can '
+        r'lie. Tell them apart by groups: {r"layers_(\d+)": r"model.layers.\1"}'
+      )
     for index in range(math.prod(site.stack)):
       yield Place(name.replace('{layer}', str(index)), path, site, index)
 
@@ -233,6 +247,14 @@ def _leaves(places: list[Place], tensors: Mapping[str, np.ndarray]) -> tree.Tree
       for path, x in leaves.items()
     }
   )
+
+
+def _rank(place: Place, tensors: Mapping[str, np.ndarray], values: peft_config.PeftConfig) -> int:
+  """The rank of a module's pair, by either of its tensors, or by the config if it lacks both."""
+  a, b = (tensors.get(key) for key in place.keys)
+  if a is not None:
+    return len(a)
+  return peft_matching.numbers(values, place.name).rank if b is None else b.shape[-1]
 
 
 def _factors(

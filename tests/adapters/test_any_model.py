@@ -75,6 +75,38 @@ def test_a_model_without_the_layers_is_told_which(tmp_path):
     load(tmp_path, model, {'layers_0': {'query': {'bias': jnp.ones(1)}}})
 
 
+@pytest.mark.parametrize('make', [lora, vera], ids=['lora', 'vera'])
+def test_factors_that_do_not_fit_the_weights_are_named(make, tmp_path):
+  """An update of one column would be broadcast to all, and ids beyond a table give NaN."""
+  options = {'rank': 2, 'targets': 'dense|embed', **({'alpha': 4.0} if make is lora else {})}
+  if make is vera:
+    options['targets'] = 'dense'
+  ids = jnp.zeros((1, 2), int)
+
+  class Small(nn.Module):
+    rows: int
+    width: int
+
+    @nn.compact
+    def __call__(self, ids):
+      return nn.Dense(self.width, name='dense')(nn.Embed(self.rows, 4, name='embed')(ids))
+
+  values = {size: Small(*size).init(KEY, ids)['params'] for size in ((5, 1), (5, 3), (6, 1))}
+  method = make(**options)
+  save(tmp_path / 'a', method, method.init(KEY, Small(5, 1), values[5, 1], ids)[1])
+  load(tmp_path / 'a', Small(5, 1), values[5, 1])
+  with pytest.raises(ValueError, match=r'does not fit the model: dense/\w+ \(.* weight \(4, 3\)'):
+    load(tmp_path / 'a', Small(5, 3), values[5, 3])
+  if make is lora:
+    with pytest.raises(ValueError, match=r'embed/lora_a \(5, 2\) .* weight \(6, 4\)'):
+      load(tmp_path / 'a', Small(6, 1), values[6, 1])
+    half = method.init(KEY, Small(5, 1), values[5, 1], ids)[1]
+    del half['dense']['lora_b']
+    save(tmp_path / 'b', method, half)
+    with pytest.raises(ValueError, match='missing dense/lora_b'):
+      load(tmp_path / 'b', Small(5, 1), values[5, 1])
+
+
 def by_hand():
   method = METHODS['lora']
   return Method(init=method.init, merge=method.merge)

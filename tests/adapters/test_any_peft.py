@@ -1,6 +1,7 @@
 """PEFT's folders of one's own models: theirs is computed as there, ours comes back as it was."""
 
 import json
+import re
 
 import flax.linen as nn
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from safetensors import numpy as writer
 
 from lora_jax import bitfit, load_peft, lora, params, save_peft
 from lora_jax.adapters import peft, peft_file
@@ -145,3 +147,24 @@ def test_a_folder_that_does_not_fit_is_named(tmp_path):
   assert read(Stack('loop'))[0].options['alpha'][r'layers_1/query'] == 8.0
   with pytest.raises(ValueError, match='layers/query: its stacked layers differ in rank or alpha'):
     read(Stack('scan'), STACKS['scan'])
+
+
+def test_a_folder_that_lacks_tensors_says_which(tmp_path):
+  save(tmp_path)
+  tensors = tensors_of(tmp_path)
+  one = [key for key in tensors if 'model.layers.1.query' in key]
+  for lost in (one, one[:1], one[1:]):
+    left = {key: np.array(x) for key, x in tensors.items() if key not in lost}
+    writer.save_file(left, tmp_path / peft_file.TENSORS, metadata={'format': 'pt'})
+    names = '.*'.join(re.escape(key.removeprefix(peft_file.PREFIX)) for key in sorted(lost))
+    with pytest.raises(ValueError, match=rf'missing {names} \(\d, \d\)$'):
+      load_peft(tmp_path, Stack('loop'), IDS, names=STACKS['loop'])
+
+
+def test_layers_that_would_have_one_name_are_refused(tmp_path):
+  """The last of them would be in the file in place of all."""
+  names = {r'layers_(\d+)/query': 'model.layers.query', **STACKS['loop']}
+  with pytest.raises(
+    ValueError, match=r'layers_0/query and layers_1/query both become model.layers'
+  ):
+    save(tmp_path, names=names)

@@ -14,10 +14,11 @@ HEADER = """Best epoch, times 100, mean ± sample standard deviation over the se
 column differ in nothing but method, rate and seed. A method's rate on a task is the best of those
 tried there, compared on the seeds that all rates have; * marks one at the edge of those tried, or
 the only one: a better one may lie beyond it. Rates and seconds are by task. The average is over the
-tasks, where a method has them all. Bold: the best of a column, and what the spreads of both do not
-tell from it. At chance: no more than one prediction for all examples, within the spread. In the
-picture, methods of nearly the same size stand side by side. Seconds are those of training alone on
-a machine that may have had other work; for runs trained together, a run's share."""
+tasks, where a method has them all; of a task's columns the fullest. Bold: the best of a column, and
+what the spreads of both do not tell from it. At chance: no more than one prediction for all
+examples, within the spread. In the picture, methods of nearly the same size stand side by side.
+Seconds are those of training alone on a machine that may have had other work; for runs trained
+together, a run's share."""
 SIZES = ('bottleneck', 'drop', 'layers', 'prefix', 'infix', 'rank')
 # Fields in which the runs of a column may differ: where a run was trained, what it is of, and what
 # is compared.
@@ -61,18 +62,19 @@ def rows(found: Sequence[RunResult], levels: scores.Levels) -> list[dict[str, st
     entries[title] = scores.bold(
       texts, list(map(scores.best, groups)), _first(found, column)['metric']
     )
-  shown = []
+  shown, averaged = [], _one_of_each_task(found, methods)
   for place, own in enumerate(methods):
     groups = [best(own, column) for column in columns]
-    means = [statistics.fmean(scores.best(group)) for group in groups if group]
-    average = f'{statistics.fmean(means):.1f}' if len(means) == len(columns) else '-'
+    counted = [group for column, group in zip(columns, groups) if column in averaged and group]
+    means = [statistics.fmean(scores.best(group)) for group in counted]
+    average = f'{statistics.fmean(means):.1f}' if len(means) == len(averaged) else '-'
     seconds = [_training_seconds(group) if group else '-' for group in groups]
     shown.append(
       {
         'method': _label(own[0]),
         'trained (without head)': f'{own[0]["parameters"]["trainable_without_head"]:,}',
         **{title: texts[place] for title, texts in entries.items()},
-        **({'average': average} if len(columns) > 1 else {}),
+        **({'average': average} if len(averaged) > 1 else {}),
         'lr': ' / '.join(_rate(own, column) for column in columns),
         'seeds': runs.seeds(run for group in groups for run in group),
         'training seconds': ' / '.join(seconds),
@@ -168,6 +170,17 @@ def _by_method(found: Sequence[RunResult]) -> list[list[RunResult]]:
     key = json.dumps([runs.method(run), run['config']['method']], sort_keys=True)
     groups.setdefault(key, []).append(run)
   return sorted(groups.values(), key=lambda group: charts.order(runs.method(group[0])))
+
+
+def _one_of_each_task(
+  found: Sequence[RunResult], methods: Sequence[Sequence[RunResult]]
+) -> set[str]:
+  """The column of each task that most methods have, so that an average counts no task twice."""
+  filled: dict[str, dict[str, int]] = {}
+  for column in _columns(found):
+    count = sum(any(column_of(run) == column for run in own) for own in methods)
+    filled.setdefault(_first(found, column)['task'], {})[column] = count
+  return {max(counts, key=counts.__getitem__) for counts in filled.values()}
 
 
 def _first(found: Sequence[RunResult], column: str) -> RunResult:

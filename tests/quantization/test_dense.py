@@ -118,3 +118,21 @@ def test_a_barrier_orders_the_kernels_where_the_compiler_keeps_it(platform, barr
   step = jax.jit(jax.value_and_grad(lambda x: jnp.sin(quantization.product(x, kernel)).sum()))
   text = step.trace(jnp.ones((3, 32))).lower(lowering_platforms=(platform,)).as_text()
   assert text.count('stablehlo.optimization_barrier') == barriers
+
+
+class Own(nn.Dense):
+  """A subclass with a call of its own."""
+
+  @nn.compact
+  def __call__(self, inputs):
+    kernel = self.param('kernel', self.kernel_init, (inputs.shape[-1], self.features))
+    return nn.gelu(inputs @ jnp.asarray(kernel))
+
+
+def test_a_subclass_with_a_call_of_its_own_is_not_taken_for_a_dense_layer():
+  x, model = jnp.ones((2, 64)), Own(3)
+  params = model.init(jax.random.key(0), x)['params']
+  coded = quantization.quantize(params, 'int8', 'kernel')
+  with pytest.raises(TypeError, match=r'a kernel \(64, 3\) in int8 is not an array'):
+    with nn.intercept_methods(quantization.needed(coded)):
+      model.apply({'params': coded}, x)

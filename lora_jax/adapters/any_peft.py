@@ -13,7 +13,7 @@ from __future__ import annotations
 import collections
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -85,7 +85,7 @@ def save_peft(
 
   Raises:
     ValueError: for a method or a layer that the format cannot hold, and for an adapted layer that
-      the table does not name.
+      the table does not name, or names as it does another one.
   """
   options: Options = dict(method.options)
   wrong = {name: options.get(name) for name, held in HELD.items() if options.get(name) not in held}
@@ -96,7 +96,7 @@ def save_peft(
     )
   targets = tree.as_patterns(options['targets'])
   found = sites.find('lora', options['rank'], options['alpha'], targets, as_linen(model), *inputs)
-  places = list(_places(found, names))
+  places = _places(found, names)
   if lost := found.keys() - {place.path for place in places}:
     raise ValueError(f'save_peft: no pattern in names matches {errors.listed(sorted(lost))}')
   leaves = {path: np.asarray(x, np.float32) for path, x in tree.flatten(trainable).items()}
@@ -142,8 +142,8 @@ def load_peft(
 
   Raises:
     FileNotFoundError: if the folder lacks a file.
-    ValueError: for tensors that no layer has by the table, or that are missing or misshapen, and
-      for stacked layers that are not adapted alike.
+    ValueError: for tensors that no layer has by the table, or that are missing or misshapen, for
+      layers to which the table gives one name, and for stacked layers that are not adapted alike.
   """
   folder = Path(folder).expanduser()
   values = peft_config.read(folder / peft.CONFIG)
@@ -154,11 +154,8 @@ def load_peft(
   if params is None:
     raise ValueError('load_peft: a Linen model needs its parameters: load_peft(..., params=params)')
   found = sites.find('lora', 1, 1.0, ('.*',), as_linen(model), *inputs)
-  # By the config, if it names modules, or by the file, if that holds one of the two tensors.
-  is_held = lambda place: any(key in tensors for key in place.keys)
-  is_wanted = lambda place: peft_matching.factors(values, place.name) is not None
-  places = [place for place in _places(found, names) if is_held(place) or is_wanted(place)]
-  if not any(map(is_held, places)):
+  places = _adapted(_places(found, names), tensors, values)
+  if not any(key in tensors for place in places for key in place.keys):
     raise ValueError(
       f'{folder}: none of its tensors is of a layer by the table: {errors.listed([*tensors])}'
     )
@@ -184,26 +181,56 @@ def load_peft(
   return method, params, _leaves(places, tensors)
 
 
-def _places(found: Mapping[str, sites.Site], names: Names) -> Iterator[Place]:
+def _places(found: Mapping[str, sites.Site], names: Names) -> list[Place]:
   """Modules of PyTorch for layers, as far as the table names them.
 
   Raises:
-    ValueError: for a layer that has no place in the format, or the name of another.
+    ValueError: for layers that are no matrices, and for two to which the table gives one name.
   """
-  taken: dict[str, str] = {}
+  places: list[Place] = []
   for path, site in found.items():
     matches = ((re.fullmatch(pattern, path), text) for pattern, text in names.items())
     name = next((match.expand(text) for match, text in matches if match), None)
     if name is None:
       continue
     _check_kind(path, site, name)
-    if (other := taken.setdefault(name, path)) != path:
-      raise ValueError(
-        f'{other} and {path} both become {name} by the table of names, where only one of them can '
-        r'lie. Tell them apart by groups: {r"layers_(\d+)": r"model.layers.\1"}'
-      )
     for index in range(math.prod(site.stack)):
-      yield Place(name.replace('{layer}', str(index)), path, site, index)
+      places.append(Place(name.replace('{layer}', str(index)), path, site, index))
+  by_name: dict[str, list[str]] = {}
+  for place in places:
+    by_name.setdefault(place.name, []).append(place.path)
+  if shared := [f'{name!r} to {errors.listed(x)}' for name, x in by_name.items() if len(x) > 1]:
+    raise ValueError(
+      f'names gives one name to several layers, {errors.listed(shared)}: a module of PyTorch holds '
+      r'the tensors of one. Keep in the text what tells the layers apart, as \1 for a group of the '
+      r"pattern: {r'layers_(\d+)': r'layers.\1'}."
+    )
+  return places
+
+
+def _adapted(
+  places: list[Place], tensors: Mapping[str, np.ndarray], values: peft_config.PeftConfig
+) -> list[Place]:
+  """The places of which a tensor is there, or which the config lists.
+
+  A default of PEFT's and 'all-linear' list none: what they are depends on the model in PyTorch.
+  """
+  own, wanted = {place.name for place in places}, values['target_modules']
+
+  def is_target(name: str) -> bool:
+    # A whole name is that of one module, as `save_peft` writes it, though it may end another name.
+    ends = wanted if isinstance(wanted, str) else [x for x in wanted or () if x not in own - {name}]
+    return peft_matching.factors({**values, 'target_modules': ends}, name) is not None
+
+  return [
+    place for place in places if any(key in tensors for key in place.keys) or is_target(place.name)
+  ]
+
+
+def _rank(place: Place, tensors: Mapping[str, np.ndarray], values: peft_config.PeftConfig) -> int:
+  """The rank of a module by its tensor A; by the config if that is missing."""
+  a = tensors.get(place.keys[0])
+  return peft_matching.numbers(values, place.name).rank if a is None else len(a)
 
 
 def _check_kind(path: str, site: sites.Site, name: str) -> None:
@@ -247,14 +274,6 @@ def _leaves(places: list[Place], tensors: Mapping[str, np.ndarray]) -> tree.Tree
       for path, x in leaves.items()
     }
   )
-
-
-def _rank(place: Place, tensors: Mapping[str, np.ndarray], values: peft_config.PeftConfig) -> int:
-  """The rank of a module's pair, by either of its tensors, or by the config if it lacks both."""
-  a, b = (tensors.get(key) for key in place.keys)
-  if a is not None:
-    return len(a)
-  return peft_matching.numbers(values, place.name).rank if b is None else b.shape[-1]
 
 
 def _factors(

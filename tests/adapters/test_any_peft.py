@@ -165,6 +165,15 @@ def test_layers_that_would_have_one_name_are_refused(tmp_path):
   """The last of them would be in the file in place of all."""
   names = {r'layers_(\d+)/query': 'model.layers.query', **STACKS['loop']}
   with pytest.raises(
-    ValueError, match=r'layers_0/query and layers_1/query both become model.layers'
+    ValueError, match=r"one name to several layers, 'model.layers.query' to layers_0"
   ):
     save(tmp_path, names=names)
+
+
+def test_a_whole_name_that_ends_another_is_one_module(tmp_path):
+  """`embed` is adapted and `model.embed` is not; the file lists whole names."""
+  names = {'embeddings/word': 'embed', r'layers_0/query': 'model.embed'}
+  method = lora(rank=2, alpha=1.0, targets='embeddings/word')
+  save(tmp_path, method, names)
+  _, _, found = load_peft(tmp_path, Stack('loop'), IDS, names=names)
+  assert [*found] == ['embeddings']

@@ -203,7 +203,7 @@ def _places(found: Mapping[str, sites.Site], names: Names) -> list[Place]:
     raise ValueError(
       f'names gives one name to several layers, {errors.listed(shared)}: a module of PyTorch holds '
       r'the tensors of one. Keep in the text what tells the layers apart, as \1 for a group of the '
-      r"pattern: {r'layers_(\d+)': r'layers.\1'}."
+      r"pattern: {r'block_(\d+)': r'blocks.\1'}."
     )
   return places
 

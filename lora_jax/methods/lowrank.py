@@ -111,9 +111,9 @@ def arguments(args: Args, kwargs: Kwargs) -> Args:
 def fits(a: Shape, b: Shape, weight: Shape) -> bool:
   """Whether factors of these shapes make an update of a weight; see `product`."""
   if len(a) == len(weight) + 1:  # An einsum's factors: an axis of size 1 is one that they lack.
-    return jnp.broadcast_shapes(a[:-1], b[:-1]) == weight
+    return a[-1] == b[-1] and jnp.broadcast_shapes(a[:-1], b[:-1]) == weight
   batch = len(a) + len(b) - len(weight) - 2  # These axes are in both, the others in one.
-  return (*a[:-1], *b[batch + 1 :]) == weight and b[:batch] == weight[:batch]
+  return (*a[:-1], *b[batch + 1 :]) == weight and b[: batch + 1] == (*weight[:batch], a[-1])
 
 
 def product(a: Factor, b: Factor, weight: Shape) -> jax.Array:

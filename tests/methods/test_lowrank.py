@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lora_jax import bind, join, tree
-from lora_jax.methods import prefix
+from lora_jax.methods import lowrank, prefix
 from lora_jax.methods.lowrank import layer_of
 from tests.methods.toys import (
   CASES,
@@ -64,6 +64,22 @@ def test_layers_stacked_elsewhere_are_refused():
   factors = {'lora_a': jnp.ones((6, 3, 2)), 'lora_b': jnp.ones((2, 3, 4))}
   with pytest.raises(ValueError, match='stacked on axis 0'):
     METHOD.merge(params, {'query': factors})
+
+
+@pytest.mark.parametrize(
+  'a, b, weight, fit',
+  [
+    ((6, 2), (2, 4), (6, 4), True),
+    ((6, 2), (3, 4), (6, 4), False),  # Of two ranks.
+    ((6, 2), (2, 1), (6, 4), False),
+    ((3, 6, 2), (3, 2, 4), (3, 6, 4), True),
+    ((3, 6, 2), (1, 2, 4), (3, 6, 4), False),
+    ((1, 6, 1, 2), (5, 1, 4, 2), (5, 6, 4), True),  # Of an einsum.
+    ((1, 6, 1, 2), (5, 1, 4, 3), (5, 6, 4), False),
+  ],
+)
+def test_factors_fit_a_weight(a, b, weight, fit):
+  assert lowrank.fits(a, b, weight) == fit
 
 
 def test_bfloat16_compute_keeps_float32_factors():

@@ -26,7 +26,6 @@ from lora_jax.methods.vera import VECTORS
 from lora_jax.pretrained import safetensors
 
 FORMAT, VERSION = 'lora_jax method', 1
-WEIGHTS = ('kernel', 'embedding')
 FIELDS = {'method': dict, 'base': dict, 'dtypes': dict, 'sha256': str}
 
 
@@ -175,14 +174,14 @@ def _misshapen(trainable: tree.Params, leaves: tree.Params) -> list[str]:
   problems = []
   for module in dict.fromkeys(path.rpartition('/')[0] for path in trainable):
     leaf = lambda name: sites.inside(module, name)
-    weight = next((leaves[leaf(x)] for x in WEIGHTS if leaf(x) in leaves), None)
+    weight = next((leaves[leaf(x)] for x in lowrank.WEIGHTS if leaf(x) in leaves), None)
     a, b = (trainable.get(leaf(name)) for name in FACTORS)
     vector = trainable.get(leaf(VECTORS[1]))
     if (a is None) != (b is None):
       problems.append(f'missing {leaf(FACTORS[a is not None])}')
     elif weight is None:
       continue
-    elif a is not None and b is not None and not _fits(a.shape, b.shape, weight.shape):
+    elif a is not None and b is not None and not lowrank.fits(a.shape, b.shape, weight.shape):
       problems.append(
         f'{leaf(FACTORS[0])} {a.shape} and {FACTORS[1]} {b.shape} make no update of a weight '
         f'{weight.shape}'
@@ -190,10 +189,3 @@ def _misshapen(trainable: tree.Params, leaves: tree.Params) -> list[str]:
     elif vector is not None and vector.shape[-1] != weight.shape[-1]:
       problems.append(f'{leaf(VECTORS[1])} {vector.shape} is not for a weight {weight.shape}')
   return problems
-
-
-def _fits(a: errors.Shape, b: errors.Shape, weight: errors.Shape) -> bool:
-  try:
-    return lowrank.fits(a, b, tuple(weight))
-  except ValueError:  # Shapes of an einsum's factors that cannot be broadcast.
-    return False

@@ -164,8 +164,8 @@ def load_peft(
     for place in places
     for key, shape in zip(place.keys, place.sizes(_rank(place, tensors, values)))
   }
-  hint = '. What is unexpected belongs to no layer by the table of names.'
-  hint *= bool(tensors.keys() - expected.keys())
+  is_strange = bool(tensors.keys() - expected.keys())
+  hint = '. What is unexpected belongs to no layer by the table of names.' if is_strange else ''
   parts.check(str(folder), expected, tensors, hint)
   count = collections.Counter(place.path for place in places)
   if lacking := [path for path, n in count.items() if n < math.prod(found[path].stack)]:

@@ -159,7 +159,7 @@ def _merge(scale: Scale, frozen: Params, trainable: Params) -> Tree:
   leaves = tree.flatten(tree.join(frozen, trainable))
   for module in [path.removesuffix('lora_a') for path in leaves if path.endswith('lora_a')]:
     a, b = (leaves.pop(module + name) for name in FACTORS)
-    path = next(module + name for name in ('kernel', 'embedding') if module + name in leaves)
+    path = next(module + name for name in lowrank.WEIGHTS if module + name in leaves)
     weight = leaves[path]
     update = lowrank.product(a, b, weight.shape)
     if module + START[0] in leaves:

@@ -85,8 +85,9 @@ def layer_of(module: nn.Module) -> Layer | None:
   would add to its output is not what they add to its weight, and where it calls `super` they would
   be added twice.
   """
-  layer = next((layer for kind, layer in LAYERS.items() if isinstance(module, kind)), None)
-  return None if layer is None or has_own_call(module) else layer
+  if has_own_call(module):
+    return None
+  return next((layer for kind, layer in LAYERS.items() if isinstance(module, kind)), None)
 
 
 def has_own_call(module: nn.Module) -> bool:
@@ -95,6 +96,8 @@ def has_own_call(module: nn.Module) -> bool:
   A class that computes the same with other casts, and does not call `super`, says so by
   `computes_as_its_base = True`. (Inside `nn.remat`, `nn.vmap` and the like is the class itself.)
   """
+  if not isinstance(module, tuple(LAYERS)):
+    return False
   for kind in type(module).__mro__:
     if kind in LAYERS or vars(kind).get('computes_as_its_base'):
       return False
@@ -111,7 +114,8 @@ def arguments(args: Args, kwargs: Kwargs) -> Args:
 def fits(a: Shape, b: Shape, weight: Shape) -> bool:
   """Whether factors of these shapes make an update of a weight; see `product`."""
   if len(a) == len(weight) + 1:  # An einsum's factors: an axis of size 1 is one that they lack.
-    return a[-1] == b[-1] and jnp.broadcast_shapes(a[:-1], b[:-1]) == weight
+    fitting = ({x, y} <= {1, size} and size in (x, y) for x, y, size in zip(a, b, weight))
+    return len(a) == len(b) and a[-1] == b[-1] and all(fitting)
   batch = len(a) + len(b) - len(weight) - 2  # These axes are in both, the others in one.
   return (*a[:-1], *b[batch + 1 :]) == weight and b[: batch + 1] == (*weight[:batch], a[-1])
 
@@ -265,3 +269,4 @@ LAYERS: dict[type[nn.Module], Layer] = {
   nn.Einsum: Layer('kernel', CALL, _einsum_factors, _einsum_update),
   nn.Embed: Layer('embedding', (*CALL, 'attend'), _ordered_factors, _embed_update, transposed=True),
 }
+WEIGHTS = tuple(dict.fromkeys(layer.weight for layer in LAYERS.values()))  # Names of the leaves.

@@ -20,6 +20,8 @@ from lora_jax.methods.interception import Args, Context, Kwargs, Next
 from lora_jax.methods.lowrank import FACTORS, Layer, Shape
 from lora_jax.methods.models import Model
 
+OWN_CALL = ' with a call of its own, and does not say `computes_as_its_base = True`'
+
 
 class Site(NamedTuple):
   """An adapted module.
@@ -63,7 +65,7 @@ def find(
     module, layer = context.module, lowrank.layer_of(context.module)
     path = '/'.join(module.path)
     if layer is None or getattr(module, 'mask', None) is not None:
-      own = ' with a call of its own' if lowrank.has_own_call(module) else ''
+      own = OWN_CALL if lowrank.has_own_call(module) else ''
       others[path] = type(module).__name__ + (' with a mask' if layer else own)
     elif context.method_name in layer.methods:
       adaptable[path] = None
@@ -158,6 +160,7 @@ def inside(path: str, name: str) -> str:
 
 
 def _check_alone(method: str, path: str, model: Model) -> None:
+  """Raises a ValueError if a module holds a parameter that another module holds as well."""
   shared: Mapping[str, list[str]] = getattr(model, 'shared', {})  # Of an nnx.Module.
   if path in shared:
     raise ValueError(

@@ -76,6 +76,7 @@ def test_layers_stacked_elsewhere_are_refused():
     ((3, 6, 2), (1, 2, 4), (3, 6, 4), False),
     ((1, 6, 1, 2), (5, 1, 4, 2), (5, 6, 4), True),  # Of an einsum.
     ((1, 6, 1, 2), (5, 1, 4, 3), (5, 6, 4), False),
+    ((1, 6, 1, 2), (5, 2, 4, 2), (5, 6, 4), False),
   ],
 )
 def test_factors_fit_a_weight(a, b, weight, fit):

@@ -15,7 +15,7 @@ from tests.methods.toys import KEY, METHOD, Stack, X, adapted, disturbed, one
   'options, words',
   [
     ({'targets': ('.*/query', '.*/qurey')}, ["'.*/qurey' matches no", 'layers_[0-9]+/query']),
-    ({'targets': 'layers_0'}, ["'layers_0' matches", 'Block', 'Dense, DenseGeneral']),
+    ({'targets': 'layers_0'}, ["'layers_0' matches", 'is a Block; lora', 'Dense, DenseGeneral']),
     ({'targets': '.*/(query'}, ["'.*/(query' is not a regular expression"]),
     ({'train': 'clasifier/.*'}, ["'clasifier/.*' matches no parameter", 'classifier/kernel']),
     ({'rank': {'.*/value': 2}}, ['rank has no pattern', 'layers_0/query']),
@@ -99,7 +99,7 @@ def test_a_subclass_with_a_call_of_its_own_is_refused(kind):
   model = one(kind, 3)
   params = model.init(KEY, X)['params']
   for method in (METHOD, vera(rank=2, targets=METHOD.options['targets'])):
-    with pytest.raises(ValueError, match=r'with a call of its own; .* adapts modules of the types'):
+    with pytest.raises(ValueError, match=r'its own, .*_base = True`; .* adapts modules of'):
       method.init(KEY, model, params, X)
 
 

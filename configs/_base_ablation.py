@@ -40,20 +40,24 @@ def seeded(args: Mapping[str, str], runs: Sequence[_base.Overrides]) -> Iterator
 
 
 def get_config(
-  args: Mapping[str, str], experiment: str, paper_table: str = ''
+  args: Mapping[str, str], experiment: str, paper_table: str = '', method: str = 'lora'
 ) -> config_dict.ConfigDict:
-  """The locked config of a task with LoRA, named after the ablation.
+  """The locked config of a task with a method, named after the ablation.
 
   Args:
     args: the result of `parse`.
     experiment: the config file's name.
+    method: one of _base.METHODS.
     paper_table: the paper's table if these runs are of its model, which GPT-2 on E2E may be; of
       GPT-3, whose weights are not published, the tables have only the form.
+
+  Raises:
+    ValueError: on an unknown preset or model; if the preset has no settings of the method.
   """
   module = e2e if args['task'] == 'e2e' else glue
   keys = ('task', *(key for key in ('model', 'preset') if args[key]), 'tiny')
   text = ','.join(f'{key}={args[key]}' for key in keys)
-  config = module.get_config(f'{text},method=lora')
+  config = module.get_config(f'{text},method={method}')
   with config.unlocked():
     config.experiment = experiment
     config.paper_table = paper_table

@@ -175,6 +175,7 @@ WEIGHTS_OF_TABLE_6 = tuple(dict.fromkeys(row['weights'] for row in printed.TABLE
 RANKS_OF_TABLE_6 = tuple(
   int(column.removeprefix('r=')) for column in printed.TABLES['6'].rows[0] if 'r=' in column
 )
+METHODS_OF_TABLE_16 = tuple(translation.METHODS[row['method']] for row in printed.TABLES['16'].rows)
 # Table 15: the setting of each row of LoRA alone -> weights, rank.
 LORA_OF_TABLE_15 = {
   row['setting']: adapted

@@ -31,11 +31,14 @@ class Grid(NamedTuple):
     return self.runs[0]['metric']
 
   def select(self, **wanted: object) -> list[RunResult]:
-    """The runs with this `rank`, these `weights` or this `limit`, one of each seed."""
+    """The runs with this `rank`, these `weights` or this `limit` and `method`.
+
+    Of several rates, the runs at the best one; one of each seed.
+    """
+    own = [run for run in self.runs if all(FIELDS[k](run) == v for k, v in wanted.items())]
     found: dict[int, RunResult] = {}
-    for run in self.runs:
-      if all(FIELDS[name](run) == value for name, value in wanted.items()):
-        found.setdefault(run['seed'], run)
+    for run in scores.at_best_rate(own):
+      found.setdefault(run['seed'], run)
     return [found[seed] for seed in sorted(found)]
 
 
@@ -53,6 +56,7 @@ FIELDS: dict[str, Callable[[RunResult], object]] = {
   'rank': lambda run: runs.section(run['config'], 'method')['rank'],
   'weights': weights,
   'limit': runs.limit,
+  'method': runs.method,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from lora_jax.paper import settings
+from lora_jax.paper import entries, settings
 from lora_jax.reproduce import paper
 from lora_jax.reproduce.paper import chosen
 from lora_jax.reproduce.units import Choice, Unit, with_seeds
@@ -68,7 +68,11 @@ def rows(kind: str, number: str, choice: Choice, default_task: str) -> list[Unit
   if number == '4':
     return paper.of_gpt3('4', choice)
   config, form = SWEEPS[number]
-  return [_sweep(config, task, choice, rows=form) for task in _tasks(choice, default_task)]
+  if number != '16':
+    return [_sweep(config, task, choice, rows=form) for task in _tasks(choice, default_task)]
+  methods = chosen(choice.methods, entries.METHODS_OF_TABLE_16, 'method')
+  tasks = _tasks(choice._replace(methods=()), default_task)
+  return [_sweep(config, task, choice, methods=method) for task in tasks for method in methods]
 
 
 def analyzed(what: str, choice: Choice, default_task: str) -> list[Unit]:
@@ -137,7 +141,7 @@ def _preset(task: str, choice: Choice) -> str:
 
 
 def _sweep(config: str, task: str, choice: Choice, **values: str) -> Unit:
-  preset = _preset(task, choice)
+  preset = 'compare' if config == 'low_data' and task != 'e2e' else _preset(task, choice)
   arg = choice.argument(task=task, model=choice.model, preset=preset, **values, seed='{seed}')
   form = ''.join(f'-{value}' for value in values.values() if value)
   return Unit(

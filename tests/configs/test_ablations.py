@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs import glue, low_data, matrices, rank
+from configs import _base, glue, low_data, matrices, rank
 
 SMALL = 'task=cola,model=path/to/small,preset=small'
 
@@ -70,6 +70,9 @@ def test_the_budget_of_table_5_is_one():
     (rank, 'seeds=many', "seeds='many': expected the number of seeds"),
     (matrices, 'rows=6', "unknown rows '6'.*Known: 5, 15"),
     (low_data, 'rows=5', "unknown key 'rows'"),
+    (low_data, 'methods=lora+ful', "unknown part of methods= 'ful'.*Did you mean 'full'"),
+    (low_data, 'examples=100+some', "examples='100.some': expected whole numbers"),
+    (low_data, 'lr=high', "lr='high': expected numbers"),
     (rank, 'rows=5', "unknown rows '5'.*Known: 6, 18"),
     (rank, 'ranks=8,64', "expected key=value, found '64'"),
     (rank, 'ranks=8+many', 'expected whole numbers'),
@@ -83,13 +86,36 @@ def test_a_mistake_in_an_argument_is_answered_with_near_names(module, arg, messa
 
 def test_few_examples_get_more_epochs_in_the_proportion_of_table_17():
   epochs = low_data.get_config(SMALL).train.epochs
-  runs = list(low_data.sweep(f'{SMALL},seeds=1'))
+  runs = list(low_data.sweep(f'{SMALL},methods=lora,seeds=1'))
   assert [(run['data.limit'], run['train.epochs'] // epochs) for run in runs] == [
     (100, 20),
     (1_000, 20),
     (10_000, 2),
     (0, 1),
   ]
+  few = low_data.sweep(f'{SMALL},methods=lora,examples=50+500+5000+50000+0,seeds=1')
+  assert [run['train.epochs'] // epochs for run in few] == [20, 20, 2, 1, 1]
+
+
+def test_few_examples_are_trained_with_the_methods_of_table_16_at_their_own_rates():
+  compared = SMALL.replace('small', 'compare').replace('path/to/compare', 'path/to/small')
+  runs = list(low_data.sweep(f'{compared},examples=100,seeds=2'))
+  methods = ['full', 'prefix_embed', 'prefix_layer', 'lora']
+  assert [(run['method']['name'], run['seed']) for run in runs] == [
+    (method, seed) for seed in (0, 1) for method in methods
+  ]
+  assert [run['optim.lr'] for run in runs[:4]] == [_base.RATES[method][1] for method in methods]
+  rates = list(low_data.sweep(f'{compared},examples=100+0,methods=full,lr=1e-5+1e-4,seeds=1'))
+  assert [(run['data.limit'], run['optim.lr']) for run in rates] == [
+    (100, 1e-5), (100, 1e-4), (0, 1e-5), (0, 1e-4)
+  ]  # fmt: skip
+  config = low_data.get_config(compared)
+  config.update_from_flattened_dict(dict(rates[0]))
+  assert config.method.name == 'full'
+  # The paper has settings of LoRA alone.
+  assert {run['method']['name'] for run in low_data.sweep('task=cola')} == {'lora'}
+  with pytest.raises(ValueError, match='preset=paper has no settings of method=full'):
+    list(low_data.sweep('task=cola,methods=full'))
 
 
 def test_a_number_of_seeds_is_positive():

@@ -26,7 +26,7 @@ def test_table_3_has_every_method_and_lora_on_all_matrices():
   assert [c.method.name for c in configs[3:8]] == list(own.METHODS)[3:]
 
 
-@pytest.mark.parametrize('number, count', [('5', 7), ('6', 15), ('15', 10), ('16', 4), ('18', 11)])
+@pytest.mark.parametrize('number, count', [('5', 7), ('6', 15), ('15', 10), ('18', 11)])
 def test_an_ablation_is_a_sweep_for_each_seed(number, count):
   rows = units.with_seeds(own.rows('table', number, OWN, 'e2e'), 2)
   assert [row.command for row in rows] == ['sweep', 'sweep']
@@ -39,6 +39,20 @@ def test_an_ablation_is_a_sweep_for_each_seed(number, count):
   assert other.name.startswith('cola-') and {
     c.preset for c in runs(units.with_seeds([other], 1))
   } == {'small'}
+
+
+def test_table_16_is_a_sweep_of_each_of_the_papers_methods():
+  rows = units.with_seeds(own.rows('table', '16', OWN._replace(tasks=('cola',)), 'e2e'), 2)
+  assert [row.seed for row in rows] == 4 * [0] + 4 * [1]
+  assert {row.command for row in rows} == {'sweep'}
+  assert len({row.name for row in rows}) == 8
+  configs = runs(rows[:4])
+  assert [c.method.name for c in configs[::4]] == list(entries.METHODS_OF_TABLE_16)
+  assert {c.preset for c in configs} == {'compare'} and len(configs) == 16
+  texts = units.with_seeds(own.rows('table', '16', OWN, 'e2e'), 1)
+  assert {c.preset for c in runs(texts)} == {'llm'}
+  (row,) = own.rows('table', '16', OWN._replace(tasks=('cola',), methods=('lora',)), 'e2e')
+  assert row.name == 'cola-low_data-lora-seed-{seed}'
 
 
 def test_a_figure_trains_the_ranks_and_seeds_that_it_compares():

@@ -105,10 +105,8 @@ def table_16(found: Sequence[RunResult], levels: scores.Levels) -> Page:
     rows, lines = [], {}
     labeled: dict[Label, Group] = {}
     for method in sorted(dict.fromkeys(map(runs.method, grid.runs)), key=charts.order):
-      own = grid._replace(runs=tuple(run for run in grid.runs if runs.method(run) == method))
       groups = {
-        title: scores.at_best_rate(own.select(limit=limit))
-        for title, limit in _limits(grid).items()
+        title: grid.select(method=method, limit=limit) for title, limit in _limits(grid).items()
       }
       name = charts.method(method).name
       texts = {title: scores.entry(group, levels) for title, group in groups.items()}

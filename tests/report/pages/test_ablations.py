@@ -57,6 +57,12 @@ def test_table_5_takes_the_budgets_runs_of_either_sweep_once():
   }
 
 
+def at_rate(run, lr, score):
+  """The run at another rate, with another score."""
+  config = run['config'] | {'optim': run['config']['optim'] | {'lr': lr}}
+  return run | {'config': config, 'best': {'dev/accuracy': score}}
+
+
 def test_few_examples_and_the_ranks_of_a_language_model():
   few = [ablation('low_data', 'Wq,Wv', 8, 0, 0.5, limit=n, epochs=9) for n in (100, 0, 500)]
   full = [one | {'method': 'full', 'best': {'dev/accuracy': 0.6}} for one in few[:1]]
@@ -68,6 +74,12 @@ def test_few_examples_and_the_ranks_of_a_language_model():
     '**60.0 (n 1)**',
     'not run',
   )
+  # Of several rates the best one counts, wherever it stands among the runs.
+  other_rate = at_rate(few[0], 0.5, 0.7)
+  lora, _ = tables_of(ablations.table_16([*full, other_rate, *few], {}))[0].rows
+  assert lora['100'] == '**70.0 (n 1)**'
+  lora, _ = tables_of(ablations.table_16([*full, *few, other_rate], {}))[0].rows
+  assert lora['100'] == '**70.0 (n 1)**'
   loss = {'metric': 'dev/loss', 'best': {'dev/loss': 1.5}, 'last': {'dev/loss': 1.6}}
   ours = [ablation('rank', 'Wq,Wv', r, 0, 0, task='e2e') | loss for r in (1, 1024)]
   ours[0] |= {'generated': generated(0, 0.5, 8.0)['generated']}

@@ -12,6 +12,7 @@ from ml_collections import config_dict
 from configs import _base, e2e, glue
 
 TASKS = (*glue.TASKS, 'e2e')
+OF_THE_PAPER = ('paper', 'script', 'adapter_setup')  # Presets with settings of LoRA alone.
 
 
 def parse(arg: str | None, paths: Sequence[str] = (), **defaults: str) -> dict[str, str]:
@@ -62,3 +63,15 @@ def get_config(
     config.experiment = experiment
     config.paper_table = paper_table
   return config.lock()
+
+
+def methods(args: Mapping[str, str], known: Sequence[str]) -> Sequence[str]:
+  """The methods that `methods=` names; by default all that the preset has settings of.
+
+  Args:
+    args: the result of `parse`, with a key `methods`.
+    known: the methods of a table, lora among them.
+  """
+  if args['methods']:
+    return args['methods'].split('+')
+  return ('lora',) if get_config(args, '').preset in OF_THE_PAPER else known

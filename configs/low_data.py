@@ -28,8 +28,6 @@ from ml_collections import config_dict
 from configs import _base, _base_ablation
 from lora_jax.paper import entries, settings
 
-OF_THE_PAPER = ('paper', 'script', 'adapter_setup')  # Presets with settings of LoRA alone.
-
 
 def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   """The locked config that all runs of a sweep share: that of LoRA.
@@ -52,21 +50,19 @@ def sweep(arg: str | None = None) -> Iterator[_base.Overrides]:
 
 
 def _runs(args: Mapping[str, str]) -> Iterator[_base.Overrides]:
-  own = _base_ablation.get_config(args, 'low_data')
   times = {row.examples: row.epochs // settings.GPT3_EPOCHS for row in settings.TABLE_17.values()}
   if _base.switch(args, 'tiny'):
     times = {8: 1, 16: 1}
   if args['examples']:
     times = {examples: _times(examples) for examples in map(int, args['examples'].split('+'))}
-  default = ('lora',) if own.preset in OF_THE_PAPER else entries.METHODS_OF_TABLE_16
-  for method in args['methods'].split('+') if args['methods'] else default:
+  for method in _base_ablation.methods(args, entries.METHODS_OF_TABLE_16):
     config = _base_ablation.get_config(args, 'low_data', method=method)
     for limit, n in times.items():
       for lr in _base.numbers('lr', args['lr']) or (config.optim.lr,):
         yield {
           'method': config.method.to_dict(),
           'data.limit': limit,
-          'train.epochs': n * own.train.epochs,
+          'train.epochs': n * config.train.epochs,
           'optim.lr': lr,
         }
 

@@ -9,7 +9,20 @@ from typing import NamedTuple
 
 import jax
 
-from configs import _base, compare, dart, e2e, glue, gpt3, low_data, matrices, rank, rates, webnlg
+from configs import (
+  _base,
+  compare,
+  dart,
+  e2e,
+  glue,
+  gpt3,
+  low_data,
+  matrices,
+  rank,
+  rates,
+  sizes,
+  webnlg,
+)
 from experiments import _children, _cli
 from lora_jax import files, provenance
 from lora_jax.reproduce import answers, order, own, plan, units
@@ -28,6 +41,7 @@ CONFIGS: dict[str, units.Config] = {
   'matrices': matrices,
   'rank': rank,
   'rates': rates,
+  'sizes': sizes,
   'webnlg': webnlg,
 }
 

@@ -36,6 +36,12 @@ class Entry(NamedTuple):
   quoted: bool = False
   adapter_setup: bool = False
 
+  @property
+  def size(self) -> int | None:
+    """The rank, the bottleneck or the first number of prefix tokens; None of full fine-tuning."""
+    names = ('rank', 'bottleneck', 'prefix')
+    return next((int(str(self.options[name])) for name in names if name in self.options), None)
+
 
 _LORA_OF_GLUE = dict(rank=8, targets=translation.QUERY_VALUE)  # Table 9.
 _LORA_OF_GPT2 = dict(rank=4, targets=translation.QUERY_VALUE)  # Table 11.
@@ -176,7 +182,9 @@ RANKS_OF_TABLE_6 = tuple(
   int(column.removeprefix('r=')) for column in printed.TABLES['6'].rows[0] if 'r=' in column
 )
 METHODS_OF_TABLE_16 = tuple(translation.METHODS[row['method']] for row in printed.TABLES['16'].rows)
-# Table 15: the setting of each row of LoRA alone -> weights, rank.
+# Table 15: its methods, but for LoRA beside a prefix; the setting of each row of LoRA alone ->
+# weights, rank.
+METHODS_OF_TABLE_15 = tuple(dict.fromkeys(row.method for row in TABLE_15 if '+' not in row.method))
 LORA_OF_TABLE_15 = {
   row['setting']: adapted
   for row in printed.TABLES['15'].rows

@@ -31,10 +31,7 @@ class Grid(NamedTuple):
     return self.runs[0]['metric']
 
   def select(self, **wanted: object) -> list[RunResult]:
-    """The runs with this `rank`, these `weights` or this `limit` and `method`.
-
-    Of several rates, the runs at the best one; one of each seed.
-    """
+    """The runs with these values of `FIELDS`: of several rates the best, one run of each seed."""
     own = [run for run in self.runs if all(FIELDS[k](run) == v for k, v in wanted.items())]
     found: dict[int, RunResult] = {}
     for run in scores.at_best_rate(own):
@@ -52,8 +49,12 @@ def weights(run: Trained) -> str:
   return ','.join(letters.get(name, name) for name in sorted(set(names), key=order.index))
 
 
+def _option(name: str) -> Callable[[RunResult], object]:
+  return lambda run: runs.section(run['config'], 'method').get(name)
+
+
 FIELDS: dict[str, Callable[[RunResult], object]] = {
-  'rank': lambda run: runs.section(run['config'], 'method')['rank'],
+  **{name: _option(name) for name in ('rank', 'bottleneck', 'prefix', 'infix')},
   'weights': weights,
   'limit': runs.limit,
   'method': runs.method,

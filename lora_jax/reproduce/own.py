@@ -25,10 +25,8 @@ GLUE_METHODS = ('lora', 'full', 'bitfit', 'adapter_h')  # Of table 2, unless oth
 GLUE_TASKS = (*settings.GLUE_TASKS, 'wnli')
 # Config and rows of a table that is one sweep for each seed.
 SWEEPS = {
-  '5': ('matrices', '5'),
+  '5': ('matrices', ''),
   '6': ('rank', '6'),
-  '15': ('matrices', '15'),
-  '16': ('low_data', ''),
   '18': ('rank', '18'),
 }
 
@@ -67,12 +65,10 @@ def rows(kind: str, number: str, choice: Choice, default_task: str) -> list[Unit
     return list(_of_texts(number, choice))
   if number == '4':
     return paper.of_gpt3('4', choice)
+  if number in ('15', '16'):
+    return list(_by_method(number, choice, default_task))
   config, form = SWEEPS[number]
-  if number != '16':
-    return [_sweep(config, task, choice, rows=form) for task in _tasks(choice, default_task)]
-  methods = chosen(choice.methods, entries.METHODS_OF_TABLE_16, 'method')
-  tasks = _tasks(choice._replace(methods=()), default_task)
-  return [_sweep(config, task, choice, methods=method) for task in tasks for method in methods]
+  return [_sweep(config, task, choice, rows=form) for task in _tasks(choice, default_task)]
 
 
 def analyzed(what: str, choice: Choice, default_task: str) -> list[Unit]:
@@ -127,6 +123,19 @@ def _tasks(choice: Choice, default_task: str) -> tuple[str, ...]:
   return chosen(choice.tasks, (*GLUE_TASKS, 'e2e'), 'task') if choice.tasks else (default_task,)
 
 
+def _by_method(number: str, choice: Choice, default_task: str) -> Iterator[Unit]:
+  """A sweep of each method; of each size of a prefix, since the longest ones fit few models."""
+  known = entries.METHODS_OF_TABLE_15 if number == '15' else entries.METHODS_OF_TABLE_16
+  config = 'sizes' if number == '15' else 'low_data'
+  prefixes = [str(row.size) for row in entries.TABLE_15 if row.method == 'prefix_embed']
+  tasks = _tasks(choice._replace(methods=()), default_task)
+  methods = chosen(choice.methods, known, 'method')
+  for task, method in [(task, method) for task in tasks for method in methods]:
+    is_apart = (config, method) == ('sizes', 'prefix_embed')
+    for sizes in prefixes if is_apart else ['']:
+      yield _sweep(config, task, choice, methods=method, sizes=sizes)
+
+
 def _of_texts(number: str, choice: Choice) -> Iterator[Unit]:
   config = paper.CONFIGS[number]
   chosen(choice.tasks, (config,), 'task')
@@ -141,7 +150,9 @@ def _preset(task: str, choice: Choice) -> str:
 
 
 def _sweep(config: str, task: str, choice: Choice, **values: str) -> Unit:
-  preset = 'compare' if config == 'low_data' and task != 'e2e' else _preset(task, choice)
+  preset = _preset(task, choice)
+  if preset == 'small' and 'methods' in values and task != 'e2e':
+    preset = 'compare'  # Which has a rate of each method.
   arg = choice.argument(task=task, model=choice.model, preset=preset, **values, seed='{seed}')
   form = ''.join(f'-{value}' for value in values.values() if value)
   return Unit(

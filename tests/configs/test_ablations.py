@@ -2,7 +2,9 @@
 
 import pytest
 
-from configs import _base, glue, low_data, matrices, rank
+from configs import _base, glue, low_data, matrices, rank, sizes
+from lora_jax import methods
+from lora_jax.paper import entries
 
 SMALL = 'task=cola,model=path/to/small,preset=small'
 
@@ -24,7 +26,6 @@ def test_ranks_and_matrices_are_those_of_tables_5_6_15_and_18():
   }
   assert len(list(rank.sweep('task=e2e'))) == 3 * 11
   assert [run['method.rank'] for run in matrices.sweep(f'{SMALL},seeds=1')] == [8] * 4 + [4, 4, 2]
-  assert len(list(matrices.sweep(f'{SMALL},rows=15,seeds=2'))) == 20
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,6 @@ def test_ranks_and_matrices_are_those_of_tables_5_6_15_and_18():
     (rank, SMALL, 45),
     (rank, 'task=e2e,model=gpt2-medium,seeds=1', 11),
     (matrices, SMALL, 21),
-    (matrices, 'task=e2e,model=runs/x,rows=15', 30),
   ],
 )
 def test_every_run_of_a_sweep_is_another(module, arg, count):
@@ -68,7 +68,9 @@ def test_the_budget_of_table_5_is_one():
     (rank, 'task=mprc', "Did you mean 'mrpc'"),
     (rank, 'preset=smal', "Did you mean 'small'"),
     (rank, 'seeds=many', "seeds='many': expected the number of seeds"),
-    (matrices, 'rows=6', "unknown rows '6'.*Known: 5, 15"),
+    (matrices, 'rows=5', "unknown key 'rows'"),
+    (sizes, 'methods=adapter', "unknown part of methods= 'adapter'.*Did you mean 'adapter_h'"),
+    (sizes, 'sizes=32+33', "unknown part of sizes= '33'"),
     (low_data, 'rows=5', "unknown key 'rows'"),
     (low_data, 'methods=lora+ful', "unknown part of methods= 'ful'.*Did you mean 'full'"),
     (low_data, 'examples=100+some', "examples='100.some': expected whole numbers"),
@@ -116,6 +118,30 @@ def test_few_examples_are_trained_with_the_methods_of_table_16_at_their_own_rate
   assert {run['method']['name'] for run in low_data.sweep('task=cola')} == {'lora'}
   with pytest.raises(ValueError, match='preset=paper has no settings of method=full'):
     list(low_data.sweep('task=cola,methods=full'))
+
+
+def test_the_rows_of_table_15_by_method_and_size():
+  compared = 'task=cola,model=path/to/small,preset=compare,seed=0'
+  own = {'prefix', 'infix', 'bottleneck', 'rank', 'targets'}
+  runs = [
+    run['method'] | {name: run[f'method.{name}'] for name in own if f'method.{name}' in run}
+    for run in sizes.sweep(compared)
+  ]
+  rows = [row for row in entries.TABLE_15 if '+' not in row.method]
+  assert len(runs) == len(rows) == 26
+  assert [run['name'] for run in runs] == [row.method for row in rows]
+  assert all(row.options.items() <= run.items() for row, run in zip(rows, runs))
+  for run in runs:
+    methods.make(**run)
+  some = list(sizes.sweep(f'{compared},methods=prefix_embed+full,sizes=32+64,lr=1e-3+1e-2'))
+  assert [(run.get('method.prefix'), run['optim.lr']) for run in some] == [
+    (32, 1e-3), (32, 1e-2), (64, 1e-3), (64, 1e-2), (None, 1e-3), (None, 1e-2)
+  ]  # fmt: skip
+  config = sizes.get_config(compared)
+  config.update_from_flattened_dict(dict(some[0]))
+  assert (config.experiment, config.method.prefix) == ('sizes', 32)
+  assert {run['method']['name'] for run in sizes.sweep('task=cola')} == {'lora'}
+  assert len(list(sizes.sweep('tiny=1,seeds=1'))) == 2
 
 
 def test_a_number_of_seeds_is_positive():

@@ -19,6 +19,7 @@ from configs import (
   pretrain,
   rank,
   rates,
+  sizes,
   webnlg,
 )
 from lora_jax import methods
@@ -135,7 +136,7 @@ def test_a_sweep_yields_overrides_that_the_config_takes(module, seeds):
 
 @pytest.mark.parametrize(
   'module',
-  [compare, dart, demo, e2e, glue, gpt3, low_data, matrices, pretrain, rank, rates, webnlg],
+  [compare, dart, demo, e2e, glue, gpt3, low_data, matrices, pretrain, rank, rates, sizes, webnlg],
 )
 def test_every_config_has_the_one_protocol(module):
   for function in (module.get_config, module.sweep):

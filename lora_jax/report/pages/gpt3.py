@@ -12,6 +12,7 @@ from lora_jax.result_schema import RunResult
 
 TASKS = ('WikiSQL', 'MNLI-m')
 MILLIONS = 'trained parameters, millions'
+Setting = tuple[str, str]  # A method, and its setting as table 15 prints it.
 
 
 def table_4(found: Sequence[RunResult]) -> Page:
@@ -26,12 +27,10 @@ def table_4(found: Sequence[RunResult]) -> Page:
 
 
 def table_15(found: Sequence[RunResult], levels: scores.Levels) -> Page:
-  """The grid of table 15, drawn as figure 2; ours are its rows of LoRA."""
-  sweeps = [run for run in found if run['experiment'] in ('matrices', 'rank')]
+  """The grid of table 15, drawn as figure 2."""
+  sweeps = [run for run in found if run['experiment'] in ('sizes', 'matrices', 'rank')]
   made = [
-    grid
-    for grid in grids.grids(sweeps, grids.RANK_AND_TARGETS)
-    if sum(map(bool, _of_settings(grid).values())) > 1
+    grid for grid in grids.grids(sweeps, ('method', 'optim.lr')) if len(_of_settings(grid)) > 1
   ]
   blocks: list[Block] = ['Methods by the number of parameters that they train; figure 2 draws it.']
   panels = []
@@ -68,43 +67,59 @@ def own_rows(found: Sequence[RunResult]) -> list[dict[str, str]]:
   return rows
 
 
-def _of_settings(grid: grids.Grid) -> dict[str, list[RunResult]]:
-  """The runs of each of table 15's settings of LoRA, by the number of adapted matrices."""
-  settings = sorted(entries.LORA_OF_TABLE_15.items(), key=lambda item: len(item[1][0]))
-  return {setting: grid.select(weights=weights, rank=rank) for setting, (weights, rank) in settings}
+def _of_settings(grid: grids.Grid) -> dict[Setting, list[RunResult]]:
+  """The runs of each of table 15's rows that has any, by method and setting; LoRA first."""
+  found = {}
+  for entry, row in zip(entries.TABLE_15, printed.TABLES['15'].rows, strict=True):
+    wanted = {k: v for k, v in entry.options.items() if k != 'targets'}
+    if adapted := entries.weights_and_rank(row['setting']):
+      wanted['weights'] = adapted[0]
+    if group := grid.select(method=entry.method, **wanted):
+      found[entry.method, row['setting']] = group
+  n_matrices = lambda setting: setting[1].count('=')
+  return {
+    key: found[key]
+    for key in sorted(found, key=lambda key: (charts.order(key[0]), n_matrices(key)))
+  }
 
 
 def _ours(grid: grids.Grid, levels: scores.Levels) -> list[Block]:
-  groups = {setting: group for setting, group in _of_settings(grid).items() if group}
+  groups = _of_settings(grid)
   texts = [scores.entry(group, levels) for group in groups.values()]
   values = [scores.best(group) for group in groups.values()]
   rows = [
     {
+      'method': charts.method(method).name,
       'setting': setting,
-      'trained (without head)': f'{group[0]["parameters"]["trainable_without_head"]:,}',
+      'trained (without head)': f'{_size(group):,}',
       scores.unit(grid.metric): text,
+      'learning rate': f'{scores.rate(group[0]):g}',
       'seeds': runs.seeds(group),
     }
-    for (setting, group), text in zip(
+    for ((method, setting), group), text in zip(
       groups.items(), scores.bold(texts, values, grid.metric), strict=True
     )
   ]
   caption = f'{ablations.SMALLER} Rows of tables 5 and 6 stand here again, by their size.'
-  return [f'### Ours, LoRA: {grid.title}', Table(rows, caption)]
+  return [f'### Ours: {grid.title}', Table(rows, caption)]
+
+
+def _size(group: Sequence[RunResult]) -> int:
+  return group[0]['parameters']['trainable_without_head']
 
 
 def _panel(grid: grids.Grid, levels: scores.Levels) -> charts.Panel:
-  done = sorted(
-    (group[0]['parameters']['trainable_without_head'] / 1e6, scores.best(group))
-    for group in _of_settings(grid).values()
-    if group
-  )
-  y = charts.mean_and_spread([values for _, values in done])
-  series = charts.Series('LoRA', [size for size, _ in done], *y, joined=False, method='lora')
+  groups = _of_settings(grid)
+  series = []
+  for method in dict.fromkeys(method for method, _ in groups):
+    done = sorted((_size(x), scores.best(x)) for (own, _), x in groups.items() if own == method)
+    y = charts.mean_and_spread([values for _, values in done])
+    sizes = [size / 1e6 for size, _ in done]
+    series.append(charts.Series(charts.method(method).name, sizes, *y, joined=False, method=method))
   level = scores.constant(grid.runs[0], levels)
   line = None if level is None else ('one prediction for all', level)
   unit = scores.unit(grid.metric)
-  return charts.Panel(f'ours: {grid.title}', MILLIONS, unit, [series], 10, line=line)
+  return charts.Panel(f'ours: {grid.title}', MILLIONS, unit, series, 10, line=line)
 
 
 def _of_paper(number: str, panels: Sequence[charts.Panel]) -> list[Block]:

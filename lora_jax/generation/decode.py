@@ -75,6 +75,7 @@ def make_decoder(
   length_cost: float = 0.0,
   max_length: int = 0,
   sharding: NamedSharding | None = None,
+  progress: Callable[[int, int], None] | None = None,
 ) -> Callable[[Params, Sequence[np.ndarray]], list[Generated]]:
   """A function `decode(params, prompts)` that generates the text of each prompt, in their order.
 
@@ -92,6 +93,7 @@ def make_decoder(
       longest prompt of a call, rounded up to a multiple of 16.
     sharding: of the contexts, over the devices of a mesh, which may belong to several processes:
       each calls with the same arguments and is given all texts. None for one device.
+    progress: called with the number of prompts that are decoded, from 0 on, and that of all.
 
   Raises:
     ValueError: if B is not a multiple of the number of devices.
@@ -108,6 +110,8 @@ def make_decoder(
           f'prompt {i} is empty: it must hold at least the token that ends a context'
         )
     results: dict[int, Generated] = {}
+    say = progress or (lambda done, total: None)
+    say(0, len(prompts))
     groups = plan([len(prompt) for prompt in prompts], length_cost, max_length)
     for length, indices in groups.items():
       slots = min(batch_size, -(-len(indices) // devices) * devices)
@@ -121,6 +125,7 @@ def make_decoder(
         # Until a group of slots is free or, if no context waits for them, to the end.
         state, outcome = run(params, state, max(active - together, 0) if waiting else 0)
         results |= _harvest(outcome, running)
+        say(len(results), len(prompts))
     return [results[i] for i in range(len(prompts))]
 
   return decode

@@ -1,8 +1,8 @@
-"""What a run shows while it trains: a bar on a terminal, lines elsewhere. Nothing is colored.
+"""What a run shows while it trains or decodes: a bar on a terminal, lines elsewhere, no colors.
 
 The bar has the last loss, examples a second and the time left, or says what is being compiled.
 Without a terminal there is a line for each evaluation, one for the first program that is compiled,
-and between two of them one a minute.
+and between two of them one a minute; of decoding, one a minute.
 """
 
 from __future__ import annotations
@@ -89,10 +89,45 @@ class Display:
     self.line(', '.join(filter(None, parts)))
 
   def _left(self, step: int) -> str:
-    if step <= self._start or step >= self._total:
-      return ''
-    seconds = (time.monotonic() - self._began) * (self._total - step) / (step - self._start)
-    return f'{tqdm.tqdm.format_interval(seconds)} left'
+    return _left(self._began, step - self._start, self._total - self._start)
+
+
+class Decoding:
+  """Shows how many of a number of contexts are decoded.
+
+  Args:
+    stream: where it is shown; None for standard error.
+  """
+
+  def __init__(self, stream: TextIO | None = None):
+    self._stream = stream or sys.stderr
+    self._bar: tqdm.tqdm | None = None
+    self._began = self._printed = 0.0
+
+  def __call__(self, done: int, total: int) -> None:
+    """Shows it; the first call of each decoding has 0 `done`, the last one `total`."""
+    now = time.monotonic()
+    if self._bar is None or not done:
+      off = not self._stream.isatty()
+      self._bar = tqdm.tqdm(
+        total=total, file=self._stream, disable=off, desc='decoding', leave=False, unit='contexts'
+      )
+      self._began = self._printed = now
+    self._bar.update(done - self._bar.n)
+    if done == total:
+      self._bar.close()
+    elif self._bar.disable and done and now - self._printed >= LINE_SECONDS:
+      text = f'decoded {done}/{total} contexts, {_left(self._began, done, total)}'
+      print(text, file=self._stream, flush=True)
+      self._printed = now
+
+
+def _left(began: float, done: int, total: int) -> str:
+  """`05:10 left` at the rate since `began`; '' before the first and after the last step."""
+  if not 0 < done < total:
+    return ''
+  seconds = (time.monotonic() - began) * (total - done) / done
+  return f'{tqdm.tqdm.format_interval(seconds)} left'
 
 
 def numbers(metrics: Mapping[str, float]) -> str:

@@ -19,7 +19,7 @@ from lora_jax.data import dataset, tasks
 from lora_jax.data.tokenizer import Tokenizer
 from lora_jax.metrics import text
 from lora_jax.models import fused_attention, incremental
-from lora_jax.train import estimate, hosts, job, mesh, paths, rundir, writers
+from lora_jax.train import display, estimate, hosts, job, mesh, paths, rundir, writers
 from lora_jax.train.step import Apply
 from lora_jax.tree import Params
 
@@ -71,6 +71,7 @@ def make_generator(
     ),
     max_length=room + len(prefix) + len(infix),
     sharding=mesh.evaluation_rows(devices),
+    progress=display.Decoding() if hosts.is_first() else None,
   )
 
   def texts(frozen: Params, trainable: Params, prompts: dataset.Prompts) -> list[str]:

@@ -161,7 +161,12 @@ def test_a_text_does_not_depend_on_the_others(strategy):
   values, contexts = table(3), [*prompts(1), np.arange(100, dtype=np.int32) % VOCABULARY]
   together = decode(values, contexts, settings, batch_size=16)
   for batch_size in (1, 5):
-    found = decode(values, contexts, settings, batch_size=batch_size)
+    said = []
+    say = lambda *counts, said=said: said.append(counts)
+    found = decode(values, contexts, settings, batch_size=batch_size, progress=say)
+    done = [count for count, _ in said]
+    assert {total for _, total in said} == {len(contexts)}
+    assert done[0] == 0 and done[-1] == len(contexts) and done == sorted(done)
     for one, other in zip(found, together, strict=True):
       assert one.tokens.tolist() == other.tokens.tolist()
       assert one.score == other.score

@@ -4,7 +4,8 @@ import io
 
 import pytest
 
-from lora_jax.train.display import Display, number, numbers, table
+from lora_jax.train import display
+from lora_jax.train.display import Decoding, Display, number, numbers, table
 from tests.train.test_writers import Terminal
 
 
@@ -30,6 +31,22 @@ def test_elsewhere_it_is_one_line_before_the_first_step():
   first, second = stream.getvalue().splitlines()
   assert first == 'compiling training, 8 x 128 tokens'
   assert second.startswith('step 1/10, dev/loss 0.5000, loss 0.5000')
+
+
+def test_decoding_is_a_bar_on_a_terminal_and_a_line_a_minute_elsewhere(monkeypatch):
+  now = [100.0]
+  monkeypatch.setattr(display.time, 'monotonic', lambda: now[0])
+  stream, terminal = io.StringIO(), Terminal()
+  shown, bar = Decoding(stream), Decoding(terminal)
+  for _ in range(2):  # A second split is decoded by the same decoder.
+    for done, seconds in [(0, 0), (10, 50), (20, 50), (25, 5), (50, 70), (100, 100)]:
+      now[0] += seconds
+      shown(done, 100)
+      bar(done, 100)
+  lines = ['decoded 20/100 contexts, 06:40 left', 'decoded 50/100 contexts, 02:55 left']
+  assert stream.getvalue().splitlines() == 2 * lines
+  assert 'decoding' in terminal.getvalue() and 'decoded' not in terminal.getvalue()
+  assert '0/100' in terminal.getvalue()
 
 
 @pytest.mark.parametrize(

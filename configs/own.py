@@ -77,7 +77,13 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   )
   config.train.update(batch_size=16, eval_batch_size=32, epochs=5)
   config.decode.update(
-    strategy='greedy', beams=1, length_penalty=1.0, no_repeat_ngram=0, max_tokens=128, stop=STOPS
+    strategy='greedy',
+    beams=1,
+    length_penalty=1.0,
+    no_repeat_ngram=0,
+    max_tokens=128,
+    stop=STOPS,
+    limit='model',
   )
   return config.lock()
 

@@ -1,7 +1,8 @@
 """Generates texts: `python -m experiments.generate --workdir=DIR --split=test --out=FILE`.
 
 Writes a line for each distinct context of the split, in the order of its file, and prints JSON: the
-scores, the settings of decoder and scorer, and examples. `--decode=length_penalty=0.8,beams=4`
+scores, the settings of decoder and scorer, and examples. The references are written beside the
+file, to `references-SPLIT.txt`. `--decode=length_penalty=0.8,beams=4`
 changes settings of the run's config.decode.
 """
 

@@ -34,7 +34,9 @@ def main() -> None:
   folder = Path(FOLDER.value)
   for directory in ADD.value:
     for name, found in archive.collect(paths.path_of(directory)):
-      writers.write_json(folder / 'runs' / f'{name}.json', found)
+      path = folder / 'runs' / f'{name}.json'
+      archive.check_same(path, found)
+      writers.write_json(path, found)
   made, found = read(folder)
   written = [*document.write(made, folder, REDRAW.value), html.write(made, folder)]
   if folder.resolve() == OWN and found:

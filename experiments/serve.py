@@ -3,8 +3,9 @@ r"""Answers requests for several adapters of one base, in mixed batches.
   python -m experiments.serve --base=FOLDER --adapters=mrpc=FOLDER --adapters=sst2=FOLDER \
       --requests=FILE
 
-An adapter's folder is a run directory, or what experiments.export wrote in any format. A
-request is a line of JSON, from a file, or from standard input with `--requests=-`:
+An adapter's folder is a run directory, or what experiments.export wrote as `adapter` or `peft` (a
+file of loralib lacks its base and its scale: `experiments.export --adapter=FILE` makes one of them
+of it). A request is a line of JSON, from a file, or from standard input with `--requests=-`:
 
   {"adapter": "mrpc", "text": "He left.", "text_pair": "He went."}     text_pair is optional
 

@@ -199,6 +199,9 @@ FIELDS: dict[str, Field] = {
   'decode.no_repeat_ngram': _whole(4, '[0, inf)', 'No sequence of this many tokens is generated '
                                                   'twice; 0 is off.'),
   'decode.max_tokens': _whole(64, '[1, inf)', 'Most generated tokens of a text.'),
+  'decode.limit': _choice('data model', 'What a context and its text have room in: data.max_length '
+                          "as in the paper's code, or the model's positions. The front of a longer "
+                          'context is cut off.'),
   'decode.batch_size': _whole(32, '[1, inf)', 'Contexts that are decoded together.'),
   'decode.temperature': _number(1.0, '(0, inf)', 'Logits are divided by it (sample only).'),
   'decode.top_k': _whole(0, '[0, inf)', 'Most candidates of a token; 0 is all (sample only).'),

@@ -132,11 +132,16 @@ def write(adapter: Adapter, path: str | Path, *, snapshot: bool = False) -> floa
 
   Raises:
     ValueError: if loralib cannot hold the adapter: another method than LoRA (see `to_parts`),
-      modules whose alphas differ, thirds of a `c_attn` whose ranks differ; for a snapshot of
+      DoRA, modules whose alphas differ, thirds of a `c_attn` whose ranks differ; for a snapshot of
       anything but factors of GPT-2's query and value.
   """
   path = Path(path).expanduser()
   parts, base = to_parts(adapter, 'loralib')
+  if any(pair.magnitude is not None for pair in parts.pairs.values()):
+    raise ValueError(
+      "loralib has no DoRA: without the lengths of the weights' columns the factors are another "
+      'adapter. Export to PEFT, a plain LoRA (--as_lora), or a merged model.'
+    )
   whole_modules(base, parts.leaves)
   family = adapter.config.family
   alphas = {round(pair.scale * pair.rank, 9) for pair in parts.pairs.values()}

@@ -66,6 +66,10 @@ class Dataset:
       reads_last=self.reads_last,
     )
 
+  def reading_last(self) -> Dataset:
+    """The examples for a decoder, whose last token has seen the others; without token types."""
+    return dataclasses.replace(self, token_types=None, reads_last=True)
+
 
 def virtual_tokens(vocab_size: int, counts: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
   """Ids, beyond the vocabulary, of the tokens that a method puts before and after an input."""
@@ -156,10 +160,9 @@ class Task(NamedTuple):
     return self._replace(evals={split: draw(data) for split, data in self.evals.items()})
 
   def reading_last(self) -> Task:
-    """The task for a decoder, whose last token has seen the others; it has no token types."""
-    read = lambda data: dataclasses.replace(data, token_types=None, reads_last=True)
-    evals = {split: read(data) for split, data in self.evals.items()}
-    return self._replace(train=read(self.train), evals=evals)
+    """The task for a decoder; see `Dataset.reading_last`."""
+    evals = {split: data.reading_last() for split, data in self.evals.items()}
+    return self._replace(train=self.train.reading_last(), evals=evals)
 
   @property
   def truncation(self) -> dict[str, Truncation]:

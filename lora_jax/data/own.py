@@ -165,6 +165,11 @@ def _training(files: Files) -> tuple[Records, str]:
   fitting = [form for form in FORMS if all(_has(files, found, role) for role in FORMS[form])]
   named = [form for form in fitting if files.named and files.named <= {*FORMS[form], 'pair'}]
   chosen = named or fitting
+  if chosen == ['chat'] and pathlib.Path(found.name).suffix.lower() != '.jsonl':
+    raise ValueError(
+      f'{found.name}: {files.column("messages")} is a list of messages, which a table cannot hold. '
+      'Write the chats as .jsonl, or as the columns prompt and completion'
+    )
   if len(chosen) == 1:
     return found, chosen[0]
   if chosen:
@@ -228,7 +233,10 @@ def _labeled(
   encode = lambda rows: glue.encode(rows, request.tokenizer, request.max_length)
   roles = ('text', 'pair') if _has(files, train.records, 'pair') else ('text',)
   rows = functools.partial(_labeled_rows, files, roles, classes)
-  kept = rows(train).take(request.training_indices(len(train.rows)))
+  trained = rows(train)
+  if train.form == 'classification' and trained.labels is not None:
+    _check_trained(train, classes, trained.labels)
+  kept = trained.take(request.training_indices(len(train.rows)))
   names = METRICS[train.form]
   return Task(
     name=name,
@@ -241,6 +249,23 @@ def _labeled(
     score=functools.partial(metrics.score, names),
     label_names=classes,
   )
+
+
+def _check_trained(train: Split, classes: tuple[str, ...], labels: np.ndarray) -> None:
+  """Checks that the rows for dev were not all of a class.
+
+  Raises:
+    ValueError: if the rest is of one class.
+  """
+  left = {classes[i] for i in labels}
+  if lost := [name for name in classes if name not in left]:
+    text = (
+      f'{train.records.name}: all rows with the label {listed(lost)} were cut off for dev. Add '
+      'rows, name a file with dev=FILE, or set --config.own.dev_seed to cut others'
+    )
+    if len(left) < 2:
+      raise ValueError(text)
+    logging.warning('%s', text)
 
 
 def _labeled_rows(

@@ -125,6 +125,8 @@ def _json_lines(file: sources.Text) -> Iterator[tuple[int, Row]]:
     except (ValueError, RecursionError) as error:
       raise ValueError(f'{where}: expected an object in JSON ({error}): {text[:80]!r}') from error
     value = sources.expect(value, dict, where)
+    for column in [column for column in value if isinstance(value[column], str)]:
+      sources.expect(value[column], str, f'{where}, {column}')
     yield line, _named(list(value), list(value.values()), where)
 
 

@@ -5,6 +5,7 @@ Both give plain columns of strings and numbers, which the modules of the tasks i
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -124,6 +125,11 @@ def _text(name: str, member: str, data: bytes) -> Text:
   return Text(name, decode(data, name))
 
 
+def _encoding(data: bytes) -> str:
+  """A guess of the encoding of text that is not UTF-8."""
+  return 'utf-16' if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else 'latin1'
+
+
 def decode(data: bytes, name: str) -> str:
   """The text of UTF-8, with or without a byte order mark.
 
@@ -136,13 +142,13 @@ def decode(data: bytes, name: str) -> str:
     line = data.count(b'\n', 0, error.start) + 1
     raise ValueError(
       f'{name}, line {line}: expected UTF-8, found byte 0x{data[error.start]:02x}. Convert the '
-      'file (iconv -f latin1 -t utf-8) or download the official one.'
+      f'file (iconv -f {_encoding(data)} -t utf-8), or download it again if it is an official one.'
     ) from error
   if (place := text.find('\0')) >= 0:
     line = text.count('\n', 0, place) + 1
     raise ValueError(
       f'{name}, line {line}: expected text, found a NUL byte. Convert the file to UTF-8 if it is '
-      'UTF-16, or download the official one.'
+      'UTF-16, or download it again if it is an official one.'
     )
   return text
 
@@ -212,6 +218,8 @@ def csv_rows(file: Text) -> Iterator[tuple[int, list[str]]]:
   Raises:
     ValueError: naming file and line, if it is not CSV or a row is not as wide as the first.
   """
+  # Of the whole process; 131,072 characters by default.
+  csv.field_size_limit(max(csv.field_size_limit(), len(file.text) + 1))
   reader = csv.reader(io.StringIO(file.text, newline=''), strict=True)
   width, line = 0, 1
   try:

@@ -26,6 +26,7 @@ _NEEDED = {
 _FILES = ('tokenizer.json', 'vocab.txt', 'vocab.json', 'merges.txt', 'spm.model')
 _OPTIONAL = ('config.json', 'tokenizer_config.json')
 TEMPLATE = 'chat_template.jinja'  # Noted by the task that uses it.
+GENERATION = 'generation_config.json'
 
 
 def load_tokenizer(path: str | pathlib.Path) -> Tokenizer:
@@ -94,6 +95,50 @@ def read_files(path: pathlib.Path) -> dict[str, bytes]:
     ) from error
 
 
+def special_ids(path: str | pathlib.Path) -> dict[str, int | list[int]]:
+  """What a language model's config.json says of the ends of texts, for transformers' `generate`.
+
+  Without it a Llama of any vocabulary ends at token 2, the default of its class.
+
+  Args:
+    path: as for `load_tokenizer`; the config.json and generation_config.json of the base count, if
+      they lie there.
+
+  Returns:
+    `bos_token_id`, `eos_token_id` and `pad_token_id`, as far as they are known. A text ends with
+    the token that training writes (`Tokenizer.eos_id`), and with those that the base has ended
+    with; without a token for padding it is the first of these.
+  """
+  path = pathlib.Path(path).expanduser()
+  tokenizer, files = load_tokenizer(path), read_files(path)
+  if (path / GENERATION).is_file():
+    files[GENERATION] = (path / GENERATION).read_bytes()
+  found: dict[str, list[int]] = {'bos': [], 'eos': [tokenizer.eos_id], 'pad': []}
+  for name in ('config.json', GENERATION):
+    values = _json(files, name, path)
+    for kind, ids in found.items():
+      value = values.get(f'{kind}_token_id')
+      ids += value if isinstance(value, list) else [] if value is None else [value]
+  tokens = _special_tokens(_json(files, 'tokenizer_config.json', path))
+  for kind, ids in found.items():
+    one = tokenizer.id_of(tokens.get(f'{kind}_token', ''))
+    ids += [] if one is None else [one]
+  ends = sorted(set(found['eos']))
+  special: dict[str, int | list[int]] = {'eos_token_id': ends if len(ends) > 1 else ends[0]}
+  special['pad_token_id'] = (found['pad'] or found['eos'])[0]
+  return special | ({'bos_token_id': found['bos'][0]} if found['bos'] else {})
+
+
+def _special_tokens(config: Mapping[str, Any]) -> dict[str, str]:
+  """The names of the special tokens of a tokenizer_config.json, by `eos_token` and so on."""
+  tokens = {}
+  for key, value in config.items():
+    name = value.get('content') if isinstance(value, dict) else value
+    if key.endswith('_token') and isinstance(name, str):
+      tokens[key] = name
+  return tokens
+
+
 def _json(files: Mapping[str, bytes], name: str, path: pathlib.Path) -> dict[str, Any]:
   """What a JSON file holds; nothing if the file is not there."""
   if name not in files:
@@ -108,11 +153,7 @@ def _template(
   files: Mapping[str, bytes], config: Mapping[str, Any], path: pathlib.Path
 ) -> ChatTemplate | None:
   """The template in a file of its own, else that of tokenizer_config.json; None without one."""
-  tokens = {}
-  for key, value in config.items():
-    name = value.get('content') if isinstance(value, dict) else value
-    if key.endswith('_token') and isinstance(name, str):
-      tokens[key] = name
+  tokens = _special_tokens(config)
   if TEMPLATE in files:
     return ChatTemplate(str(path / TEMPLATE), files[TEMPLATE].decode(), tokens)
   found = config.get('chat_template')

@@ -195,6 +195,11 @@ def _llama_fields(family: str, fields: Mapping[str, int]) -> dict[str, int]:
   return own | dict(fields)
 
 
+def is_decoder(config: Config) -> bool:
+  """Whether the last token of a text has seen the others, and not every token all of them."""
+  return 'lm' in TASKS[config.family]
+
+
 def build(config: Config, *, task: str, num_labels: int | None = None, **options: Any) -> Model:
   """The model of an architecture for a task; `options` are the model's other attributes.
 
@@ -203,9 +208,9 @@ def build(config: Config, *, task: str, num_labels: int | None = None, **options
   """
   tasks = TASKS[config.family]
   if task not in tasks:
-    raise ValueError(f'task={task!r}: a {config.family} model does {" or ".join(tasks)}')
-  decoder = isinstance(config, GPT2Config | LlamaConfig)
-  if decoder and options.pop('classifier_dropout', None) is not None:
+    need = ' Prompts, completions and chats need a language model.' if task == 'lm' else ''
+    raise ValueError(f'task={task!r}: a {config.family} model does {" or ".join(tasks)}.{need}')
+  if is_decoder(config) and options.pop('classifier_dropout', None) is not None:
     raise ValueError('classifier_dropout: a language model has none')
   if isinstance(config, GPT2Config):
     return GPT2(config, **options)

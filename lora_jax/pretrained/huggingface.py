@@ -8,6 +8,7 @@ Loading a folder never touches the network; a preset is fetched once.
 from __future__ import annotations
 
 import dataclasses
+import types
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from lora_jax.pretrained import (
 
 FETCHED = (
   'config.json',
+  'generation_config.json',
   'tokenizer*',
   'vocab*',
   'merges.txt',
@@ -160,6 +162,7 @@ def save_model(
   *,
   tokenizer_files: Iterable[str | Path] = (),
   label_names: Sequence[str] = (),
+  token_ids: Mapping[str, object] = types.MappingProxyType({}),
 ) -> None:
   """Writes a model, an adapted one after `method.merge`, as a folder that transformers loads.
 
@@ -171,6 +174,7 @@ def save_model(
     model, params: looped or scanned, in any dtype.
     tokenizer_files: files to copy, under their own names.
     label_names: names of the classes, for config.json.
+    token_ids: the ends of texts, for config.json, see `tokenizer_files.special_ids`.
 
   Raises:
     ValueError: if `params` are not the model's own, for example because factors were not merged;
@@ -196,7 +200,7 @@ def save_model(
     model.config, getattr(model, 'num_labels', None), label_names
   )
   kernel = next(leaf for path, leaf in leaves.items() if path.endswith('attention/query/kernel'))
-  values['torch_dtype'] = str(kernel.dtype)
+  values = dict(token_ids) | values | {'torch_dtype': str(kernel.dtype)}
   folder = Path(folder).expanduser()
   for file in tokenizer:
     files.write_atomic(folder / file.name, file.read_bytes())

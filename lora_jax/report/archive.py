@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from lora_jax.report import runs
 
@@ -48,7 +49,35 @@ def collect(directory: Path) -> Iterator[tuple[str, dict[str, object]]]:
     # Two sweeps may have runs of the same name.
     parts = [run['task'], Path(run['model']).name, *([name] if sweep else []), own]
     run |= {key: without_folders(run[key]) for key in PATHS if key in run}
+    _name_data(run)
     yield '-'.join(parts).replace('/', '_'), run
+
+
+def check_same(path: Path, run: Mapping[str, object]) -> None:
+  """Refuses to put a run or an analysis in the place of another one that is kept.
+
+  Raises:
+    ValueError: if the file at `path` holds a run of another config, model, seed or data, or an
+      analysis of other runs.
+  """
+  if not path.exists():
+    return
+  old, new = runs.same(json.loads(path.read_text())), runs.same(run)
+  # An older version of the package may have kept it without a field of today.
+  for name in [name for name in new if name in old and old[name] != new[name]]:
+    raise ValueError(
+      f'{path} holds another run: {name} is {old[name]!r} there and {new[name]!r} in the one to '
+      'add. Rename the directory of one of the two, which names the file, or remove the file'
+    )
+
+
+def _name_data(run: dict[str, Any]) -> None:
+  """Names a user's own files by their contents, too: others may have the same names."""
+  own = run.get('config', {}).get('own', {})
+  for field, split in (('data', 'train'), ('dev', 'dev'), ('test', 'test')):
+    digest = run.get('inputs', {}).get(f'data/{split}', {}).get('sha256')
+    if own.get(field) and digest:
+      own[field] = f'{own[field]} ({digest[:8]})'
 
 
 def without_folders(value: object) -> object:

@@ -150,9 +150,17 @@ def without_repeated(
 
 def _identity(run: Trained) -> str:
   """The config and the seed of a run, without the places of its files."""
-  config = {key: value for key, value in leaves(run['config']).items() if key not in PLACES}
-  shared = [run['experiment'], run['task'], model_name(run), run['method'], run['seed'], config]
-  return json.dumps(shared, sort_keys=True)
+  return json.dumps(same({**run, 'model': model_name(run)}), sort_keys=True)
+
+
+def same(found: Mapping[str, object]) -> dict[str, object]:
+  """What two files of results agree in that hold the same run, or analyze the same runs."""
+  config = found.get('config')
+  if not isinstance(config, Mapping):
+    return {name: found.get(name) for name in ('experiment', 'kind', 'of')}
+  shared = {name: found.get(name) for name in ('experiment', 'task', 'model', 'method', 'seed')}
+  own = {key: value for key, value in leaves(config).items() if key not in PLACES}
+  return shared | {f'config.{key}': value for key, value in own.items()}
 
 
 def _measured(analysis: Analysis) -> str:
@@ -230,6 +238,14 @@ def settings(run: RunResult, others: Sequence[RunResult]) -> str:
     if key not in ('seed', *PLACES)
     and (any(other.get(key) != value for other in alike) or (key == LIMIT and value))
   )
+
+
+def evaluated_on(run: RunResult) -> tuple[object, ...]:
+  """What tells the held-out rows of a run from those of another run of the task."""
+  own, data = section(run['config'], 'own'), ()
+  if own:
+    data = (own['dev'],) if own.get('dev') else (own['data'], own['dev_rows'], own['dev_seed'])
+  return (section(run['config'], 'eval').get('limit', 0), *data)
 
 
 def limit(run: RunResult) -> int:

@@ -10,7 +10,7 @@ from lora_jax.data.dataset import Dataset
 from lora_jax.data.layout import Writer
 from lora_jax.data.shapes import Shape
 from lora_jax.generation.decode import bucket
-from lora_jax.models.presets import INPUTS
+from lora_jax.models.presets import INPUTS, is_decoder
 from lora_jax.serving.bank import BASE, Bank
 
 SHORTEST = 16  # Columns of the narrowest batch; others have 32, 64, ...
@@ -24,11 +24,12 @@ def respond(
   *,
   rows: int = 32,
 ) -> np.ndarray:
-  """Logits of an encoder for texts of any lengths, in the order of the texts.
+  """Logits of texts of any lengths, in their order.
 
-  Texts of similar lengths share a batch, whatever their adapters. A batch has 16, 32, 64, ...
-  columns, at most the model's positions, and `rows` rows, or an eighth of them if that is enough.
-  Each shape is compiled when it first occurs.
+  The bank's model is an encoder, or a Llama that classifies. Texts of similar lengths share a
+  batch, whatever their adapters. A batch has 16, 32, 64, ... columns, at most the model's
+  positions, and `rows` rows, or an eighth of them if that is enough. Each shape
+  is compiled when it first occurs.
 
   Args:
     bank: a bank of a model for classification or regression.
@@ -47,7 +48,10 @@ def respond(
     raise ValueError('respond needs a bank of a model with a head; this one has no num_labels')
   if len(names) != len(ids):
     raise ValueError(f'{len(names)} names of adapters, but {len(ids)} texts: give a name for each')
-  texts, limit = Dataset(ids=ids, token_types=token_types), bank.model.config.max_positions
+  config = bank.model.config
+  texts, limit = Dataset(ids=ids, token_types=token_types), config.max_positions
+  if is_decoder(config):
+    texts = texts.reading_last()
   if not len(texts):
     return np.zeros((0, bank.num_labels), np.float32)
   for i, length in enumerate(texts.lengths.tolist()):

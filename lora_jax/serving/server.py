@@ -74,8 +74,8 @@ class Server(NamedTuple):
       except ValueError as error:
         answers[i] = {'line': first + i, 'error': str(error)}
     ids, types = _encode(self.tokenizer, asked)
-    for i in [i for i in asked if len(ids[i]) > self.max_length]:
-      error = f'text of {len(ids[i])} tokens, the most are {self.max_length}'
+    for i in [i for i in asked if not 0 < len(ids[i]) <= self.max_length]:
+      error = f'text of {len(ids[i])} tokens, expected from 1 to {self.max_length}'
       answers[i] = {'line': first + i, 'error': error}
       del asked[i]
     order = list(asked)
@@ -156,7 +156,7 @@ def load(
     quantize: how the base's kernels are kept, as for `huggingface.load_model`.
 
   Raises:
-    ValueError: if the base is not an encoder, the tokenizer has more tokens than the base, or an
+    ValueError: if the base does not classify, the tokenizer has more tokens than the base, or an
       adapter cannot be served, naming it.
     OSError: if a file cannot be read.
   """
@@ -179,7 +179,7 @@ def load(
 
 
 def _load_base(name: str, quantize: str) -> tuple[nn.Module, tree.Params]:
-  """An encoder with its own head, or a fresh one, by which no adapter answers."""
+  """A model that classifies, with its own head, or a fresh one, by which no adapter answers."""
   family = huggingface.read_config(huggingface.locate(name)).family
   if 'classification' not in presets.TASKS[family]:
     raise ValueError(f'the base {name} is a {family} model, which does not classify')

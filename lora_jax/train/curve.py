@@ -25,6 +25,7 @@ LOSS, NORM, RATE, SPEED = (
 )
 MOST = 10_000  # Points of a run.
 FEWEST = 3  # Points of a picture.
+SHORTEST = 0.5  # Seconds of a speed: steps that were waited for together come at the same time.
 FILE = 'curve.png'
 
 
@@ -76,10 +77,11 @@ class Curve:
       found.append({'step': step, **{name: short(value) for name, value in values.items()}})
       losses.clear()
     now = time.monotonic()
-    if found and self._since and now > self._since[0]:
+    if not self._since:
+      self._since = now, examples
+    elif found and now - self._since[0] >= SHORTEST:
       speed = short((examples - self._since[1]) / (now - self._since[0]))
       found = [point | {SPEED: speed} for point in found]
-    if found or not self._since:
       self._since = now, examples
     points += found
     return found

@@ -52,7 +52,7 @@ class Display:
     self._status = f'loss {loss:.4f}'
     if not self._seen or now - self._seen[-1][0] >= RATE_SECONDS:
       self._seen = [*self._seen[-1:], (now, examples)]
-    if (then := self._seen[0])[0] < now:
+    if now - (then := self._seen[0])[0] >= RATE_SECONDS:
       self._status += f', {(examples - then[1]) / (now - then[0]):.1f} examples/s'
     self._bar.set_postfix_str(self._status, refresh=False)
     self._bar.update(step - self._bar.n)

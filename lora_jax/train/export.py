@@ -245,7 +245,8 @@ def _write_merged(folder: Path, adapter: Adapter, base: LoadedBase, dtype: str, 
     params = tree.unflatten({path: cast(path, x) for path, x in leaves.items()})
   method, frozen, trainable = adapters.attach(adapter, base.model, params, other_base=True)
   merged, error = merging.merge(method.merge, frozen, trainable, str(out))
-  huggingface.save_model(folder, base.model, merged, label_names=adapter.label_names)
+  ids = tokenizer_files.special_ids(base.tokenizer) if presets.is_decoder(adapter.config) else {}
+  huggingface.save_model(folder, base.model, merged, label_names=adapter.label_names, token_ids=ids)
   for name, content in tokenizer_files.read_files(base.tokenizer).items():
     if name != 'config.json':  # The model's own, which save_model has written.
       (folder / name).write_bytes(content)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from lora_jax.train.step import Apply
 from lora_jax.tree import Params
 
 Texts = Callable[[Params, Params, dataset.Prompts], list[str]]
+ROOMS = {'data': 'config.data.max_length', 'model': "the model's positions"}  # By decode.limit.
 EXAMPLES = 3  # Number of contexts that are shown with their texts.
 
 
@@ -32,8 +34,9 @@ def make_generator(
 ) -> Texts:
   """A function `texts(frozen, trainable, prompts)`: a text for each prompt, on one line.
 
-  A text ends before the first of `decode.stop`. A context that leaves the model fewer than
-  `decode.max_tokens` positions keeps its end, as in the authors' code (examples/NLG, gpt2_beam.py).
+  A text ends before the first of `decode.stop`. A context that leaves fewer than
+  `decode.max_tokens` tokens of `decode.limit` keeps its end, as in the authors' code (examples/NLG,
+  gpt2_beam.py), and a warning says how many do.
 
   Args:
     work: the job whose model it is.
@@ -48,12 +51,16 @@ def make_generator(
   text.require_libraries(work.task.scoring)
   options = settings(decode, tokenizer, work.config.seed)
   prefix, infix = dataset.virtual_tokens(work.model.config.vocab_size, work.method.virtual)
-  room = min(work.max_length, work.model.config.max_positions) - options.max_tokens
-  room -= len(prefix) + len(infix)
+  limit = work.model.config.max_positions
+  if decode.limit == 'data':
+    limit = min(work.max_length, limit)
+  room = limit - options.max_tokens - len(prefix) - len(infix)
   if room < 1:
     raise ValueError(
       f'config.decode.max_tokens={options.max_tokens} leaves no room for a context: '
-      f'{room + options.max_tokens} tokens in all (config.data.max_length, or the model)'
+      f'{room + options.max_tokens} tokens in all ({ROOMS[decode.limit]}). Lower it'
+      + (' or raise config.data.max_length' if decode.limit == 'data' else '')
+      + '; experiments.generate has both as --decode=max_tokens=32,limit=model'
     )
   shares = mesh.row_shares(devices)
   apply, runnable = work.apply, lambda *parts: parts
@@ -75,6 +82,12 @@ def make_generator(
   )
 
   def texts(frozen: Params, trainable: Params, prompts: dataset.Prompts) -> list[str]:
+    if long := sum(len(ids) > room for ids in prompts.ids):
+      logging.warning(
+        '%s: %d of %d contexts have more than %d tokens and are read without their beginning: '
+        '%s leaves no more, beside the %d tokens of a text (config.decode.max_tokens)',
+        *(work.task.name, long, len(prompts.ids), room, ROOMS[decode.limit], options.max_tokens),
+      )
     cut = [np.concatenate([prefix, ids[-room:], infix]) for ids in prompts.ids]
     decoded = decoder(runnable(frozen, trainable), cut)
     return [plain(tokenizer, one.tokens, decode.stop) for one in decoded]

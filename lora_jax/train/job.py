@@ -181,7 +181,7 @@ def assemble(
   devices: Mesh | None = None,
 ) -> Job:
   """The job of these parts, with the method's own tokens in the examples."""
-  if task.kind != 'lm' and 'lm' in presets.TASKS[model.config.family]:
+  if task.kind != 'lm' and presets.is_decoder(model.config):
     task = task.reading_last()
   if sum(method.virtual):
     task = with_virtual(task, method.virtual, model)

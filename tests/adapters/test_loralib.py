@@ -194,6 +194,12 @@ def test_the_snapshot_has_names_for_query_and_value_of_gpt2_alone(tmp_path):
       loralib.write(adapter, tmp_path / 'x.bin', snapshot=True)
 
 
+def test_dora_is_refused_and_not_written_without_its_lengths(tmp_path):
+  with pytest.raises(ValueError, match=r'loralib has no DoRA.*Export to PEFT'):
+    loralib.write(make('bert', targets=QV, dora=True), tmp_path / 'x.bin')
+  assert not (tmp_path / 'x.bin').exists()
+
+
 def test_a_flat_file_of_gpt2_is_read(tmp_path):
   pytorch_writer.write(tmp_path / 'x.bin', held(path_of('loralib.gpt2'), 'model_state_dict'))
   found = loralib.read(tmp_path / 'x.bin', config_of('gpt2'), alpha=16)

@@ -1,5 +1,6 @@
 """Tasks in a user's own files: the kind by the columns, the cut, the labels, what is refused."""
 
+import dataclasses
 import json
 import logging
 
@@ -176,6 +177,8 @@ def test_named_columns_decide_and_an_empty_name_is_none(write):
     ('a.jsonl', '{"text": "a", "number": true}\n' * 2, 'line 1: expected a finite number, found T'),
     ('a.csv', 'prompt,completion\na,b\nb,""\n', 'line 3: expected a text in completion'),
     ('a.jsonl', '{"messages": []}\n{"messages": [1]}\n', 'line 1: expected a chat'),
+    ('a.csv', 'messages\n[]\n', r'messages is a list of messages.*Write the chats as \.jsonl'),
+    ('a.jsonl', '{"text": "\\ud800", "label": "x"}\n', 'line 1, text: .*half of a surrogate'),
     ('a.csv', 'text,label\na,x\na,y\n', r'cutting 1 rows for dev leaves none of 2 .*\(1 different'),
   ],
 )
@@ -187,6 +190,18 @@ def test_what_does_not_fit_is_refused_by_file_and_line(name, content, message, w
   with pytest.raises(ValueError, match=message) as error:
     load_task('own/a', tokenizer, own=Files(data=data, **dev))
   assert data in str(error.value)
+
+
+def test_a_class_that_is_cut_off_as_a_whole_is_said(write, tokens, caplog):
+  rows = [f'a {i},{label}' for i, label in enumerate('xxxxyyyyz')]
+  files = Files(data=write('a.csv', '\n'.join(['text,label', *rows])))
+  cut = lambda seed: own.read(dataclasses.replace(files, dev_seed=seed), 'dev').rows
+  seed = next(seed for seed in range(99) if cut(seed) == [8])
+  load_task('own/a', tokens['bert'], own=dataclasses.replace(files, dev_seed=seed))
+  assert 'all rows with the label z were cut off for dev' in caplog.text
+  two = dataclasses.replace(files, data=write('b.csv', '\n'.join(['text,label', *rows[3:5]])))
+  with pytest.raises(ValueError, match=r'b\.csv: all rows with the label . were cut off for dev'):
+    load_task('own/b', tokens['bert'], own=two)
 
 
 def test_a_label_that_train_has_not_is_refused_by_its_line(write, tokens):

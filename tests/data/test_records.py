@@ -45,6 +45,7 @@ def test_a_row_has_the_values_of_its_columns_and_its_line(name, read):
     ('a.csv', 'text,label\n"one,x\n', 'line 2: not CSV'),
     ('a.csv', 'text,Text\none,x\n', 'line 1: two columns have the same name: text, Text'),
     ('a.csv', b'text,label\none,\xe9\n', r'line 2: expected UTF-8, found byte 0xe9.*iconv'),
+    ('a.csv', 'text\nx\n'.encode('utf-16'), 'found byte 0xff.*iconv -f utf-16'),
     ('a.csv', 'text,label\n', 'expected rows, found none'),
     ('a.csv', '', 'expected rows, found none'),
     ('a.tsv', 'text\tlabel\none\tx\ty\n', r'line 2: expected 2 tab-separated fields, found 3.*csv'),
@@ -77,3 +78,8 @@ def test_a_file_is_read_once_noted_each_time_and_read_anew_when_it_changed(read,
 def test_a_column_has_a_name_of_its_own_only_where_the_user_gave_one():
   files = records.Files(data='a', text=' Review ', number='', pair='pair')
   assert (files.column('text'), files.named) == ('review', {'text'})
+
+
+def test_a_long_field_of_a_table_is_read(read):
+  text = 'word ' * 30_000  # The csv module stops at 131,072 characters by itself.
+  assert read('a.csv', f'text,label\n{text},x\n').rows[0]['text'] == text

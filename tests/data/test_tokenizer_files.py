@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from lora_jax.data import load_tokenizer
+from lora_jax.data import load_tokenizer, tokenizer_files
 from tests.data.marked import assert_equal
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'tokens'  # Made by make_tokens.py.
@@ -104,3 +104,18 @@ def test_real_vocabularies(shared_data):
   assert bert.vocab_size == 30522
   assert ids[0].tolist() == [101, 7592, 1010, 2088, 999, 102, 2129, 2024, 2017, 1029, 102]
   assert types[0].tolist() == [0] * 6 + [1] * 5
+
+
+def test_the_ends_of_texts_are_those_of_training_and_of_the_base(tmp_path):
+  shutil.copytree(GOLDEN / 'gpt2', tmp_path / 'x')
+  tokenizer = load_tokenizer(tmp_path / 'x')
+  end = tokenizer.eos_id
+  assert tokenizer_files.special_ids(tmp_path / 'x') == {'eos_token_id': end, 'pad_token_id': end}
+  (tmp_path / 'x/config.json').write_text('{"bos_token_id": 3, "eos_token_id": 4}')
+  (tmp_path / 'x/generation_config.json').write_text('{"eos_token_id": [4, 5]}')
+  (tmp_path / 'x/tokenizer_config.json').write_text('{"pad_token": {"content": "a"}}')
+  assert tokenizer_files.special_ids(tmp_path / 'x') == {
+    'bos_token_id': 3,
+    'eos_token_id': sorted({4, 5, end}),
+    'pad_token_id': tokenizer.id_of('a'),
+  }

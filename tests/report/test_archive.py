@@ -59,3 +59,32 @@ def test_a_run_whose_score_is_not_a_number_is_not_kept(tmp_path):
   write(tmp_path / 'result.json', run(0, 0.8) | {'best': {'dev/accuracy': 'nan'}})
   with pytest.raises(ValueError, match=r'result\.json: .*dev/accuracy.*not a result'):
     list(archive.collect(tmp_path))
+
+
+def test_files_of_ones_own_are_told_apart_by_their_contents(tmp_path):
+  for name, digest in (('a', '0123456789'), ('b', 'abcdefghij')):
+    one = run(0 if name == 'a' else 1, 0.8)
+    config = one['config'] | {'own': {'data': '/home/me/train.csv', 'dev': '', 'dev_rows': 0}}
+    inputs = {'data/train': {'path': '/home/me/train.csv', 'sha256': digest}}
+    write(tmp_path / name / 'result.json', one | {'config': config, 'inputs': inputs})
+  kept = [found for name in 'ab' for _, found in archive.collect(tmp_path / name)]
+  assert [one['config']['own'] for one in kept] == [
+    {'data': f'train.csv ({digest})', 'dev': '', 'dev_rows': 0}
+    for digest in ('01234567', 'abcdefgh')
+  ]
+  assert len(runs.by_seed(kept)) == 2  # Not two seeds of one row.
+
+
+def test_a_run_is_not_put_in_the_place_of_another(tmp_path):
+  path = tmp_path / 'kept.json'
+  archive.check_same(path, run(0, 0.8))  # There is none.
+  write(path, run(0, 0.8))
+  archive.check_same(path, run(0, 0.9))  # The same run, made again.
+  new = run(0, 0.8)
+  new['config'] = new['config'] | {'data': {'limit': 3}}
+  archive.check_same(path, new)  # Kept by a version without the field.
+  with pytest.raises(ValueError, match=r'kept\.json holds another run: seed is 0 there and 1 in'):
+    archive.check_same(path, run(1, 0.8))
+  write(path, new)
+  with pytest.raises(ValueError, match=r'config\.data\.limit is 3 there and 4 in the one to add'):
+    archive.check_same(path, new | {'config': new['config'] | {'data': {'limit': 4}}})

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from lora_jax import methods
+from lora_jax import methods, serving
 from lora_jax.adapters.adapter import Adapter, attach
 from lora_jax.adapters.fingerprint import fingerprint
 from lora_jax.models.presets import TOKENS
@@ -93,11 +93,29 @@ def test_answers_are_those_of_each_adapter_alone_in_the_order_of_the_requests(
   assert 'name' not in answers[0]
 
 
+def test_a_llama_answers_with_its_last_token():
+  llama = ROOT / 'tests/golden/models/llama-classifier'
+  adapter = make(llama, 'classification', 3, dict(rank=2, alpha=4.0), seed=0)
+  model, params = huggingface.load_model(llama, task='classification', num_labels=3)
+  bank = serving.Bank.of(model, params, {'x': adapter})
+  ids = [np.arange(1, 1 + n, dtype=np.int32) for n in (3, 5)]
+  types = [np.zeros_like(one) for one in ids]
+  found = serving.respond(bank, ['x', 'x'], ids, types, rows=8)
+  method, *parts = attach(adapter, model, params)
+  apply = jax.jit(methods.bind(model.apply, method))
+  for one, logits in zip(ids, found):
+    last = np.array([[len(one) - 1]])
+    alone = apply(*parts, one[None], prediction_positions=last)
+    np.testing.assert_allclose(logits, np.ravel(alone), atol=1e-5)
+
+
 BROKEN = {
   b'{"adapter": "sst2"': 'not valid JSON',
   b'{"adapter": "sst", "text": "good"}': "id you mean 'sst2'",
   b'{"adapter": "base", "text": "good"}': 'no head',
-  b'{"adapter": "sst2", "text": "' + b'good ' * 40 + b'"}': 'text of 42 tokens, the most are 16',
+  b'{"adapter": "sst2", "text": "'
+  + b'good ' * 40
+  + b'"}': 'text of 42 tokens, expected from 1 to 16',
 }
 
 

@@ -14,10 +14,12 @@ import pytest
 from lora_jax import tree
 from lora_jax.adapters import adapter as adapters
 from lora_jax.adapters import formats
+from lora_jax.data import load_tokenizer
 from lora_jax.models import presets
 from lora_jax.pretrained import huggingface
 from lora_jax.train import checkpoints, export, job, warm_start, writers
 from lora_jax.train.step import init_state
+from tests.adapters import toys
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = ROOT / 'results/runs/mrpc-all-MiniLM-L6-v2-lora-seed0.json'
@@ -282,6 +284,18 @@ def test_the_command_prints_what_it_wrote(exported, tmp_path):
   assert done.returncode == 0, done.stderr
   report = json.loads(done.stdout)
   assert (report['alpha'], report['files']) == (16.0, ['lora.bin'])
+
+
+def test_a_merged_llama_says_where_texts_end(tmp_path):
+  """By default transformers ends a Llama's at token 2, and pads a classifier's rows with none."""
+  adapter = toys.make('llama-classifier')
+  model, params = toys.model_of('llama-classifier')
+  base = export.LoadedBase(model, params, ROOT / 'tests/golden/tokens/gpt2')
+  end = load_tokenizer(base.tokenizer).eos_id
+  export._write_merged(tmp_path, adapter, base, '', tmp_path)
+  values = json.loads((tmp_path / 'config.json').read_text())
+  assert (values['eos_token_id'], values['pad_token_id']) == (end, end)
+  assert values['model_type'] == 'llama'
 
 
 def test_exports_name_the_classes(exported):

@@ -1,5 +1,6 @@
 """Texts of a run: decoded while it trains, at its end, from its directory, and as a base's."""
 
+import copy
 import json
 import re
 import subprocess
@@ -108,7 +109,7 @@ def test_the_best_checkpoint_is_decoded(finished, loaded):
   assert texts(work.frozen, work.trainable, prompts) != expected  # Untrained.
 
 
-def test_long_contexts_keep_their_end(loaded):
+def test_long_contexts_keep_their_end(loaded, caplog, monkeypatch):
   work, trainable, texts = loaded
   room = work.config.data.max_length - 24
   ids = np.tile(job.load_prompts(work.config, 'test').ids[0], 20)
@@ -119,6 +120,23 @@ def test_long_contexts_keep_their_end(loaded):
     return texts(work.frozen, trainable, prompts)
 
   assert decoded(ids) == decoded(ids[-room:])
+  assert '1 of 1 contexts have more than' in caplog.text and 'max_length leaves' in caplog.text
+  caplog.clear()
+  # The model has room for more than the data's length.
+  config = copy.deepcopy(work.config)
+  with config.unlocked():
+    config.data.max_length = 64
+    config.decode.limit = 'model'
+  decode = config.decode
+  lengths, plan = [], generation.decode.plan
+  keep = lambda found, *args: lengths.append(found) or plan(found, *args)
+  monkeypatch.setattr(generation.decode, 'plan', keep)
+  texts = generate.make_generator(work._replace(config=config), decode, mesh.make_mesh(1))
+  decoded(ids[:room])
+  assert lengths == [[room]] and not caplog.text
+  decode.max_tokens = work.model.config.max_positions
+  with pytest.raises(ValueError, match=r'leaves no room.*positions\). Lower it; .*limit=model'):
+    generate.make_generator(work, decode, mesh.make_mesh(1))
 
 
 def test_texts_do_not_depend_on_what_a_length_costs(loaded, monkeypatch):

@@ -133,8 +133,13 @@ def run_rows(found: Sequence[RunResult], levels: scores.Levels) -> list[dict[str
     groups = text_generation.chosen(own)
     firsts = [group[0] for group in groups]
     texts = [scores.entry(group, levels) for group in groups]
-    shown = scores.bold(texts, list(map(scores.best, groups)), metric)
-    for group, text in zip(groups, shown, strict=True):
+    # The best of those that were evaluated on the same rows.
+    for rows_of in dict.fromkeys(map(runs.evaluated_on, firsts)):
+      places = [i for i, first in enumerate(firsts) if runs.evaluated_on(first) == rows_of]
+      values = [scores.best(groups[i]) for i in places]
+      for i, text in zip(places, scores.bold([texts[i] for i in places], values, metric)):
+        texts[i] = text
+    for group, text in zip(groups, texts, strict=True):
       decoded = text_generation.values_of(group, text_generation.E2E['BLEU'])
       rows.append(
         {

@@ -32,6 +32,13 @@ def test_an_index_of_runs_has_method_score_and_parameters(tmp_path):
     ('full', '**90.0 (n 1)**', '0'),
   ]
   assert rows[0]['trained (without head)'] == '3,000 (1,000)'
+  # Scores on other rows do not compete.
+  config = found['full.json']['config'] | {'own': {'dev': 'easy.csv (0123abcd)'}}
+  easy = found['full.json'] | {'config': config}
+  rows = pages.run_rows([*list(found.values())[:2], found['full.json'], easy], {})
+  assert [row['score'] for row in rows if row['method'] == 'full'] == [
+    '**90.0 (n 1)**', '90.0 (n 1)'
+  ]  # fmt: skip
   text = document.markdown(first)
   assert '- [Table 2: GLUE](table-2.md): small mrpc' in text and 'reproduce' not in text
   assert 'README.tex' not in {path.name for path in latex.write([first, *others], tmp_path)}

@@ -13,7 +13,7 @@ from __future__ import annotations
 import collections
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -97,6 +97,7 @@ def save_peft(
   targets = tree.as_patterns(options['targets'])
   found = sites.find('lora', options['rank'], options['alpha'], targets, as_linen(model), *inputs)
   places = _places(found, names)
+  _check_outputs(places)
   if lost := found.keys() - {place.path for place in places}:
     raise ValueError(f'save_peft: no pattern in names matches {errors.listed(sorted(lost))}')
   leaves = {path: np.asarray(x, np.float32) for path, x in tree.flatten(trainable).items()}
@@ -155,17 +156,18 @@ def load_peft(
     raise ValueError('load_peft: a Linen model needs its parameters: load_peft(..., params=params)')
   found = sites.find('lora', 1, 1.0, ('.*',), as_linen(model), *inputs)
   places = _adapted(_places(found, names), tensors, values)
+  _check_outputs(places)
   if not any(key in tensors for place in places for key in place.keys):
     raise ValueError(
       f'{folder}: none of its tensors is of a layer by the table: {errors.listed([*tensors])}'
     )
+  tensors = _without_base(tensors, found, places, tree.flatten(params))
   expected = {
     key: shape
     for place in places
     for key, shape in zip(place.keys, place.sizes(_rank(place, tensors, values)))
   }
-  is_strange = bool(tensors.keys() - expected.keys())
-  hint = '. What is unexpected belongs to no layer by the table of names.' if is_strange else ''
+  hint = _hint(tensors.keys() - expected.keys(), values)
   parts.check(str(folder), expected, tensors, hint)
   count = collections.Counter(place.path for place in places)
   if lacking := [path for path, n in count.items() if n < math.prod(found[path].stack)]:
@@ -179,6 +181,45 @@ def load_peft(
     rslora=values['use_rslora'],
   )
   return method, params, _leaves(places, tensors)
+
+
+def _without_base(
+  tensors: Mapping[str, np.ndarray],
+  found: Mapping[str, sites.Site],
+  places: list[Place],
+  leaves: tree.Leaves,
+) -> dict[str, np.ndarray]:
+  """The tensors but for weights of adapted layers as the model has them, which PEFT saves of words.
+
+  Raises:
+    ValueError: if such a weight is another than the model's.
+  """
+  kept = dict(tensors)
+  for place in places:
+    name = f'{place.name}.weight'
+    if name not in tensors or place.site.stack:
+      continue
+    own = np.asarray(leaves[found[place.path].weight[0]], np.float32)
+    own = own if place.keys[0].endswith(TABLE_KEYS[0]) else own.reshape(len(own), -1).T
+    if not np.array_equal(own, np.asarray(tensors[name], np.float32)):
+      raise ValueError(
+        f'{name} is another weight than {place.path} of the model has: the adapter is of another '
+        'base, or the whole layer was trained, which is read for models of this package alone'
+      )
+    del kept[name]
+  return kept
+
+
+def _hint(strange: Collection[str], values: peft_config.PeftConfig) -> str:
+  """What an error adds about tensors that no place expects."""
+  if not strange:
+    return ''
+  if values['bias'] != 'none' or values['modules_to_save']:
+    return (
+      '. Of bias and modules_to_save nothing is read: a table of names holds factors alone. Merge '
+      'the adapter in PEFT.'
+    )
+  return '. What is unexpected belongs to no layer by the table of names.'
 
 
 def _places(found: Mapping[str, sites.Site], names: Names) -> list[Place]:
@@ -231,6 +272,16 @@ def _rank(place: Place, tensors: Mapping[str, np.ndarray], values: peft_config.P
   """The rank of a module by its tensor A; by the config if that is missing."""
   a = tensors.get(place.keys[0])
   return peft_matching.numbers(values, place.name).rank if a is None else len(a)
+
+
+def _check_outputs(places: list[Place]) -> None:
+  """Raises a ValueError for a table of words that is the output layer, too."""
+  if tied := [place.path for place in places if place.site.is_output]:
+    raise ValueError(
+      f'{errors.listed(tied)}: the model uses the table as its output layer as well, which has the '
+      'factors then, too; in PEFT the two are modules of their own, and the output has none. Merge '
+      'the adapter where it was trained, or leave the table out of the targets'
+    )
 
 
 def _check_kind(path: str, site: sites.Site, name: str) -> None:

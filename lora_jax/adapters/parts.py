@@ -12,7 +12,7 @@ import collections
 import math
 import re
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -83,19 +83,31 @@ class BaseLayout(NamedTuple):
   shapes: dict[str, errors.Shape]
   modules: dict[str, list[str]]
 
+  @property
+  def is_tied(self) -> bool:
+    """Whether the output layer is the table of words, as of a language model without its own."""
+    return is_tied(self.model, self.shapes)
+
+
+def is_tied(model: presets.Model, shapes: Collection[str]) -> bool:
+  """As `BaseLayout.is_tied`."""
+  is_lm = presets.is_decoder(model.config) and getattr(model, 'num_labels', None) is None
+  return is_lm and 'lm_head/kernel' not in shapes
+
 
 def base_layout(config: presets.Config, task: str, num_labels: int) -> BaseLayout:
   """The layout of the base that an adapter's fields describe; nothing is read."""
   model = abstract_base(config, task, num_labels)
   shapes = huggingface.shapes(model)
   modules: dict[str, list[str]] = {}
+  tied = is_tied(model, shapes)
   for path, shape in shapes.items():
     module, leaf = path.rsplit('/', 1)
     dense = leaf == 'kernel' and len(shape) == 2
-    # DeBERTa's table of relative positions is never looked up as an embedding. GPT-2's words are
-    # the output layer as well, which has the factors in this package, and not in the other tools.
+    # DeBERTa's table of relative positions is never looked up as an embedding. Tied words are the
+    # output layer as well, which has the factors in this package, and not in the other tools.
     table = leaf == 'embedding' and module.startswith('embeddings/')
-    if dense or (table and (config.family, module) != ('gpt2', 'embeddings/word')):
+    if dense or (table and not (tied and module == 'embeddings/word')):
       modules.setdefault(names.module_name(config, module), []).append(module)
   for paths in modules.values():  # The tree has the thirds of a c_attn in another order.
     paths.sort(key=lambda path: names.third(config, path) or 0)
@@ -103,11 +115,18 @@ def base_layout(config: presets.Config, task: str, num_labels: int) -> BaseLayou
 
 
 def task_of(
-  where: str, config: presets.Config, tensors: Mapping[str, np.ndarray], labels: int
+  where: str,
+  config: presets.Config,
+  tensors: Mapping[str, np.ndarray],
+  labels: int,
+  classifies: bool = False,
 ) -> tuple[str, int]:
-  """The task and the number of labels: that of the head among the tensors, or `labels`."""
+  """The task and the number of labels: that of the head among the tensors, or `labels`.
+
+  Without a head a decoder is a language model, unless it `classifies`.
+  """
   tasks, name = presets.TASKS[config.family], names.OUTPUT.get(config.family)
-  if tasks[0] == 'lm' and name not in tensors:
+  if tasks[0] == 'lm' and name not in tensors and not (classifies and len(tasks) > 1):
     return 'lm', 0
   if name in tensors:
     if tensors[name].ndim != 2 or not len(tensors[name]):
@@ -177,7 +196,7 @@ def to_parts(
       f'{target} cannot compute factors on {listed(other)} as they were trained: it has factors on '
       'dense layers and on embeddings that are not the output layer as well. Export a merged model.'
     )
-  if adapter.config.family == 'gpt2' and 'embeddings/word/embedding' in leaves:
+  if base.is_tied and 'embeddings/word/embedding' in leaves:
     raise ValueError(
       f'{target} unties embeddings/word from the output layer. Export a merged model.'
     )
@@ -267,9 +286,9 @@ def from_parts(
     train, bias = _train_and_bias(parts, base)
     method = {
       'name': 'lora',
-      'rank': _rules({path: pair.rank for path, pair in parts.pairs.items()}),
-      'alpha': _rules({path: pair.alpha for path, pair in parts.pairs.items()}),
-      'targets': _targets(parts.pairs, base.model.config.num_layers),
+      'rank': _rules({path: pair.rank for path, pair in parts.pairs.items()}, base),
+      'alpha': _rules({path: pair.alpha for path, pair in parts.pairs.items()}, base),
+      'targets': _patterns(parts.pairs, base),
       'train': train,
       'bias': bias,
       'dropout': 0.0,
@@ -350,26 +369,38 @@ def _train_and_bias(parts: Parts, base: BaseLayout) -> tuple[tuple[str, ...], st
       train.append(pattern)
       inside -= matched
   left = {path.rsplit('/', 1)[0] for path in inside}
-  train += [f'{module}/[^/]*' for module in whole if module in left]
+  train += [f'{one}/[^/]*' for one in _patterns([x for x in whole if x in left], base)]
   return tuple(train), bias
 
 
-def _targets(paths: Iterable[str], num_layers: int) -> tuple[str, ...]:
-  """Patterns of modules: one pattern for a module in all layers, and the paths of the others."""
+def _patterns(paths: Iterable[str], base: BaseLayout) -> tuple[str, ...]:
+  """Patterns of modules: one pattern for a module in all layers, and the paths of the others.
+
+  A model whose layers are scanned has no path of a single layer.
+  """
   kinds: dict[str, list[str]] = {}
   for path in paths:
     kinds.setdefault(stacking.path_in_layer(path), []).append(path)
-  everywhere = lambda kind, members: len(members) == num_layers and kind not in members
+  count = base.model.config.num_layers
+  everywhere = lambda kind, members: len(members) == count and kind not in members
   patterns = (
     [f'.*/{kind}'] if everywhere(kind, members) else members for kind, members in kinds.items()
   )
   return tuple(pattern for group in patterns for pattern in group)
 
 
-def _rules(numbers: Mapping[str, Number]) -> Number | dict[str, Number]:
-  """The number of all paths, or a mapping from path to number that ends in the most frequent."""
+def _rules(numbers: Mapping[str, Number], base: BaseLayout) -> Number | dict[str, Number]:
+  """The number of all paths, or a mapping from patterns that ends in the most frequent one."""
   if not numbers:
     raise ValueError('the adapter has no factors')
   ((most, _),) = collections.Counter(numbers.values()).most_common(1)
-  others = {path: number for path, number in numbers.items() if number != most}
+  by_number: dict[Number, list[str]] = {}
+  for path, number in numbers.items():
+    by_number.setdefault(number, []).append(path)
+  others = {
+    pattern: number
+    for number, paths in by_number.items()
+    if number != most
+    for pattern in _patterns(paths, base)
+  }
   return {**others, '.*': most} if others else most

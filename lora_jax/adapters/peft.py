@@ -152,8 +152,11 @@ def read(folder: str | Path, config: presets.Config | None = None) -> Adapter:
   plain = plain_names(file, tensors.items(), family)
   _check_task(values, family, folder)
   labels = note.num_labels if note else getattr(config, 'num_labels', 0)
-  task, labels = task_of(file, config, plain, labels)
+  classifies = values['task_type'] == 'SEQ_CLS' or any(x.startswith('score.lora_') for x in plain)
+  task, labels = task_of(file, config, plain, labels, classifies)
   base = base_layout(config, task, labels)
+  if note is None and base.is_tied:
+    _check_words(values, base, plain, file)
   plain = _own_tensors(plain, base, file)
   inside = peft_matching.names_inside(base, tensors, file)
   sites = _sites(values, base, inside)
@@ -165,7 +168,7 @@ def read(folder: str | Path, config: presets.Config | None = None) -> Adapter:
     file,
     expected,
     plain,
-    _hint(expected, plain, names.source(config, WORDS, base.shapes[WORDS]).name, sites),
+    _hint(expected, plain, base, sites),
   )
   is_vera = values['peft_type'] == 'VERA'
   pairs = {
@@ -338,7 +341,8 @@ def _own_tensors(
   is_tied = 'lm_head/kernel' not in base.shapes
   if is_tied and output is not None and not (words is not None and np.array_equal(output, words)):
     raise ValueError(
-      f'{file}: lm_head.weight differs from {table}, but the output layer of the base is tied to it'
+      f'{file}: holds a lm_head.weight that is not {table}, to which the output layer of the base '
+      'is tied'
     )
   known = tuple(f'{names.module_name(config, path.rsplit("/", 1)[0])}.' for path in base.shapes)
   unused = [
@@ -351,11 +355,31 @@ def _own_tensors(
   return {name: x for name, x in plain.items() if name not in unused}
 
 
+def _check_words(
+  values: PeftConfig, base: BaseLayout, plain: Mapping[str, np.ndarray], file: str
+) -> None:
+  """Refuses words that were trained as a copy, beside an output layer that kept the base's."""
+  module = names.module_name(base.model.config, 'embeddings/word')
+  full = names.full_name(module, base.model.config.family)
+  saved = any(peft_matching.saves(key, full) for key in values['modules_to_save'] or ())
+  if saved and f'{module}.weight' in plain and 'lm_head.weight' not in plain:
+    raise ValueError(
+      f'{file}: modules_to_save trained a copy of {module}, beside which PEFT keeps the tied '
+      "output layer; this package's model has one table for both. Merge the adapter in PEFT "
+      '(merge_and_unload), and load the merged model.'
+    )
+
+
 def _hint(
-  expected: Mapping[str, errors.Shape], plain: Mapping[str, np.ndarray], words: str, sites: object
+  expected: Mapping[str, errors.Shape],
+  plain: Mapping[str, np.ndarray],
+  base: BaseLayout,
+  sites: object,
 ) -> str:
-  if any(name.startswith('wte.lora_') for name in plain):
-    return ". Factors on GPT-2's wte are not read: in PEFT its tied output layer lacks them."
+  words = names.source(base.model.config, WORDS, base.shapes[WORDS]).name
+  table = words.removesuffix('.weight')
+  if base.is_tied and any(name.startswith(f'{table}.lora_') for name in plain):
+    return f'. Factors on {table} are not read: in PEFT the output layer, tied to it, lacks them.'
   if words in plain and words in expected and plain[words].shape != expected[words]:
     rows = len(plain[words])
     return (

@@ -20,7 +20,8 @@ TENSORS, PICKLED = 'adapter_model.safetensors', 'adapter_model.bin'
 PREFIX = 'base_model.model.'
 NOTE = 'lora_jax'  # Key of the note in the safetensors header.
 # If biases and whole modules are trained, PEFT also saves copies from inside of its wrappers.
-COPIES = ('.original_module.', '.modules_to_save.')
+TRAINED = '.modules_to_save.'
+COPIES = ('.original_module.', TRAINED)
 # Factors in a state dict of PyTorch, which have the adapter's name after their own.
 RUNTIME = re.compile(r'\.lora_([AB]\.[^.]+\.weight|embedding_[AB]\.[^.]+)$')
 
@@ -76,17 +77,32 @@ def _read_note(text: str, path: Path) -> Note:
   return note
 
 
+def _without_copies(name: str, tensors: Mapping[str, np.ndarray]) -> list[str]:
+  """The tensors that have the name of a copy but for its wrappers, and maybe an adapter's name."""
+  before, _, after = name.partition(TRAINED)
+  names = [f'{before}.{after}', f'{before}.{after.partition(".")[2]}']
+  inner = [_without_copies(x, tensors) if TRAINED in x else [x] for x in names]
+  return [x for group in inner for x in group if x in tensors]
+
+
 def _inside(tensors: Mapping[str, np.ndarray], file: Path) -> dict[str, np.ndarray]:
   """The tensors by their names inside the wrapped model, without the copies of PEFT's wrappers.
 
   Raises:
-    ValueError: for the names of a state dict of PyTorch, which `save_pretrained` replaces.
+    ValueError: for the names of a state dict of PyTorch, which `save_pretrained` replaces; for a
+      trained copy whose values are nowhere else.
   """
   if runtime := [name for name in tensors if RUNTIME.search(name)]:
     raise ValueError(
       f'{file}: {runtime[0]} holds the name of an adapter: this is a state dict of PyTorch. Load '
       'it into its PeftModel, and write the folder with model.save_pretrained(FOLDER).'
     )
+  for name in [name for name in tensors if TRAINED in name]:
+    if not any(np.array_equal(tensors[name], tensors[x]) for x in _without_copies(name, tensors)):
+      raise ValueError(
+        f'{file}: {name} is the trained copy of a module of modules_to_save that lies inside of '
+        'another one, whose tensors are saved untrained. Name the outer or the inner module alone.'
+      )
   return {
     name.removeprefix(PREFIX).replace('.base_layer.', '.'): x
     for name, x in tensors.items()

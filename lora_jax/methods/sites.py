@@ -33,6 +33,7 @@ class Site(NamedTuple):
     weight: the path and the shape of the adapted weight.
     factors: the shapes of `lora_a` and `lora_b` by their paths.
     stack: the axes in front of these shapes that stacked layers add.
+    is_output: whether the weight, a table, makes an output layer as well (`attend`).
   """
 
   layer: Layer
@@ -41,6 +42,7 @@ class Site(NamedTuple):
   weight: tuple[str, Shape]
   factors: dict[str, Shape]
   stack: Shape
+  is_output: bool = False
 
 
 def find(
@@ -59,6 +61,7 @@ def find(
   found: dict[str, tuple[Layer, lowrank.Factors]] = {}
   adaptable: dict[str, None] = {}
   others: dict[str, str] = {}
+  outputs: set[str] = set()
 
   def record(next_fun: Next, args: Args, kwargs: Kwargs, context: Context) -> Any:
     y = next_fun(*args, **kwargs)
@@ -76,6 +79,8 @@ def find(
         found[path] = layer, factors
         _check_alone(method, path, model)
         _put_placeholders(module, factors)
+        if context.method_name == 'attend':
+          outputs.add(path)
     return y
 
   shapes = added.init_shapes(model, record, inputs, kwargs)
@@ -83,7 +88,8 @@ def find(
   for name, value in (('rank', rank), ('alpha', alpha)):
     if isinstance(value, Mapping):
       tree.match(list(value), found, f'adapted module (in {name})')
-  return {path: _site(path, *entry, shapes) for path, entry in found.items()}
+  made = {path: _site(path, *entry, shapes) for path, entry in found.items()}
+  return {path: site._replace(is_output=path in outputs) for path, site in made.items()}
 
 
 def check_options(

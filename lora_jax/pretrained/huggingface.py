@@ -200,7 +200,7 @@ def save_model(
     model.config, getattr(model, 'num_labels', None), label_names
   )
   kernel = next(leaf for path, leaf in leaves.items() if path.endswith('attention/query/kernel'))
-  values = dict(token_ids) | values | {'torch_dtype': str(kernel.dtype)}
+  values |= dict(token_ids) | {'torch_dtype': str(kernel.dtype)}
   folder = Path(folder).expanduser()
   for file in tokenizer:
     files.write_atomic(folder / file.name, file.read_bytes())

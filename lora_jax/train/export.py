@@ -13,7 +13,7 @@ from absl import logging
 
 from lora_jax import errors, files, methods, quantization, tree
 from lora_jax.adapters import adapter as adapters
-from lora_jax.adapters import formats, loralib, merging, native, peft, plain_lora
+from lora_jax.adapters import formats, loralib, merging, native, peft, peft_config, plain_lora
 from lora_jax.adapters.adapter import Adapter
 from lora_jax.adapters.fingerprint import fingerprint
 from lora_jax.data import tokenizer_files
@@ -146,8 +146,9 @@ def export_adapter(
     return _write(out, format, adapter, None, base_name, '', rank)
   labels = None if adapter.task == 'lm' else adapter.num_labels
   # An adapter without a head of its own needs that of the base.
+  head = tuple(f'{name}/' for name in peft_config.HEADS)
   brings = adapter.task == 'lm' or any(
-    path.startswith('classifier/') for path in tree.paths(adapter.trainable)
+    path.startswith(head) for path in tree.paths(adapter.trainable)
   )
   model, params = huggingface.load_model(
     folder,

@@ -161,6 +161,41 @@ def test_a_folder_that_lacks_tensors_says_which(tmp_path):
       load_peft(tmp_path, Stack('loop'), IDS, names=STACKS['loop'])
 
 
+def test_the_base_that_peft_saves_of_words_is_compared_with_the_model(tmp_path):
+  model = Stack('loop')
+  save(tmp_path, model=model)
+  read = lambda: load_peft(tmp_path, model, IDS, names=STACKS['loop'])
+  tensors = {key: np.array(x) for key, x in tensors_of(tmp_path).items()}
+  table = np.array(params(model)['embeddings']['word']['embedding'])
+  query = np.array(params(model)['layers_0']['query']['kernel'])
+  add = lambda name, x: writer.save_file(
+    tensors | {f'{peft_file.PREFIX}{name}': np.ascontiguousarray(x)}, tmp_path / peft_file.TENSORS
+  )
+  for name, x in (('embed.base_layer.weight', table), ('model.layers.0.query.weight', query.T)):
+    add(name, x)
+    read()
+    add(name, x + 1)
+    with pytest.raises(ValueError, match=r'another weight than .* of the model has'):
+      read()
+  add('norm.weight', table)
+  config = tmp_path / peft.CONFIG
+  config.write_text(json.dumps(json.loads(config.read_text()) | {'modules_to_save': ['norm']}))
+  with pytest.raises(ValueError, match=r'unexpected norm\.weight .*modules_to_save nothing is'):
+    read()
+
+
+def test_tied_words_have_factors_here_alone(tmp_path):
+  model, values = model_of('llama')
+  tokens = jax.ShapeDtypeStruct((1, 4), np.int32)
+  names = LLAMA | {'embeddings/word': 'model.embed_tokens'}
+  # A table of names may name what the adapter does not adapt.
+  method, *_ = load_peft(ADAPTERS / CASE, model, tokens, names=names, params=values)
+  method = lora(rank=2, alpha=4.0, targets=('.*/query', 'embeddings/word'))
+  _, trainable = method.init(KEY, model, values, tokens)
+  with pytest.raises(ValueError, match=r'embeddings/word: .* as its output layer as well'):
+    save_peft(tmp_path, method, trainable, model, tokens, names=names)
+
+
 def test_layers_that_would_have_one_name_are_refused(tmp_path):
   """The last of them would be in the file in place of all."""
   names = {r'layers_(\d+)/query': 'model.layers.query', **STACKS['loop']}

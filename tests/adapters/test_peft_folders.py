@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from safetensors import numpy as writer
 
-from lora_jax import methods, tree
+from lora_jax import methods, stacking, tree
 from lora_jax.adapters import peft, peft_file
+from lora_jax.adapters.adapter import attach
 from lora_jax.pretrained import safetensors
 from tests.adapters import toys
 from tests.adapters.toys import ADAPTERS, config_of, export_of
@@ -103,5 +104,80 @@ def test_the_output_layer_of_gpt2_is_its_table_of_words(tmp_path):
   writer.save_file(
     {**stored, **tied, f'{prefix}.lm_head.weight': 2 * table}, folder / peft_file.TENSORS
   )
-  with pytest.raises(ValueError, match=r'lm_head.weight differs from wte.weight'):
+  with pytest.raises(ValueError, match=r'holds a lm_head\.weight that is not wte\.weight'):
     peft.read(folder, config_of('gpt2'))
+
+
+def changed(folder, added=(), left_out=(), **values):
+  """The folder of PEFT with other tensors and config, without this package's note."""
+  stored = {k: np.array(x) for k, x in safetensors.Tensors(folder / peft_file.TENSORS).items()}
+  stored = {k: x for k, x in stored.items() if not any(name in k for name in left_out)}
+  writer.save_file({**stored, **dict(added)}, folder / peft_file.TENSORS, metadata={'format': 'pt'})
+  config = json.loads((folder / peft.CONFIG).read_text()) | values
+  (folder / peft.CONFIG).write_text(json.dumps(config))
+  return folder
+
+
+@pytest.mark.parametrize(
+  'family, module', [('gpt2', 'transformer.wte'), ('llama', 'model.embed_tokens')]
+)
+def test_tied_words_have_factors_here_alone(family, module, tmp_path):
+  """PEFT adapts the table and not the output layer that is tied to it: other logits."""
+  targets = ('.*/query', 'embeddings/word')
+  with pytest.raises(ValueError, match='PEFT cannot compute factors on embeddings/word'):
+    peft.write(toys.make(family, targets=targets, train=()), tmp_path / 'x')
+  with pytest.raises(ValueError, match='unties embeddings/word'):
+    peft.write(toys.make(family, targets='.*/query', train='embeddings/word/.*'), tmp_path / 'x')
+  peft.write(toys.make(family, targets='.*/query', train=()), tmp_path)
+  name = f'base_model.model.{module}'
+  factors = {
+    f'{name}.lora_embedding_A': np.ones((4, 61)),
+    f'{name}.lora_embedding_B': np.ones((24, 4)),
+  }
+  folder = changed(shutil.copytree(tmp_path, tmp_path / 'factors'), factors)
+  with pytest.raises(ValueError, match=r'Factors on .* are not read: .*the output layer, tied'):
+    peft.read(folder, config_of(family))
+  table = {f'{name}.weight': np.ones((61, 24), np.float32)}
+  end = module.rpartition('.')[2]
+  folder = changed(shutil.copytree(tmp_path, tmp_path / 'copy'), table, modules_to_save=[end])
+  with pytest.raises(ValueError, match=f'modules_to_save trained a copy of {end}, beside which'):
+    peft.read(folder, config_of(family))
+  # The same table without a copy: words were added, and the output layer has them, too.
+  changed(folder, modules_to_save=None)
+  assert 'embeddings/word/embedding' in tree.flatten(peft.read(folder, config_of(family)).trainable)
+
+
+def test_a_trained_copy_inside_of_another_module_is_not_taken_for_the_base(tmp_path):
+  peft.write(toys.make('bert', targets='.*/query'), tmp_path)
+  name = 'base_model.model.classifier'
+  held = np.array(safetensors.Tensors(tmp_path / peft_file.TENSORS)[f'{name}.weight'])
+  for copy in (f'{name}.modules_to_save.weight', f'{name}.modules_to_save.default.weight'):
+    folder = shutil.copytree(tmp_path, tmp_path / copy)
+    adapter = peft.read(changed(folder, {copy: held}), config_of('bert'))
+    leaves = tree.flatten(adapter.trainable)
+    np.testing.assert_array_equal(leaves['classifier/kernel'], held.T)
+    with pytest.raises(ValueError, match=r'modules_to_save\..*weight is the trained copy of a mod'):
+      peft.read(changed(folder, {copy: held + 1}), config_of('bert'))
+
+
+def test_layers_that_are_alike_have_patterns_that_scanned_ones_match(tmp_path):
+  made = toys.make('llama', targets='.*/(query|value)', rank={'.*/query': 2, '.*': 4}, train=())
+  peft.write(made, tmp_path)
+  adapter = peft.read(changed(tmp_path), config_of('llama'))
+  assert adapter.method['rank'] == {'.*/attention/value': 4, '.*': 2}
+  model, params = toys.model_of('llama')
+  stacked = stacking.stack(params, model.config.num_layers)
+  attach(adapter, model.clone(scan=True), stacked)
+
+
+def test_a_head_or_the_task_says_that_a_llama_classifies(tmp_path):
+  base = config_of('llama-classifier')
+  peft.write(toys.make('llama-classifier', targets=('.*/query', 'score'), train=()), tmp_path)
+  adapter = peft.read(changed(tmp_path, task_type=None), base)
+  assert (adapter.task, adapter.num_labels) == ('classification', 3)
+  assert 'score/lora_a' in tree.flatten(adapter.trainable)
+  folder = changed(
+    shutil.copytree(tmp_path, tmp_path / 'x'), left_out=['score'], task_type='SEQ_CLS'
+  )
+  assert peft.read(folder, base).task == 'classification'
+  assert peft.read(changed(folder, task_type=None), base).task == 'lm'

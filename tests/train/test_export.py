@@ -13,7 +13,7 @@ import pytest
 
 from lora_jax import tree
 from lora_jax.adapters import adapter as adapters
-from lora_jax.adapters import formats
+from lora_jax.adapters import formats, peft
 from lora_jax.data import load_tokenizer
 from lora_jax.models import presets
 from lora_jax.pretrained import huggingface
@@ -296,6 +296,15 @@ def test_a_merged_llama_says_where_texts_end(tmp_path):
   values = json.loads((tmp_path / 'config.json').read_text())
   assert (values['eos_token_id'], values['pad_token_id']) == (end, end)
   assert values['model_type'] == 'llama'
+
+
+def test_a_classifier_is_exported_on_the_language_model_that_it_was_trained_on(tmp_path):
+  """PEFT's SEQ_CLS: the folder of the base has no head, the adapter brings it."""
+  adapter = toys.make('llama-classifier')
+  base = ROOT / 'tests/golden/models/llama'
+  peft.write(adapter._replace(config=huggingface.read_config(base)), tmp_path / 'peft')
+  export.export_adapter(tmp_path / 'peft', tmp_path / 'out', base=str(base), format='adapter')
+  assert formats.load_adapter(tmp_path / 'out').num_labels == 3
 
 
 def test_exports_name_the_classes(exported):

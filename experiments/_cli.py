@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import NoReturn
 
 from absl import app, flags
@@ -66,6 +67,7 @@ def run(
       handler = absl_logging.get_absl_handler()
       handler.setFormatter(_Plain())
       handler.addFilter(_is_of_use)
+      sys.excepthook = _tell
     try:
       with connected():
         if keep_memory:
@@ -113,6 +115,16 @@ def _is_of_use(record: logging.LogRecord) -> bool:
   """
   of_library = record.name not in ('root', 'absl') and record.levelno < logging.WARNING
   return not of_library and 'Unable to initialize backend' not in record.getMessage()
+
+
+def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+  """Prints an error that nothing caught, but for those that follow from one that is said.
+
+  Writes of a checkpoint that are in progress when one fails, as on a full disk, end in a closed
+  event loop, each with a traceback.
+  """
+  if not (isinstance(error, RuntimeError) and str(error) == 'Event loop is closed'):
+    sys.__excepthook__(kind, error, trace)
 
 
 def config_first(argv: list[str]) -> list[str]:

@@ -99,3 +99,11 @@ def test_what_is_logged_is_a_sentence_for_the_user():
   ]  # fmt: skip
   assert re.search(r'W\d{4} .*disk is slow', logged['--debug'])
   assert 'fontManager' in logged['--debug'] and 'Unable to' in logged['--debug']
+
+
+def test_what_follows_from_an_error_that_is_said_is_not_told(capsys):
+  """A full disk ends each write that is in progress with a traceback of a closed event loop."""
+  _cli._tell(RuntimeError, RuntimeError('Event loop is closed'), None)
+  assert capsys.readouterr().err == ''
+  _cli._tell(RuntimeError, RuntimeError('Event loop is open'), None)
+  assert 'RuntimeError: Event loop is open' in capsys.readouterr().err

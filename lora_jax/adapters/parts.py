@@ -165,6 +165,10 @@ def factor_shapes(
   return (ranks[0], inputs), (outputs * len(paths), ranks[1])
 
 
+# PEFT saves the base's weight beside the factors of these, in case that words were added.
+WORDS = ('embeddings/word', 'lm_head')
+
+
 def to_parts(
   adapter: Adapter, target: str, *, holds_vera: bool = False
 ) -> tuple[Parts, BaseLayout]:
@@ -209,7 +213,8 @@ def to_parts(
     pairs = {path: _multiplied(pair, shared, shapes[path]) for path, pair in pairs.items()}
   if unknown := leaves.keys() - base.shapes.keys():
     raise ValueError(f'parameters that the model does not have: {listed(sorted(unknown))}')
-  if whole := [path for path in sites if {f'{path}/kernel', f'{path}/embedding'} & leaves.keys()]:
+  whole = [path for path in sites if {f'{path}/kernel', f'{path}/embedding'} & leaves.keys()]
+  if whole := [path for path in whole if not (target == 'PEFT' and path in WORDS)]:
     raise ValueError(
       f'{target} has either factors or a whole module, not both: {listed(whole)}. Remove it from '
       'the targets, or export a merged model.'

@@ -296,7 +296,7 @@ def _saved_leaves(
 def _modules_to_save(parts: Parts, base: BaseLayout) -> list[str]:
   """Names for PEFT's field: the head's modules by their own names, any others by full names."""
   config = base.model.config
-  whole = whole_modules(base, parts.leaves)
+  whole = [path for path in whole_modules(base, parts.leaves) if path not in parts.pairs]
   head = [pattern.removesuffix('/.*') for pattern in base.model.head]
   inside = lambda module, part: f'{module}/'.startswith(f'{part}/')
   complete = [

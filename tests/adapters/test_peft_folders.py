@@ -90,6 +90,12 @@ def test_words_with_factors_are_saved_beside_them(tmp_path):
   adapter = peft.read(folder, config_of('bert'))
   toys.fits(adapter)
   np.testing.assert_array_equal(adapter.trainable['embeddings']['word']['embedding'], table)
+  peft.write(adapter, tmp_path / 'again')
+  again = safetensors.Tensors(tmp_path / 'again' / peft_file.TENSORS)
+  np.testing.assert_array_equal(again[f'{prefix}.base_layer.weight'], table)
+  saved = json.loads((tmp_path / 'again' / peft.CONFIG).read_text())['modules_to_save']
+  assert not any('word' in module for module in saved or ())
+  toys.same(peft.read(tmp_path / 'again', config_of('bert')), adapter)
 
 
 def test_the_output_layer_of_gpt2_is_its_table_of_words(tmp_path):

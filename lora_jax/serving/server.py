@@ -15,6 +15,7 @@ from lora_jax import tree
 from lora_jax.adapters.adapter import Adapter
 from lora_jax.data.tokenizer import Tokenizer
 from lora_jax.data.tokenizer_files import load_tokenizer
+from lora_jax.errors import nearest
 from lora_jax.models import presets
 from lora_jax.pretrained import huggingface
 from lora_jax.serving import requests
@@ -115,7 +116,10 @@ class Server(NamedTuple):
     """The request, if its adapter can answer; otherwise raises a ValueError."""
     if request.adapter == BASE:
       raise ValueError(f'{BASE!r} is the base alone, which has no head to answer with')
-    self.bank.labels(request.adapter)
+    if request.adapter not in self.tasks:
+      raise ValueError(
+        f'unknown adapter {request.adapter!r}. {nearest(request.adapter, self.tasks)}'
+      )
     return request
 
   def _describe(self, name: str, logits: np.ndarray) -> Answer:

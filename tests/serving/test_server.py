@@ -112,7 +112,7 @@ def test_a_llama_answers_with_its_last_token():
 BROKEN = {
   b'{"adapter": "sst2"': 'not valid JSON',
   b'{"adapter": "sst", "text": "good"}': "id you mean 'sst2'",
-  b'{"adapter": "other", "text": "good"}': 'Known: mnli, sst2, stsb',
+  b'{"adapter": "other", "text": "good"}': "unknown adapter 'other'. Known: sst2, mnli, stsb.",
   b'{"adapter": "base", "text": "good"}': 'no head',
   b'{"adapter": "sst2", "text": "'
   + b'good ' * 40

@@ -12,7 +12,7 @@ import collections
 import math
 import re
 import types
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -77,22 +77,13 @@ class BaseLayout(NamedTuple):
     shapes: shapes of its parameters, by path of the looped tree.
     modules: paths of the modules that PEFT and loralib can adapt, by Hugging Face's plain name. A
       fused projection has three paths, in the order of its thirds.
+    is_tied: whether its output layer is the table of words, as of a language model without its own.
   """
 
   model: presets.Model
   shapes: dict[str, errors.Shape]
   modules: dict[str, list[str]]
-
-  @property
-  def is_tied(self) -> bool:
-    """Whether the output layer is the table of words, as of a language model without its own."""
-    return is_tied(self.model, self.shapes)
-
-
-def is_tied(model: presets.Model, shapes: Collection[str]) -> bool:
-  """As `BaseLayout.is_tied`."""
-  is_lm = presets.is_decoder(model.config) and getattr(model, 'num_labels', None) is None
-  return is_lm and 'lm_head/kernel' not in shapes
+  is_tied: bool
 
 
 def base_layout(config: presets.Config, task: str, num_labels: int) -> BaseLayout:
@@ -100,18 +91,18 @@ def base_layout(config: presets.Config, task: str, num_labels: int) -> BaseLayou
   model = abstract_base(config, task, num_labels)
   shapes = huggingface.shapes(model)
   modules: dict[str, list[str]] = {}
-  tied = is_tied(model, shapes)
+  is_tied = task == 'lm' and 'lm_head/kernel' not in shapes
   for path, shape in shapes.items():
     module, leaf = path.rsplit('/', 1)
     dense = leaf == 'kernel' and len(shape) == 2
     # DeBERTa's table of relative positions is never looked up as an embedding. Tied words are the
     # output layer as well, which has the factors in this package, and not in the other tools.
     table = leaf == 'embedding' and module.startswith('embeddings/')
-    if dense or (table and not (tied and module == 'embeddings/word')):
+    if dense or (table and not (is_tied and module == 'embeddings/word')):
       modules.setdefault(names.module_name(config, module), []).append(module)
   for paths in modules.values():  # The tree has the thirds of a c_attn in another order.
     paths.sort(key=lambda path: names.third(config, path) or 0)
-  return BaseLayout(model, shapes, modules)
+  return BaseLayout(model, shapes, modules, is_tied)
 
 
 def task_of(
@@ -121,10 +112,7 @@ def task_of(
   labels: int,
   classifies: bool = False,
 ) -> tuple[str, int]:
-  """The task and the number of labels: that of the head among the tensors, or `labels`.
-
-  Without a head a decoder is a language model, unless it `classifies`.
-  """
+  """The task and the labels: of the head among the tensors, or as given."""
   tasks, name = presets.TASKS[config.family], names.OUTPUT.get(config.family)
   if tasks[0] == 'lm' and name not in tensors and not (classifies and len(tasks) > 1):
     return 'lm', 0

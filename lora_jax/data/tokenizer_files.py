@@ -129,7 +129,7 @@ def special_ids(path: str | pathlib.Path) -> dict[str, int | list[int]]:
   return special | ({'bos_token_id': found['bos'][0]} if found['bos'] else {})
 
 
-def _special_tokens(config: Mapping[str, Any]) -> dict[str, str]:
+def _special_tokens(config: Mapping[str, object]) -> dict[str, str]:
   """The names of the special tokens of a tokenizer_config.json, by `eos_token` and so on."""
   tokens = {}
   for key, value in config.items():

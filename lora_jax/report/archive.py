@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
+from lora_jax import files
 from lora_jax.report import runs
 
 ENDS = ('result.json', 'failed.json')
@@ -71,7 +71,7 @@ def check_same(path: Path, run: Mapping[str, object]) -> None:
     )
 
 
-def _name_data(run: dict[str, Any]) -> None:
+def _name_data(run: files.Json) -> None:
   """Names a user's own files by their contents, too: others may have the same names."""
   own = run.get('config', {}).get('own', {})
   for field, split in (('data', 'train'), ('dev', 'dev'), ('test', 'test')):

@@ -129,12 +129,19 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
   assert [file.name for file in tmp_path.iterdir()] == ['result.json']
 
 
-def test_without_a_terminal_there_is_one_line_for_each_evaluation(tmp_path):
+def test_without_a_terminal_there_is_one_line_for_each_evaluation(tmp_path, monkeypatch):
+  now = [0.0]
+  monkeypatch.setattr(writers.time, 'monotonic', lambda: now[0])
   stream = io.StringIO()
   with writers.Writer(tmp_path, total_steps=10, stream=stream) as writer:
     for step in range(1, 6):
+      now[0] += 1e-4  # Updates that were waited for together have no rate.
       writer.progress(step, 0.5, 8 * step)
-    assert stream.getvalue() == ''
+    writer.show(4, {'dev/accuracy': 0.5})
+    assert 'examples/s' not in stream.getvalue()
+    stream.truncate(stream.seek(0))
+    now[0] += 1
+    writer.progress(5, 0.5, 40)
     writer.show(5, {'dev/accuracy': 0.75})
     writer.show(10, {'dev/accuracy': 0.8})
   first, last = stream.getvalue().splitlines()

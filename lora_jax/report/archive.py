@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from lora_jax import files
 from lora_jax.report import runs
 
 ENDS = ('result.json', 'failed.json')
@@ -71,13 +70,13 @@ def check_same(path: Path, run: Mapping[str, object]) -> None:
     )
 
 
-def _name_data(run: files.Json) -> None:
+def _name_data(run: dict[str, dict[str, dict[str, object]]]) -> None:
   """Names a user's own files by their contents, too: others may have the same names."""
   own = run.get('config', {}).get('own', {})
   for field, split in (('data', 'train'), ('dev', 'dev'), ('test', 'test')):
     digest = run.get('inputs', {}).get(f'data/{split}', {}).get('sha256')
     if own.get(field) and digest:
-      own[field] = f'{own[field]} ({digest[:8]})'
+      own[field] = f'{own[field]} ({str(digest)[:8]})'
 
 
 def without_folders(value: object) -> object:

@@ -277,7 +277,10 @@ def _check_types(values: Mapping[str, Any], path: Path) -> None:
     checked = cast(PeftConfig, values)
     wrong = [*_bad_layers(checked), *_bad_patterns(checked)]
   if wrong:
-    raise ValueError(f'{path}: values that PEFT does not write: {listed(wrong)}')
+    raise ValueError(
+      f"{path}: values that are not read, of another type than PEFT's or a scale that is not above "
+      f'0: {listed(wrong)}'
+    )
 
 
 def _is_number(x: object) -> bool:

@@ -196,10 +196,10 @@ def _without_base(
   """
   kept = dict(tensors)
   for place in places:
-    name = f'{place.name}.weight'
-    if name not in tensors or place.site.stack:
+    name, weight = f'{place.name}.weight', found[place.path].weight[0]
+    if name not in tensors or place.site.stack or weight not in leaves:
       continue
-    own = np.asarray(leaves[found[place.path].weight[0]], np.float32)
+    own = np.asarray(leaves[weight], np.float32)
     own = own if place.keys[0].endswith(TABLE_KEYS[0]) else own.reshape(len(own), -1).T
     if not np.array_equal(own, np.asarray(tensors[name], np.float32)):
       raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import zipfile
@@ -113,7 +114,9 @@ def special_ids(path: str | pathlib.Path) -> dict[str, int | list[int]]:
   tokenizer, files = load_tokenizer(path), read_files(path)
   if (path / GENERATION).is_file():
     files[GENERATION] = (path / GENERATION).read_bytes()
-  found: dict[str, list[int]] = {'bos': [], 'eos': [tokenizer.eos_id], 'pad': []}
+  found: dict[str, list[int]] = {'bos': [], 'eos': [], 'pad': []}
+  with contextlib.suppress(ValueError):  # It has none: no texts are trained, but classes.
+    found['eos'].append(tokenizer.eos_id)
   for name in ('config.json', GENERATION):
     values = _json(files, name, path)
     for kind, ids in found.items():
@@ -123,10 +126,13 @@ def special_ids(path: str | pathlib.Path) -> dict[str, int | list[int]]:
   for kind, ids in found.items():
     one = tokenizer.id_of(tokens.get(f'{kind}_token', ''))
     ids += [] if one is None else [one]
-  ends = sorted(set(found['eos']))
-  special: dict[str, int | list[int]] = {'eos_token_id': ends if len(ends) > 1 else ends[0]}
-  special['pad_token_id'] = (found['pad'] or found['eos'])[0]
-  return special | ({'bos_token_id': found['bos'][0]} if found['bos'] else {})
+  first = {'bos': found['bos'][:1], 'pad': (found['pad'] or found['eos'])[:1]}
+  special: dict[str, int | list[int]] = {
+    f'{kind}_token_id': ids[0] for kind, ids in first.items() if ids
+  }
+  if ends := sorted(set(found['eos'])):
+    special['eos_token_id'] = ends if len(ends) > 1 else ends[0]
+  return special
 
 
 def _special_tokens(config: Mapping[str, object]) -> dict[str, str]:

@@ -182,14 +182,8 @@ RANKS_OF_TABLE_6 = tuple(
   int(column.removeprefix('r=')) for column in printed.TABLES['6'].rows[0] if 'r=' in column
 )
 METHODS_OF_TABLE_16 = tuple(translation.METHODS[row['method']] for row in printed.TABLES['16'].rows)
-# Table 15: its methods, but for LoRA beside a prefix; the setting of each row of LoRA alone ->
-# weights, rank.
+# Those of table 15 but for LoRA beside a prefix.
 METHODS_OF_TABLE_15 = tuple(dict.fromkeys(row.method for row in TABLE_15 if '+' not in row.method))
-LORA_OF_TABLE_15 = {
-  row['setting']: adapted
-  for row in printed.TABLES['15'].rows
-  if row['method'] == 'LoRA' and (adapted := weights_and_rank(row['setting']))
-}
 RANKS_OF_TABLE_18 = tuple(int(row['r']) for row in printed.TABLES['18'].rows)
 
 # Why a print differs from the count of a model and a method, as far as is known.

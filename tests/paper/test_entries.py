@@ -80,7 +80,9 @@ def test_the_ablations_grids_are_those_of_the_print():
   assert list(entries.TABLE_5.values()) == [8, 8, 8, 8, 4, 4, 2]
   assert entries.RANKS_OF_TABLE_6 == (1, 2, 4, 8, 64)
   assert entries.WEIGHTS_OF_TABLE_6 == ('Wq', 'Wq,Wv', 'Wq,Wk,Wv,Wo')
-  assert len(entries.LORA_OF_TABLE_15) == 10
-  assert entries.LORA_OF_TABLE_15['rq=rv=8'] == ('Wq,Wv', 8)
+  methods = ('full', 'prefix_embed', 'prefix_layer', 'adapter_h', 'lora')
+  assert methods == entries.METHODS_OF_TABLE_15 and len(entries.TABLE_15) == 30
+  assert [row.size for row in entries.TABLE_15][:7] == [None, 32, 64, 128, 256, 512, 2]
+  assert entries.METHODS_OF_TABLE_16 == ('full', 'prefix_embed', 'prefix_layer', 'lora')
   assert tuple(2**i for i in range(11)) == entries.RANKS_OF_TABLE_18
   assert entries.TABLE_1 == {'32x512': '0.5M', '16x256': '11M', '1x128': '11M'}

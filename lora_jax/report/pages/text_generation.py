@@ -48,6 +48,8 @@ TABLES = {
   '13': Challenge('dart', 'DART', DART),
   '14': Challenge('webnlg', 'WebNLG', WEBNLG),
 }
+# Columns of pictures with their labels; of other tables it is BLEU.
+DRAWN = {'14': {'BLEU U': 'BLEU, unseen categories', 'BLEU S': 'BLEU, seen categories'}}
 PAPERS_MATRICES = {'lora': ' (query, value)'}  # Of all rows of these tables.
 ABOUT = """The whole test set is decoded with the best epoch of each run and scored as by the
 paper's scorers. Mean ± sample standard deviation over seeds."""
@@ -183,10 +185,23 @@ def values_of(found: Sequence[RunResult], column: Column) -> list[float]:
 def picture(number: str, found: Sequence[RunResult], systems: Systems) -> charts.Picture:
   """BLEU over trained parameters: a panel for each base of the paper's, and for each of ours.
 
-  Runs on another number of the examples are in a panel of their own.
+  Runs on another number of the examples are in a panel of their own. Of WebNLG the unseen and the
+  seen categories are drawn apart, as the order of the methods is not the same.
   """
-  _, title, columns = TABLES[number]
-  first = 'BLEU A' if 'BLEU A' in columns else 'BLEU'
+  names = DRAWN.get(number, {'BLEU': f'BLEU, {TABLES[number].title} test'})
+  panels = [
+    panel._replace(y=label)
+    for name, label in names.items()
+    for panel in _panels(number, name, found, systems)
+  ]
+  return charts.chart(f'table-{number}', 'BLEU over trained parameters', panels)
+
+
+def _panels(
+  number: str, first: str, found: Sequence[RunResult], systems: Systems
+) -> list[charts.Panel]:
+  """The panels of one column of a table."""
+  columns = TABLES[number].columns
   by_base: dict[str, list[charts.Series]] = {}
   for model, own in by_model(found).items():
     for group in chosen([run for run in own if runs.method(run) != 'none']):
@@ -208,8 +223,5 @@ def picture(number: str, found: Sequence[RunResult], systems: Systems) -> charts
   levels = {name: system['scores'][columns[first].score] for name, system in systems.items()}
   best = max(levels, key=levels.__getitem__, default=None)
   line = (f'{best} ({systems[best]["about"]})', 100 * levels[best]) if best else None
-  x, y_label = 'trained parameters, millions', f'{first}, {title} test'
-  panels = [
-    charts.Panel(base, x, y_label, series, 10, line=line) for base, series in by_base.items()
-  ]
-  return charts.chart(f'table-{number}', f'{first} over trained parameters', panels)
+  x = 'trained parameters, millions'
+  return [charts.Panel(base, x, first, series, 10, line=line) for base, series in by_base.items()]

@@ -161,7 +161,7 @@ def load_peft(
     raise ValueError(
       f'{folder}: none of its tensors is of a layer by the table: {errors.listed([*tensors])}'
     )
-  tensors = _without_base(tensors, found, places, tree.flatten(params))
+  tensors = _without_base(folder, tensors, places, tree.flatten(params))
   expected = {
     key: shape
     for place in places
@@ -184,27 +184,24 @@ def load_peft(
 
 
 def _without_base(
-  tensors: Mapping[str, np.ndarray],
-  found: Mapping[str, sites.Site],
-  places: list[Place],
-  leaves: tree.Leaves,
+  folder: Path, tensors: Mapping[str, np.ndarray], places: list[Place], leaves: tree.Leaves
 ) -> dict[str, np.ndarray]:
-  """The tensors but for weights of adapted layers as the model has them, which PEFT saves of words.
+  """The tensors without the weights of adapted layers, which PEFT saves beside factors on words.
 
   Raises:
-    ValueError: if such a weight is another than the model's.
+    ValueError: if such a weight differs from the model's.
   """
   kept = dict(tensors)
   for place in places:
-    name, weight = f'{place.name}.weight', found[place.path].weight[0]
+    name, weight = f'{place.name}.weight', place.site.weight[0]
     if name not in tensors or place.site.stack or weight not in leaves:
       continue
     own = np.asarray(leaves[weight], np.float32)
     own = own if place.keys[0].endswith(TABLE_KEYS[0]) else own.reshape(len(own), -1).T
     if not np.array_equal(own, np.asarray(tensors[name], np.float32)):
       raise ValueError(
-        f'{name} is another weight than {place.path} of the model has: the adapter is of another '
-        'base, or the whole layer was trained, which is read for models of this package alone'
+        f'{folder}: {name} is another weight than {place.path} of the model has. The adapter is of '
+        'another base, which has to be loaded, or the whole layer was trained: merge it in PEFT.'
       )
     del kept[name]
   return kept

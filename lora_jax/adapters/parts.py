@@ -112,8 +112,9 @@ def task_of(
   labels: int,
   classifies: bool = False,
 ) -> tuple[str, int]:
-  """The task and the labels: of the head among the tensors, or as given."""
+  """The task and the number of labels, by the head among the tensors; without one, `labels`."""
   tasks, name = presets.TASKS[config.family], names.OUTPUT.get(config.family)
+  # A decoder without a head is a language model, unless other signs say that it classifies.
   if tasks[0] == 'lm' and name not in tensors and not (classifies and len(tasks) > 1):
     return 'lm', 0
   if name in tensors:

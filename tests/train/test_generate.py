@@ -131,9 +131,12 @@ def test_long_contexts_keep_their_end(loaded, caplog, monkeypatch):
   lengths, plan = [], generation.decode.plan
   keep = lambda found, *args: lengths.append(found) or plan(found, *args)
   monkeypatch.setattr(generation.decode, 'plan', keep)
+  shown = []
+  monkeypatch.setattr(generate.display, 'Decoding', lambda: lambda *counts: shown.append(counts))
   texts = generate.make_generator(work._replace(config=config), decode, mesh.make_mesh(1))
   decoded(ids[:room])
   assert lengths == [[room]] and not caplog.text
+  assert shown == [(0, 1), (1, 1)]
   decode.max_tokens = work.model.config.max_positions
   with pytest.raises(ValueError, match=r'leaves no room.*positions\). Lower it; .*limit=model'):
     generate.make_generator(work, decode, mesh.make_mesh(1))

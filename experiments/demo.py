@@ -64,7 +64,7 @@ def compare(folder: Path, full: RunResult, lora: Sequence[LoraRun]) -> Iterator[
   prompts = generate.subset(work.task.prompts['dev'], CONTEXTS)
 
   def row(name: str, params: Params, parameters: int, loss: float, seconds: float | None) -> Row:
-    generated = texts({}, params, prompts)
+    generated = texts({}, params, prompts, None)
     bleu = generate.score(work.task, prompts, generated)['scores']['bleu']
     examples = generate.examples(prompts, generated)
     return Row(name, parameters, loss, seconds, bleu, examples)

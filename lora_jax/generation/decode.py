@@ -15,7 +15,8 @@ import bisect
 import collections
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 import jax
@@ -75,9 +76,13 @@ def make_decoder(
   length_cost: float = 0.0,
   max_length: int = 0,
   sharding: NamedSharding | None = None,
-  progress: Callable[[int, int], None] | None = None,
-) -> Callable[[Params, Sequence[np.ndarray]], list[Generated]]:
+) -> Callable[..., list[Generated]]:
   """A function `decode(params, prompts)` that generates the text of each prompt, in their order.
+
+  `decode(params, prompts, decided, progress)` goes on after an interrupted call with the same
+  arguments: `decided` are texts of that call by the number of their prompt, which are not decoded
+  again, and the others come out as if they had been. `progress` is called with the texts that are
+  decided, at first those, and the number of all.
 
   Prompts are int32 [length], of any lengths; the function is compiled once for each of the few
   lengths that `plan` pads them to. It raises a ValueError for an empty prompt, and a
@@ -93,7 +98,6 @@ def make_decoder(
       longest prompt of a call, rounded up to a multiple of 16.
     sharding: of the contexts, over the devices of a mesh, which may belong to several processes:
       each calls with the same arguments and is given all texts. None for one device.
-    progress: called with the number of prompts that are decoded, from 0 on, and that of all.
 
   Raises:
     ValueError: if B is not a multiple of the number of devices.
@@ -103,20 +107,30 @@ def make_decoder(
     raise ValueError(f'batch_size={batch_size} is not a multiple of the {devices} devices')
   admit, run = functions(model, settings, sharding)
 
-  def decode(params: Params, prompts: Sequence[np.ndarray]) -> list[Generated]:
+  def decode(
+    params: Params,
+    prompts: Sequence[np.ndarray],
+    decided: Mapping[int, Generated] = types.MappingProxyType({}),
+    progress: Callable[[Mapping[int, Generated], int], None] | None = None,
+  ) -> list[Generated]:
     for i, prompt in enumerate(prompts):
       if not len(prompt):
         raise ValueError(
           f'prompt {i} is empty: it must hold at least the token that ends a context'
         )
-    results: dict[int, Generated] = {}
-    say = progress or (lambda done, total: None)
-    say(0, len(prompts))
+    results = dict(decided)
+    say = progress or (lambda results, total: None)
+    say(results, len(prompts))
+    # Lengths and slots are those of all prompts, so that what is left is decoded by the same
+    # programs, to the same digits.
     groups = plan([len(prompt) for prompt in prompts], length_cost, max_length)
     for length, indices in groups.items():
       slots = min(batch_size, -(-len(indices) // devices) * devices)
       together = max(slots // 4 // devices, 1) * devices  # Contexts that enter at the same time.
-      waiting, running = collections.deque(indices), Running([None] * slots)
+      waiting = collections.deque(i for i in indices if i not in results)
+      running = Running([None] * slots)
+      if not waiting:
+        continue
       state = empty_slots(model, params, settings, slots, length, sharding)
       while waiting or any(i is not None for i in running):
         for group in _fill(waiting, running, together):
@@ -125,7 +139,7 @@ def make_decoder(
         # Until a group of slots is free or, if no context waits for them, to the end.
         state, outcome = run(params, state, max(active - together, 0) if waiting else 0)
         results |= _harvest(outcome, running)
-        say(len(results), len(prompts))
+        say(results, len(prompts))
     return [results[i] for i in range(len(prompts))]
 
   return decode

@@ -93,7 +93,7 @@ class Display:
 
 
 class Decoding:
-  """Shows how many of a number of contexts are decoded.
+  """Shows how many of a decoding's contexts are done.
 
   Args:
     stream: where it is shown; None for standard error.
@@ -102,24 +102,34 @@ class Decoding:
   def __init__(self, stream: TextIO | None = None):
     self._stream = stream or sys.stderr
     self._bar: tqdm.tqdm | None = None
-    self._began = self._printed = 0.0
+    self._began = self._printed = time.monotonic()
+    self._start = 0
 
   def __call__(self, done: int, total: int) -> None:
-    """Shows it; the first call of each decoding has 0 `done`, the last one `total`."""
+    """Shows it; the first call has what was decoded before, the last one `total`."""
     now = time.monotonic()
-    if self._bar is None or not done:
+    if self._bar is None:
       off = not self._stream.isatty()
       self._bar = tqdm.tqdm(
-        total=total, file=self._stream, disable=off, desc='decoding', leave=False, unit='contexts'
+        total=total,
+        initial=done,
+        file=self._stream,
+        disable=off,
+        desc='decoding',
+        leave=False,
+        unit='contexts',
       )
-      self._began = self._printed = now
+      self._began, self._start = now, done
     self._bar.update(done - self._bar.n)
     if done == total:
       self._bar.close()
-    elif self._bar.disable and done and now - self._printed >= LINE_SECONDS:
-      text = f'decoded {done}/{total} contexts, {_left(self._began, done, total)}'
+    elif self._bar.disable and now - self._printed >= LINE_SECONDS:
+      text = f'decoded {done}/{total} contexts, {self._left(done, total)}'
       print(text, file=self._stream, flush=True)
       self._printed = now
+
+  def _left(self, done: int, total: int) -> str:
+    return _left(self._began, done - self._start, total - self._start)
 
 
 def _left(began: float, done: int, total: int) -> str:

@@ -7,7 +7,7 @@ import functools
 import itertools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,11 @@ from lora_jax.data.tokenizer import Tokenizer
 from lora_jax.metrics import text
 from lora_jax.models import fused_attention, incremental
 from lora_jax.train import display, estimate, hosts, job, mesh, paths, rundir, writers
+from lora_jax.train.partial_texts import PartialTexts
 from lora_jax.train.step import Apply
 from lora_jax.tree import Params
 
-Texts = Callable[[Params, Params, dataset.Prompts], list[str]]
+Texts = Callable[[Params, Params, dataset.Prompts, PartialTexts | None], list[str]]
 ROOMS = {'data': 'config.data.max_length', 'model': "the model's positions"}  # By decode.limit.
 EXAMPLES = 3  # Number of contexts that are shown with their texts.
 
@@ -32,7 +33,9 @@ EXAMPLES = 3  # Number of contexts that are shown with their texts.
 def make_generator(
   work: job.Job, decode: config_dict.ConfigDict, devices: jax.sharding.Mesh
 ) -> Texts:
-  """A function `texts(frozen, trainable, prompts)`: a text for each prompt, on one line.
+  """A function `texts(frozen, trainable, prompts, kept)`: a text for each prompt, on one line.
+
+  With `kept` a call goes on where an earlier one was killed, to the same texts.
 
   A text ends before the first of `decode.stop`. A context that leaves fewer than
   `decode.max_tokens` tokens of `decode.limit` keeps its end, as in the authors' code (examples/NLG,
@@ -78,10 +81,14 @@ def make_generator(
     ),
     max_length=room + len(prefix) + len(infix),
     sharding=mesh.evaluation_rows(devices),
-    progress=display.Decoding() if hosts.is_first() else None,
   )
 
-  def texts(frozen: Params, trainable: Params, prompts: dataset.Prompts) -> list[str]:
+  def texts(
+    frozen: Params,
+    trainable: Params,
+    prompts: dataset.Prompts,
+    kept: PartialTexts | None = None,
+  ) -> list[str]:
     if long := sum(len(ids) > room for ids in prompts.ids):
       logging.warning(
         '%s: %d of %d contexts have more than %d tokens and are read without their beginning: '
@@ -89,7 +96,16 @@ def make_generator(
         *(work.task.name, long, len(prompts.ids), room, ROOMS[decode.limit], options.max_tokens),
       )
     cut = [np.concatenate([prefix, ids[-room:], infix]) for ids in prompts.ids]
-    decoded = decoder(runnable(frozen, trainable), cut)
+    known = kept.read(options, (frozen, trainable), cut) if kept else {}
+    seen = display.Decoding() if hosts.is_first() else None
+
+    def progress(decided: Mapping[int, generation.Generated], total: int) -> None:
+      if seen:
+        seen(len(decided), total)
+      if kept:
+        kept.keep(decided, total)
+
+    decoded = decoder(runnable(frozen, trainable), cut, known, progress)
     return [plain(tokenizer, one.tokens, decode.stop) for one in decoded]
 
   return texts
@@ -187,7 +203,7 @@ def sample(
   """
   split, prompts = next(iter(work.task.prompts.items()))
   prompts = subset(prompts, work.config.decode.contexts)
-  decoded = texts(frozen, trainable, prompts)
+  decoded = texts(frozen, trainable, prompts, None)
   first = text.METRICS[work.task.scoring][:1]
   scores = score(work.task, prompts, decoded, first)['scores']
   return {f'{split}/{name}': value for name, value in scores.items()}, examples(prompts, decoded)
@@ -196,13 +212,14 @@ def sample(
 def report(
   work: job.Job,
   decode: config_dict.ConfigDict,
-  texts: Callable[[dataset.Prompts], list[str]],
+  texts: Callable[[dataset.Prompts, PartialTexts], list[str]],
   split: str,
   prompts: dataset.Prompts,
-  path: Path,
+  kept: PartialTexts,
 ) -> dict[str, Any]:
-  """Decodes all contexts of a split, writes one text a line to `path`, and scores them.
+  """Decodes all contexts of a split, writes one text a line to `kept.path`, and scores them.
 
+  What an earlier process has decoded before it was killed is taken from `kept`.
   `references-SPLIT.txt` is written beside it: the references, with a blank line after each context.
   Several processes decode together, and the first of them writes and scores.
 
@@ -211,9 +228,12 @@ def report(
     Processes other than the first get all but the scores.
   """
   began = time.monotonic()
-  decoded = texts(prompts)
-  seconds = time.monotonic() - began
-  written = write_and_score(work.task, split, prompts, decoded, path) if hosts.is_first() else {}
+  decoded = texts(prompts, kept)
+  seconds = kept.seconds + time.monotonic() - began
+  written = {}
+  if hosts.is_first():
+    written = write_and_score(work.task, split, prompts, decoded, kept.path)
+  kept.remove()
   return {
     'split': split,
     'contexts': len(prompts.ids),
@@ -268,6 +288,7 @@ def generate_run(
   with provenance.checked(paths.path_of(workdir)) as changed:
     prompts = job.load_prompts(work.config, split)
   texts = functools.partial(texts, work.frozen, trainable)
-  found = report(work, decode, texts, split, prompts, paths.path_of(out))
+  kept = PartialTexts(paths.path_of(out))
+  found = report(work, decode, texts, split, prompts, kept)
   changes = list(dict.fromkeys([*work.changed, *changed]))
   return found | ({'changed_inputs': changes} if changes else {})

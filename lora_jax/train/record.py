@@ -28,6 +28,7 @@ from lora_jax.train import (
   writers,
 )
 from lora_jax.train.job import Job
+from lora_jax.train.partial_texts import PartialTexts
 from lora_jax.tree import Params
 
 Metrics = Mapping[str, np.ndarray]
@@ -231,7 +232,7 @@ class Record:
 
   def decode(
     self,
-    texts: Callable[[dataset.Prompts], list[str]],
+    texts: Callable[[dataset.Prompts, PartialTexts], list[str]],
     prompts: dataset.Prompts,
     folder: Path,
   ) -> dict[str, Any]:
@@ -240,12 +241,14 @@ class Record:
     If the model's logits are not finite, it sets `error` instead.
     """
     decode = self.work.config.decode
-    path = rundir.predictions(folder, decode.final)
+    kept = PartialTexts(rundir.predictions(folder, decode.final))
     try:
-      return generate.report(self.work, decode, texts, decode.final, prompts, path)
+      report = generate.report(self.work, decode, texts, decode.final, prompts, kept)
     except FloatingPointError as error:
       self.error = f'decoding {decode.final}: {error}. {LOWER}'
       return {}
+    self.charge({'decoding': kept.seconds}, Programs())
+    return report
 
   def end(
     self,

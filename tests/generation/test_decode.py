@@ -161,12 +161,7 @@ def test_a_text_does_not_depend_on_the_others(strategy):
   values, contexts = table(3), [*prompts(1), np.arange(100, dtype=np.int32) % VOCABULARY]
   together = decode(values, contexts, settings, batch_size=16)
   for batch_size in (1, 5):
-    said = []
-    say = lambda *counts, said=said: said.append(counts)
-    found = decode(values, contexts, settings, batch_size=batch_size, progress=say)
-    done = [count for count, _ in said]
-    assert {total for _, total in said} == {len(contexts)}
-    assert done[0] == 0 and done[-1] == len(contexts) and done == sorted(done)
+    found = decode(values, contexts, settings, batch_size=batch_size)
     for one, other in zip(found, together, strict=True):
       assert one.tokens.tolist() == other.tokens.tolist()
       assert one.score == other.score
@@ -188,6 +183,28 @@ def test_the_search_stops_when_it_is_decided():
   assert 0 < len(calls) < 200
   for prompt, generated in zip(contexts, found, strict=True):
     assert generated.tokens.tolist() == beam_search(values, prompt, settings)[0]
+
+
+def test_what_an_interrupted_call_has_decided_is_not_decoded_again():
+  """The others get the texts that they had; a text that is given is believed."""
+  settings = Settings(strategy='sample', end_ids=ENDS, max_tokens=8)
+  values, contexts = table(3, end_bias=1.0), prompts(4)
+  decoder = generation.make_decoder(MODEL, settings, batch_size=4)
+  stacked = np.broadcast_to(values, (settings.width, *values.shape))
+  seen, totals = [], set()
+  see = lambda texts, total: seen.append(dict(texts)) or totals.add(total)
+  whole = decoder(stacked, contexts, progress=see)
+  assert seen[0] == {} and len(seen) > 3 and totals == {len(contexts)}
+  assert [*map(len, seen)] == sorted(map(len, seen)) and len(seen[-1]) == len(contexts)
+  given = generation.Generated(np.array([2], np.int32), 0.5)
+  decided = seen[2] | {max(seen[2]): given}
+  seen.clear()
+  rest = decoder(stacked, contexts, decided, lambda texts, _: seen.append(len(texts)))
+  assert seen[0] == len(decided) and seen[-1] == len(contexts)
+  for i, (one, other) in enumerate(zip(rest, whole, strict=True)):
+    expected = decided.get(i, other)
+    assert one.tokens.tolist() == expected.tokens.tolist() and one.score == expected.score
+  assert rest == decoder(stacked, contexts, dict(enumerate(rest)))
 
 
 def test_over_devices_as_on_one():

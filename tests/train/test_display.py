@@ -38,13 +38,17 @@ def test_decoding_is_a_bar_on_a_terminal_and_a_line_a_minute_elsewhere(monkeypat
   monkeypatch.setattr(display.time, 'monotonic', lambda: now[0])
   stream, terminal = io.StringIO(), Terminal()
   shown, bar = Decoding(stream), Decoding(terminal)
-  for _ in range(2):  # A second split is decoded by the same decoder.
-    for done, seconds in [(0, 0), (10, 50), (20, 50), (25, 5), (50, 70), (100, 100)]:
-      now[0] += seconds
-      shown(done, 100)
-      bar(done, 100)
+  for done, seconds in [(0, 0), (10, 50), (20, 50), (25, 5), (50, 70), (100, 100)]:
+    now[0] += seconds
+    shown(done, 100)
+    bar(done, 100)
   lines = ['decoded 20/100 contexts, 06:40 left', 'decoded 50/100 contexts, 02:55 left']
-  assert stream.getvalue().splitlines() == 2 * lines
+  assert stream.getvalue().splitlines() == lines
+  shown = Decoding(stream)  # Of a process that goes on after another one.
+  for done in (60, 70, 100):
+    shown(done, 100)
+    now[0] += 60
+  assert stream.getvalue().splitlines() == [*lines, 'decoded 70/100 contexts, 03:00 left']
   assert 'decoding' in terminal.getvalue() and 'decoded' not in terminal.getvalue()
   assert '0/100' in terminal.getvalue()
 

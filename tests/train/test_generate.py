@@ -14,7 +14,8 @@ import pytest
 from lora_jax import generation
 from lora_jax.data import dataset, fast_tokenizer
 from lora_jax.metrics import text
-from lora_jax.train import estimate, generate, job, loop, mesh, rundir
+from lora_jax.train import estimate, generate, job, loop, mesh, partial_texts, rundir
+from lora_jax.train.partial_texts import PartialTexts
 
 ROOT = Path(__file__).resolve().parents[2]
 DECODE = {'decode.beams': 2, 'decode.max_tokens': 24, 'decode.batch_size': 16}
@@ -85,16 +86,34 @@ def test_the_command_prints_scores_and_takes_changes(finished, tmp_path):
 
 
 def test_killed_while_it_decodes_at_its_end(finished, tmp_path, make_language_model, monkeypatch):
-  _, result = finished
+  """What it has decoded is not decoded again, and the texts are the same."""
+  workdir, result = finished
   config = make_language_model(**LEARNS, **{'decode.contexts': 4, 'decode.final': 'test'})
+  kept, keep, read, known = [], PartialTexts.keep, PartialTexts.read, []
+
+  def killed(self, texts, total):
+    keep(self, texts, total)
+    kept.append(len(texts))
+    if len(kept) == 4:
+      raise KeyboardInterrupt
+
   with monkeypatch.context() as patch:
-    patch.setattr(generate, 'report', lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    patch.setattr(partial_texts, 'SECONDS', 0)
+    patch.setattr(PartialTexts, 'keep', killed)
     with pytest.raises(KeyboardInterrupt):
       loop.train(config, tmp_path / 'run')
+  assert 0 < kept[-1] < result['generated']['contexts']
   assert not (tmp_path / 'run' / 'result.json').exists()
+  partial = json.loads((tmp_path / 'run' / 'predictions-test.txt.partial').read_text())
+  monkeypatch.setattr(PartialTexts, 'read', lambda *args: known.append(read(*args)) or known[0])
   resumed = loop.train(config, tmp_path / 'run')
+  assert len(known[0]) == kept[-1]
   assert resumed['history'] == result['history']
   assert resumed['generated']['scores'] == result['generated']['scores']
+  assert resumed['seconds']['decoding'] > resumed['generated']['seconds'] > partial['seconds'] > 0
+  name = 'predictions-test.txt'
+  assert (tmp_path / 'run' / name).read_text() == (workdir / name).read_text()
+  assert not (tmp_path / 'run' / f'{name}.partial').exists()
 
 
 def test_the_best_checkpoint_is_decoded(finished, loaded):

@@ -42,7 +42,8 @@ def train(
     machine still trains are left out.
 
   Raises:
-    ValueError: as `loop.train`; for a folder of another sweep, saying what differs.
+    ValueError: as `loop.train`; for a folder of another sweep, or one in which a run of the same
+      name is finished with another config, saying what differs.
     SystemExit: as `loop.train`.
   """
   if jax.process_count() > 1:
@@ -56,6 +57,7 @@ def train(
     )
   members = grouping.members(config, overrides)
   check_folder(workdir, config, members)
+  check_finished(workdir, members)
   if not all(outcome(workdir / member.name) for member in members):
     source = Source()
     train_groups(
@@ -129,3 +131,15 @@ def check_folder(
     raise ValueError(f'{workdir} holds other files and no sweep.json: choose an empty --workdir')
   workdir.mkdir(parents=True, exist_ok=True)
   writers.write_json(path, given)
+
+
+def check_finished(workdir: Path, members: Sequence[grouping.Member]) -> None:
+  """Raises a ValueError if a finished run is of another config than the member of its name.
+
+  A name has the last parts of the overrides alone: of a section only what it is of, and of a text
+  what a folder may be called. So other overrides may have the names of a sweep's finished runs.
+  """
+  for member in members:
+    folder = workdir / member.name
+    if (folder / 'config.json').exists() and outcome(folder):
+      rundir.check_settings(folder, member.config)

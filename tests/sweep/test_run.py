@@ -102,6 +102,20 @@ def test_a_folder_of_other_files_is_refused(tmp_path, make_config):
     train_sweep(make_config(), [{'seed': 1}], tmp_path)
 
 
+def test_finished_runs_of_other_overrides_with_the_same_names_are_refused(
+  tmp_path, make_config, trained_groups
+):
+  config, section = make_config(**BASE), lambda rank: {**config.method.to_dict(), 'rank': rank}
+  first, other = ([{'method': section(rank)}] for rank in (2, 4))
+  train_sweep(config, first, tmp_path / 'sweep')
+  (member,) = grouping.members(config, first)
+  kept = tmp_path / 'sweep' / member.name / 'config.json'
+  kept.write_text(member.config.to_json_best_effort())
+  assert train_sweep(config, first, tmp_path / 'sweep')
+  with pytest.raises(ValueError, match=r'another config:\n  method.rank: 2 in the .* 4 given'):
+    train_sweep(config, other, tmp_path / 'sweep')
+
+
 def test_what_is_damaged_of_a_sweep_is_written_anew_or_named(tmp_path, make_config, trained_groups):
   folder, runs = tmp_path / 'all', [{'seed': 1}]
   results = train_sweep(make_config(), runs, folder)

@@ -15,6 +15,7 @@ TABLES = {
   '14': entries.TABLE_14,
 }
 QUOTED = 'quoted'
+OBTAINED = 'How ours was obtained; an entry has each setting by itself, in the order of these rows'
 MARKS = """Quoted: taken by the paper from earlier work, without settings. Where ours stands beside
 a value, the difference is in brackets, bold if larger than the paper's spread and ours together."""
 
@@ -32,9 +33,15 @@ def row_of(table: str, run: RunResult) -> entries.Entry | None:
 
 
 def rows(
-  table: str, columns: Sequence[str], values: Callable[[entries.Entry, str], list[float]]
+  table: str, columns: Sequence[str], values: Callable[[entries.Entry, str], list[list[float]]]
 ) -> list[dict[str, str]]:
-  """The paper's rows, with ours beside a value where `values` has some, and how much was run."""
+  """The paper's rows, with ours beside a value where `values` has some, and how much was run.
+
+  Args:
+    table: the number of the table.
+    columns: of the table, that we measure.
+    values: of a row and a column our scores, of each setting those of its seeds.
+  """
   shown = []
   for row, texts in zip(TABLES[table], printed.TABLES[table].rows, strict=True):
     own = {column: values(row, column) for column in columns}
@@ -42,6 +49,12 @@ def rows(
     state = QUOTED if row.quoted else 'not run'
     if done:
       state = 'run' if done == len(columns) else f'{done} of {len(columns)} run'
-    beside = {column: scores.beside(texts[column], own[column]) for column in columns}
+    beside = {column: scores.beside(texts[column], *own[column]) for column in columns}
     shown.append({**texts, **beside, 'ours': state})
   return shown
+
+
+def settings(group: Sequence[RunResult], found: Sequence[RunResult]) -> dict[str, str]:
+  """What tells the runs of one setting from others beside the paper's rows, as a column."""
+  first = group[0]
+  return {'settings': ', '.join(filter(None, (first['preset'], runs.settings(first, found))))}

@@ -154,21 +154,26 @@ def bold(texts: Sequence[str], groups: Sequence[Sequence[float]], metric: str) -
   return [f'**{text}**' if place in ties else text for place, text in enumerate(texts)]
 
 
-def beside(paper: str, values: Sequence[float]) -> str:
+def beside(paper: str, *groups: Sequence[float]) -> str:
   """The paper's value with ours of the same entry and the difference, to the digits of the print.
 
-  The difference is bold where it is larger than the paper's spread and ours together. Without ours,
-  the print stands alone.
+  Each group is of one setting, and stands by itself: what differs in more than the seed has no mean
+  and no spread. The difference is bold where it is larger than the paper's spread and ours
+  together. Without ours, the print stands alone.
   """
-  if not values:
-    return paper
+  texts = [_with_difference(paper, values) for values in groups if values]
+  return f'{paper}, ours {" / ".join(texts)}' if texts else paper
+
+
+def _with_difference(paper: str, values: Sequence[float]) -> str:
+  """Ours of one setting, and in brackets its difference to the paper's."""
   places = printed.places(paper)
   difference = statistics.fmean(values) - printed.value(paper)
   own = statistics.stdev(values) if len(values) > 1 else 0.0
   text = f'{difference:+.{places}f}'
   if round(abs(difference), places) > round(printed.spread(paper) + own, places):
     text = f'**{text}**'
-  return f'{paper}, ours {spread(values, places)} ({text})'
+  return f'{spread(values, places)} ({text})'
 
 
 def detail(label: Mapping[str, str], group: Sequence[RunResult]) -> dict[str, str]:

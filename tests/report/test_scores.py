@@ -17,6 +17,8 @@ def test_a_difference_beyond_the_spreads_is_bold():
   assert scores.beside('89.7±.7', [89.5, 90.5]) == '89.7±.7, ours 90.0 ± 0.7 (+0.3)'
   assert scores.beside('89.7±.7', [88.0, 88.2]) == '89.7±.7, ours 88.1 ± 0.1 (**-1.6**)'
   assert scores.beside('8.85±.02', [8.9]) == '8.85±.02, ours 8.90 (**+0.05**)'
+  apart = scores.beside('89.7±.7', [90.0], [], [80.0])
+  assert apart == '89.7±.7, ours 90.0 (+0.3) / 80.0 (**-9.7**)'
 
 
 def test_the_detail_of_an_entry():

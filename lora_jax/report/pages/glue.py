@@ -37,14 +37,14 @@ def page(found: Sequence[RunResult], levels: scores.Levels) -> Page:
       blocks.append(Table(section.rates, 'The rates that were tried', folded=True))
   if plain:
     blocks += ['### Other runs', Table(own_rows(plain, levels), ALONE), picture(plain)]
-    blocks.append(_details(plain))
+    blocks.append(Table(_details(plain), 'How each was obtained', folded=True))
   of_paper = [run for run in ours if run['paper_table'].startswith('table 2')]
   values = lambda row, column: _values(of_paper, row, column)
   shown = paper_rows.rows('2', list(COLUMNS), values)
   caption = f'{printed.TABLES["2"].caption}. {paper_rows.MARKS}'
   blocks += ["### The paper's", Table(shown, caption)]
   if of_paper:
-    blocks.append(_details(of_paper))
+    blocks.append(Table(_details(of_paper), paper_rows.OBTAINED, folded=True))
   blocks += text_generation.successors_of('2')
   done = dict.fromkeys(f'{runs.model_name(run)} {run["task"]}' for run in ours)
   return Page('table-2', 'Table 2: GLUE', ', '.join(done), blocks, 'table=2')
@@ -119,22 +119,23 @@ def _by_row(found: Sequence[RunResult]) -> Mapping[tuple[str, ...], dict[str, li
   return rows
 
 
-def _details(found: Sequence[RunResult]) -> Table:
-  rows = [
+def _details(found: Sequence[RunResult]) -> list[dict[str, str]]:
+  return [
     scores.detail(
       {
         'task': group[0]['task'],
         'model': runs.model_name(group[0]),
         'method': runs.method_name(group[0]),
+        **(paper_rows.settings(group, found) if group[0]['paper_table'] else {}),
       },
       group,
     )
     for group in runs.by_seed(found)
   ]
-  return Table(rows, 'How each was obtained', folded=True)
 
 
-def _values(found: Sequence[RunResult], row: entries.Entry, column: str) -> list[float]:
-  """Our scores of an entry of the paper's table."""
+def _values(found: Sequence[RunResult], row: entries.Entry, column: str) -> list[list[float]]:
+  """Our scores of an entry of the paper's table, of each setting those of its seeds."""
   of_task = [run for run in found if run['task'] == COLUMNS[column]]
-  return scores.best(run for run in of_task if paper_rows.row_of('2', run) == row)
+  same = [run for run in of_task if paper_rows.row_of('2', run) == row]
+  return [scores.best(group) for group in runs.by_seed(same)]

@@ -79,9 +79,9 @@ def page(number: str, found: Sequence[RunResult], systems: Systems) -> Page:
     blocks += [Table(details(others), 'How each was obtained', folded=True)]
   blocks.append(picture(number, ours, systems))
 
-  def values(row: entries.Entry, column: str) -> list[float]:
+  def values(row: entries.Entry, column: str) -> list[list[float]]:
     same = [run for run in of_paper if paper_rows.row_of(number, run) == row]
-    return values_of(same, columns[column])
+    return list(filter(None, (values_of(group, columns[column]) for group in runs.by_seed(same))))
 
   shown = paper_rows.rows(number, list(columns), values)
   caption = f'{printed.TABLES[number].caption}. {paper_rows.MARKS}'
@@ -90,7 +90,7 @@ def page(number: str, found: Sequence[RunResult], systems: Systems) -> Page:
     blocks.append(Table(again.rows, f'{again.caption}.'))
   blocks += successors_of(number)
   if of_paper:
-    blocks.append(Table(details(of_paper), 'How ours was obtained', folded=True))
+    blocks.append(Table(details(of_paper), paper_rows.OBTAINED, folded=True))
   state = ', '.join(dict.fromkeys(f'{runs.model_name(run)} {run["method"]}' for run in ours))
   name = f'table-{number}'
   return Page(name, f'Table {number}: {title}', state, blocks, f'table={number}')
@@ -163,6 +163,7 @@ def details(found: Sequence[RunResult]) -> list[dict[str, str]]:
       label = {
         'model': runs.model_name(first),
         'method': runs.method_name(first),
+        **(paper_rows.settings(group, found) if first['paper_table'] else {}),
         'lr': f'{scores.rate(first):g}',
         'decoding': f'{decode["strategy"]} {decode["beams"]}, penalty {decode["length_penalty"]}',
         'contexts': f'{texts["contexts"]:,}',

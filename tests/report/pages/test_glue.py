@@ -1,7 +1,7 @@
 """Runs of the paper's models stand beside its rows, others in a table of their own."""
 
 from lora_jax.paper import successors
-from lora_jax.report import scores
+from lora_jax.report import document, scores
 from lora_jax.report.pages import glue
 from tests.report.toys import run, tables_of
 
@@ -29,3 +29,17 @@ def test_a_run_of_the_papers_model_stands_beside_it_and_a_difference_is_marked()
   coded = run(1, 0.7, config={'seed': 1, 'model': {'quantize': 'int8'}}, model='coded')
   (picture,) = glue.page([run(0, 0.8), coded], {}).pictures
   assert 'coded' not in [panel['title'] for panel in picture.numbers]
+
+
+def test_what_differs_in_more_than_the_seed_has_no_mean_beside_the_papers():
+  settings = {'paper_table': 'table 2', 'model': 'roberta-base'}
+  of_paper = [run(seed, 0.9, preset='paper', **settings) for seed in (0, 1)]
+  few = run(0, 0.7, preset='paper', **settings)
+  few['config'] = few['config'] | {'data': {'limit': 100}}
+  made = glue.page([*of_paper, run(0, 0.8, preset='script', **settings), few], {})
+  row = next(
+    r for r in tables_of(made)[-1 - len(successors.TABLES['2'])].rows if 'ours' in r['MRPC']
+  )
+  assert row['MRPC'] == '89.7±.7, ours 90.0 ± 0.0 (+0.3) / 80.0 (**-9.7**) / 70.0 (**-19.7**)'
+  obtained = next(b for b in made.blocks if isinstance(b, document.Table) and b.folded)
+  assert [r['settings'] for r in obtained.rows] == ['paper', 'script', 'paper, 100 examples']

@@ -39,6 +39,10 @@ def test_an_index_of_runs_has_method_score_and_parameters(tmp_path):
   assert [row['score'] for row in rows if row['method'] == 'full'] == [
     '**90.0 (n 1)**', '90.0 (n 1)'
   ]  # fmt: skip
+  # A run that two sweeps hold is one seed.
+  again = [run(0, 0.6, experiment='rank'), run(0, 0.6), run(1, 0.7)]
+  (row,) = pages.run_rows(again, {})
+  assert (row['score'], row['seeds']) == ('65.0 ± 7.1', '0, 1')
   text = document.markdown(first)
   assert '- [Table 2: GLUE](table-2.md): small mrpc' in text and 'reproduce' not in text
   assert 'README.tex' not in {path.name for path in latex.write([first, *others], tmp_path)}

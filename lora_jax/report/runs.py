@@ -215,14 +215,14 @@ def by_seed(runs: Iterable[RunResult]) -> list[list[RunResult]]:
   return list(groups.values())
 
 
-def without_rate(run: RunResult) -> str:
+def without_rate(run: Trained) -> str:
   """What runs agree in that differ in the learning rate and the seed alone."""
   own = leaves(run['config'])
   config = {key: value for key, value in own.items() if key not in (*LABELS, 'optim.lr')}
   return json.dumps([_shared(run), method(run), config], sort_keys=True)
 
 
-def settings(run: RunResult, others: Sequence[RunResult]) -> str:
+def settings(run: Trained, others: Sequence[Trained]) -> str:
   """What of the config tells the run from other rows of the same task, model and method.
 
   It also says how many examples the run was trained on, where that is not all in each of them.
@@ -264,7 +264,7 @@ def method(run: Trained) -> str:
   return 'none' if rate == 0 else run['method']
 
 
-def method_name(run: RunResult) -> str:
+def method_name(run: Trained) -> str:
   """The method's name, and for LoRA the modules that it adapts: `lora (query, value)`."""
   # A | would end an entry of a Markdown table.
   names = [pattern.rpartition('/')[2].replace('|', ', ') for pattern in targets(run)]
@@ -301,6 +301,6 @@ def machine(found: Machine) -> str:
   return f'{found["device"]} ({found["cpu"]})'
 
 
-def _shared(run: RunResult) -> list[object]:
+def _shared(run: Trained) -> list[object]:
   values: Mapping[str, object] = dict(run)
   return [model_name(run), *(values[name] for name in SHARED)]

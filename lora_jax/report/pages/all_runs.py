@@ -7,19 +7,39 @@ from collections.abc import Sequence
 
 from lora_jax.report import runs, scores
 from lora_jax.report.document import Page, Table
-from lora_jax.result_schema import RunResult
+from lora_jax.result_schema import Diverged, RunResult
 
 ABOUT = """Each row is the runs that differ in nothing but the seed, selected by their best epoch,
 as the paper does; the last one stands beside it. Means and sample standard deviations are over
 seeds. A run is marked as diverged if a mean loss exceeds 100, and as constant if it predicts one
 class or value for all examples. Minutes and tokens/s are wall time of a machine that may have had
 other work; `experiments.bench` compares speed."""
+DIVERGED = """Runs that ended where something was not finite. They have no score, and are in no mean
+above."""
 
 
-def page(found: Sequence[RunResult]) -> Page:
+def page(found: Sequence[RunResult], diverged: Sequence[Diverged] = ()) -> Page:
   """The page."""
   blocks = [Table(rows(found), ABOUT)] if found else []
-  return Page('runs', 'All runs', counted(found) if found else '', blocks)
+  blocks += [Table(rows_of_diverged(diverged), DIVERGED)] if diverged else []
+  lost = [f'{len(diverged)} diverged'] if diverged else []
+  return Page('runs', 'All runs', ', '.join([counted(found)] * bool(found) + lost), blocks)
+
+
+def rows_of_diverged(diverged: Sequence[Diverged]) -> list[dict[str, str]]:
+  """A row for each run that diverged, with what was not finite."""
+  return [
+    {
+      'task': run['task'],
+      'model': runs.model_name(run),
+      'method': runs.method_name(run),
+      'settings': runs.settings(run, diverged),
+      'lr': f'{scores.rate(run):g}',
+      'seed': str(run['seed']),
+      'what was not finite': run['error'],
+    }
+    for run in diverged
+  ]
 
 
 def counted(found: Sequence[RunResult]) -> str:

@@ -14,3 +14,13 @@ def test_seeds_are_one_row_and_other_configs_another():
   assert (second['best'], second['seeds']) == ('0.7000', '0')
   assert (first['settings'], second['settings']) == ('optim.lr=0.001', 'optim.lr=0.01')
   assert all_runs.page([]).ours == '' and all_runs.page([run(0, 0.8)]).ours == '1 run'
+
+
+def test_runs_that_diverged_are_listed_with_the_reason():
+  lost = run(2, 0.0) | {'error': 'loss is nan at step 3'}
+  made = all_runs.page([run(0, 0.8)], [lost])
+  assert made.ours == '1 run, 1 diverged'
+  (row,) = made.blocks[1].rows
+  assert (row['lr'], row['seed']) == ('0.001', '2')
+  assert row['what was not finite'] == 'loss is nan at step 3'
+  assert all_runs.page([], [lost]).ours == '1 diverged'

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from lora_jax.errors import nearest
 from lora_jax.extras import require
-from lora_jax.metrics import text_metrics
+from lora_jax.metrics import rouge, text_metrics
 
 # The metrics of each scoring, in the order of the report.
 METRICS = {
@@ -112,6 +112,8 @@ def score(
   settings: dict[str, str | int] = {name: text_metrics.ABOUT[name].setting for name in names}
   if 'meteor' in names and not limit:
     settings['meteor'] = f'{text_metrics.ABOUT["meteor"].setting}, {text_metrics.CAPTION}'
+  if scoring == text_metrics.ANY_SCRIPT:
+    settings |= {name: f'{settings[name]}, of any script' for name in rouge.NAMES if name in names}
   if limit:
     settings['text'] = 'lower-cased, split at every non-word character'
     settings['max_references'] = limit

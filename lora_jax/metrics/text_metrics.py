@@ -10,6 +10,7 @@ from typing import NamedTuple
 from lora_jax.metrics import caption, java, ngrams, rouge, sql, ter
 
 _MTEVAL = 'mteval-13a tokens, lower-cased'
+ANY_SCRIPT = 'own'  # Texts of a user are in any language; those of SAMSum are scored as published.
 CAPTION = 'PTB tokens, lower-cased, without punctuation'
 
 
@@ -117,7 +118,7 @@ def _together(
   if scoring == 'wikisql':
     return dict(zip(('logical_form', 'queries'), sql.logical_form(predictions, references)))
   if any(name in rouge.NAMES for name in names):
-    return rouge.rouge(predictions, references)
+    return rouge.rouge(predictions, references, any_script=scoring == ANY_SCRIPT)
   return {}
 
 

@@ -114,10 +114,14 @@ def train_group(
 def check_folder(
   workdir: Path, config: config_dict.ConfigDict, members: Sequence[grouping.Member]
 ) -> None:
-  """Writes the folder's `sweep.json`, or raises a ValueError if it holds something else."""
+  """Writes the folder's `sweep.json`, or raises a ValueError if it holds something else.
+
+  One that lies there alone is of a sweep of which nothing was trained, because its data or its base
+  was not found: it is written anew, for the corrected command.
+  """
   path = workdir / 'sweep.json'
   given = {'config': rundir.settings(config), 'runs': [x.name for x in members]}
-  if path.exists():
+  if path.exists() and any(other != path for other in workdir.iterdir()):
     try:
       found = files.read_object(path)
     except ValueError as error:
@@ -126,7 +130,7 @@ def check_folder(
       ) from error
     rundir.check_same(f'{workdir} holds another sweep', found, writers.to_json(given))
     return
-  own = {locks.FOLDER, stacked.FOLDER, *(member.name for member in members)}
+  own = {path.name, locks.FOLDER, stacked.FOLDER, *(member.name for member in members)}
   if workdir.exists() and any(other.name not in own for other in workdir.iterdir()):
     raise ValueError(f'{workdir} holds other files and no sweep.json: choose an empty --workdir')
   workdir.mkdir(parents=True, exist_ok=True)

@@ -102,6 +102,23 @@ def test_a_folder_of_other_files_is_refused(tmp_path, make_config):
     train_sweep(make_config(), [{'seed': 1}], tmp_path)
 
 
+def test_a_sweep_that_found_no_data_is_begun_again_with_the_right_folder(
+  tmp_path, make_config, trained_groups
+):
+  config, folder = make_config(**BASE), tmp_path / 'sweep'
+  config.sweep.width = 0  # Then the data is read before any group is trained.
+  right, wrong = config.data.dir, str(tmp_path / 'none')
+  config.data.dir = wrong
+  with pytest.raises(FileNotFoundError, match='is not a folder'):
+    train_sweep(config, RUNS, folder)
+  config.data.dir = right
+  results = train_sweep(config, RUNS, folder)
+  assert len(results) == len(RUNS)
+  config.data.dir = wrong
+  with pytest.raises(ValueError, match=r'another sweep:\n  config\.data\.dir'):
+    train_sweep(config, RUNS, folder)
+
+
 def test_finished_runs_of_other_overrides_with_the_same_names_are_refused(
   tmp_path, make_config, trained_groups
 ):

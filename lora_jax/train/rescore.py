@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lora_jax import provenance
+from lora_jax import errors, provenance
 from lora_jax.train import generate, job, paths, rundir, writers
 
 
@@ -26,7 +26,8 @@ def rescore(workdir: str | Path) -> dict[str, Any]:
 
   Raises:
     ValueError: if the folder holds no finished run, or one that decoded no texts; if the file of
-      its texts is missing or has not as many lines as the split has contexts.
+      its texts is missing or has not as many lines as the split has contexts; if the run has scores
+      that this machine cannot compute, which would be lost.
   """
   folder = paths.path_of(workdir)
   config, found = rundir.read_config(folder), rundir.read_result(folder)
@@ -48,6 +49,12 @@ def rescore(workdir: str | Path) -> dict[str, Any]:
       f'{path}: {len(texts)} texts for the {len(prompts.ids)} contexts of {split}. Decode again: '
       'experiments.generate'
     )
-  generated = {**found['generated'], **generate.score(task, prompts, texts)}
+  scored = generate.score(task, prompts, texts)
+  if lost := [name for name in scored['unavailable'] if name in found['generated']['scores']]:
+    raise ValueError(
+      f'{folder / "result.json"} has {errors.listed(lost)}, which this machine cannot compute: '
+      f'{scored["unavailable"][lost[0]]}. The file is left as it is'
+    )
+  generated = {**found['generated'], **scored}
   writers.write_json(folder / 'result.json', {**found, 'generated': generated})
   return generated

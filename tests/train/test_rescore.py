@@ -50,3 +50,16 @@ def test_texts_that_are_not_all_there_are_refused(run, tmp_path, finished):
     rescore.rescore(finished[0])
   with pytest.raises(ValueError, match='is not a run directory'):
     rescore.rescore(tmp_path)
+
+
+def test_a_score_that_this_machine_cannot_compute_is_not_lost(run, monkeypatch):
+  before = (run / 'result.json').read_text()
+  found = json.loads(before)
+  found['generated']['scores']['bleu'] = 0.5
+  (run / 'result.json').write_text(json.dumps(found))
+  unable = {'scores': {}, 'unavailable': {'bleu': 'no `java` on PATH'}}
+  monkeypatch.setattr(rescore.generate, 'score', lambda *_: unable)
+  with pytest.raises(ValueError, match='has bleu, which this machine cannot compute: no `java` on'):
+    rescore.rescore(run)
+  assert rundir.read_result(run)['generated']['scores'] == {'bleu': 0.5}
+  (run / 'result.json').write_text(before)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 Json = dict[str, Any]  # An object in a JSON file.
+PART = '.part'  # The end of the name of a file that is being written.
 
 
 @contextlib.contextmanager
@@ -23,7 +24,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
   """
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+  part = path.with_name(f'.{path.name}.{os.getpid()}{PART}')
   try:
     with naming(path), open(part, 'wb') as file:
       yield file
@@ -32,6 +33,11 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     os.replace(part, path)
   finally:
     part.unlink(missing_ok=True)
+
+
+def is_part(path: Path) -> bool:
+  """Whether a file is one that `atomic` is writing, or that a killed process has left of it."""
+  return path.name.startswith('.') and path.name.endswith(PART)
 
 
 @contextlib.contextmanager

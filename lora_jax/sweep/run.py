@@ -121,7 +121,8 @@ def check_folder(
   """
   path = workdir / 'sweep.json'
   given = {'config': rundir.settings(config), 'runs': [x.name for x in members]}
-  if path.exists() and any(other != path for other in workdir.iterdir()):
+  others = [x for x in (workdir.iterdir() if workdir.exists() else ()) if not files.is_part(x)]
+  if path.exists() and others != [path]:
     try:
       found = files.read_object(path)
     except ValueError as error:
@@ -131,7 +132,7 @@ def check_folder(
     rundir.check_same(f'{workdir} holds another sweep', found, writers.to_json(given))
     return
   own = {path.name, locks.FOLDER, stacked.FOLDER, *(member.name for member in members)}
-  if workdir.exists() and any(other.name not in own for other in workdir.iterdir()):
+  if any(other.name not in own for other in others):
     raise ValueError(f'{workdir} holds other files and no sweep.json: choose an empty --workdir')
   workdir.mkdir(parents=True, exist_ok=True)
   writers.write_json(path, given)

@@ -211,7 +211,8 @@ def check(workdir: Path, config: config_dict.ConfigDict) -> None:
   too, by that process's name.
   """
   locks.check_free(workdir)
-  if not workdir.exists() or not any(path.name != locks.FOLDER for path in workdir.iterdir()):
+  found = workdir.iterdir() if workdir.exists() else ()
+  if all(path.name == locks.FOLDER or files.is_part(path) for path in found):
     return
   if not (workdir / 'config.json').exists():
     if is_run(workdir):  # It was removed because it was damaged: `begin` writes it anew.

@@ -102,6 +102,16 @@ def test_a_folder_of_other_files_is_refused(tmp_path, make_config):
     train_sweep(make_config(), [{'seed': 1}], tmp_path)
 
 
+def test_machines_that_begin_at_once_do_not_refuse_the_folder(
+  tmp_path, make_config, trained_groups
+):
+  # The first one writes sweep.json while the second one looks at the folder.
+  part = tmp_path / '.sweep.json.4711.part'
+  part.touch()
+  assert len(train_sweep(make_config(**BASE), RUNS, tmp_path, (1, 2))) == len(RUNS)
+  assert part.exists()
+
+
 def test_a_sweep_that_found_no_data_is_begun_again_with_the_right_folder(
   tmp_path, make_config, trained_groups
 ):

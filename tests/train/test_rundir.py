@@ -21,6 +21,9 @@ def test_a_folder_of_other_files_is_refused(tmp_path, make_config):
   with pytest.raises(ValueError, match=f'{tmp_path} holds other files'):
     loop.train(make_config(), tmp_path)
   assert [path.name for path in tmp_path.iterdir()] == ['thesis.tex']
+  # What a process that was killed has left of its config is no file of others.
+  (tmp_path / 'thesis.tex').rename(tmp_path / '.config.json.4711.part')
+  rundir.check(tmp_path, make_config())
 
 
 def test_a_directory_becomes_a_runs_own_and_stays_that_of_its_config(tmp_path, make_config):

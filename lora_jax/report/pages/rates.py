@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, cast
 
+from lora_jax import fields
 from lora_jax.paper import successors
 from lora_jax.report import charts, grids, runs, scores
 from lora_jax.report.document import Block, Page, Table
@@ -32,6 +33,9 @@ VARIANTS: Mapping[str, Callable[[Mapping[str, object], Mapping[str, object]], bo
   'OLoRA': lambda method, optim: method.get('init') == 'olora',
   'LoRA-FA': lambda method, optim: method.get('train_a') is False,
 }
+# Options that a row tells by itself, and the values of `init` that the names of methods tell.
+TOLD = ('name', 'rank', 'alpha', 'rslora', 'targets', 'dora', 'train_a')
+STARTS = ('uniform', 'pissa', 'olora')
 LORA, VERA = 'LoRA', charts.METHODS['vera'].name
 FULL = charts.METHODS['full'].name
 RANK = 16  # Of which LoRA's rate is taken, or the nearest that was run.
@@ -41,12 +45,14 @@ Rates = Mapping[float, Sequence[RunResult]]
 class Line(NamedTuple):
   """What one line of a heat map differs from another in, beside the rank; `scale` is the update's.
 
-  `matrices` and `scale` are '' for full fine-tuning; VeRA has no scale.
+  `matrices` and `scale` are '' for full fine-tuning; VeRA has no scale. `options` are those of the
+  method that nothing else here tells, where they are not the defaults: `dropout=0.1`.
   """
 
   method: str
   matrices: str = ''
   scale: str = ''
+  options: str = ''
 
   @property
   def name(self) -> str:
@@ -172,11 +178,24 @@ def places(run: Trained) -> list[Place]:
   method, optim = (runs.section(run['config'], name) for name in ('method', 'optim'))
   rank = int(str(method['rank']))
   if run['method'] == 'vera':
-    return [(Line(VERA, grids.weights(run)), rank)]
+    return [(Line(VERA, grids.weights(run), options=_options(method)), rank)]
   name = next((name for name, holds in VARIANTS.items() if holds(method, optim)), LORA)
   alpha = float(str(method['alpha']))
   scales = ['rslora'] if method.get('rslora') else [f'{alpha:g} / r', *['1'] * (alpha == rank)]
-  return [(Line(name, grids.weights(run), scale), rank) for scale in scales]
+  options = _options(method)
+  return [(Line(name, grids.weights(run), scale, options), rank) for scale in scales]
+
+
+def _options(method: Mapping[str, object]) -> str:
+  """The options of a method that differ from the defaults and that its row does not tell."""
+  plain = lambda value: list(value) if isinstance(value, tuple | list) else value
+  return ', '.join(
+    f'{name}={value}'
+    for name, value in method.items()
+    if name not in TOLD
+    and not (name == 'init' and value in STARTS)
+    and plain(value) != plain(fields.METHOD[name].default)
+  )
 
 
 def table(rows: Sequence[Row], metric: str, usual: Row | None) -> list[dict[str, str]]:
@@ -188,6 +207,7 @@ def table(rows: Sequence[Row], metric: str, usual: Row | None) -> list[dict[str,
     usual: that of LoRA whose best rate the others are shown at.
   """
   fixed = usual.best if usual else None
+  apart = any(row.line.options for row in rows)
   bests = [row.rates[row.best] if row.best else [] for row in rows]
   texts = [scores.entry(group) for group in bests]
   shown = scores.bold(texts, [scores.best(group) for group in bests], metric)
@@ -204,6 +224,7 @@ def table(rows: Sequence[Row], metric: str, usual: Row | None) -> list[dict[str,
         'matrices': row.line.matrices or 'all',
         'scale': row.line.scale or '-',
         'r': '-' if row.rank is None else str(row.rank),
+        **({'options': row.line.options or '-'} if apart else {}),
         'best rate': row.shown_rate,
         scores.unit(metric): text if row.best else 'diverged',
         "at LoRA's rate": at_fixed,

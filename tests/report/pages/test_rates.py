@@ -115,5 +115,16 @@ def test_of_several_scales_lora_is_that_of_the_paper():
   assert 'differences to LoRA, Wq,Wv, 16 / r are: DoRA, Wq,Wv, 8 / r' in text
 
 
+def test_runs_of_other_options_have_no_common_mean():
+  plain = [trained('lora', 16, 1e-3, seed, 0.8, dropout=0.0, init='uniform') for seed in (0, 1)]
+  other = trained('lora', 16, 1e-3, 0, 0.6, dropout=0.5, init='normal')
+  (made,) = rates.pages([*plain, other], [])
+  first, second = tables_of(made)[0].rows
+  assert (first['options'], first['accuracy, %']) == ('-', '**80.0 ± 0.0**')
+  assert (second['options'], second['accuracy, %']) == ('dropout=0.5, init=normal', '60.0 (n 1)')
+  (made,) = rates.pages(plain, [])
+  assert 'options' not in tables_of(made)[0].rows[0]
+
+
 def test_without_runs_there_is_no_page():
   assert rates.pages([], []) == rates.pages([run(0, 0.5)], []) == []

@@ -73,7 +73,7 @@ def main() -> None:
     measured = single.measure(runs[0].updates, frozen, **options)
   else:
     if not OTHER_BASE.value:
-      description.check_bases(*(run.facts for run in runs))
+      sources.check_bases(*runs)
     runs.sort(key=lambda run: max(update.rank for update in run.updates))
     measured = pair.compare(runs[0].updates, runs[1].updates, **options)
   report = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from lora_jax import tree
@@ -16,10 +17,17 @@ from lora_jax.train import job, paths, rundir
 
 
 class Run(NamedTuple):
-  """What the report says of a run or an adapter, and its updates."""
+  """What the report says of a run or an adapter, and its updates.
+
+  Attributes:
+    facts: what the report says of it.
+    updates: of its matrices.
+    weights: SHA-256 of the files of its base's weights by their names, as its record has them.
+  """
 
   facts: dict[str, Any]
   updates: list[factors.Update]
+  weights: Mapping[str, object] = MappingProxyType({})
 
 
 def is_adapter(source: str) -> bool:
@@ -56,7 +64,20 @@ def read_run(workdir: str, which: str) -> Run:
   }
   if config.model.name == 'fresh':  # Another seed or shape is another base.
     facts['fresh'] = {'seed': config.seed, **config.model.fresh.to_dict()}
-  return Run(facts, updates)
+  return Run(facts, updates, rundir.read_base_weights(folder))
+
+
+def check_bases(first: Run, second: Run) -> None:
+  """Raises a ValueError if two runs are on different bases, by their names or their files."""
+  description.check_bases(first.facts, second.facts)
+  for name in sorted(first.weights.keys() & second.weights.keys()):
+    if first.weights[name] != second.weights[name]:
+      raise ValueError(
+        f'the runs {first.facts["run"]} and {second.facts["run"]} are on different bases of one '
+        f'name, {Path(first.facts["model"]).name}: {name} had other contents (provenance.json). '
+        'Directions in one are not directions in the other. If it is one base in two files, say '
+        '--other_base.'
+      )
 
 
 def read_adapter(source: str, base: str = '', alpha: float | None = None) -> Run:

@@ -204,6 +204,17 @@ def keep_inputs(workdir: Path, found: provenance.Inputs) -> provenance.Inputs:
   return provenance.read_record(workdir) or {}
 
 
+def read_base_weights(workdir: Path) -> dict[str, object]:
+  """SHA-256 of the files of the base's weights by their names, as a directory has them on record.
+
+  Raises:
+    ValueError: if the record is damaged.
+  """
+  record = provenance.read_record(workdir) or {}
+  is_weights = lambda name: name.startswith('base/') and not name.endswith(('.json', '.txt'))
+  return {name: entry['sha256'] for name, entry in record.items() if is_weights(name)}
+
+
 def check(workdir: Path, config: config_dict.ConfigDict) -> None:
   """Raises a ValueError if a directory is neither empty nor that of a run of this config.
 

@@ -64,6 +64,8 @@ def train(
       choice.choose(members, config.sweep.width, source, shard[1]), source, workdir, shard
     )
   outcomes = {member.name: outcome(workdir / member.name) for member in members}
+  if all(outcomes.values()):  # What a start with other groups (another width) had begun.
+    shutil.rmtree(workdir / stacked.FOLDER, ignore_errors=True)
   return {name: outcome for name, outcome in outcomes.items() if outcome}
 
 

@@ -112,6 +112,14 @@ def test_machines_that_begin_at_once_do_not_refuse_the_folder(
   assert part.exists()
 
 
+def test_a_finished_sweep_leaves_no_state_of_groups_of_another_width(
+  tmp_path, make_config, trained_groups
+):
+  (tmp_path / stacked.FOLDER / '0123456789abcdef' / 'checkpoints' / '8').mkdir(parents=True)
+  assert len(train_sweep(make_config(**BASE), RUNS, tmp_path)) == len(RUNS)
+  assert not (tmp_path / stacked.FOLDER).exists()
+
+
 def test_a_sweep_that_found_no_data_is_begun_again_with_the_right_folder(
   tmp_path, make_config, trained_groups
 ):

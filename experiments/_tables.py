@@ -120,6 +120,8 @@ def make_table(request: Request) -> Table:
   data_dir = request.data_dir or recorded_data_dir(workdir)
   if not data_dir and not request.is_dry and (kind, number) not in LATENCY:
     raise ValueError("--data_dir: expected the folder of the tasks' official archives")
+  if request.data_dir and not request.is_dry and not paths.path_of(request.data_dir).is_dir():
+    raise FileNotFoundError(f'--data_dir={request.data_dir} is not a folder')
   given = {**request.fields} | ({'data.dir': data_dir} if data_dir else {})
   architecture = None
   if model and model != 'fresh':

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -60,9 +61,9 @@ def train(
   check_finished(workdir, members)
   if not all(outcome(workdir / member.name) for member in members):
     source = Source()
-    train_groups(
-      choice.choose(members, config.sweep.width, source, shard[1]), source, workdir, shard
-    )
+    groups = choice.choose(members, config.sweep.width, source, shard[1])
+    warn_of_others(workdir / stacked.FOLDER, groups)
+    train_groups(groups, source, workdir, shard)
   outcomes = {member.name: outcome(workdir / member.name) for member in members}
   if all(outcomes.values()):  # What a start with other groups (another width) had begun.
     shutil.rmtree(workdir / stacked.FOLDER, ignore_errors=True)
@@ -72,6 +73,20 @@ def train(
 def outcome(folder: Path) -> RunResult | rundir.Failure | None:
   """What a run ended with, or None for one that is not finished, or whose result is damaged."""
   return rundir.if_whole(rundir.read_outcome, folder)
+
+
+def warn_of_others(folder: Path, groups: Sequence[choice.Group]) -> None:
+  """Warns of states that no group of this start resumes from: of another width or shard."""
+  own = {grouping.identity(group.members) for group in groups}
+  others = [x for x in folder.iterdir() if x.name not in own] if folder.is_dir() else []
+  if others:
+    logging.warning(
+      '%s: %d groups were begun with other members, as by another --shard=i/n or '
+      'config.sweep.width. Unless another machine trains them, these members start anew; with the '
+      'flags of that start they resume',
+      folder,
+      len(others),
+    )
 
 
 def train_groups(

@@ -51,7 +51,10 @@ class Started:
 def started(monkeypatch, tmp_path):
   flags.FLAGS.mark_as_parsed()
   choice = units.Choice(model='fresh', methods=('lora', 'full'), seeds=2, tiny=True)
-  places = dict(workdir=str(tmp_path / 'runs'), folder=tmp_path / 'pages', data_dir='d')
+  (tmp_path / 'data').mkdir()
+  places = dict(
+    workdir=str(tmp_path / 'runs'), folder=tmp_path / 'pages', data_dir=str(tmp_path / 'data')
+  )
   found = Started(_tables.Request('table', '3', choice, **places))
   monkeypatch.setattr(_children, 'run', found)
   monkeypatch.setattr(_children, 'begin_probe', lambda: None)
@@ -142,11 +145,12 @@ def test_mistakes(started):
     (dict(number='33'), 'the paper has no such table'),
     (dict(number='2', methods=('lroa',)), "unknown method of a comparison 'lroa'.*lora"),
     (dict(data_dir=''), '--data_dir: expected the folder'),
+    (dict(data_dir='/nowhere'), '--data_dir=/nowhere is not a folder'),
     (dict(workdir='gs://bucket/x'), 'expected a folder on a disk'),
     (dict(model='smollm'), 'neither a preset nor a folder'),
     (dict(model='tests/golden/models/bert'), 'nothing of table 3 can be run: .*bert model'),
   ):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
       started.run(**given)
   assert started.runs == []
 

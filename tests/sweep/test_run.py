@@ -78,6 +78,22 @@ def test_a_machine_trains_its_own_groups_first_and_then_what_nobody_has(
   assert list((tmp_path / 'all' / 'groups').glob('*')) == []
 
 
+def test_states_of_other_groups_are_named(tmp_path, make_config, trained_groups, caplog):
+  runs = [{'method.rank': rank} for rank in (1, 2, 3)]
+  config = make_config(**{'sweep.width': 2})
+  (group, _) = run.choice.choose(grouping.members(config, runs), 2, run.Source())
+  folder = tmp_path / 'all' / stacked.FOLDER
+  (folder / grouping.identity(group.members)).mkdir(parents=True)
+  train_sweep(config, runs[:2], tmp_path / 'all')
+  assert 'begun with other members' not in caplog.text
+  (folder / '0123456789abcdef').mkdir(parents=True)
+  train_sweep(config, runs, tmp_path / 'other')
+  assert not caplog.text
+  (tmp_path / 'third' / stacked.FOLDER / '0123456789abcdef').mkdir(parents=True)
+  train_sweep(config, runs, tmp_path / 'third')
+  assert 'third/groups: 1 groups were begun with other members, as by another' in caplog.text
+
+
 def test_what_another_machine_has_locked_is_left_to_it(tmp_path, make_config, trained_groups):
   runs = [{'method.rank': rank} for rank in (1, 2, 3)]
   run.check_folder(tmp_path / 'all', make_config(), grouping.members(make_config(), runs))

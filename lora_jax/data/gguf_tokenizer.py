@@ -1,4 +1,8 @@
-"""The tokenizer in a GGUF file, as a tokenizer.json."""
+"""The tokenizer in a GGUF file, as a tokenizer.json.
+
+A file names the split of texts, from which llama.cpp knows more of the tokenizer (llama-vocab.cpp);
+the tokens are those of the Hugging Face folder that the file was made of.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +12,20 @@ import pathlib
 from collections.abc import Sequence
 
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from lora_jax import gguf_reader
 
 # How texts are split before byte-level BPE, by the file's `tokenizer.ggml.pre`.
-PLAIN, DIGITS = 'gpt-2', 'smollm'
+PLAIN, DIGITS, LLAMA, QWEN = 'gpt-2', 'smollm', 'llama-bpe', 'qwen2'
 ENGLISH = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 SPACES = r' ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+'
 PATTERNS = {
-  'llama-bpe': rf'{ENGLISH}\p{{N}}{{1,3}}|{SPACES}',
-  'qwen2': rf'{ENGLISH}\p{{N}}|{SPACES}',
+  LLAMA: rf'{ENGLISH}\p{{N}}{{1,3}}|{SPACES}',
+  QWEN: rf'{ENGLISH}\p{{N}}|{SPACES}',
 }
-CONTROL = 3  # The type of a control token, of which a text holds none.
+# Types of tokens: control tokens, of which a text holds none, and added ones that a text may hold.
+CONTROL, ADDED = 3, 4
 
 
 def tokenizer_json(path: pathlib.Path) -> bytes:
@@ -36,7 +41,11 @@ def tokenizer_json(path: pathlib.Path) -> bytes:
       for key in ('model', 'pre', 'tokens', 'merges', 'token_type')
     )
     if kind == 'gpt2' and split in (PLAIN, DIGITS, *PATTERNS):
-      return _byte_level(split, tokens, merges, kinds).to_str().encode()
+      tokenizer = _byte_level(split, tokens, merges, kinds)
+      field = fields.get('tokenizer.ggml.add_bos_token')
+      if split == LLAMA if field is None else field.contents():
+        _begin(tokenizer, tokens[int(fields['tokenizer.ggml.bos_token_id'].contents())])
+      return tokenizer.to_str().encode()
   except Exception as error:  # The libraries raise bare Exceptions.
     raise ValueError(f'{path}: its tokenizer is missing or damaged ({error!r})') from error
   raise ValueError(
@@ -62,12 +71,27 @@ def _byte_level(
 ) -> tokenizers.Tokenizer:
   vocabulary = {token: number for number, token in enumerate(tokens)}
   pairs = [(one, other) for one, other in (merge.split(' ') for merge in merges)]
-  tokenizer = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=pairs))
+  # Llama 3 has words that no merges lead to.
+  model = models.BPE(vocab=vocabulary, merges=pairs, ignore_merges=split == LLAMA)
+  tokenizer = tokenizers.Tokenizer(model)
+  if split == QWEN:
+    tokenizer.normalizer = normalizers.NFC()
   tokenizer.pre_tokenizer = _splitter(split)
   tokenizer.decoder = decoders.ByteLevel()
   special = [token for token, kind in zip(tokens, kinds) if kind == CONTROL]
   tokenizer.add_special_tokens(special)
+  added = [token for token, kind in zip(tokens, kinds) if kind == ADDED]
+  tokenizer.add_tokens([tokenizers.AddedToken(token, normalized=False) for token in added])
   return tokenizer
+
+
+def _begin(tokenizer: tokenizers.Tokenizer, token: str) -> None:
+  """Puts the token that begins a text before each, where special tokens are wanted."""
+  tokenizer.post_processor = processors.TemplateProcessing(
+    single=f'{token} $A',
+    pair=f'{token} $A {token}:1 $B:1',
+    special_tokens=[(token, tokenizer.token_to_id(token))],
+  )
 
 
 def _splitter(name: str) -> pre_tokenizers.PreTokenizer:

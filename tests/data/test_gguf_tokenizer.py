@@ -31,6 +31,47 @@ def test_texts_are_split_as_the_file_says(tmp_path, split, tokens):
   assert [x.tolist() for x in again.encode([TEXT])] == [ids.tolist()]
 
 
+@pytest.mark.parametrize(
+  'split, tokens',
+  [
+    ('smollm', ['<think>', 'the', 'Ġ', 'h', 'e', 'n', 'e', 'Ì', 'ģ']),
+    ('qwen2', ['<think>', 'the', 'Ġ', 'h', 'e', 'n', 'Ã', '©']),  # Composed, as Qwen2's.
+    ('llama-bpe', ['<think>', 'the', 'Ġ', 'h', 'e', 'n', 'e', 'Ì', 'ģ']),
+  ],
+)
+def test_tokens_that_were_added_are_tokens_of_a_text(tmp_path, split, tokens):
+  path = tmp_path / 'model.gguf'
+  write(path, 'llama-untied', split=split)
+  tokenizer = tokenizer_files.load_tokenizer(path)
+  (ids,) = tokenizer.encode(['<think>the hene\u0301'])
+  assert [tokenizer.backend.id_to_token(int(i)) for i in ids] == tokens
+  assert '<think>' not in tokenizer.special_tokens
+
+
+@pytest.mark.parametrize('split, tokens', [('qwen2', ['h', 'e', 'n']), ('llama-bpe', ['hen'])])
+def test_a_word_of_llama_3_needs_no_merges(tmp_path, split, tokens):
+  path = tmp_path / 'model.gguf'
+  write(path, 'llama-untied', split=split)
+  tokenizer = tokenizer_files.load_tokenizer(path)
+  (ids,) = tokenizer.encode(['hen'])
+  assert [tokenizer.backend.id_to_token(int(i)) for i in ids] == tokens
+
+
+@pytest.mark.parametrize(
+  'split, said, begins',
+  [('smollm', None, False), ('smollm', True, True), ('llama-bpe', None, True)]
+  + [('llama-bpe', False, False)],
+)
+def test_texts_begin_as_the_file_says(tmp_path, split, said, begins):
+  path = tmp_path / 'model.gguf'
+  write(path, 'llama-untied', split=split, bos=said)
+  tokenizer = tokenizer_files.load_tokenizer(path)
+  bos, the = (tokenizer.id_of(token) for token in ('<|im_end|>', 'the'))
+  ids, _ = tokenizer.encode_pairs(['the'], ['the'], max_length=8)
+  assert ids[0].tolist() == ([bos, the, bos, the] if begins else [the, the])
+  assert tokenizer.encode(['the'])[0].tolist() == [the]
+
+
 def test_another_split_is_refused(tmp_path):
   path = tmp_path / 'model.gguf'
   write(path, 'llama-untied', split='deepseek-llm')

@@ -12,13 +12,14 @@ from lora_jax.pretrained import gguf_file, safetensors
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'models'
 TYPES = gguf.GGMLQuantizationType
-CONTROL, NORMAL = 3, 1
+NORMAL, CONTROL, ADDED = 1, 3, 4
 
 
-def write(path, case, *, kind=None, change=None, extra=None, split='smollm'):
+def write(path, case, *, kind=None, change=None, extra=None, split='smollm', bos=None):
   """Writes a golden's model, or a folder's, its matrices in a quantization.
 
-  `change` are further values of the header, `extra` further tensors.
+  `change` are further values of the header, `extra` further tensors, `bos` whether texts begin with
+  a token, if the header says so.
   """
   config = json.loads((GOLDEN / case / 'config.json').read_text())
   name = config['model_type']
@@ -41,6 +42,8 @@ def write(path, case, *, kind=None, change=None, extra=None, split='smollm'):
     add = writer.add_string if isinstance(value, str) else writer.add_uint32
     add(f'{name}.{key}', value)
   vocabulary(writer, split)
+  if bos is not None:
+    writer.add_add_bos_token(bos)
   for key, x in {**safetensors.read(GOLDEN / case), **(extra or {})}.items():
     add_tensor(writer, key, np.array(x), config, kind)
   for step in ('header', 'kv_data', 'tensors'):
@@ -65,10 +68,13 @@ def add_tensor(writer, key, x, config, kind):
 
 
 def vocabulary(writer, split):
-  """The bytes, three merges, and two control tokens."""
+  """The bytes, three merges and a word without merges, two control tokens, and one that is added."""
   tokens = ['<|endoftext|>', '<|im_end|>', *sorted(ByteLevel.alphabet()), 'th', 'the', '12']
+  others = {'hen': NORMAL, '<think>': ADDED}
   writer.add_tokenizer_model('gpt2')
   writer.add_tokenizer_pre(split)
-  writer.add_token_list(tokens)
-  writer.add_token_types([CONTROL, CONTROL] + [NORMAL] * (len(tokens) - 2))
+  writer.add_token_list([*tokens, *others])
+  types = [CONTROL, CONTROL] + [NORMAL] * (len(tokens) - 2)
+  writer.add_token_types([*types, *others.values()])
   writer.add_token_merges(['t h', 'th e', '1 2'])
+  writer.add_bos_token_id(1)

@@ -112,7 +112,8 @@ def form(tokenizer: Tokenizer) -> Form:
   """Rows whose texts hold special tokens: the names of these are the tokens."""
   known, _ = require(tokenizer)
   special = re.compile('|'.join(map(re.escape, known.special_tokens)) or '(?!)')
-  return Form(known.encode_marked, known.encode_marked, lambda text: special.sub('', text).strip())
+  encode, encode_after = (known.marked()(f) for f in (known.encode, known.encode_after))
+  return Form(encode, encode_after, lambda text: special.sub('', text).strip())
 
 
 def _render(chats: Sequence[list[chat_renderer.Message]], template: ChatTemplate) -> list[Rendered]:

@@ -24,12 +24,12 @@ class Form(NamedTuple):
 
   Attributes:
     contexts: ids of contexts, with all tokens that stand before a target.
-    targets: ids of references as targets, with the token that ends them.
+    targets: ids of references as targets after their contexts, with the token that ends them.
     plain: a reference as it is compared with generated texts.
   """
 
   contexts: Callable[[Sequence[str]], list[np.ndarray]]
-  targets: Callable[[Sequence[str]], list[np.ndarray]]
+  targets: Callable[[Sequence[str], Sequence[str]], list[np.ndarray]]
   plain: Callable[[str], str]
 
 
@@ -37,16 +37,16 @@ def papers_form(tokenizer: Tokenizer) -> Form:
   """BPE(context) + eos + BPE(' ' + reference) + eos; the first eos belongs to the context."""
   # The authors strip a line's end before they cut it at '||', so no reference ends in a space.
   return Form(
-    lambda texts: ended(tokenizer, texts),
-    lambda texts: ended(tokenizer, [' ' + text.strip() for text in texts]),
+    lambda texts: ended(tokenizer, tokenizer.encode(texts)),
+    lambda _, texts: ended(tokenizer, tokenizer.encode([' ' + text.strip() for text in texts])),
     str.strip,
   )
 
 
-def ended(tokenizer: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
+def ended(tokenizer: Tokenizer, ids: Sequence[np.ndarray]) -> list[np.ndarray]:
   """The ids of texts, each with the token that ends a text."""
   end = np.array([tokenizer.eos_id], np.int32)
-  return [np.concatenate([ids, end]) for ids in tokenizer.encode(texts)]
+  return [np.concatenate([one, end]) for one in ids]
 
 
 def load(
@@ -110,7 +110,7 @@ def encode(rows: Iterable[Example], form: Form, max_length: int) -> Dataset:
   """
   rows = list(rows)
   contexts = form.contexts([row.context for row in rows])
-  targets = form.targets([row.reference for row in rows])
+  targets = form.targets([row.context for row in rows], [row.reference for row in rows])
   pairs = [(c, t) for c, t in zip(contexts, targets) if len(c) < max_length]
   whole = [np.concatenate(pair) for pair in pairs]
   return Dataset(

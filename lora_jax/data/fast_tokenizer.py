@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,13 +72,42 @@ class FastTokenizer(Tokenizer):
     encoded = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
     return [np.array(x.ids, np.int32) for x in encoded]
 
-  def encode_marked(self, texts: Sequence[str]) -> list[np.ndarray]:
-    """As `encode`, of texts in which the name of a special token is the token."""
+  def encode_after(self, before: Sequence[str], texts: Sequence[str]) -> list[np.ndarray]:
+    """As `encode`, of texts that each follow another one: with it, the ids are those of both.
+
+    Where a token would lie in both, a text is encoded as one that follows a line's end.
+    """
+    if not self._opens_with_space:
+      return self.encode(texts)
+
+    def rest(heads: Sequence[str]) -> list[np.ndarray | None]:
+      both = self.encode([head + text for head, text in zip(heads, texts, strict=True)])
+      return [
+        ids[len(head) :] if np.array_equal(ids[: len(head)], head) else None
+        for head, ids in zip(self.encode(heads), both)
+      ]
+
+    found = zip(rest(before), rest(['\n'] * len(texts)), self.encode(texts))
+    return [next(ids for ids in tries if ids is not None) for tries in found]
+
+  @contextlib.contextmanager
+  def marked(self) -> Iterator[None]:
+    """Makes the name of a special token in a text the token."""
     self.backend.encode_special_tokens = False
     try:
-      return self.encode(texts)
+      yield
     finally:
       self.backend.encode_special_tokens = True
+
+  @functools.cached_property
+  def _opens_with_space(self) -> bool:
+    """Whether each text is read with a space before it, as by Llama 2's and Mistral's."""
+    text, splitter = 'a', self.backend.pre_tokenizer
+    if self.backend.normalizer is not None:
+      text = self.backend.normalizer.normalize_str(text)
+    if splitter is not None:
+      text = ''.join(piece for piece, _ in splitter.pre_tokenize_str(text))
+    return text != 'a'
 
   def id_of(self, token: str) -> int | None:
     return self.backend.token_to_id(token)

@@ -109,7 +109,7 @@ def plain_form(tokenizer: Tokenizer) -> Form:
   (first,), _ = tokenizer.encode_pairs([''], max_length=glue.UNCUT)
   return Form(
     lambda texts: [np.concatenate([first, ids]) for ids in tokenizer.encode(texts)],
-    functools.partial(data_to_text.ended, tokenizer),
+    lambda before, texts: data_to_text.ended(tokenizer, tokenizer.encode_after(before, texts)),
     str.strip,
   )
 

@@ -40,6 +40,11 @@ class Tokenizer(abc.ABC):
     like any other characters, by `encode_pairs` as well. Hugging Face reads it as the token.
     """
 
+  def encode_after(self, before: Sequence[str], texts: Sequence[str]) -> list[np.ndarray]:
+    """As `encode`, of texts that each follow another one, without what only begins a text."""
+    del before
+    return self.encode(texts)
+
   @abc.abstractmethod
   def id_of(self, token: str) -> int | None:
     """The id of a token by its name, special or not; None if the vocabulary has no such token."""

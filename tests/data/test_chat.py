@@ -36,7 +36,7 @@ def test_ids_are_those_of_transformers(name, folder, tokenizer):
   rows = chat.examples(case['chats'], places, tokenizer)
   form = chat.form(tokenizer)
   contexts = form.contexts([row.context for row in rows])
-  targets = form.targets([row.reference for row in rows])
+  targets = form.targets([row.context for row in rows], [row.reference for row in rows])
   for context, target, ids, messages in zip(contexts, targets, case['ids'], case['chats']):
     assert context.tolist() == ids['before']
     assert np.concatenate([context, target]).tolist() == ids['whole']

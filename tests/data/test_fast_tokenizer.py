@@ -5,8 +5,9 @@ import pathlib
 
 import pytest
 import tokenizers
+from tokenizers import models, normalizers
 
-from lora_jax.data import fast_tokenizer, load_tokenizer
+from lora_jax.data import chat, fast_tokenizer, load_tokenizer, own
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'tokens'  # Made by make_tokens.py.
 TOKENS = json.loads((GOLDEN / 'tokens.json').read_text())
@@ -45,6 +46,49 @@ def test_a_vocabulary_is_a_function_of_its_texts():
     assert first.decode(first.encode([text])[0]) == text
   with pytest.raises(ValueError, match='vocab_size must be above 256, found 256'):
     fast_tokenizer.train_byte_level(texts, 256, 'toy')
+
+
+def of_llama_2():
+  """A tokenizer of Llama 2's kind: a space stands before each text, what is unknown is bytes."""
+  words = ['▁', 'a', 'b', '?', '▁a', '▁b', 'ab']
+  tokens = ['<unk>', '<s>', '</s>', *(f'<0x{i:02X}>' for i in range(256)), *words]
+  merges = [('▁', 'a'), ('▁', 'b'), ('a', 'b')]
+  vocabulary = {token: i for i, token in enumerate(tokens)}
+  backend = tokenizers.Tokenizer(
+    models.BPE(vocabulary, merges, unk_token='<unk>', byte_fallback=True)
+  )
+  steps = [normalizers.Prepend('▁'), normalizers.Replace(' ', '▁')]
+  backend.normalizer = normalizers.Sequence(steps)
+  backend.add_special_tokens(tokens[:3])
+  return fast_tokenizer.FastTokenizer(backend, 'llama')
+
+
+@pytest.mark.parametrize(
+  'before, text, names',
+  [
+    ('b ?', ' a', ['▁a']),
+    ('b\n', 'a ?', ['a', '▁', '?']),
+    ('b ', 'a', ['a']),  # Together they have the token of a space and an a.
+    ('b</s>', 'a', ['▁a']),  # Llama 2 puts a space after a special token, too.
+  ],
+)
+def test_a_text_after_another_has_the_ids_of_both(before, text, names):
+  tokenizer = of_llama_2()
+  with tokenizer.marked():
+    (ids,), (head,) = tokenizer.encode_after([before], [text]), tokenizer.encode([before])
+    (whole,) = tokenizer.encode([before + text])
+  assert [tokenizer.backend.id_to_token(int(i)) for i in ids] == names
+  assert [*head, *ids] == [*whole] or before == 'b '
+
+
+def test_a_completion_follows_its_prompt_and_a_reply_its_opening():
+  tokenizer = of_llama_2()
+  (completion,) = own.plain_form(tokenizer).targets(['b ?'], [' a'])
+  assert completion.tolist() == [tokenizer.id_of('▁a'), tokenizer.eos_id]
+  tokenizer.template = fast_tokenizer.ChatTemplate('llama', '', {})
+  (reply,) = chat.form(tokenizer).targets(['b\n'], ['a</s>'])
+  assert reply.tolist() == [tokenizer.id_of('a'), tokenizer.eos_id]
+  assert tokenizer.encode(['</s>'])[0].tolist() != [tokenizer.eos_id]
 
 
 def test_merges_are_strings_that_older_versions_read(tmp_path):

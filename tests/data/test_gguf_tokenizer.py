@@ -59,8 +59,12 @@ def test_a_word_of_llama_3_needs_no_merges(tmp_path, split, tokens):
 
 @pytest.mark.parametrize(
   'split, said, begins',
-  [('smollm', None, False), ('smollm', True, True), ('llama-bpe', None, True)]
-  + [('llama-bpe', False, False)],
+  [
+    ('smollm', None, False),
+    ('smollm', True, True),
+    ('llama-bpe', None, True),
+    ('llama-bpe', False, False),
+  ],
 )
 def test_texts_begin_as_the_file_says(tmp_path, split, said, begins):
   path = tmp_path / 'model.gguf'

@@ -68,7 +68,7 @@ def add_tensor(writer, key, x, config, kind):
 
 
 def vocabulary(writer, split):
-  """The bytes, three merges and a word without merges, two control tokens, and one that is added."""
+  """The bytes, three merges and a word without any, two control tokens, and an added one."""
   tokens = ['<|endoftext|>', '<|im_end|>', *sorted(ByteLevel.alphabet()), 'th', 'the', '12']
   others = {'hen': NORMAL, '<think>': ADDED}
   writer.add_tokenizer_model('gpt2')

@@ -41,6 +41,8 @@ def from_hugging_face(values: Values, where: str = 'config.json') -> Config:
     raise ValueError(
       f'{where}: a {model_type} model needs the key {error}, which is missing'
     ) from None
+  except llama.UnsupportedError as error:
+    raise ValueError(f'{where}: {error}') from None
   except (TypeError, AttributeError, ValueError, ArithmeticError) as error:
     raise ValueError(
       f'{where}: a value of another type than transformers writes: {error}'

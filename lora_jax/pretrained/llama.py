@@ -13,6 +13,7 @@ from lora_jax.pretrained.labels import fields as label_fields
 
 Values = dict[str, Any]  # The JSON object in a config.json.
 NAMES = {'llama': 'Llama', 'mistral': 'Mistral', 'qwen2': 'Qwen2', 'qwen3': 'Qwen3'}
+WINDOW = 4096  # Mistral's `sliding_window`, where a config.json has none.
 THETAS = {'llama': 10000.0, 'mistral': 10000.0, 'qwen2': 10000.0, 'qwen3': 10000.0}
 # Keys of Llama 3's `rope_scaling`, and the fields that hold them.
 SCALING = {
@@ -23,18 +24,22 @@ SCALING = {
 }
 
 
+class UnsupportedError(ValueError):
+  """What a config.json asks for, and is not computed here."""
+
+
 def from_hugging_face(values: Values) -> tuple[LlamaConfig, Values]:
   """The architecture, and the only supported value of each key that is not part of it.
 
   Raises:
-    ValueError: for rotary positions that are scaled in another way than Llama 3's.
+    UnsupportedError: for rotary positions that are scaled in another way than Llama 3's.
     KeyError: for a key that is missing.
   """
   family, heads = values['model_type'], values['num_attention_heads']
   rope = dict(values.get('rope_scaling') or {}) | dict(values.get('rope_parameters') or {})
   kind = rope.get('rope_type', rope.get('type', 'default'))
   if kind not in ('default', 'llama3'):
-    raise ValueError(f'rotary positions of type {kind!r}; supported: default, llama3')
+    raise UnsupportedError(f'rotary positions of type {kind!r}; supported: default, llama3')
   scaled = {field: rope[key] for key, field in SCALING.items()} if kind == 'llama3' else {}
   config = LlamaConfig(
     family=family,
@@ -63,9 +68,13 @@ def from_hugging_face(values: Values) -> tuple[LlamaConfig, Values]:
     'use_sliding_window': False,
     'layer_types': ['full_attention'] * config.num_layers,
   }
-  if family == 'mistral' and values.get('sliding_window') is not None:
-    # A window that no row exceeds is none.
-    fixed['sliding_window'] = max(values['sliding_window'], config.max_positions)
+  window = values.get('sliding_window', WINDOW) if family == 'mistral' else None
+  if window is not None and window < config.max_positions:  # One that no row exceeds is none.
+    raise UnsupportedError(
+      f'sliding_window={window}: attention to that many tokens alone is not computed. Supported '
+      f'are null, and at least max_position_embeddings, {config.max_positions}: to train on texts '
+      f'of at most {window} tokens, lower that to {window}.'
+    )
   return config, fixed
 
 

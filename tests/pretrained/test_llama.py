@@ -40,10 +40,10 @@ def test_the_published_llama_3_2_gives_the_preset():
   [
     ('llama', {'attention_bias': True}, 'attention_bias=True; supported: False'),
     ('llama', {'mlp_bias': True}, 'mlp_bias=True; supported: False'),
-    ('llama', {'rope_parameters': {'rope_type': 'yarn'}}, "positions of type 'yarn'"),
+    ('llama', {'rope_parameters': {'rope_type': 'yarn'}}, "^there/config.json: rotary .* 'yarn'"),
     ('llama', {'hidden_act': 'xielu'}, "activation 'xielu'"),
     ('llama', {'num_key_value_heads': 3}, '3 heads of keys for 4 heads of queries'),
-    ('mistral', {'sliding_window': 8}, 'sliding_window=8; supported: 16'),
+    ('mistral', {'sliding_window': 8}, '^there/config.json: sliding_window=8: .* lower that to 8'),
     ('qwen3', {'use_sliding_window': True}, 'use_sliding_window=True; supported: False'),
     ('qwen3', {'layer_types': ['sliding_attention', 'full_attention']}, 'layer_types='),
   ],
@@ -58,3 +58,7 @@ def test_a_window_that_no_row_exceeds_is_none():
   values = json.loads((GOLDEN / 'mistral' / 'config.json').read_text())
   config = architecture.from_hugging_face(values | {'sliding_window': 16})
   assert config == architecture.from_hugging_face(values)
+  del values['sliding_window']  # Then it is 4096.
+  assert config == architecture.from_hugging_face(values)
+  with pytest.raises(ValueError, match='sliding_window=4096'):
+    architecture.from_hugging_face(values | {'max_position_embeddings': 4097})

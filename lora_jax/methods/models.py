@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import jax
 
-from lora_jax import tree
+from lora_jax import errors, quantization, tree
 
 if TYPE_CHECKING:
   from flax import nnx
@@ -79,7 +79,28 @@ def init(
   *rest: object,
   **kwargs: object,
 ) -> tuple[tree.Tree, tree.Tree]:
-  """`Method.init` of any model, given that of Linen models; an nnx.Module holds its parameters."""
+  """`Method.init` of any model, given that of Linen models; an nnx.Module holds its parameters.
+
+  Raises:
+    ValueError: as the method's own; naming the quantized kernels that it would train.
+  """
+  frozen, trainable = _split(split, key, model, *rest, **kwargs)
+  if coded := quantization.kernels(trainable):
+    raise ValueError(
+      f'the method trains {errors.listed(list(coded), limit=4)}, but the codes of a quantized '
+      'kernel have no gradient. Train factors beside them (lora), or leave the base as it is '
+      '(model.quantize=none).'
+    )
+  return frozen, trainable
+
+
+def _split(
+  split: Callable[..., tuple[tree.Tree, tree.Tree]],
+  key: jax.Array,
+  model: object,
+  *rest: object,
+  **kwargs: object,
+) -> tuple[tree.Tree, tree.Tree]:
   if not is_nnx(model):
     if rest and isinstance(rest[0], Mapping):
       _check_names(rest[0])

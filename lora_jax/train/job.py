@@ -14,7 +14,7 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
-from lora_jax import errors, methods, provenance, quantization, tree
+from lora_jax import methods, provenance, tree
 from lora_jax.adapters import merging
 from lora_jax.data import dataset, tasks, tokenizer_files
 from lora_jax.models import fused_attention, presets
@@ -154,17 +154,11 @@ def divide(
   """The frozen and the trainable part of a model's parameters, which may be shapes alone.
 
   Raises:
-    ValueError: as the method's init; if the method trains a quantized kernel.
+    ValueError: as the method's init.
   """
 
   def init(params: Params) -> tuple[Params, Params]:
     frozen, trainable = method.init(jax.random.key(config.seed), model, params, TOKENS)
-    if coded := quantization.kernels(trainable):
-      raise ValueError(
-        f'{config.method.name} trains {errors.listed(list(coded), limit=4)}, which config.model.'
-        f'quantize={base_options.quantization_of(config)} makes codes that have no gradient. Train '
-        'factors beside them (--config.method.name=lora), or set --config.model.quantize=none.'
-      )
     return frozen, tree.cast(trainable, np.float32)
 
   is_abstract = any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(params))

@@ -113,6 +113,15 @@ def test_what_cannot_be_computed_is_refused_by_name():
     split(model, coded, dora=True)
 
 
+@pytest.mark.parametrize('options', [dict(name='full'), METHOD | dict(train='.*/up/kernel')])
+def test_a_method_that_would_train_codes_is_refused_by_name(options):
+  model, params = laws.build('roberta')
+  coded = quantization.quantize(params, 'nf4')
+  tokens = jax.ShapeDtypeStruct((1, 8), np.int32)
+  with pytest.raises(ValueError, match=r'the method trains \S*/kernel.*no gradient.*lora'):
+    methods.make(**options).init(jax.random.key(1), model, coded, tokens)
+
+
 def test_pissa_starts_with_a_part_of_the_dequantized_weight():
   model, params = laws.build('roberta')
   coded = quantization.quantize(params, 'int8')

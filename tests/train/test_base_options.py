@@ -58,7 +58,7 @@ def test_a_quantization_that_does_not_fit_is_refused_with_what_to_do(make_config
     config_check.check_config(make_config(**{'model.quantize': 'int4'}))
   with pytest.raises(ValueError, match=r"codes of a GGUF file, and 'fresh' is none. Choose one of"):
     shapes.abstract_job(make_config(**{'model.quantize': 'file'}))
-  words = r'full trains \S*key/kernel, .*, which config.model.quantize=int8 makes codes that'
+  words = r'the method trains \S*key/kernel, .*, but the codes of a quantized kernel'
   with pytest.raises(ValueError, match=words):
     shapes.abstract_job(make_config('full', **{'model.quantize': 'int8'}))
   with pytest.raises(ValueError, match=r'dora=True is not computed for quantized weights'):

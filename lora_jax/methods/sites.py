@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
-from lora_jax import tree
+from lora_jax import errors, tree
 from lora_jax.methods import added, lowrank
 from lora_jax.methods.interception import Args, Context, Kwargs, Next
 from lora_jax.methods.lowrank import FACTORS, Layer, Shape
@@ -153,6 +153,11 @@ def check_params(sites: Mapping[str, Site], leaves: tree.Params) -> None:
       problems.append(f'{weight}: {leaves[weight].shape}, expected {shape}')
     elif any(factor in leaves for factor in site.factors):
       problems.append(f'{path}: has factors already; merge them first')
+  own = {factor for site in sites.values() for factor in site.factors}
+  if other := [path for path in leaves if path.endswith(FACTORS[0]) and path not in own]:
+    problems.append(
+      f'{errors.listed(other)}: would be read as factors of this method; merge or rename them'
+    )
   if problems:
     raise ValueError(
       'params are not the parameters of this model (pass `variables["params"]`):\n  '

@@ -127,6 +127,12 @@ def test_biases_trained(bias, expected):
   assert count(frozen) + expected == count(params)
 
 
+def test_leaves_that_would_be_taken_for_factors_are_refused():
+  model, _, frozen, trainable, x = adapted('loop')
+  with pytest.raises(ValueError, match=r'layers_0/\S*lora_a, .*: would be read as factors'):
+    lora(rank=2, alpha=1.0, targets='classifier').init(KEY, model, tree.join(frozen, trainable), x)
+
+
 def test_further_leaves_are_trained_by_pattern():
   method = lora(rank=2, alpha=1, train='classifier/.*')
   _, params, frozen, trainable, _ = adapted('scan', method)

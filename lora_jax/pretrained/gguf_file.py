@@ -144,10 +144,18 @@ def config_values(path: Path) -> Values:
     if kind not in ARCHITECTURES or f'{kind}.expert_count' in fields:
       raise ValueError(f'architecture {kind!r}; read are dense models of {list(ARCHITECTURES)}')
     own = lambda key, default=None: get(f'{kind}.{key}') if f'{kind}.{key}' in fields else default
-    if (scaling := own('rope.scaling.type', 'none')) != 'none':
+    # A factor without a type is linear; the first files named it otherwise (llama-model.cpp).
+    factor = own('rope.scaling.factor', own('rope.scale_linear', 1.0))
+    unnamed = 'none' if factor in (0, 1) else 'linear'
+    if (scaling := own('rope.scaling.type', unnamed)) != 'none':
       raise ValueError(f'rotary positions scaled by {scaling!r}; read are files without')
     tensors = {tensor.name: tensor for tensor in gguf_reader.read(path).tensors}
     heads, width = get(f'{kind}.attention.head_count'), get(f'{kind}.embedding_length')
+    head_dim = own('attention.key_length', width // heads)
+    if (turned := own('rope.dimension_count', head_dim)) != head_dim:
+      raise ValueError(
+        f'{turned} of {head_dim} elements of a head are rotated; read are all of them'
+      )
     values = {
       'model_type': kind,
       'vocab_size': int(tensors['token_embd.weight'].shape[1]),
@@ -156,7 +164,7 @@ def config_values(path: Path) -> Values:
       'num_hidden_layers': get(f'{kind}.block_count'),
       'num_attention_heads': heads,
       'num_key_value_heads': own('attention.head_count_kv', heads),
-      'head_dim': own('attention.key_length', width // heads),
+      'head_dim': head_dim,
       'intermediate_size': get(f'{kind}.feed_forward_length'),
       'rms_norm_eps': _shortest(get(f'{kind}.attention.layer_norm_rms_epsilon')),
       'rope_theta': _shortest(own('rope.freq_base') or 10000.0),

@@ -63,6 +63,9 @@ def test_llama_3s_positions_are_found_by_their_effect(tmp_path):
   [
     (dict(change={'expert_count': 4}), "architecture 'llama'; read are dense models"),
     (dict(change={'rope.scaling.type': 'yarn'}), "rotary positions scaled by 'yarn'"),
+    (dict(change={'rope.scaling.factor': 4}), "rotary positions scaled by 'linear'"),
+    (dict(change={'rope.scale_linear': 2}), "rotary positions scaled by 'linear'"),
+    (dict(change={'rope.dimension_count': 2}), '2 of [0-9]+ elements of a head are rotated'),
     (dict(extra={'model.strange.weight': np.ones((2, 2), np.float32)}), 'model.strange.weight: no'),
   ],
 )

@@ -27,6 +27,7 @@ _NEEDED = {
 _FILES = ('tokenizer.json', 'vocab.txt', 'vocab.json', 'merges.txt', 'spm.model')
 _OPTIONAL = ('config.json', 'tokenizer_config.json')
 TEMPLATE = 'chat_template.jinja'  # Noted by the task that uses it.
+TOKENS = 'special_tokens_map.json'  # Older folders name the special tokens there alone.
 GENERATION = 'generation_config.json'
 
 
@@ -43,10 +44,13 @@ def load_tokenizer(path: str | pathlib.Path) -> Tokenizer:
   """
   path = pathlib.Path(path).expanduser()
   files = read_files(path)
-  of_chats = {TEMPLATE, 'tokenizer_config.json'} if gguf_reader.find(path) else {TEMPLATE}
+  of_chats = {TEMPLATE, TOKENS}
+  if gguf_reader.find(path):
+    of_chats.add('tokenizer_config.json')
   for name in files.keys() - of_chats:
     provenance.note(path / name, name, files[name])
-  config = _json(files, 'config.json', path) | _json(files, 'tokenizer_config.json', path)
+  config = _json(files, 'config.json', path)
+  config |= _json(files, TOKENS, path) | _json(files, 'tokenizer_config.json', path)
   file = next((name for name, needed in _NEEDED.items() if needed <= files.keys()), '')
   if not file:
     raise FileNotFoundError(
@@ -76,7 +80,7 @@ def read_files(path: pathlib.Path) -> dict[str, bytes]:
     FileNotFoundError: if there is neither a folder nor an archive at `path`.
     ValueError: if the archive is damaged.
   """
-  wanted = (*_FILES, *_OPTIONAL, TEMPLATE)
+  wanted = (*_FILES, *_OPTIONAL, TEMPLATE, TOKENS)
   if file := gguf_reader.find(path):
     return {
       'tokenizer.json': gguf_tokenizer.tokenizer_json(file),
@@ -122,7 +126,8 @@ def special_ids(path: str | pathlib.Path) -> dict[str, int | list[int]]:
     for kind, ids in found.items():
       value = values.get(f'{kind}_token_id')
       ids += value if isinstance(value, list) else [] if value is None else [value]
-  tokens = _special_tokens(_json(files, 'tokenizer_config.json', path))
+  named = _json(files, TOKENS, path) | _json(files, 'tokenizer_config.json', path)
+  tokens = _special_tokens(named)
   for kind, ids in found.items():
     one = tokenizer.id_of(tokens.get(f'{kind}_token', ''))
     ids += [] if one is None else [one]

@@ -61,6 +61,16 @@ def test_a_template_is_that_of_the_tokenizers_own_files(folder, tmp_path):
   assert load_tokenizer(tmp_path).template.source == 'c'
 
 
+def test_special_tokens_may_be_named_in_a_file_of_their_own(folder, tmp_path):
+  (tmp_path / 'tokenizer.json').write_text((folder / 'tokenizer.json').read_text())
+  template = "{{ bos_token }}{% for m in messages %}{{ m['content'] }}{{ eos_token }}{% endfor %}"
+  (tmp_path / 'tokenizer_config.json').write_text(json.dumps({'chat_template': template}))
+  tokens = {'bos_token': {'content': '<|begin|>'}, 'eos_token': '<|im_end|>'}
+  (tmp_path / 'special_tokens_map.json').write_text(json.dumps(tokens))
+  rows = chat.examples([[USER, REPLY]], ['a'], load_tokenizer(tmp_path))
+  assert rows == [('<|begin|>Hi<|im_end|>', 'Hello<|im_end|>')]
+
+
 def test_a_chat_ends_with_the_last_reply():
   found = chat.messages_of([USER, REPLY, USER, REPLY, USER], 'a')
   assert found == [USER, REPLY, USER, REPLY]

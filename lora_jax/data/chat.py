@@ -15,6 +15,8 @@ import sys
 from collections.abc import Sequence
 from typing import TypedDict
 
+import numpy as np
+
 from lora_jax import extras
 from lora_jax.data import chat_renderer, sources
 from lora_jax.data.data_to_text import Example, Form
@@ -112,8 +114,16 @@ def form(tokenizer: Tokenizer) -> Form:
   """Rows whose texts hold special tokens: the names of these are the tokens."""
   known, _ = require(tokenizer)
   special = re.compile('|'.join(map(re.escape, known.special_tokens)) or '(?!)')
-  encode, encode_after = (known.marked()(f) for f in (known.encode, known.encode_after))
-  return Form(encode, encode_after, lambda text: special.sub('', text).strip())
+
+  def contexts(texts: Sequence[str]) -> list[np.ndarray]:
+    with known.marked():
+      return known.encode(texts)
+
+  def targets(before: Sequence[str], texts: Sequence[str]) -> list[np.ndarray]:
+    with known.marked():
+      return known.encode_after(before, texts)
+
+  return Form(contexts, targets, lambda text: special.sub('', text).strip())
 
 
 def _render(chats: Sequence[list[chat_renderer.Message]], template: ChatTemplate) -> list[Rendered]:

@@ -14,6 +14,7 @@ from lora_jax.pretrained.labels import fields as label_fields
 Values = dict[str, Any]  # The JSON object in a config.json.
 NAMES = {'llama': 'Llama', 'mistral': 'Mistral', 'qwen2': 'Qwen2', 'qwen3': 'Qwen3'}
 WINDOW = 4096  # Mistral's `sliding_window`, where a config.json has none.
+HEAD_WIDTHS = {'qwen3': 128}  # `head_dim`, where a config.json has none; else it is a share.
 THETAS = {'llama': 10000.0, 'mistral': 10000.0, 'qwen2': 10000.0, 'qwen3': 10000.0}
 # Keys of Llama 3's `rope_scaling`, and the fields that hold them.
 SCALING = {
@@ -49,7 +50,7 @@ def from_hugging_face(values: Values) -> tuple[LlamaConfig, Values]:
     num_layers=values['num_hidden_layers'],
     num_heads=heads,
     num_kv_heads=values.get('num_key_value_heads') or heads,
-    head_width=values.get('head_dim') or values['hidden_size'] // heads,
+    head_width=values.get('head_dim', HEAD_WIDTHS.get(family)) or values['hidden_size'] // heads,
     intermediate_size=values['intermediate_size'],
     activation=values.get('hidden_act', 'silu'),
     norm_epsilon=values.get('rms_norm_eps', 1e-6),

@@ -81,7 +81,7 @@ def warn_of_others(folder: Path, groups: Sequence[choice.Group]) -> None:
   others = [x for x in folder.iterdir() if x.name not in own] if folder.is_dir() else []
   if others:
     logging.warning(
-      '%s: %d groups were begun with other members, as by another --shard=i/n or '
+      '%s: %d groups were started with other members, as by another --shard=i/n or '
       'config.sweep.width. Unless another machine trains them, these members start anew; with the '
       'flags of that start they resume',
       folder,

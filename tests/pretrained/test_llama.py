@@ -62,3 +62,10 @@ def test_a_window_that_no_row_exceeds_is_none():
   assert config == architecture.from_hugging_face(values)
   with pytest.raises(ValueError, match='sliding_window=4096'):
     architecture.from_hugging_face(values | {'max_position_embeddings': 4097})
+
+
+@pytest.mark.parametrize('case, width', [('qwen3', 128), ('qwen2', 6)])
+def test_the_width_of_a_head_that_is_not_written(case, width):
+  values = json.loads((GOLDEN / case / 'config.json').read_text())
+  values.pop('head_dim', None)
+  assert architecture.from_hugging_face(values).head_width == width

@@ -22,7 +22,7 @@ def test_configs_of_the_presets_come_back(name):
   [
     ('bert', {'model_type': 't5'}, "model_type='t5'. Known: bert, roberta, deberta-v2, gpt2"),
     ('bert', {'model_type': None}, 'model_type=None. Known: bert'),
-    ('bert', {'hidden_act': 'mish'}, "activation 'swish'; supported: .*gelu"),
+    ('bert', {'hidden_act': 'mish'}, "activation 'mish'; supported: .*gelu"),
     (
       'roberta',
       {'position_embedding_type': 'relative_key'},
@@ -30,7 +30,7 @@ def test_configs_of_the_presets_come_back(name):
     ),
     ('bert', {'is_decoder': True}, 'is_decoder=True; supported: False'),
     ('gpt2', {'tie_word_embeddings': False}, 'tie_word_embeddings=False; supported: True'),
-    ('gpt2', {'activation_function': 'mish'}, "activation 'swish'"),
+    ('gpt2', {'activation_function': 'mish'}, "activation 'mish'"),
     ('gpt2', {'n_head': 5}, 'a width of 24 does not divide into 5 heads'),
   ],
 )

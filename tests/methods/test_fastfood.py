@@ -55,6 +55,13 @@ def test_more_coordinates_and_other_seeds():
     assert np.abs(fastfood.project(x, SEED + 1, size) - few).max() > 0.01
 
 
+def test_a_small_leaf_is_moved_by_as_many_numbers_as_it_has():
+  """Padded to a power of two."""
+  columns = np.asarray(jax.vmap(lambda x: fastfood.project(x, SEED, 6))(jnp.eye(20)))
+  assert np.linalg.matrix_rank(columns[:8]) == 6 and np.all(np.any(columns[:8], axis=1))
+  assert not np.any(columns[8:])
+
+
 def test_the_numbers_of_a_seed_stay():
   """A stored adapter is d numbers and a seed: what the seed stands for must not change."""
   found = fastfood.project(jnp.asarray([1.0, -2.0, 3.0]), SEED, 6)

@@ -13,7 +13,8 @@ Argument, each a list joined by `+`, beside that of configs/_base_ablation.py (`
 
   dimensions  30+100+300+1000+3000+10000 by default
   variants    did, the plain subspace; said, with a factor for each layer. Both by default
-  lr          rates of the subspaces; those of full fine-tuning and LoRA are FULL_RATES, LORA_RATES
+  methods     intrinsic, full and lora; all of them by default
+  lr          rates to train at, in place of RATES, each of these methods
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,9 +26,11 @@ from configs import _base, _base_ablation
 TASKS = tuple(task for task in _base_ablation.TASKS if task != 'e2e')  # A loss has no 90 %.
 DIMENSIONS = '30+100+300+1000+3000+10000'
 VARIANTS = ('did', 'said')
-RATES = (1e-3, 3e-3, 1e-2, 3e-2)
-FULL_RATES = (2e-5, 6e-5, 2e-4)
-LORA_RATES = (1e-3, 3e-3, 1e-2)
+RATES = {
+  'intrinsic': (1e-3, 3e-3, 1e-2, 3e-2),
+  'full': (2e-5, 6e-5, 2e-4),
+  'lora': (1e-3, 3e-3, 1e-2),
+}
 RANK, ALPHA = 1, 8.0  # Of LoRA.
 
 
@@ -47,15 +50,17 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
 def sweep(arg: str | None = None) -> Iterator[_base.Overrides]:
   """The overrides of each run: every dimension of every variant at every rate, with every seed."""
   args = _parse(arg)
-  runs: list[_base.Overrides] = [
-    {'method.dimension': dimension, 'method.variant': variant, 'optim.lr': lr}
-    for variant in args['variants'].split('+')
-    for dimension in _dimensions(args)
-    for lr in _base.numbers('lr', args['lr']) or RATES
-  ]
-  lora = _base.lora(RANK, ALPHA)
-  for method, rates in (('full', FULL_RATES), ('lora', LORA_RATES)):
-    runs += [{'method': _base.method(method, lora), 'optim.lr': lr} for lr in rates]
+  lora, runs = _base.lora(RANK, ALPHA), list[_base.Overrides]()
+  for method in args['methods'].split('+'):
+    sections: list[_base.Overrides] = [{'method': _base.method(method, lora)}]
+    if method == 'intrinsic':
+      sections = [
+        {'method.dimension': dimension, 'method.variant': variant}
+        for variant in args['variants'].split('+')
+        for dimension in _dimensions(args)
+      ]
+    rates = _base.numbers('lr', args['lr']) or RATES[method]
+    runs += [{**section, 'optim.lr': lr} for section in sections for lr in rates]
   return _base_ablation.seeded(args, runs)
 
 
@@ -65,8 +70,12 @@ def _dimensions(args: Mapping[str, str]) -> list[int]:
 
 
 def _parse(arg: str | None) -> dict[str, str]:
-  args = _base_ablation.parse(arg, dimensions=DIMENSIONS, variants='+'.join(VARIANTS), lr='')
+  args = _base_ablation.parse(
+    arg, dimensions=DIMENSIONS, variants='+'.join(VARIANTS), methods='+'.join(RATES), lr=''
+  )
   _base.check('task', args['task'], TASKS)
+  for method in args['methods'].split('+'):
+    _base.check('part of methods=', method, list(RATES))
   for variant in args['variants'].split('+'):
     _base.check('part of variants=', variant, VARIANTS)
   if not all(text.isdecimal() and int(text) for text in args['dimensions'].split('+')):

@@ -26,7 +26,14 @@ def test_dimensions_rates_and_variants_can_be_chosen():
   runs = members(f'{SMALL},dimensions=50+70,variants=said,lr=1e-2,seeds=2')
   chosen = [run.config.method for run in runs if run.config.method.name == 'intrinsic']
   assert [(x.dimension, x.variant) for x in chosen] == 2 * [(50, 'said'), (70, 'said')]
-  assert len(runs) == 2 * (2 + 6)
+  assert len(runs) == 2 * (2 + 2)
+  assert {run.config.optim.lr for run in runs} == {1e-2}
+
+
+def test_one_method_alone():
+  (run,) = members(f'{SMALL},methods=full,lr=2e-5,seeds=1')
+  assert (run.config.method.name, run.config.optim.lr) == ('full', 2e-5)
+  assert len(members(f'{SMALL},methods=lora,seeds=1')) == 3
 
 
 @pytest.mark.parametrize(
@@ -36,6 +43,7 @@ def test_dimensions_rates_and_variants_can_be_chosen():
     ('variants=did+sad', "part of variants= 'sad'.*said"),
     ('dimensions=10+', "dimensions='10.': expected whole numbers"),
     ('lr=fast', "lr='fast': expected numbers"),
+    ('methods=lroa', "part of methods= 'lroa'.*lora"),
   ],
 )
 def test_typos(arg, error):

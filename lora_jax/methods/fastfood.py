@@ -10,8 +10,11 @@ Each column of P has unit length in expectation, as in the second of the papers 
 P of d numbers is the first d columns of that of more, so zeros at the end of x change nothing. Of
 an x that is longer than n the first n numbers count, as in the code of those authors. (Where all of
 10,000 numbers moved each bias, the loss was too curved for SST-2 to be learned at the rates 1e-4,
-1e-3 and 1e-2.) Of the first product there are only as many different values as x has numbers,
-padded to a power of two: it is the small product, repeated.
+1e-3 and 1e-2.) Their code has another gradient: in the backward pass it divides by sqrt(n) at each
+of the two products, though not in the forward pass. Here it is that of the forward pass.
+
+Of the first product there are only as many different values as x has numbers, padded to a power of
+two: it is the small product, repeated.
 """
 
 from __future__ import annotations

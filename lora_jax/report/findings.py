@@ -24,6 +24,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from lora_jax.errors import listed
@@ -56,10 +57,12 @@ class Findings(NamedTuple):
   """The findings of a folder, and the names of models whose runs stand apart.
 
   `weak_bases` are models that were trained here from little text: their runs are on one page.
+  `names` are the published names of models that tables name by their folders.
   """
 
   all: Sequence[Finding] = ()
   weak_bases: Sequence[str] = ()
+  names: Mapping[str, str] = MappingProxyType({})
 
   def of_page(self, name: str) -> list[Finding]:
     """The findings that a page begins with."""
@@ -87,7 +90,7 @@ def read(path: Path, recorded: Recorded) -> Findings | None:
       problems.append(f'finding {number}, of {entry.get("page", "no page")}: {error}')
   if problems:
     raise ValueError(f'{path}:\n' + '\n'.join(problems))
-  return Findings(found, content.get('weak_bases', ()))
+  return Findings(found, content.get('weak_bases', ()), content.get('names', {}))
 
 
 def _check(entry: Mapping[str, object], recorded: Recorded) -> Finding:

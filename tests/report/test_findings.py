@@ -8,6 +8,7 @@ from tests.report.toys import run
 
 TEXT = """
 weak_bases = ["tiny"]
+names = { small = "Small-1B" }
 [[finding]]
 page = "table-2"
 paper = "LoRA reaches {paper}."
@@ -30,6 +31,7 @@ def read(path, text, lora=0.8):
 def test_a_finding_has_its_numbers_and_a_verdict(tmp_path):
   found = read(tmp_path / 'f.toml', TEXT)
   assert found.weak_bases == ['tiny'] and found.of_page('table-3') == []
+  assert found.names == {'small': 'Small-1B'}
   (one,) = found.of_page('table-2')
   assert one.text == 'LoRA reaches 81.0 ± 1.4 on GPT-2 at r=8 of table 2, 9 below.'
   assert (one.paper, one.verdict) == ('LoRA reaches 89.7 ± 0.7.', 'does not hold')

@@ -38,6 +38,7 @@ task on one model, and what the spreads of both do not tell from it. At chance: 
 prediction for all examples, within the spread."""
 MORE = """`python -m experiments.report --add=runs/NAME` adds a finished run, sweep or analysis and
 writes the pages; `--latex=DIR` writes their tables as LaTeX."""
+MORE_HERE = MORE.replace('report --add', 'report --folder=results --add')  # These pages' folder.
 
 
 def make(recorded: Recorded, findings: Findings | None = None) -> list[Page]:
@@ -98,16 +99,17 @@ def of_findings(made: Sequence[Page], unmeasured: Sequence[Page], findings: Find
   rows = [
     {
       'page': f'[{page.title}]({page.name}.md)',
-      'the paper': finding.paper or '-',
+      'the paper': finding.paper or ('the same' if finding.verdict else '-'),
       'here': finding.text,
       'verdict': finding.verdict or ('not measured' if finding.paper else '-'),
     }
     for page in made
     for finding in findings.of_page(page.name)
   ]
-  verdicts = [finding.verdict for finding in findings.all]
-  held = f'{verdicts.count(HOLDS)} hold here, {verdicts.count(FAILS)} do not.'
-  about = f"{FINDINGS} Of the paper's findings below, {held}"
+  about = f'{FINDINGS} {_held(findings.all)}'
+  if findings.names:
+    named = ', '.join(f'`{folder}` is {model}' for folder, model in findings.names.items())
+    about += f' Tables name a model by its folder: {named}.'
   blocks: list[Block] = [Table(rows, about)] if rows else [about]
   if unmeasured:
     flag = 'python -m experiments.reproduce --{} --data_dir=DIR'
@@ -116,7 +118,23 @@ def of_findings(made: Sequence[Page], unmeasured: Sequence[Page], findings: Find
   named = {page.name for page in made if findings.of_page(page.name)}
   if rest := [f'[{page.title}]({page.name}.md)' for page in made if page.name not in named]:
     blocks.append(f'Other pages: {", ".join(rest)}.')
-  return Page('README', 'Results', '', [*blocks, MORE])
+  return Page('README', 'Results', '', [*blocks, MORE_HERE])
+
+
+def _held(findings: Sequence[Finding]) -> str:
+  """How many of the paper's findings hold, each counted once: by the first model it was tried on.
+
+  A verdict without a statement of the paper is on the statement above it, on another model.
+  """
+  first = [finding.verdict for finding in findings if finding.paper]
+  again = [finding.verdict for finding in findings if not finding.paper and finding.verdict]
+  counts = lambda verdicts: f'{verdicts.count(HOLDS)} hold, {verdicts.count(FAILS)} do not'
+  text = f"Of the paper's findings below, on the model that stands first, {counts(first)}."
+  return (
+    f'{text} Of the {len(again)} with a verdict on a second model, {counts(again)}.'
+    if again
+    else text
+  )
 
 
 def of_runs(

@@ -57,11 +57,16 @@ def test_an_index_of_findings_has_verdicts_and_one_list_of_what_was_not_measured
   known = Findings([
     Finding('table-6', 'A low rank suffices.', 'It does.', 'holds'),
     Finding('table-6', 'And more.', 'Nobody knows.', ''),
-  ])  # fmt: skip
+    Finding('table-6', '', 'On a second model it does not.', 'does not hold'),
+  ], names={'small': 'Small-1B'})  # fmt: skip
   first, *others = pages.make(Recorded(runs=found), known)
   (table,) = tables_of(first)
-  assert [row['verdict'] for row in table.rows] == ['holds', 'not measured']
-  text = document.markdown(first)
+  assert [row['verdict'] for row in table.rows] == ['holds', 'not measured', 'does not hold']
+  assert table.rows[2]['the paper'] == 'the same'
+  text = ' '.join(document.markdown(first).split())
+  # A finding is counted once, whatever it is tried on.
+  assert 'on the model that stands first, 1 hold, 0 do not. Of the 1 with a verdict on a' in text
+  assert 'second model, 0 hold, 1 do not. Tables name a model by its folder: `small` is' in text
   assert '`python -m experiments.reproduce --table=3 --data_dir=DIR`' in text
   assert '--figure=3 ' in text and '--table=6 ' not in text and '[All runs](runs.md)' in text
   six = next(page for page in others if page.name == 'table-6')

@@ -55,6 +55,6 @@ def rows(
 
 
 def settings(group: Sequence[RunResult], found: Sequence[RunResult]) -> dict[str, str]:
-  """What tells the runs of one setting from others beside the paper's rows, as a column."""
+  """What tells the runs of one setting from the others of a table, as a column."""
   first = group[0]
   return {'settings': ', '.join(filter(None, (first['preset'], runs.settings(first, found))))}

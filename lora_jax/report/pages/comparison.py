@@ -37,19 +37,23 @@ class Section(NamedTuple):
 
 def sections(found: Sequence[RunResult], levels: scores.Levels) -> Iterator[Section]:
   """The comparison of each model and preset that has more than one method."""
+  for (model, preset), group in compared(found).items():
+    yield Section(
+      title=f'{model}, preset {preset}',
+      rows=rows(group, levels),
+      about=f'{HEADER} {settings(group)} Trained on {runs.machines(group)}.',
+      picture=picture(group, levels),
+      rates=rates(group),
+    )
+
+
+def compared(found: Sequence[RunResult]) -> dict[tuple[str, str], list[RunResult]]:
+  """The runs of each model and preset that has more than one method."""
   groups: dict[tuple[str, str], list[RunResult]] = {}
   for run in found:
     if run['experiment'] == 'glue':
       groups.setdefault((runs.model_name(run), run['preset']), []).append(run)
-  for (model, preset), group in groups.items():
-    if len({run['method'] for run in group}) > 1:
-      yield Section(
-        title=f'{model}, preset {preset}',
-        rows=rows(group, levels),
-        about=f'{HEADER} {settings(group)} Trained on {runs.machines(group)}.',
-        picture=picture(group, levels),
-        rates=rates(group),
-      )
+  return {of: group for of, group in groups.items() if len({run['method'] for run in group}) > 1}
 
 
 def rows(found: Sequence[RunResult], levels: scores.Levels) -> list[dict[str, str]]:

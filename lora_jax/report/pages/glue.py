@@ -29,15 +29,18 @@ def page(found: Sequence[RunResult], levels: scores.Levels) -> Page:
   """
   ours = [run for run in found if run['experiment'] == 'glue']
   plain = [run for run in ours if run['preset'] != 'compare' and not run['paper_table']]
+  compared, place = comparison.compared(ours), lambda run: (runs.model_name(run), run['preset'])
+  alone = [run for run in ours if run['preset'] == 'compare' and place(run) not in compared]
   blocks: list[Block] = [ABOUT]
   for section in comparison.sections(ours, levels):
     blocks += [f'### Methods side by side: {section.title}', Table(section.rows, section.about)]
     blocks.append(section.picture)
     if section.rates:
       blocks.append(Table(section.rates, 'The rates that were tried', folded=True))
-  if plain:
-    blocks += ['### Other runs', Table(own_rows(plain, levels), ALONE), picture(plain)]
-    blocks.append(Table(_details(plain), 'How each was obtained', folded=True))
+  if others := [*plain, *alone]:
+    drawn = picture([*plain, *_at_best_rates(alone)])
+    blocks += ['### Other runs', Table(own_rows(others, levels), ALONE), drawn]
+    blocks.append(Table(_details(others), 'How each was obtained', folded=True))
   of_paper = [run for run in ours if run['paper_table'].startswith('table 2')]
   values = lambda row, column: _values(of_paper, row, column)
   shown = paper_rows.rows('2', list(COLUMNS), values)
@@ -99,6 +102,14 @@ def picture(found: Sequence[RunResult]) -> charts.Picture:
   return charts.chart('table-2', 'scores by task', made)
 
 
+def _at_best_rates(found: Sequence[RunResult]) -> list[RunResult]:
+  """Of runs that differ in the rate, those at the best one."""
+  alike: dict[str, list[RunResult]] = {}
+  for run in found:
+    alike.setdefault(runs.without_rate(run), []).append(run)
+  return [run for group in alike.values() for run in scores.at_best_rate(group)]
+
+
 def _is_whole(run: RunResult) -> bool:
   """Whether the base's kernels are numbers, not codes."""
   return runs.section(run['config'], 'model').get('quantize', 'none') == 'none'
@@ -126,7 +137,7 @@ def _details(found: Sequence[RunResult]) -> list[dict[str, str]]:
         'task': group[0]['task'],
         'model': runs.model_name(group[0]),
         'method': runs.method_name(group[0]),
-        **(paper_rows.settings(group, found) if group[0]['paper_table'] else {}),
+        **paper_rows.settings(group, found),
       },
       group,
     )

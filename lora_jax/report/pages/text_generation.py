@@ -169,7 +169,7 @@ def details(found: Sequence[RunResult]) -> list[dict[str, str]]:
       label = {
         'model': runs.model_name(first),
         'method': runs.method_name(first),
-        **(paper_rows.settings(group, found) if first['paper_table'] else {}),
+        **paper_rows.settings(group, found),
         'lr': f'{scores.rate(first):g}',
         'decoding': f'{decode["strategy"]} {decode["beams"]}, penalty {decode["length_penalty"]}',
         'contexts': f'{texts["contexts"]:,}',

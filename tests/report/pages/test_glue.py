@@ -43,3 +43,19 @@ def test_what_differs_in_more_than_the_seed_has_no_mean_beside_the_papers():
   assert row['MRPC'] == '89.7±.7, ours 90.0 ± 0.0 (+0.3) / 80.0 (**-9.7**) / 70.0 (**-19.7**)'
   obtained = next(b for b in made.blocks if isinstance(b, document.Table) and b.folded)
   assert [r['settings'] for r in obtained.rows] == ['paper', 'script', 'paper, 100 examples']
+
+
+def test_a_search_of_rates_that_compares_no_methods_is_shown_rate_by_rate():
+  at = lambda lr, score: run(
+    0, score, task='rte', model='llm', preset='compare',
+    config={'seed': 0, 'optim': {'lr': lr}, 'method': {}, 'train': {'epochs': 5, 'batch_size': 8}},
+  )  # fmt: skip
+  made = glue.page([at(1e-3, 0.72), at(1e-2, 0.51)], {})
+  rows = tables_of(made)[0].rows
+  assert [row['RTE'] for row in rows] == ['72.0 (n 1)', '51.0 (n 1)']
+  assert [row['method'].split()[-1] for row in rows] == ['optim.lr=0.001', 'optim.lr=0.01']
+  (picture,) = made.pictures
+  (series,) = next(panel for panel in picture.numbers if panel['title'] == 'llm')['series']
+  assert series['y'] == [72.0]  # The picture has the best rate alone.
+  two = [at(1e-3, 0.72), at(1e-3, 0.75) | {'method': 'full'}]
+  assert 'Other runs' not in str(glue.page(two, {}).blocks)

@@ -5,7 +5,8 @@ They need nothing but that JSON and matplotlib, so they can be drawn again anywh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import collections
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,10 +27,14 @@ FACTOR = {'a': 'A', 'b': 'B'}
 
 
 class HeatMap(NamedTuple):
-  """A heat map to draw: phi [i][j], in which nan is not shown, and its title."""
+  """A heat map to draw: phi [i][j], in which nan is not shown, and its title.
+
+  `j` is the label of that axis, where it is another one than that of the other maps.
+  """
 
   values: np.ndarray
   title: str
+  j: str = ''
 
 
 def draw(analysis: Analysis, folder: str | Path) -> list[Path]:
@@ -141,7 +146,8 @@ def _figure_8(analysis: Analysis) -> Figure:
       for entry in own
     ]
     control = np.asarray(own[0]['control'], float)
-    rows.append([*row, HeatMap(control, f'{_weight(own[0]["matrix"])} and random')])
+    title = f'{_weight(own[0]["matrix"])} and random'
+    rows.append([*row, HeatMap(control, title, 'j of a random matrix')])
   what = FACTOR.get(analysis['of'], r'\Delta W')
   head = rf'$\phi(W, {what}, i, j)$: {caption(analysis)}'
   # The paper's bar ends at 0.2: on a bar that ends at 1, everything would have one color.
@@ -172,7 +178,7 @@ def heat_maps(
         axis.set_axis_off()
         continue
       _draw(axis, panels[k], norm, names)
-      axis.set_xlabel(labels[1], fontsize=8)
+      axis.set_xlabel(panels[k].j or labels[1], fontsize=8)
       axis.set_ylabel(labels[0], fontsize=8)
   figure.colorbar(
     ScalarMappable(norm, CMAP), ax=grid, fraction=0.02, aspect=30, pad=0.02, label=r'$\phi$'
@@ -187,6 +193,7 @@ def spectra(entries: Sequence[Spectrum], caption: str) -> Figure:
   figure = Figure(figsize=(3.6 * (len(matrices) + 1), 3.4), layout='constrained')
   *panels, last = figure.subplots(1, len(matrices) + 1)
   layers = [entry['layer'] for entry in entries]
+  one = len(set(layers)) == 1  # Then colors tell nothing apart.
   scale = ScalarMappable(colors.Normalize(min(layers), max(layers)), 'viridis')
   limit = max(entry['singular_values'][0] for entry in entries)
   for panel, matrix in zip(panels, matrices):
@@ -211,12 +218,16 @@ def spectra(entries: Sequence[Spectrum], caption: str) -> Figure:
       label = f'{_delta(matrix)} {name}'
       last.plot(at, values, style, ms=4, lw=1, color=f'C{k}', label=label)
   last.set(xlabel='layer', ylabel='rank', title='effective and stable rank')
-  last.xaxis.set_major_locator(MaxNLocator(integer=True))
+  if one:
+    last.set_xticks(layers[:1])
+  else:
+    last.xaxis.set_major_locator(MaxNLocator(integer=True))
+    bar = figure.colorbar(scale, ax=panels, pad=0.02, label='layer')
+    bar.locator = MaxNLocator(integer=True)
   last.set_ylim(0, 1.3 * last.get_ylim()[1])  # Room for the legend.
   last.legend(fontsize=7, frameon=False, ncols=2, loc='upper center')
-  bar = figure.colorbar(scale, ax=panels, pad=0.02, label='layer')
-  bar.locator = MaxNLocator(integer=True)
-  figure.suptitle(f'Singular values of the updates: {caption}', fontsize=10)
+  layer = f', layer {layers[0]}' if one else ''
+  figure.suptitle(f'Singular values of the updates: {caption}{layer}', fontsize=10)
   return figure
 
 
@@ -307,6 +318,23 @@ def _run(run: AnalyzedRun, unequal: bool) -> str:
   if unequal:
     return f'r = {", ".join(map(str, run["ranks"]))}'
   return f'seed {run["seed"]}' if 'seed' in run else run['run']
+
+
+def captions(found: Mapping[str, Analysis]) -> dict[str, str]:
+  """The caption of each analysis by its path, with the layers where two would be the same."""
+  texts = {path: caption(analysis) for path, analysis in found.items()}
+  same = collections.Counter(texts.values())
+  return {
+    path: f'{text}, {_layers(found[path])}' if same[text] > 1 else text
+    for path, text in texts.items()
+  }
+
+
+def _layers(analysis: Analysis) -> str:
+  measured = analysis['measured']
+  entries = measured.get('maps', ()) if analysis['kind'] == 'pair' else measured['spectra']
+  layers = sorted({int(entry['layer']) for entry in entries})
+  return 'layer' + 's' * (len(layers) != 1) + f' {", ".join(map(str, layers))}'
 
 
 def caption(analysis: Analysis) -> str:

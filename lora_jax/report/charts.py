@@ -140,6 +140,7 @@ OTHERS = ('#7f7f7f', '*')  # The look of further methods, such as two that are j
 # Of series that are no methods: matrices, sets of directions.
 COLORS = ('#4c78a8', '#f58518', '#54a24b', '#b279a2', '#9d755d', '#72b7b2', '#eeca3b', '#bab0ac')
 MARKERS = 'os^Dv<>P'
+MOVED = '\n(points that would hide each other are moved apart)'  # Of an x axis.
 
 
 def method(name: str) -> Method:
@@ -272,7 +273,8 @@ def _draw(axes: Axes, panel: Panel, looks: Mapping[str, Look]) -> None:
     axes.axhline(panel.line[1], color='0.5', ls='--', lw=1, label=panel.line[0], zorder=1)
   _scale(axes, panel, places, labels, named)
   axes.set_title(panel.title, fontsize=10)
-  axes.set_xlabel(panel.x, fontsize=9)
+  moved = any(at[0] != panel.series[number].x[0] for number, at in apart.items())
+  axes.set_xlabel(panel.x + MOVED * moved, fontsize=9)
   axes.set_ylabel(panel.y, fontsize=9)
   axes.margins(y=0.12)
   axes.grid(alpha=0.25, lw=0.5)

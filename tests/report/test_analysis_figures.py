@@ -67,6 +67,8 @@ def test_figure_8_is_on_a_bar_that_ends_at_its_largest_value():
   figure = dict(analysis_figures.figures(EVERY))['figure8']
   assert list(shown(figure)) == [r'$W_{q}$ and $\Delta W_{q}$ (A), layer 3', '$W_{q}$ and random']
   assert {axes.images[0].norm.vmax for axes in figure.axes if axes.images} == {0.2}
+  labels = [axes.get_xlabel() for axes in figure.axes if axes.images]
+  assert labels == ['j of the update', 'j of a random matrix']
 
 
 def test_spectra_have_a_panel_for_each_matrix_and_one_for_the_ranks():
@@ -75,6 +77,25 @@ def test_spectra_have_a_panel_for_each_matrix_and_one_for_the_ranks():
   assert [panel.get_title() for panel in panels] == [r'$\Delta W_{q}$', r'$\Delta W_{v}$']
   assert [len(panel.lines) for panel in panels] == [1, 2]
   assert last.get_title() == 'effective and stable rank' and len(last.lines) == 4
+  assert len(figure.axes) == 4  # With the color bar of the layers.
+
+
+def test_spectra_of_one_layer_name_it_and_have_no_bar_of_colors():
+  first = [entry for entry in SINGLE['measured']['spectra'] if not entry['layer']]
+  figure = analysis_figures.spectra(first, 'base')
+  assert figure.get_suptitle() == 'Singular values of the updates: base, layer 0'
+  assert len(figure.axes) == 3 and list(figure.axes[-1].get_xticks()) == [0]
+
+
+def test_analyses_of_other_layers_of_one_run_are_told_apart():
+  measured = SINGLE['measured']
+  first = [entry for entry in measured['spectra'] if not entry['layer']]
+  one = SINGLE | {'measured': measured | {'spectra': first}}
+  assert analysis_figures.captions({'a': SINGLE, 'b': one, 'c': PAIR}) == {
+    'a': 'base, mnli, r=2, seed 0, layers 0, 1',
+    'b': 'base, mnli, r=2, seed 0, layer 0',
+    'c': 'base, mnli, r=2 / r=2, seeds 0 and 1',
+  }
 
 
 def test_what_was_measured_is_told_in_lines_and_in_a_table():

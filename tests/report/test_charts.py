@@ -78,3 +78,7 @@ def test_points_of_nearly_one_size_stand_side_by_side():
   (axes,) = charts.chart('c', 'alt', [charts.Panel('a', 'x', 'y', series, 10)]).figure().axes
   at = [float(c.lines[0].get_xdata()[0]) for c in axes.containers]
   assert at[0] == 100 and at[1] > 110 and at[2] == 1000
+  assert axes.get_xlabel() == 'x' + charts.MOVED
+  panel = charts.Panel('a', 'x', 'y', [series[0], series[2]], 10)
+  (axes,) = charts.chart('c', 'alt', [panel]).figure().axes
+  assert axes.get_xlabel() == 'x'

@@ -233,7 +233,8 @@ def _bleu_panel(
 ) -> list[charts.Panel]:
   """BLEU in the place of the dev metric; none if no run decoded texts."""
   series = _series(lines, lambda group: _values(group)['BLEU'], joined)
-  return [charts.Panel(f'ours: {grid.title}', x, BLEU, series, log)] if series else []
+  title = grid.title.replace(f'({grid.metric.rpartition("/")[2]})', '(BLEU)', 1)
+  return [charts.Panel(f'ours: {title}', x, BLEU, series, log)] if series else []
 
 
 def _ours(

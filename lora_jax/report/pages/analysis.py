@@ -47,7 +47,8 @@ FIGURES = {
 NORM = 'norm ‖UᵀWVᵀ‖ (no unit)'
 ABOUT_TABLE_7 = """How large the weights are in the directions that an update works in: ‖UᵀWVᵀ‖ by
 the top r directions of ΔW, of W itself and of a random matrix, and the amplification ‖ΔW‖ over the
-first. The picture has the mean of the layers and their standard deviation."""
+first. The picture has the mean and the standard deviation of the layers in the tables, which may
+be more at one rank than at another."""
 
 
 def pages(found: Mapping[str, Analysis]) -> list[Page]:
@@ -60,13 +61,14 @@ def figure_page(name: str, found: Mapping[str, Analysis]) -> Page:
   """A page of FIGURES with the pictures of every analysis that has them."""
   figure = FIGURES[name]
   blocks: list[Block] = [figure.about]
-  states = []
+  states, captions = [], analysis_figures.captions(found)
   for path, analysis in found.items():
-    shown = [pic for key, pic in pictures(path, analysis) if key in figure.pictures]
+    made = pictures(path, analysis, captions[path])
+    shown = [pic for key, pic in made if key in figure.pictures]
     if not shown:
       continue
     about = ', '.join(analysis_figures.about(run) for run in analysis['runs'])
-    states.append(analysis_figures.caption(analysis))
+    states.append(captions[path])
     blocks += [f'### {states[-1]}', f'{about} (`results/runs/{path}`).']
     if rows := map_rows(analysis):
       blocks.append(Table(rows, PHI))
@@ -79,10 +81,11 @@ def table_7(found: Mapping[str, Analysis]) -> Page:
   table = printed.TABLES['7']
   blocks: list[Block] = [ABOUT_TABLE_7]
   states: list[str] = []
+  captions = analysis_figures.captions(found)
   by_panel: dict[str, list[Amplification]] = {}
   for path, analysis in found.items():
     if measured := analysis['measured'].get('table7'):
-      states.append(analysis_figures.caption(analysis))
+      states.append(captions[path])
       caption = (
         f'ΔW carries alpha / r ({measured[0]["scale"]:g}); layers from 0 (`results/runs/{path}`).'
       )
@@ -111,19 +114,20 @@ def table_7(found: Mapping[str, Analysis]) -> Page:
 def spectra_pages(found: Mapping[str, Analysis]) -> list[Page]:
   """One page for every analysis of a single run; none without one."""
   blocks: list[Block] = []
-  states = []
+  states, captions = [], analysis_figures.captions(found)
   for path, analysis in found.items():
     if rows := spectrum_rows(analysis):
-      states.append(analysis_figures.caption(analysis))
+      states.append(captions[path])
       about = analysis_figures.about(analysis['runs'][0])
       blocks += [f'### {states[-1]}', f'{about}.', Table(rows, SPECTRA)]
-      blocks += [pic for key, pic in pictures(path, analysis) if key in ('spectra', 'layers')]
+      made = pictures(path, analysis, states[-1])
+      blocks += [pic for key, pic in made if key in ('spectra', 'layers')]
   if not blocks:
     return []
   return [Page('spectra', 'Spectra of the updates', '; '.join(states), blocks)]
 
 
-def pictures(path: str, analysis: Analysis) -> list[tuple[str, charts.Picture]]:
+def pictures(path: str, analysis: Analysis, caption: str) -> list[tuple[str, charts.Picture]]:
   """The figures that an analysis holds, by name (`figure3`), as pictures of the pages."""
   folder = Path(path)
   stem = folder.parent.name if folder.stem == 'analysis' else folder.stem
@@ -133,7 +137,7 @@ def pictures(path: str, analysis: Analysis) -> list[tuple[str, charts.Picture]]:
       name,
       charts.Picture(
         name=f'{name.replace("figure", "figure-")}-{stem.removeprefix("analysis-")}',
-        alt=f'{name} of {analysis_figures.caption(analysis)}',
+        alt=f'{name} of {caption}',
         numbers={'figure': name, **numbers},
         figure=lambda name=name: dict(analysis_figures.figures(analysis))[name],
       ),

@@ -116,3 +116,7 @@ def test_of_a_language_model_bleu_stands_beside_the_loss():
     'dev loss, nats a token',
     'BLEU, E2E test',
   ]
+  assert [panel['title'] for panel in made.pictures[0].numbers[:2]] == [
+    'ours: e2e (loss), small',
+    'ours: e2e (BLEU), small',
+  ]

@@ -8,10 +8,11 @@ from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from lora_jax.report.document import Page, Table
 from lora_jax.result_schema import CountRow, Counts
 
-ABOUT = """What each row of tables 2, 3, 4 and 15 trains, without the task head, counted at full
-size by the shapes of the model's parameters. *: quoted by the paper from earlier work. A size that
-the paper does not give is the one whose count is nearest to the print. A print agrees if it is the
-count, rounded or truncated to its digits; otherwise the difference is the print less the count."""
+ABOUT = """What each row of tables 2, 3, 4 and 15 trains, and a row of table 2 at the rank of table
+10, without the task head, counted at full size by the shapes of the model's parameters. *: quoted
+by the paper from earlier work. A size that the paper does not give is the one whose count is
+nearest to the print. A print agrees if it is the count, rounded or truncated to its digits;
+otherwise the difference is the print less the count."""
 
 
 def pages(found: Mapping[str, Counts]) -> list[Page]:

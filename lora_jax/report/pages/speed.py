@@ -8,12 +8,15 @@ from lora_jax.report import runs
 from lora_jax.report.document import Block, Page, Table
 from lora_jax.result_schema import Bench
 
+ABOUT = """TFLOP is what XLA counts in the compiled step, where the body of a loop, such as layers
+that are scanned, counts once, however often it runs."""
+
 
 def pages(benches: Mapping[str, Bench]) -> list[Page]:
   """The page of every benchmark; none without one."""
   if not benches:
     return []
-  blocks: list[Block] = []
+  blocks: list[Block] = [ABOUT]
   for path, bench in benches.items():
     blocks += [
       f'## {runs.machine(bench)} ({path})',

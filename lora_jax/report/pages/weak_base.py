@@ -8,9 +8,10 @@ from lora_jax.report.document import Block, Page, Table
 from lora_jax.report.pages import ablations, text_generation
 from lora_jax.result_schema import RunResult
 
-ABOUT = """These bases are small GPT-2s trained here from scratch on WikiText-2, as there was no
-pretrained language model. LoRA adapts what a base knows; these know nothing of the task's language,
-so the runs say nothing of the paper's comparisons, and stand apart from its tables."""
+ABOUT = """These bases are small GPT-2s trained here from scratch, for an epoch of WikiText-2 and
+WebNLG or of a part of them, when no pretrained language model was available. LoRA adapts what a
+base knows; these know next to nothing of the task's language, so the runs say nothing of the
+paper's comparisons, and stand apart from its tables."""
 ROWS = """The E2E test set, as in [table 3](table-3.md). Bold: the best of a column."""
 
 

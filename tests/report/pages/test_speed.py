@@ -13,6 +13,7 @@ def test_figures_have_their_units():
   text = document.markdown(speed.pages({'bench.json': found})[0])
   assert '|  | seconds | TFLOP | peak memory, MiB | seconds, ratio |' in text
   assert '| full | 2 | 3 | 1 | 4 |' in text
+  assert 'TFLOP is what XLA counts' in text
   assert speed.pages({}) == []
 
 

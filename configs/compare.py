@@ -4,8 +4,9 @@ Two sweeps: the first tries every rate of every method with one seed; the second
 seeds, each method at the rate that was best in the first one's folder. Runs that are there are not
 repeated. Another task can take its rates from the same folder without a first sweep of its own, but
 a rate that is best on one task may fail on the next (results/table-2.md, which has the scores of
-these sweeps). `experiments.reproduce --table=2 --model=path/to/encoder` does all of it, and tries
-further rates where the best one lies on the edge of those tried (`next_rate`). By hand:
+these sweeps). `experiments.reproduce --table=2 --model=path/to/encoder` does it for LoRA, full
+fine-tuning, BitFit and Adapter-H, or for those of `--methods`, on all tasks or those of `--tasks`,
+and tries further rates where the best one lies on the edge of those tried (`next_rate`). By hand:
 
   python -m experiments.sweep --workdir=runs/compare-rates --config.data.dir=DIR \
       --config=configs/compare.py:task=stsb,model=path/to/encoder,seeds=1

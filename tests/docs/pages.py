@@ -146,11 +146,16 @@ def shell_lines(text: str) -> Iterator[str]:
 
 
 def commands(docs: Path = DOCS) -> Mapping[str, str]:
-  """Every command of the README and of every page, by `page:line`, with those of included files."""
+  """Every command of the README and of every page, by `page:line`, with those of included files.
+
+  A command at the end of a row of a table counts as well.
+  """
   found: dict[str, str] = {}
   for path in (docs.parent / 'README.md', *sources(docs)):
     text = path.read_text(encoding='utf-8')
     shown = [(block.line, block.text) for block in blocks(text) if block.kind == 'console']
+    for line, row in enumerate(text.splitlines(), 1):
+      shown += [(line, one) for one in re.findall(r'^\|.* `(python -m [^`]+)` \|$', row)]
     for name in re.findall(r'^```\{include\} (\S+)$', text, re.M):
       shown.append((1, included_commands((path.parent / name).read_text(encoding='utf-8'))))
     for line, block in shown:

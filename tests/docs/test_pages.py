@@ -97,6 +97,7 @@ def test_the_commands_of_all_pages_parse():
   lines = pages.commands()
   assert {line.split()[2] for line in lines.values() if line.startswith('python -m')} > {
     'experiments.train', 'experiments.reproduce', 'experiments.serve', 'experiments.plan',
+    'experiments.compare_peers',  # Of the README's table of results.
   }  # fmt: skip
   done = subprocess.run(
     [sys.executable, '-m', 'tests.docs.commands'],

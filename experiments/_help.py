@@ -62,6 +62,8 @@ EXAMPLES = {
   'train_flags': '--config.train.epochs=1',
   'workdir': 'runs/mrpc',
 }
+# Commands differ in what these take: a command's own default is the example, where it has one.
+OWN = ('dtype', 'methods', 'model', 'out', 'tasks', 'workdir')
 OFTEN = ('config', 'workdir', 'runs', 'table', 'task')  # These stand first.
 
 
@@ -109,20 +111,31 @@ def _field(name: str, value: object) -> Iterator[str]:
 
 
 def _rows(shown: Iterable[flags.Flag]) -> str:
-  return '\n'.join(f'  {_example(flag)}\n{_wrapped(flag.help or "", 6)}' for flag in shown)
+  # What absl adds to a flag that may be repeated, its help says already.
+  text = lambda flag: (flag.help or '').partition(';\n')[0]
+  return '\n'.join(f'  {_example(flag)}\n{_wrapped(text(flag), 6)}' for flag in shown)
 
 
 def _example(flag: flags.Flag) -> str:
-  """A flag with a value: the one of `EXAMPLES`, another one than the default, or the default."""
+  """A flag with a value: another choice than the default, or that of `EXAMPLES` if it is taken, or
+  the default; of a flag of `OWN` rather the default."""
   if flag.boolean:
-    return f'--{flag.name}'
+    return f'--{"no" * bool(flag.default)}{flag.name}'
   choices = [name for name in getattr(flag.parser, 'enum_values', ()) if name != flag.default]
-  value = [
-    *choices,
-    EXAMPLES.get(flag.name),
-    flag.default_as_str and flag.default_as_str.strip("'"),
-  ]
+  default = '' if flag.default is None else str(flag.default_as_str).strip("'")
+  own = default if flag.name in OWN else ''
+  value = [*choices, own, _taken(flag, EXAMPLES.get(flag.name, '')), default]
   return f'--{flag.name}={next((one for one in value if one), "...")}'
+
+
+def _taken(flag: flags.Flag, value: str) -> str:
+  """A value if the flag takes it; '' for a text where it wants a number."""
+  if isinstance(flag.parser, flags.IntegerParser | flags.FloatParser):
+    try:
+      flag.parser.parse(value)
+    except ValueError:
+      return ''
+  return value
 
 
 def _wrapped(text: str, indent: int = 4) -> str:

@@ -42,7 +42,11 @@ OF = flags.DEFINE_enum(
   'of', 'a', pair.OF, "Compare directions of A (as the paper), of B, or of the update's input."
 )
 WHICH = flags.DEFINE_enum('which', 'best', ['best', 'last'], 'Checkpoint of a run to analyze.')
-WEIGHTS = flags.DEFINE_bool('weights', True, 'Load the weights of the base, for a single run.')
+WEIGHTS = flags.DEFINE_bool(
+  'weights',
+  True,
+  'For a single run the weights of the base are loaded; --noweights leaves them out.',
+)
 BASE = flags.DEFINE_string(
   'base', '', 'Preset or model folder of the base, for adapters that do not store its architecture.'
 )

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from absl import flags
 
 from experiments import _help
 from lora_jax import fields
@@ -59,3 +60,16 @@ def flags_without_a_value():
 @pytest.mark.parametrize('command, flag', list(flags_without_a_value()))
 def test_each_flag_has_an_example(command, flag):
   assert flag in _help.EXAMPLES, f'{command}: no example of --{flag}'
+
+
+def test_an_example_is_a_value_that_its_flag_takes_and_says_something():
+  known = flags.FlagValues()
+  of = lambda name: _help._example(known[name])
+  flags.DEFINE_integer('layers', 4, 'Number of blocks.', flag_values=known)
+  flags.DEFINE_string('model', 'gpt2-medium', 'Preset of GPT-2.', flag_values=known)
+  flags.DEFINE_string('shard', '0/1', 'i/n.', flag_values=known)
+  flags.DEFINE_bool('weights', True, 'Load them.', flag_values=known)
+  flags.DEFINE_multi_string('add', [], 'Run; may be repeated.', flag_values=known)
+  assert (of('layers'), of('model')) == ('--layers=4', '--model=gpt2-medium')
+  assert (of('shard'), of('weights')) == ('--shard=0/2', '--noweights')
+  assert _help._rows([known['add']]) == '  --add=runs/mrpc\n      Run; may be repeated.'

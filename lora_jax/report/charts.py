@@ -199,7 +199,8 @@ def _figure(panels: Sequence[Panel]) -> Figure:
   looks = _looks(panels)
   # The legend is below the panels: within one it would cover points.
   across = max(1, columns * 45 // (max(map(len, looks)) + 6))
-  lines = -(-len(looks) // across) if len(looks) > 1 else 0
+  several = len(looks) > 1 or any(panel.line for panel in panels)
+  lines = -(-len(looks) // across) if several else 0
   size = (4.2 * columns, 3.5 * rows + 0.18 * lines)
   figure = Figure(figsize=size, layout='constrained')
   grid = list(figure.subplots(rows, columns, squeeze=False).flat)

@@ -258,6 +258,13 @@ def limit_text(limit: object) -> str:
   return f'{limit:,} examples' if limit else 'all examples'
 
 
+def passes(run: RunResult) -> str:
+  """How long a run trains: `2 epochs with batches of 32`."""
+  train = section(run['config'], 'train')
+  epochs = f'{train["epochs"]} epoch' + 's' * (train['epochs'] != 1)
+  return f'{epochs} with batches of {train["batch_size"]}'
+
+
 def method(run: Trained) -> str:
   """The method's name; `none` of a run at rate 0, which is its base as it was."""
   rate = section(run['config'], 'optim').get('lr')

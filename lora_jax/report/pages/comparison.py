@@ -95,11 +95,7 @@ def rows(found: Sequence[RunResult], levels: scores.Levels) -> list[dict[str, st
 def settings(found: Sequence[RunResult]) -> str:
   """A sentence on what the runs of each column have in common."""
   first = {column_of(run): run for run in reversed(found)}
-  said = []
-  for column, title in _columns(found).items():
-    train = runs.section(first[column]['config'], 'train')
-    epochs = f'{train["epochs"]} epoch' + 's' * (train['epochs'] != 1)
-    said.append(f'{title}: {epochs} with batches of {train["batch_size"]}')
+  said = [f'{title}: {runs.passes(first[column])}' for column, title in _columns(found).items()]
   return f'{"; ".join(said)}.'
 
 

@@ -88,7 +88,9 @@ def _of_grid(grid: Grid, diverged: Sequence[Diverged], levels: scores.Levels) ->
     }
     for row, group, text in zip(rows, groups, shown, strict=True)
   ]
-  blocks: list[Block] = [f'### {grid.title}', Table(table, ROWS)]
+  first = grid.runs[0]
+  trained = f'{runs.limit_text(runs.limit(first))}, {runs.passes(first)}'
+  blocks: list[Block] = [f'### {grid.title}', Table(table, f'Trained on {trained}. {ROWS}')]
   if full is None:
     return blocks
   target = intrinsic.SHARE * full
@@ -111,7 +113,8 @@ def _said(rows: Sequence[Row], target: float, level: float | None) -> str:
     f'{name} {f"{d:,}" if d else f"not reached with {most:,}"}'
     for name, d in d90(rows, target).items()
   ]
-  text = f'{PERCENT} of {FULL} is {target:.1f}. d90: {"; ".join(found) or "not run"}.'
+  reached = '; '.join(found) or 'not run'
+  text = f'{PERCENT} of {FULL} is {target:.1f}. d90, of the dimensions tried: {reached}.'
   for row in rows:
     if row.line.method == LORA and row.best:
       count = row.rates[row.best][0]['parameters']['trainable_without_head']

@@ -198,10 +198,8 @@ def _gelu(x: jax.Array) -> jax.Array:
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {  # By Hugging Face's names.
   'gelu': _gelu,
   'gelu_new': functools.partial(jax.nn.gelu, approximate=True),
-  'gelu_pytorch_tanh': functools.partial(jax.nn.gelu, approximate=True),
   'relu': jax.nn.relu,
   'silu': jax.nn.silu,
-  'swish': jax.nn.silu,
 }
 
 

@@ -15,6 +15,9 @@ from lora_jax.pretrained import llama
 from lora_jax.pretrained.labels import fields as label_fields
 
 Values = Mapping[str, Any]  # The JSON object in a config.json.
+# Other names of an activation, and the keys that hold one.
+ALIASES = {'swish': 'silu', 'gelu_pytorch_tanh': 'gelu_new'}
+ACTIVATIONS = ('hidden_act', 'activation_function', 'conv_act')
 
 
 def from_hugging_face(values: Values, where: str = 'config.json') -> Config:
@@ -35,8 +38,10 @@ def from_hugging_face(values: Values, where: str = 'config.json') -> Config:
     raise ValueError(
       f'{where}: unsupported model_type={model_type!r}. {errors.nearest(str(model_type), parsers)}'
     )
+  named = {key: values[key] for key in ACTIVATIONS if key in values}
+  aliased = {key: ALIASES[name] for key, name in named.items() if str(name) in ALIASES}
   try:
-    config, fixed = parsers[model_type](dict(values))
+    config, fixed = parsers[model_type](dict(values) | aliased)
   except KeyError as error:
     raise ValueError(
       f'{where}: a {model_type} model needs the key {error}, which is missing'

@@ -55,3 +55,15 @@ def test_configs_that_are_broken(tmp_path):
 def test_config_of_roberta_counts_usable_positions():
   config = huggingface.read_config(GOLDEN / 'roberta')
   assert (config.max_positions, config.position_rows) == (16, 18)
+
+
+@pytest.mark.parametrize(
+  'case, key, alias, name',
+  [
+    ('bert', 'hidden_act', 'swish', 'silu'),
+    ('gpt2', 'activation_function', 'gelu_pytorch_tanh', 'gelu_new'),
+  ],
+)
+def test_an_activation_by_its_other_name(case, key, alias, name):
+  values = json.loads((GOLDEN / case / 'config.json').read_text()) | {key: alias}
+  assert architecture.from_hugging_face(values).activation == name

@@ -98,26 +98,24 @@ def _of_runs(query: dict[str, object], found: Sequence[RunResult]) -> formula.Qu
     raise ValueError(f'no run of {query}{score and f" with {score}"}')
   if names := _differing(same):
     raise ValueError(f'the runs of {query} also differ in {listed(names)}: add one of these')
-  by_seed: dict[int, RunResult] = {}
-  for run in scores.at_best_rate(same):
-    by_seed.setdefault(run['seed'], run)
+  best = scores.at_best_rate(same)
   metric = same[0]['metric']
   if score == 'parameters':
-    sizes = {float(run['parameters']['trainable_without_head']) for run in by_seed.values()}
+    sizes = {float(run['parameters']['trainable_without_head']) for run in best}
     return formula.quantity(sorted(sizes), 0)
   if score == 'minutes':
-    minutes = [sum(run['seconds'].values()) / 60 for run in by_seed.values()]
+    minutes = [sum(run['seconds'].values()) / 60 for run in best]
     return formula.quantity(minutes, 1)
   if score == 'rate':
-    return formula.quantity(sorted({scores.rate(run) for run in by_seed.values()}), 0)
+    return formula.quantity(sorted({scores.rate(run) for run in best}), 0)
   if text:
-    texts = [times * run['generated']['scores'][text] for run in by_seed.values()]
+    texts = [times * run['generated']['scores'][text] for run in best]
     return formula.quantity(texts, 1 if times == 100 else 2)
   if score:
     raise ValueError(
       f'unknown score {score!r}. {nearest(score, [*TEXTS, "parameters", "minutes", "rate"])}'
     )
-  return formula.quantity(scores.best(by_seed.values()), scores.digits(metric))
+  return formula.quantity(scores.best(best), scores.digits(metric))
 
 
 def _field(run: RunResult, name: str) -> object:

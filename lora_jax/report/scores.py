@@ -54,7 +54,7 @@ def rates_tried(group: Iterable[RunResult]) -> tuple[dict[float, float], list[in
   """The mean score of each rate over the seeds that all rates have, and these seeds."""
   by_rate: dict[float, dict[int, float]] = {}
   for run in group:
-    by_rate.setdefault(rate(run), {})[run['seed']] = best([run])[0]
+    by_rate.setdefault(rate(run), {}).setdefault(run['seed'], best([run])[0])
   shared = set.intersection(*map(set, by_rate.values())) if by_rate else set()
   means = {
     lr: statistics.fmean(seeds[seed] for seed in shared or seeds) for lr, seeds in by_rate.items()
@@ -63,9 +63,24 @@ def rates_tried(group: Iterable[RunResult]) -> tuple[dict[float, float], list[in
 
 
 def at_best_rate(group: Sequence[RunResult]) -> list[RunResult]:
-  """The runs at the best of the rates that were tried."""
+  """The runs at the best of the rates that were tried, one of each seed.
+
+  Of runs of one seed the first counts: two sweeps may both hold it, and it is no second seed.
+  """
   means, _ = rates_tried(group)
-  return [run for run in group if rate(run) == best_of(means, group[0]['metric'])] if means else []
+  of_seed: dict[int, RunResult] = {}
+  for run in group:
+    if rate(run) == best_of(means, run['metric']):
+      of_seed.setdefault(run['seed'], run)
+  return list(of_seed.values())
+
+
+def at_best_rates(found: Iterable[RunResult]) -> list[list[RunResult]]:
+  """Runs in groups that differ in the rate and the seed alone, each `at_best_rate`."""
+  alike: dict[str, list[RunResult]] = {}
+  for run in found:
+    alike.setdefault(runs.without_rate(run), []).append(run)
+  return list(map(at_best_rate, alike.values()))
 
 
 def best_of(means: Mapping[Name, float], metric: str) -> Name:

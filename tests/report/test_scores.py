@@ -71,3 +71,8 @@ def test_the_best_rate_is_compared_on_the_seeds_that_all_rates_have():
   tried = [at(0, 0.8, 1e-3), at(0, 0.7, 1e-2), at(1, 0.99, 1e-2)]
   assert scores.rates_tried(tried) == ({1e-3: 80.0, 1e-2: 70.0}, [0])
   assert scores.at_best_rate(tried) == tried[:1] and scores.at_best_rate([]) == []
+  # A second run of one seed is no second seed.
+  again = [*tried, at(0, 0.9, 1e-3)]
+  assert scores.at_best_rate(again) == tried[:1]
+  other = run(0, 0.5, method='full', config={'seed': 0, 'optim': {'lr': 1e-4}})
+  assert scores.at_best_rates([*again, other]) == [tried[:1], [other]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 from lora_jax.paper import entries, printed, translation
@@ -38,7 +39,7 @@ def page(found: Sequence[RunResult], levels: scores.Levels) -> Page:
     if section.rates:
       blocks.append(Table(section.rates, 'The rates that were tried', folded=True))
   if others := [*plain, *alone]:
-    drawn = picture([*plain, *_at_best_rates(alone)])
+    drawn = picture([*plain, *itertools.chain(*scores.at_best_rates(alone))])
     blocks += ['### Other runs', Table(own_rows(others, levels), ALONE), drawn]
     blocks.append(Table(_details(others), 'How each was obtained', folded=True))
   of_paper = [run for run in ours if run['paper_table'].startswith('table 2')]
@@ -100,14 +101,6 @@ def picture(found: Sequence[RunResult]) -> charts.Picture:
     for title, series in [*panels.items(), ('RoBERTa-base (paper)', of_paper)]
   ]
   return charts.chart('table-2', 'scores by task', made)
-
-
-def _at_best_rates(found: Sequence[RunResult]) -> list[RunResult]:
-  """Of runs that differ in the rate, those at the best one."""
-  alike: dict[str, list[RunResult]] = {}
-  for run in found:
-    alike.setdefault(runs.without_rate(run), []).append(run)
-  return [run for group in alike.values() for run in scores.at_best_rate(group)]
 
 
 def _is_whole(run: RunResult) -> bool:

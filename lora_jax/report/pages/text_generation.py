@@ -112,20 +112,9 @@ def by_model(found: Sequence[RunResult]) -> dict[str, list[RunResult]]:
 
 
 def chosen(found: Sequence[RunResult]) -> list[list[RunResult]]:
-  """The groups of seeds of one base, each at the best of its rates, in the order of the methods.
-
-  Of runs of one seed the first counts: two sweeps may both hold it, and it is no second seed.
-  """
-  alike: dict[str, list[list[RunResult]]] = {}
-  for group in runs.by_seed(found):
-    alike.setdefault(runs.without_rate(group[0]), []).append(group)
-  best = []
-  for groups in alike.values():
-    of_seed: dict[int, RunResult] = {}
-    for run in scores.at_best_rate([run for group in groups for run in group]):
-      of_seed.setdefault(run['seed'], run)
-    best.append(list(of_seed.values()))
+  """The groups of seeds of one base, each at the best of its rates, in the order of the methods."""
   size = lambda run: run['parameters']['trainable']
+  best = scores.at_best_rates(found)
   return sorted(best, key=lambda group: (charts.order(runs.method(group[0])), size(group[0])))
 
 

@@ -117,8 +117,11 @@ def _rows(shown: Iterable[flags.Flag]) -> str:
 
 
 def _example(flag: flags.Flag) -> str:
-  """A flag with a value: another choice than the default, or that of `EXAMPLES` if it is taken, or
-  the default; of a flag of `OWN` rather the default."""
+  """A flag with a value that the command takes.
+
+  It is another choice than the default, or the value of `EXAMPLES`, or the default. Of a flag in
+  `OWN` the default comes before the value of `EXAMPLES`.
+  """
   if flag.boolean:
     return f'--{"no" * bool(flag.default)}{flag.name}'
   choices = [name for name in getattr(flag.parser, 'enum_values', ()) if name != flag.default]

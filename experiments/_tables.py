@@ -110,6 +110,7 @@ def make_table(request: Request) -> Table:
 
   Raises:
     ValueError: if it is not known where the data is; for a model that is not found.
+    FileNotFoundError: if there is no such folder of data.
   """
   kind, number, model = request.kind, request.number, request.choice.model
   base = model.rstrip('/').rpartition('/')[2].removesuffix('.gguf')
@@ -120,8 +121,10 @@ def make_table(request: Request) -> Table:
   data_dir = request.data_dir or recorded_data_dir(workdir)
   if not data_dir and not request.is_dry and (kind, number) not in LATENCY:
     raise ValueError("--data_dir: expected the folder of the tasks' official archives")
-  if request.data_dir and not request.is_dry and not paths.path_of(request.data_dir).is_dir():
-    raise FileNotFoundError(f'--data_dir={request.data_dir} is not a folder')
+  if data_dir and not request.is_dry and not paths.path_of(data_dir).is_dir():
+    raise FileNotFoundError(
+      f"--data_dir={data_dir} is not a folder: give that of the tasks' official archives"
+    )
   given = {**request.fields} | ({'data.dir': data_dir} if data_dir else {})
   architecture = None
   if model and model != 'fresh':

@@ -4,7 +4,7 @@ The least d that reaches 90 % of full fine-tuning's score is a task's intrinsic 
 al., 2018, arXiv 1804.08838). Aghajanyan et al. (2020, arXiv 2012.13255) found a few hundred for
 pretrained models, from which the LoRA paper concluded that an update may be of low rank (section
 1). As in their code, P is a Fastfood transform of its own for each leaf, padded to a power of two,
-and x is common to all leaves.
+and x is common to all leaves; a leaf of fewer numbers than x is moved by as many of x as it has.
 
 What a run stores are the d numbers; P is a hash of the option `subspace` and of the leaf's path.
 """

@@ -33,7 +33,8 @@ def from_hugging_face(values: Values) -> tuple[LlamaConfig, Values]:
   """The architecture, and the only supported value of each key that is not part of it.
 
   Raises:
-    UnsupportedError: for rotary positions that are scaled in another way than Llama 3's.
+    UnsupportedError: for rotary positions that are scaled in another way than Llama 3's; for a
+      Mistral whose window is shorter than its positions.
     KeyError: for a key that is missing.
   """
   family, heads = values['model_type'], values['num_attention_heads']

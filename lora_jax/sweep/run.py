@@ -65,7 +65,7 @@ def train(
     warn_of_others(workdir / stacked.FOLDER, groups)
     train_groups(groups, source, workdir, shard)
   outcomes = {member.name: outcome(workdir / member.name) for member in members}
-  if all(outcomes.values()):  # What a start with other groups (another width) had begun.
+  if all(outcomes.values()):  # No state is needed, nor one of a start with another width.
     shutil.rmtree(workdir / stacked.FOLDER, ignore_errors=True)
   return {name: outcome for name, outcome in outcomes.items() if outcome}
 
@@ -81,9 +81,9 @@ def warn_of_others(folder: Path, groups: Sequence[choice.Group]) -> None:
   others = [x for x in folder.iterdir() if x.name not in own] if folder.is_dir() else []
   if others:
     logging.warning(
-      '%s: %d groups were started with other members, as by another --shard=i/n or '
-      'config.sweep.width. Unless another machine trains them, these members start anew; with the '
-      'flags of that start they resume',
+      '%s holds unfinished states (%d) of groups with other members, as another --shard=i/n or '
+      'config.sweep.width makes them. Unless another machine trains these groups, their runs start '
+      'anew. To resume them, give the flags of that start',
       folder,
       len(others),
     )
@@ -158,8 +158,8 @@ def check_folder(
 def check_finished(workdir: Path, members: Sequence[grouping.Member]) -> None:
   """Raises a ValueError if a finished run is of another config than the member of its name.
 
-  A name has the last parts of the overrides alone: of a section only what it is of, and of a text
-  what a folder may be called. So other overrides may have the names of a sweep's finished runs.
+  Names are shortened: that of a run whose whole `method` section is overridden holds the method's
+  name and none of its options. So another sweep's runs may have the same names.
   """
   for member in members:
     folder = workdir / member.name

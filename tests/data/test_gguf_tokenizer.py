@@ -8,6 +8,18 @@ from tests.pretrained.gguf_toys import write
 TEXT = "the 12 the<|endoftext|>n 123\n\n it's"
 
 
+def read(tmp_path, **options):
+  """The tokenizer of a file that `write` makes with these options."""
+  path = tmp_path / 'model.gguf'
+  write(path, 'llama-untied', **options)
+  return tokenizer_files.load_tokenizer(path)
+
+
+def names(tokenizer, text):
+  (ids,) = tokenizer.encode([text])
+  return [tokenizer.backend.id_to_token(int(i)) for i in ids]
+
+
 @pytest.mark.parametrize(
   'split, tokens',
   [
@@ -18,11 +30,8 @@ TEXT = "the 12 the<|endoftext|>n 123\n\n it's"
   ],
 )
 def test_texts_are_split_as_the_file_says(tmp_path, split, tokens):
-  path = tmp_path / 'model.gguf'
-  write(path, 'llama-untied', split=split)
-  tokenizer = tokenizer_files.load_tokenizer(path)
-  (ids,) = tokenizer.encode(['the 12 the'])
-  assert [tokenizer.backend.id_to_token(int(i)) for i in ids] == tokens
+  tokenizer = read(tmp_path, split=split)
+  assert names(tokenizer, 'the 12 the') == tokens
   assert tokenizer.eos_id == 0
   (ids,) = tokenizer.encode([TEXT])
   assert tokenizer.decode(ids, skip_special=False) == TEXT
@@ -40,21 +49,15 @@ def test_texts_are_split_as_the_file_says(tmp_path, split, tokens):
   ],
 )
 def test_tokens_that_were_added_are_tokens_of_a_text(tmp_path, split, tokens):
-  path = tmp_path / 'model.gguf'
-  write(path, 'llama-untied', split=split)
-  tokenizer = tokenizer_files.load_tokenizer(path)
-  (ids,) = tokenizer.encode(['<think>the hene\u0301'])
-  assert [tokenizer.backend.id_to_token(int(i)) for i in ids] == tokens
+  tokenizer = read(tmp_path, split=split)
+  assert names(tokenizer, '<think>the hene\u0301') == tokens
   assert '<think>' not in tokenizer.special_tokens
 
 
 @pytest.mark.parametrize('split, tokens', [('qwen2', ['h', 'e', 'n']), ('llama-bpe', ['hen'])])
 def test_a_word_of_llama_3_needs_no_merges(tmp_path, split, tokens):
-  path = tmp_path / 'model.gguf'
-  write(path, 'llama-untied', split=split)
-  tokenizer = tokenizer_files.load_tokenizer(path)
-  (ids,) = tokenizer.encode(['hen'])
-  assert [tokenizer.backend.id_to_token(int(i)) for i in ids] == tokens
+  tokenizer = read(tmp_path, split=split)
+  assert names(tokenizer, 'hen') == tokens
 
 
 @pytest.mark.parametrize(
@@ -67,9 +70,7 @@ def test_a_word_of_llama_3_needs_no_merges(tmp_path, split, tokens):
   ],
 )
 def test_texts_begin_as_the_file_says(tmp_path, split, said, begins):
-  path = tmp_path / 'model.gguf'
-  write(path, 'llama-untied', split=split, bos=said)
-  tokenizer = tokenizer_files.load_tokenizer(path)
+  tokenizer = read(tmp_path, split=split, bos=said)
   bos, the = (tokenizer.id_of(token) for token in ('<|im_end|>', 'the'))
   ids, _ = tokenizer.encode_pairs(['the'], ['the'], max_length=8)
   assert ids[0].tolist() == ([bos, the, bos, the] if begins else [the, the])

@@ -70,6 +70,7 @@ def main() -> None:
     compile_jobs=COMPILE_JOBS.value,
     is_toy=TOY.value,
   )
+  comparison.check(options)
   about = {**result.about(), 'hosts': 1, 'cpu': result.processor()}
 
   def save(report: budget.Report) -> None:

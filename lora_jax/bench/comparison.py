@@ -18,6 +18,7 @@ from lora_jax.bench.budget import Found, Section
 from lora_jax.bench.timing import Row, Rows
 
 Run = Callable[[float], Iterator[Found]]
+PEER_IMPORTS = 120.0  # Seconds in which the peers' packages are imported, also from a cold disk.
 AGAINST = 'lora_jax against PEFT'
 AGAINST_NOTE = (
   'Seconds of a step here, by the fastest attention, and by PEFT; of_compile and of_eager are the '
@@ -77,6 +78,27 @@ class Options:
   def sizes(self) -> Sizes:
     """The shapes of the sections."""
     return TOYS if self.is_toy else Sizes()
+
+
+def check(options: Options) -> None:
+  """Refuses what a section would fail on only after the minutes of those before it.
+
+  Raises:
+    ValueError: for a `peer_python` that is not there or lacks a package, and for a folder that is
+      not there.
+  """
+  for flag, folder in (('data_dir', options.data_dir), ('model', options.model)):
+    if folder and not Path(folder).expanduser().exists():
+      raise ValueError(f'--{flag}={folder}: expected a folder, found nothing there')
+  if options.peer_python:
+    try:
+      budget.child([options.peer_python, '-c', 'import peft, torch, transformers'], PEER_IMPORTS)
+    except (OSError, budget.ChildError) as error:
+      reason = str(error).strip().splitlines()[-1]
+      raise ValueError(
+        f'--peer_python={options.peer_python}: expected a Python that has torch, transformers and '
+        f'peft ({reason}). See experiments/peers, or leave the flag out.'
+      ) from error
 
 
 def batch(shape: str) -> list[str]:

@@ -76,6 +76,8 @@ def load(name: str, request: Request) -> Task:
   if train.form == 'chat':
     _, template = chat.require(request.tokenizer)
     provenance.note(template.name, 'chat_template', template.source.encode())
+    tokens = json.dumps(template.tokens, sort_keys=True)  # Of either of two files.
+    provenance.note(template.name, 'special_tokens', tokens.encode())
   form = (chat.form if train.form == 'chat' else plain_form)(request.tokenizer)
   get = functools.partial(_examples, files, tokenizer=request.tokenizer)
   kept = [train.rows[i] for i in request.training_indices(len(train.rows))]

@@ -110,3 +110,22 @@ def test_what_a_killed_section_had_found_is_kept(monkeypatch):
   assert next(found)['measured'] == {'PEFT, s': {}}
   with pytest.raises(comparison.budget.ChildError):
     next(found)
+
+
+@pytest.mark.parametrize(
+  'given, message',
+  [
+    ({'peer_python': 'no-such-python'}, r'--peer_python=no-such-python: .*torch.*No such file'),
+    ({'peer_python': '-'}, r'--peer_python=.*: expected .*torch.*No module named'),
+    ({'model': 'no-such-folder'}, r'--model=no-such-folder: expected a folder'),
+    ({'data_dir': 'no-such-folder'}, r'--data_dir=no-such-folder: expected a folder'),
+  ],
+)
+def test_what_a_section_would_fail_on_is_refused_before_all_of_them(given, message, tmp_path):
+  if given.get('peer_python') == '-':  # A Python without any package.
+    lonely = tmp_path / 'python'
+    lonely.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    lonely.chmod(0o755)
+    given = {'peer_python': str(lonely)}
+  with pytest.raises(ValueError, match=message):
+    comparison.check(comparison.Options(peers=PEERS, **given))

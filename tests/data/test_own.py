@@ -97,10 +97,15 @@ def test_chats_need_a_template_which_is_noted(write, tokens):
   folder = tokens['golden'] / 'chats'
   tokenizer = load_tokenizer(folder)
   template = json.loads((folder / 'chats.json').read_text())['chatml']['template']
-  tokenizer.template = own.chat.ChatTemplate('x', template, {})
-  with provenance.recording() as noted:
-    task = load_task('own/a', tokenizer, own=files, limit=2)
-  assert noted.inputs().keys() == {'train', 'chat_template'}
+  digests = []
+  for bos in ('a', 'b'):
+    tokenizer.template = own.chat.ChatTemplate('x', template, {'bos_token': bos})
+    with provenance.recording() as noted:
+      task = load_task('own/a', tokenizer, own=files, limit=2)
+    found = noted.inputs()
+    assert found.keys() == {'train', 'chat_template', 'special_tokens'}
+    digests.append({name: one['sha256'] for name, one in found.items()})
+  assert [x for x in digests[0] if digests[0][x] != digests[1][x]] == ['special_tokens']
   assert (len(task.train), task.prompts['dev'].references) == (2, [['Hello']])
 
 

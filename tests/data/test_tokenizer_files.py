@@ -119,3 +119,8 @@ def test_the_ends_of_texts_are_those_of_training_and_of_the_base(tmp_path):
     'eos_token_id': sorted({4, 5, end}),
     'pad_token_id': tokenizer.id_of('a'),
   }
+  # Older folders name them in a file of their own, which tokenizer_config.json goes before.
+  (tmp_path / 'x/special_tokens_map.json').write_text('{"eos_token": "b", "pad_token": "b"}')
+  found = tokenizer_files.special_ids(tmp_path / 'x')
+  assert found['eos_token_id'] == sorted({4, 5, end, tokenizer.id_of('b')})
+  assert found['pad_token_id'] == tokenizer.id_of('a')

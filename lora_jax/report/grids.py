@@ -33,7 +33,7 @@ class Grid(NamedTuple):
   def select(self, **wanted: object) -> list[RunResult]:
     """The runs with these values of `FIELDS`: of several rates the best, one run of each seed."""
     own = [run for run in self.runs if all(FIELDS[k](run) == v for k, v in wanted.items())]
-    return sorted(scores.at_best_rate(own), key=lambda run: run['seed'])
+    return scores.at_best_rate(own)
 
 
 def weights(run: Trained) -> str:

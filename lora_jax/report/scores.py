@@ -53,7 +53,7 @@ def constant(run: RunResult, levels: Levels) -> float | None:
 def rates_tried(group: Iterable[RunResult]) -> tuple[dict[float, float], list[int]]:
   """The mean score of each rate over the seeds that all rates have, and these seeds."""
   by_rate: dict[float, dict[int, float]] = {}
-  for run in group:
+  for run in of_most_commits_first(group):
     by_rate.setdefault(rate(run), {}).setdefault(run['seed'], best([run])[0])
   shared = set.intersection(*map(set, by_rate.values())) if by_rate else set()
   means = {
@@ -65,14 +65,21 @@ def rates_tried(group: Iterable[RunResult]) -> tuple[dict[float, float], list[in
 def at_best_rate(group: Sequence[RunResult]) -> list[RunResult]:
   """The runs at the best of the rates that were tried, one of each seed.
 
-  Of runs of one seed the first counts: two sweeps may both hold it, and it is no second seed.
+  Two sweeps may both hold a seed, and it is no second seed: the run that most others go with counts.
   """
   means, _ = rates_tried(group)
   of_seed: dict[int, RunResult] = {}
-  for run in group:
+  for run in of_most_commits_first(group):
     if rate(run) == best_of(means, run['metric']):
       of_seed.setdefault(run['seed'], run)
-  return list(of_seed.values())
+  return [of_seed[seed] for seed in sorted(of_seed)]
+
+
+def of_most_commits_first(group: Iterable[RunResult]) -> list[RunResult]:
+  """Runs, those of the commit that most of them are of first: their spread is of seeds alone."""
+  found = list(group)
+  counted = collections.Counter(run['commit'] for run in found)
+  return sorted(found, key=lambda run: -counted[run['commit']])
 
 
 def at_best_rates(found: Iterable[RunResult]) -> list[list[RunResult]]:

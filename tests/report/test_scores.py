@@ -76,3 +76,10 @@ def test_the_best_rate_is_compared_on_the_seeds_that_all_rates_have():
   assert scores.at_best_rate(again) == tried[:1]
   other = run(0, 0.5, method='full', config={'seed': 0, 'optim': {'lr': 1e-4}})
   assert scores.at_best_rates([*again, other]) == [tried[:1], [other]]
+
+
+def test_of_two_runs_of_a_seed_the_one_counts_that_other_seeds_were_run_with():
+  of = lambda seed, best, commit: run(seed, best, commit=commit)
+  old, sweep = of(0, 0.9, 'a'), [of(1, 0.7, 'b'), of(0, 0.6, 'b')]
+  assert scores.at_best_rate([old, *sweep]) == [sweep[1], sweep[0]]
+  assert scores.rates_tried([old, *sweep])[0] == {scores.rate(old): 65.0}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import scipy.stats
 
 from lora_jax.errors import nearest
 
@@ -47,7 +46,9 @@ def pearson(labels: np.ndarray, predictions: np.ndarray) -> float:
 
 def spearman(labels: np.ndarray, predictions: np.ndarray) -> float:
   """Pearson correlation of ranks, with ties at their mean rank; 0 if either side is constant."""
-  return pearson(scipy.stats.rankdata(labels), scipy.stats.rankdata(predictions))
+  from scipy.stats import rankdata  # It takes half a second, of the start of every command.
+
+  return pearson(rankdata(labels), rankdata(predictions))
 
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {

@@ -19,3 +19,8 @@ CODE = (
 
 def test_a_measurement_starts_without_what_it_does_not_need():
   subprocess.run([sys.executable, '-c', CODE, ','.join(LEFT_OUT)], check=True)
+
+
+def test_no_command_waits_for_statistics_at_its_start():
+  code = "import sys, experiments.train; sys.exit('scipy.stats' in sys.modules)"
+  subprocess.run([sys.executable, '-c', code], check=True)

@@ -129,7 +129,8 @@ class RunResult(Trained, Machine):
   this run's equal part of those that passed, `programs` those of all of them, and `members_why`
   says why they were trained together. `truncation` says how many `examples` of each split were
   used, how many of them were `cut` at `data.max_length`, and how many had to be `left_out`. `best`
-  and `last` are entries of `history`, whose scores have the names of `metric`.
+  and `last` are entries of `history`, whose scores have the names of `metric`. `diverged` is not in
+  the file: how many seeds of the same settings did, by rate, as pages read it (`report/runs.py`).
   """
 
   best: Record
@@ -151,6 +152,7 @@ class RunResult(Trained, Machine):
   shapes: NotRequired[Sequence[Sequence[int]]]
   shape_choice: NotRequired[ShapeChoice]
   inputs: NotRequired[Inputs]
+  diverged: NotRequired[Mapping[float, int]]
 
 
 class Timing(TypedDict):

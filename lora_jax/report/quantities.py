@@ -107,7 +107,7 @@ def _of_runs(query: dict[str, object], found: Sequence[RunResult]) -> formula.Qu
     minutes = [sum(run['seconds'].values()) / 60 for run in best]
     return formula.quantity(minutes, 1)
   if score == 'rate':
-    return formula.quantity(sorted({scores.rate(run) for run in best}), 0)
+    return formula.quantity(sorted({runs.rate(run) for run in best}), 0)
   if text:
     texts = [times * run['generated']['scores'][text] for run in best]
     return formula.quantity(texts, 1 if times == 100 else 2)

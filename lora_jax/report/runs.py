@@ -83,10 +83,13 @@ def read(folder: str | Path, pattern: str = '*.json') -> Recorded:
       of_kind[str(path.relative_to(folder))] = value
   with_defaults([*recorded.runs.values(), *recorded.diverged.values()])
   repeated = 'has the same config and seed'
+  finished = without_repeated(recorded.runs, _identity, repeated)
+  diverged = without_repeated(recorded.diverged, _identity, repeated)
+  with_diverged(finished.values(), diverged.values())
   return dataclasses.replace(
     recorded,
-    runs=without_repeated(recorded.runs, _identity, repeated),
-    diverged=without_repeated(recorded.diverged, _identity, repeated),
+    runs=finished,
+    diverged=diverged,
     analysis=without_repeated(recorded.analysis, _measured, 'measures the same runs'),
   )
 
@@ -112,6 +115,19 @@ def with_defaults(found: Iterable[Trained]) -> None:
       nested = isinstance(default, Mapping) and isinstance(value, Mapping)
       config[name] = {**default, **value} if nested else value
     run['config'] = config
+
+
+def with_diverged(found: Iterable[RunResult], diverged: Iterable[Diverged]) -> None:
+  """Gives runs, by rate, the number of seeds of the same settings that diverged.
+
+  Without it the one seed that did not would be the score of a rate that no one can use.
+  """
+  lost: dict[str, dict[float, set[int]]] = {}
+  for run in diverged:
+    lost.setdefault(without_rate(run), {}).setdefault(rate(run), set()).add(run['seed'])
+  for run in found if lost else ():
+    if by_rate := lost.get(without_rate(run)):
+      run['diverged'] = {lr: len(seeds) for lr, seeds in by_rate.items()}
 
 
 def with_numbers(run: RunResult) -> RunResult:
@@ -220,6 +236,11 @@ def without_rate(run: Trained) -> str:
   own = leaves(run['config'])
   config = {key: value for key, value in own.items() if key not in (*LABELS, 'optim.lr')}
   return json.dumps([_shared(run), method(run), config], sort_keys=True)
+
+
+def rate(run: Trained) -> float:
+  """The learning rate of a run."""
+  return float(str(section(run['config'], 'optim')['lr']))
 
 
 def settings(run: Trained, others: Sequence[Trained]) -> str:

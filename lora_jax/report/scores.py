@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from lora_jax.paper import printed
 from lora_jax.report import runs
-from lora_jax.result_schema import Baselines, RunResult, Trained
+from lora_jax.result_schema import Baselines, RunResult
 
 Name = TypeVar('Name', float, int, str)
 Levels = Mapping[tuple[str, str], float]
@@ -51,10 +51,13 @@ def constant(run: RunResult, levels: Levels) -> float | None:
 
 
 def rates_tried(group: Iterable[RunResult]) -> tuple[dict[float, float], list[int]]:
-  """The mean score of each rate over the seeds that all rates have, and these seeds."""
+  """The mean score of each rate over the seeds that all rates have, and these seeds.
+
+  Of the seeds that ended: see `diverged` for the others.
+  """
   by_rate: dict[float, dict[int, float]] = {}
   for run in of_most_commits_first(group):
-    by_rate.setdefault(rate(run), {}).setdefault(run['seed'], best([run])[0])
+    by_rate.setdefault(runs.rate(run), {}).setdefault(run['seed'], best([run])[0])
   shared = set.intersection(*map(set, by_rate.values())) if by_rate else set()
   means = {
     lr: statistics.fmean(seeds[seed] for seed in shared or seeds) for lr, seeds in by_rate.items()
@@ -65,14 +68,23 @@ def rates_tried(group: Iterable[RunResult]) -> tuple[dict[float, float], list[in
 def at_best_rate(group: Sequence[RunResult]) -> list[RunResult]:
   """The runs at the best of the rates that were tried, one of each seed.
 
-  Two sweeps may both hold a seed, and it is no second seed: the run that most others go with counts.
+  A rate at which a seed diverged is not the best, whatever the others reached, unless one did at
+  every rate. Two sweeps may both hold a seed, and it is no second seed: the run that most others go
+  with counts.
   """
   means, _ = rates_tried(group)
+  lost = diverged(group)
+  whole = {lr: mean for lr, mean in means.items() if lr not in lost}
   of_seed: dict[int, RunResult] = {}
   for run in of_most_commits_first(group):
-    if rate(run) == best_of(means, run['metric']):
+    if runs.rate(run) == best_of(whole or means, run['metric']):
       of_seed.setdefault(run['seed'], run)
   return [of_seed[seed] for seed in sorted(of_seed)]
+
+
+def diverged(group: Iterable[RunResult]) -> dict[float, int]:
+  """How many seeds of runs that differ in the rate and the seed alone diverged, by rate."""
+  return {lr: count for run in group for lr, count in run.get('diverged', {}).items()}
 
 
 def of_most_commits_first(group: Iterable[RunResult]) -> list[RunResult]:
@@ -96,11 +108,6 @@ def best_of(means: Mapping[Name, float], metric: str) -> Name:
   return (min if least else max)(means, key=means.__getitem__)
 
 
-def rate(run: Trained) -> float:
-  """The learning rate of a run."""
-  return float(str(runs.section(run['config'], 'optim')['lr']))
-
-
 def best(group: Iterable[RunResult]) -> list[float]:
   """The score of each run's best epoch in the paper's units: times 100, but for losses."""
   return [scale(run['metric']) * run['best'][run['metric']] for run in group]
@@ -120,9 +127,16 @@ def fault(run: RunResult) -> str:
 
 
 def faults(group: Sequence[RunResult]) -> str:
-  """The faults of runs, to follow their mean: ' (1 of 3 constant)', ' (diverged)' of one run."""
+  """The faults of runs, to follow their mean: ' (1 of 3 constant)', ' (diverged)' of one run.
+
+  Of the runs are those that left no score, as they diverged.
+  """
   found = collections.Counter(filter(None, map(fault, group)))
-  count = lambda name: name if len(group) == 1 else f'{found[name]} of {len(group)} {name}'
+  by_rate = diverged(group)
+  if lost := by_rate.get(runs.rate(group[0]), 0) if by_rate else 0:
+    found['diverged'] += lost
+  every = len(group) + lost
+  count = lambda name: name if every == 1 else f'{found[name]} of {every} {name}'
   return f' ({", ".join(map(count, sorted(found)))})' if found else ''
 
 

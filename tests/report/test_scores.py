@@ -1,6 +1,6 @@
 """An entry is the mean of the best epochs, and a difference from the paper's is marked."""
 
-from lora_jax.report import scores
+from lora_jax.report import runs, scores
 from tests.report.toys import run
 
 
@@ -41,9 +41,9 @@ def test_a_score_that_says_nothing_is_marked():
   constant['best']['dev/constant'] = 1.0
   diverged = run(2, 0.0, last={'dev/accuracy': 0.0, 'train/loss': 6.7e14})
   lost = run(3, 0.0, last={'dev/accuracy': 0.0, 'dev/loss': float('nan')})
-  runs = [good, constant, diverged, lost]
-  assert [scores.fault(one) for one in runs] == ['', 'constant', 'diverged', 'diverged']
-  assert scores.entry(runs).endswith(' (1 of 4 constant, 2 of 4 diverged)')
+  every = [good, constant, diverged, lost]
+  assert [scores.fault(one) for one in every] == ['', 'constant', 'diverged', 'diverged']
+  assert scores.entry(every).endswith(' (1 of 4 constant, 2 of 4 diverged)')
   assert scores.entry([constant]) == '0.0 (n 1) (constant)'
   assert scores.detail({}, [good, constant])['mean'].endswith(' (1 of 2 constant)')
 
@@ -82,4 +82,19 @@ def test_of_two_runs_of_a_seed_the_one_counts_that_other_seeds_were_run_with():
   of = lambda seed, best, commit: run(seed, best, commit=commit)
   old, sweep = of(0, 0.9, 'a'), [of(1, 0.7, 'b'), of(0, 0.6, 'b')]
   assert scores.at_best_rate([old, *sweep]) == [sweep[1], sweep[0]]
-  assert scores.rates_tried([old, *sweep])[0] == {scores.rate(old): 65.0}
+  assert scores.rates_tried([old, *sweep])[0] == {runs.rate(old): 65.0}
+
+
+def test_a_rate_at_which_a_seed_diverged_is_not_the_best():
+  at = lambda seed, best, lr: run(seed, best, config={'seed': seed, 'optim': {'lr': lr}})
+  found = [at(0, 0.8, 1e-3), at(1, 0.7, 1e-3), at(0, 0.9, 1e-2)]
+  assert scores.at_best_rate(found) == found[2:]
+  lost = [at(1, 0.0, 1e-2) | {'error': 'loss is nan'}, at(0, 0.0, 0.1) | {'error': 'loss is nan'}]
+  runs.with_diverged(found, lost)
+  assert scores.diverged(found) == {1e-2: 1, 0.1: 1}
+  assert scores.at_best_rate(found) == found[:2]
+  assert scores.entry(found[2:]) == '90.0 (n 1) (1 of 2 diverged)'
+  assert scores.entry(found[:2]) == '75.0 ± 7.1'
+  # One at every rate: the best is of what ended.
+  runs.with_diverged(found, [*lost, at(2, 0.0, 1e-3)])
+  assert scores.at_best_rate(found) == found[2:]

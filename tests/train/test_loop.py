@@ -12,7 +12,7 @@ from tests.train.runs import assert_same_run, result_of, start, wait_for_step
 def test_a_run_learns_and_says_how(finished):
   workdir, result = finished
   assert result == result_of(workdir)
-  optional = {'generated', 'members_why', 'general_text'}  # Texts, and of a sweep.
+  optional = {'generated', 'members_why', 'general_text', 'diverged'}  # Texts, sweeps, pages.
   assert set(result) == set(RunResult.__annotations__) - optional
   history = result['history']
   assert history[-1]['train/loss'] < 0.8 * history[0]['train/loss']

@@ -40,7 +40,7 @@ def record(work):
 
 def test_a_result_has_the_fields_of_its_schema_and_rates_by_training_alone(record):
   found = result.make(record, {'scores': {}}, members=4, why='sooner')
-  assert set(found) == set(RunResult.__annotations__)
+  assert set(found) == set(RunResult.__annotations__) - {'diverged'}  # Which pages add.
   assert (found['best']['step'], found['last']['step'], found['steps']) == (12, 18, 18)
   assert (found['examples_per_second'], found['tokens_per_second']) == (40.0, 300.0)
   assert found['padding'] == pytest.approx(0.1)

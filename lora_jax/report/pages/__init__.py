@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Mapping, Sequence
 
 from lora_jax.report import runs, scores
@@ -26,7 +25,7 @@ from lora_jax.report.pages import (
   weak_base,
 )
 from lora_jax.report.runs import Recorded
-from lora_jax.result_schema import Diverged, RunResult
+from lora_jax.result_schema import RunResult
 
 FINDINGS = """What the paper (arXiv 2106.09685 v2) found, what was found here, and whether the two
 agree. Each sentence is checked against the numbers of its page when the pages are made."""
@@ -90,7 +89,7 @@ def make(recorded: Recorded, findings: Findings | None = None) -> list[Page]:
   unmeasured = [page for page in of_paper if not page.ours]
   if findings:
     return [of_findings(made, unmeasured, findings), *made]
-  first = of_runs(made, every, levels, list(recorded.diverged.values()))
+  first = of_runs(made, every, levels)
   return [first, *made]
 
 
@@ -137,29 +136,19 @@ def _held(findings: Sequence[Finding]) -> str:
   )
 
 
-def of_runs(
-  made: Sequence[Page],
-  found: Sequence[RunResult],
-  levels: scores.Levels,
-  diverged: Sequence[Diverged] = (),
-) -> Page:
+def of_runs(made: Sequence[Page], found: Sequence[RunResult], levels: scores.Levels) -> Page:
   """The index by runs: method, score, spread, parameters."""
-  blocks: list[Block] = [Table(run_rows(found, levels, diverged), RUNS)] if found else []
+  blocks: list[Block] = [Table(run_rows(found, levels), RUNS)] if found else []
   lines = [f'- [{page.title}]({page.name}.md): {page.ours}' for page in made]
   return Page('README', 'Results', '', [*blocks, '### Pages', '\n'.join(lines), MORE])
 
 
-def run_rows(
-  found: Sequence[RunResult], levels: scores.Levels, diverged: Sequence[Diverged] = ()
-) -> list[dict[str, str]]:
+def run_rows(found: Sequence[RunResult], levels: scores.Levels) -> list[dict[str, str]]:
   """A row for each method on each model and task at its best rate, methods in their order.
 
-  A score is of the seeds that ended; how many `diverged` at its rate is said beside it.
+  A score is of the seeds that ended; how many diverged at its rate is said beside it.
   """
   rows = []
-  place = lambda run: (runs.without_rate(run), scores.rate(run))
-  seeds = {(place(run), run['seed']) for run in diverged}
-  lost = collections.Counter(where for where, _ in seeds)
   by_task: dict[tuple[str, str, str], list[RunResult]] = {}
   for run in found:
     by_task.setdefault((run['task'], runs.model_name(run), run['metric']), []).append(run)
@@ -182,7 +171,7 @@ def run_rows(
           'method': runs.method_name(group[0]),
           'settings': runs.settings(group[0], firsts),
           'metric': scores.unit(metric),
-          'score': text + (f' ({count} more diverged)' if (count := lost[place(group[0])]) else ''),
+          'score': text,
           'BLEU of test': scores.spread(decoded, 1) if decoded else '-',
           'seeds': runs.seeds(group),
           'trained (without head)': runs.parameters(group[0]['parameters']),

@@ -34,7 +34,7 @@ def rows_of_diverged(diverged: Sequence[Diverged]) -> list[dict[str, str]]:
       'model': runs.model_name(run),
       'method': runs.method_name(run),
       'settings': runs.settings(run, diverged),
-      'lr': f'{scores.rate(run):g}',
+      'lr': f'{runs.rate(run):g}',
       'seed': str(run['seed']),
       'what was not finite': run['error'],
     }

@@ -137,10 +137,14 @@ def rates(found: Sequence[RunResult]) -> list[dict[str, str]]:
     for column, title in _columns(found).items():
       of_column = [run for run in own if column_of(run) == column]
       by_rate, seeds = scores.rates_tried(of_column)
-      if len(by_rate) > 1:
-        lr = scores.best_of(by_rate, of_column[0]['metric'])
-        edges = {min(by_rate): ', the smallest tried', max(by_rate): ', the largest tried'}
-        tried = (f'{rate:g}: {score:.1f}' for rate, score in sorted(by_rate.items()))
+      lost = scores.diverged(of_column)
+      every = sorted({*by_rate, *lost})
+      if len(every) > 1:
+        lr = runs.rate(best(own, column)[0])
+        edges = {every[0]: ', the smallest tried', every[-1]: ', the largest tried'}
+        score = lambda lr: f' {by_rate[lr]:.1f}' if lr in by_rate else ''
+        note = lambda lr: f' ({lost[lr]} diverged)' if lr in lost else ''
+        tried = (f'{lr:g}:{score(lr)}{note(lr)}' for lr in every)
         shown.append(
           {
             'method': _label(own[0]),
@@ -189,10 +193,11 @@ def _first(found: Sequence[RunResult], column: str) -> RunResult:
 
 def _rate(own: Sequence[RunResult], column: str) -> str:
   """The best rate of a method on a task, with a * where a better one may lie beyond it."""
-  tried = {scores.rate(run) for run in own if column_of(run) == column}
   if not (group := best(own, column)):
     return '-'
-  lr = scores.rate(group[0])
+  finished = {runs.rate(run) for run in own if column_of(run) == column}
+  tried = finished | scores.diverged(group).keys()
+  lr = runs.rate(group[0])
   return f'{lr:g}' + '*' * (lr in (min(tried), max(tried)))
 
 

@@ -30,7 +30,7 @@ def pages(found: Sequence[RunResult]) -> list[Page]:
         'model': runs.model_name(first),
         'method': runs.method_name(first),
         'settings': runs.settings(first, [other[0] for other in groups]),
-        'rate': f'{scores.rate(first):g}',
+        'rate': f'{runs.rate(first):g}',
         'trained (without head)': runs.parameters(first['parameters']),
         'metric': scores.unit(first['metric']),
         'score': scores.entry(group),

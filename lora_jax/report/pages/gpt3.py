@@ -93,7 +93,7 @@ def _ours(grid: grids.Grid, levels: scores.Levels) -> list[Block]:
       'setting': setting,
       'trained (without head)': f'{_size(group):,}',
       scores.unit(grid.metric): text,
-      'learning rate': f'{scores.rate(group[0]):g}',
+      'learning rate': f'{runs.rate(group[0]):g}',
       'seeds': runs.seeds(group),
     }
     for ((method, setting), group), text in zip(

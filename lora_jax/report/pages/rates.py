@@ -142,7 +142,7 @@ def gather(
   """Runs in rows, one for each place that a run is of; those that diverged are counted by rate."""
   rows: dict[Place, tuple[dict[float, list[RunResult]], dict[float, int]]] = {}
   for run in found:
-    lr = scores.rate(run)
+    lr = runs.rate(run)
     for place in places(run):
       done, lost = rows.setdefault(place, ({}, {}))
       if 'error' in run:

@@ -159,7 +159,7 @@ def details(found: Sequence[RunResult]) -> list[dict[str, str]]:
         'model': runs.model_name(first),
         'method': runs.method_name(first),
         **paper_rows.settings(group, found),
-        'lr': f'{scores.rate(first):g}',
+        'lr': f'{runs.rate(first):g}',
         'decoding': f'{decode["strategy"]} {decode["beams"]}, penalty {decode["length_penalty"]}',
         'contexts': f'{texts["contexts"]:,}',
         'dev': first['metric'].rpartition('/')[2],

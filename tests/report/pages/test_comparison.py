@@ -94,6 +94,11 @@ def test_the_rates_that_were_tried_are_named():
   }
   (row,) = comparison.rates(RUNS[:2])
   assert row['chosen'] == '0.001, the largest tried'
+  # A rate at which a seed diverged was tried: the best lies inside, and is not that one.
+  found = [one | {'diverged': {0.001: 1, 0.1: 2}} for one in RUNS[:3]]
+  (row,) = comparison.rates(found)
+  assert row['rates'] == '0.0003: 80.0, 0.001: 85.0 (1 diverged), 0.003: 84.0, 0.1: (2 diverged)'
+  assert (row['chosen'], comparison.rows(found, {})[0]['lr']) == ('0.003', '0.003')
 
 
 def test_runs_of_a_task_that_differ_in_more_are_other_columns():

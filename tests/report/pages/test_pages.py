@@ -45,8 +45,9 @@ def test_an_index_of_runs_has_method_score_and_parameters(tmp_path):
   assert (row['score'], row['seeds']) == ('65.0 ± 7.1', '0, 1')
   # A score without the seeds that diverged says how many they are.
   lost = [run(seed, 0.0) | {'error': 'loss is nan'} for seed in (2, 3)]
-  (row,) = pages.run_rows(again, {}, lost)
-  assert row['score'] == '65.0 ± 7.1 (2 more diverged)'
+  runs.with_diverged(again, lost)
+  (row,) = pages.run_rows(again, {})
+  assert row['score'] == '65.0 ± 7.1 (2 of 4 diverged)'
   text = document.markdown(first)
   assert '- [Table 2: GLUE](table-2.md): small mrpc' in text and 'reproduce' not in text
   assert 'README.tex' not in {path.name for path in latex.write([first, *others], tmp_path)}

@@ -10,12 +10,14 @@ import logging
 import os
 import re
 import runpy
+import select
+import signal
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -52,7 +54,8 @@ def run(
   """Parses the flags and calls `main`; exits with 1 after a mistake, with 2 after a wrong flag.
 
   SIGINT (Ctrl-C) and SIGTERM end the command in one line, with 130 and 143; a run that trains saves
-  its state before (`lora_jax/train/signals.py`).
+  its state before (`lora_jax/train/signals.py`). Once the reader of its output has ended, as `head`
+  does, the next output ends the command with 141, as SIGPIPE would, and without a word.
 
   Args:
     main: the command.
@@ -75,7 +78,10 @@ def run(
         compilation.keep()
         with provenance.changes_allowed(ALLOW_CHANGED_INPUTS.value):
           main()
+        sys.stdout.flush()  # Not at the exit, where an error can no longer be handled.
     except MISTAKES as error:
+      if isinstance(error, BrokenPipeError) and _is_unread(sys.stdout):
+        signals.leave(128 + signal.SIGPIPE)
       show(error)
       signals.leave(1)
     except SystemExit as stopped:
@@ -85,6 +91,13 @@ def run(
 
   with signals.ending():
     app.run(checked, flags_parser=_parse)
+
+
+def _is_unread(stream: TextIO) -> bool:
+  """Whether a stream goes into a pipe that nobody reads any more; other pipes may break, too."""
+  poll = select.poll()
+  poll.register(stream, 0)
+  return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def show(error: Exception) -> None:

@@ -107,3 +107,36 @@ def test_what_follows_from_an_error_that_is_said_is_not_told(capsys):
   assert capsys.readouterr().err == ''
   _cli._tell(RuntimeError, RuntimeError('Event loop is open'), None)
   assert 'RuntimeError: Event loop is open' in capsys.readouterr().err
+
+
+OUTPUT = """
+import sys
+from experiments import _cli
+
+def main():
+  if '{how}' == 'another pipe':
+    raise BrokenPipeError(32, 'Broken pipe')
+  print('an answer', flush='{how}' == 'flushed')
+  sys.stdin.read()
+  print('another')
+
+_cli.run(main)
+"""
+
+
+@pytest.mark.parametrize('how', ['flushed', 'kept for the end', 'another pipe'])
+def test_a_reader_that_has_enough_ends_the_command_without_a_word(how):
+  """As `head` does; a pipe to another process that breaks is an error."""
+  command = [sys.executable, '-c', OUTPUT.format(how=how)]
+  pipes = dict.fromkeys(('stdin', 'stdout', 'stderr'), subprocess.PIPE)
+  with subprocess.Popen(command, cwd=ROOT, **pipes) as child:
+    assert child.stdin and child.stdout and child.stderr
+    if how == 'another pipe':
+      assert 'error: BrokenPipeError' in child.stderr.read().decode()
+    else:
+      if how == 'flushed':
+        assert child.stdout.readline() == b'an answer\n'
+      child.stdout.close()
+      child.stdin.close()
+      assert child.stderr.read() == b''
+  assert child.returncode == (1 if how == 'another pipe' else 141)

@@ -2,7 +2,7 @@
 
 Their argument: `task` (one of glue.TASKS, or e2e), `model` and `preset` as the task's own config
 takes them (the default model is that config's), `seeds` (how many, from 0 up), `seed` (this one
-alone), `tiny`.
+alone, or some: `1+2`), `tiny`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,15 +20,17 @@ def parse(arg: str | None, paths: Sequence[str] = (), **defaults: str) -> dict[s
 
   Raises:
     ValueError: on an unknown key or task, with the nearest names; on a number of seeds that is not
-      a positive integer, or a seed that is not a number.
+      a positive integer, or seeds that are not numbers.
   """
   common = dict(task='mrpc', model='', preset='', seeds='3', seed='', tiny='false')
   args = _base.parse_arg(arg, paths=('model', *paths), **common | defaults)
   _base.check('task', args['task'], TASKS)
   if not args['seeds'].isdecimal() or args['seeds'] == '0':
-    raise ValueError(f'seeds={args["seeds"]!r}: expected the number of seeds, from 1 up')
-  if args['seed'] and not args['seed'].isdecimal():
-    raise ValueError(f'seed={args["seed"]!r}: expected one seed, a number from 0 up')
+    raise ValueError(
+      f'seeds={args["seeds"]!r}: expected the number of seeds, from 1 up (seed=1+2 names them)'
+    )
+  if args['seed'] and not all(text.isdecimal() for text in args['seed'].split('+')):
+    raise ValueError(f'seed={args["seed"]!r}: expected one seed, a number from 0 up, or some: 1+2')
   return args
 
 
@@ -36,8 +38,9 @@ def seeded(args: Mapping[str, str], runs: Sequence[_base.Overrides]) -> Iterator
   """The overrides of each run with each of the seeds that the argument asks for."""
   if not args['seed']:
     yield from _base.seeded(int(args['seeds']), runs)
-  for run in runs if args['seed'] else ():
-    yield {**run, 'seed': int(args['seed'])}
+  for seed in filter(None, args['seed'].split('+')):
+    for run in runs:
+      yield {**run, 'seed': int(seed)}
 
 
 def get_config(

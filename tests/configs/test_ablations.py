@@ -45,7 +45,7 @@ def test_every_run_of_a_sweep_is_another(module, arg, count):
   assert config.method.rank == runs[-1]['method.rank']
 
 
-def test_a_sweep_of_rows_ranks_and_one_seed():
+def test_a_sweep_of_rows_ranks_and_named_seeds():
   every = {(run['method.rank'], run['seed']) for run in rank.sweep('task=e2e,ranks=8+64,seeds=2')}
   assert every == {(8, 0), (64, 0), (8, 1), (64, 1)}
   of_6 = list(rank.sweep('task=e2e,rows=6,seed=2'))
@@ -53,6 +53,8 @@ def test_a_sweep_of_rows_ranks_and_one_seed():
   assert rank.get_config('task=e2e,rows=6').paper_table == ''
   for module in (matrices, low_data):
     assert {run['seed'] for run in module.sweep(f'{SMALL},seed=4')} == {4}
+    two = list(module.sweep(f'{SMALL},seed=4+1'))  # A list, as of ranks or methods.
+    assert two == [*module.sweep(f'{SMALL},seed=4'), *module.sweep(f'{SMALL},seed=1')]
 
 
 def test_the_budget_of_table_5_is_one():
@@ -78,7 +80,9 @@ def test_the_budget_of_table_5_is_one():
     (rank, 'rows=5', "unknown rows '5'.*Known: 6, 18"),
     (rank, 'ranks=8,64', "expected key=value, found '64'"),
     (rank, 'ranks=8+many', 'expected whole numbers'),
+    (rank, 'seeds=1+2', 'seed=1.2 names them'),
     (matrices, 'seed=two', "seed='two': expected one seed"),
+    (matrices, 'seed=1+', "seed='1.': expected one seed"),
   ],
 )
 def test_a_mistake_in_an_argument_is_answered_with_near_names(module, arg, message):

@@ -2,8 +2,8 @@
 
 Writes a line for each distinct context of the split, in the order of its file, and prints JSON: the
 scores, the settings of decoder and scorer, and examples. The references are written beside the
-file, to `references-SPLIT.txt`. `--decode=length_penalty=0.8,beams=4`
-changes settings of the run's config.decode.
+file, to `references-SPLIT.txt`. Neither replaces a file of other texts.
+`--decode=length_penalty=0.8,beams=4` changes settings of the run's config.decode.
 """
 
 import json
@@ -18,7 +18,7 @@ from lora_jax.train import generate, rundir, writers
 NOT_HERE = ('contexts', 'final', 'stop')  # When training decodes, and a list.
 WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory.', required=True)
 SPLIT = flags.DEFINE_string('split', 'test', "Split of the run's task to generate texts for.")
-OUT = flags.DEFINE_string('out', None, 'File to write the texts to.', required=True)
+OUT = flags.DEFINE_string('out', None, 'New file to write the texts to.', required=True)
 WHICH = flags.DEFINE_enum('which', 'best', ['best', 'last'], 'Checkpoint to generate with.')
 DECODE = flags.DEFINE_list('decode', [], 'Changes to config.decode: beams=4,length_penalty=0.8.')
 

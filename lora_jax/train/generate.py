@@ -249,10 +249,27 @@ def write_and_score(
 ) -> dict[str, Any]:
   """Writes texts and references as `report` does; returns the scores of the texts."""
   writers.write_text(path, '\n'.join(texts) + '\n')
-  line = lambda reference: ' '.join(reference.split()) + '\n'
-  groups = [''.join(map(line, references)) for references in prompts.references]
-  writers.write_text(path.with_name(f'references-{Path(split).name}.txt'), '\n'.join(groups))
+  writers.write_text(_beside(path, split), _groups(prompts))
   return score(task, prompts, texts)
+
+
+def _beside(path: Path, split: str) -> Path:
+  """The file of the references, beside that of the texts."""
+  return path.with_name(f'references-{Path(split).name}.txt')
+
+
+def _groups(prompts: dataset.Prompts) -> str:
+  """The references, each on a line, with a blank line after each context."""
+  line = lambda reference: ' '.join(reference.split()) + '\n'
+  return '\n'.join(''.join(map(line, references)) for references in prompts.references)
+
+
+def _check_references(path: Path, prompts: dataset.Prompts) -> None:
+  """Raises a FileExistsError if a file holds other references, by which other texts are scored."""
+  if hosts.is_first() and path.exists() and path.read_text(encoding='utf-8') != _groups(prompts):
+    raise FileExistsError(
+      f'{path} holds the references of another task or other data. Name an --out in another folder'
+    )
 
 
 def generate_run(
@@ -269,10 +286,11 @@ def generate_run(
     workdir: the run directory.
     decode: the decoding settings, as the config's section of that name.
     split: a split of the run's task.
-    out: the file that the texts are written to.
+    out: a new file that the texts are written to.
     which: `best` or `last` checkpoint.
 
   Raises:
+    FileExistsError: if there is something at `out`, or other references beside it.
     ValueError: if the folder is not a run directory, or the task generates no text, or has no
       contexts or no such split.
   """
@@ -282,13 +300,15 @@ def generate_run(
       f'{workdir} is a run of {config.task}, a {kind} task: expected a run of a language model, '
       f'this one generates no text. Evaluate it with experiments.evaluate --workdir={workdir}'
     )
+  kept = PartialTexts(paths.path_of(out))
+  kept.check_new()
   devices = mesh.for_run(config.mesh)
   work, trainable = job.load_run(workdir, which, devices=devices)
   texts = make_generator(work, decode, devices)
   with provenance.checked(paths.path_of(workdir)) as changed:
     prompts = job.load_prompts(work.config, split)
+  _check_references(_beside(kept.path, split), prompts)
   texts = functools.partial(texts, work.frozen, trainable)
-  kept = PartialTexts(paths.path_of(out))
   found = report(work, decode, texts, split, prompts, kept)
   changes = list(dict.fromkeys([*work.changed, *changed]))
   return found | ({'changed_inputs': changes} if changes else {})

@@ -16,7 +16,7 @@ import numpy as np
 from lora_jax import files, tree
 from lora_jax.adapters import fingerprint
 from lora_jax.generation import Generated, Settings
-from lora_jax.train import paths, writers
+from lora_jax.train import hosts, paths, writers
 
 SECONDS = 10  # Between two writings: each writes the whole file, as a bucket needs it.
 
@@ -37,6 +37,11 @@ class PartialTexts:
     self._file = path.with_name(path.name + '.partial')
     self._key = ''
     self._began = self._written = time.monotonic()
+
+  def check_new(self) -> None:
+    """Raises a FileExistsError if there are texts already, unless a killed process scored them."""
+    if hosts.is_first() and self.path.exists() and not self._file.exists():
+      raise FileExistsError(f'{self.path} exists already. Name a new file, or remove this one.')
 
   def read(
     self, settings: Settings, params: Sequence[tree.Params], prompts: Sequence[np.ndarray]

@@ -1,6 +1,7 @@
 """Texts of a run: decoded while it trains, at its end, from its directory, and as a base's."""
 
 import copy
+import functools
 import json
 import re
 import subprocess
@@ -83,6 +84,22 @@ def test_the_command_prints_scores_and_takes_changes(finished, tmp_path):
   assert len(texts) == report['contexts'] and max(len(text.split()) for text in texts) <= 3
   ended = command('--decode=beems=1')
   assert ended.returncode == 1 and "Did you mean 'beams'" in ended.stderr
+
+
+def test_texts_that_are_there_are_not_replaced(finished, tmp_path):
+  workdir, out = finished[0], tmp_path / 'texts.txt'
+  generate_to = functools.partial(
+    generate.generate_run, workdir, rundir.read_config(workdir).decode, split='test'
+  )
+  out.write_text('another text\n')
+  with pytest.raises(FileExistsError, match=r'texts\.txt exists already\. Name a new file'):
+    generate_to(out=out)
+  beside = tmp_path / 'references-test.txt'
+  beside.write_text('of another task\n')
+  with pytest.raises(FileExistsError, match=r'-test\.txt holds the references of another task'):
+    generate_to(out=tmp_path / 'more.txt')
+  assert out.read_text() == 'another text\n' and beside.read_text() == 'of another task\n'
+  assert not (tmp_path / 'more.txt').exists()
 
 
 def test_killed_while_it_decodes_at_its_end(finished, tmp_path, make_language_model, monkeypatch):

@@ -70,3 +70,13 @@ def test_a_damaged_file_is_named_and_not_read(path, caplog, change):
   file.write_text(text[:-9] if change == 'cut off' else other)
   assert PartialTexts(path).read(SETTINGS, PARAMS, PROMPTS) == {}
   assert f'{file} is damaged' in caplog.text
+
+
+def test_texts_that_are_there_are_new_only_while_they_are_scored(tmp_path):
+  kept = PartialTexts(tmp_path / 'texts.txt')
+  kept.check_new()
+  (tmp_path / 'texts.txt').write_text('a\n')
+  with pytest.raises(FileExistsError, match=r'texts\.txt exists already\. Name a new file'):
+    kept.check_new()
+  (tmp_path / 'texts.txt.partial').write_text('{}')  # A process was killed while it scored them.
+  kept.check_new()

@@ -132,6 +132,7 @@ ARROWS = {
   'analysis': {
     'adapters',
     'errors',
+    'files',
     'methods',
     'models',
     'pretrained',
@@ -152,7 +153,7 @@ ARROWS = {
     'sweep',
     'train',
   },
-  'report': {'analysis_schema', 'errors', 'extras', 'fields', 'paper', 'result_schema'},
+  'report': {'analysis_schema', 'errors', 'extras', 'fields', 'files', 'paper', 'result_schema'},
   'result_schema': {'provenance'},
   '__main__': {'errors', 'extras', 'lora_jax'},
   'nnx': {'methods', 'quantization', 'tree'},

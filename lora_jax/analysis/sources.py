@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from lora_jax import tree
+from lora_jax import files, tree
 from lora_jax.adapters import formats
 from lora_jax.analysis import description, factors
 from lora_jax.models import presets
@@ -60,7 +59,7 @@ def read_run(workdir: str, which: str) -> Run:
     'model': config.model.name,
     'seed': config.seed,
     **description.describe(updates, trainable, method),
-    'commit': json.loads(result.read_text()).get('commit', '') if result.exists() else '',
+    'commit': files.read_object(result).get('commit', '') if result.exists() else '',
   }
   if config.model.name == 'fresh':  # Another seed or shape is another base.
     facts['fresh'] = {'seed': config.seed, **config.model.fresh.to_dict()}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import cast
 
+from lora_jax import files
 from lora_jax.report import runs
+from lora_jax.result_schema import RunResult
 
 ENDS = ('result.json', 'failed.json')
 PATHS = ('model', 'config', 'inputs')  # What of a run's result names files.
@@ -24,7 +26,7 @@ def collect(directory: Path) -> Iterator[tuple[str, dict[str, object]]]:
   """
   name = directory.resolve().name
   if (directory / 'analysis.json').exists():
-    analysis = json.loads((directory / 'analysis.json').read_text())
+    analysis = files.read_object(directory / 'analysis.json')
     yield f'{name}/analysis', {key: without_folders(value) for key, value in analysis.items()}
     return
   sweep = (directory / 'sweep.json').exists()
@@ -36,17 +38,20 @@ def collect(directory: Path) -> Iterator[tuple[str, dict[str, object]]]:
       'none. What was started there has not finished: start it again.'
     )
   for source in sources:
-    run = json.loads(source.read_text())
+    run = files.read_object(source)
     try:
       if source.name == 'result.json':
-        runs.with_numbers(run)
+        runs.with_numbers(cast(RunResult, run))
       elif 'config' not in run:
         raise ValueError('it has no config, as an older version wrote it. Train anew')
+      parts = [run['task'], Path(run['model']).name]
     except ValueError as error:
       raise ValueError(f'{source}: {error}') from error
+    except (KeyError, TypeError, AttributeError) as error:
+      raise ValueError(f'{source}: expected the result of a run: {error!r}') from error
     own = source.parent.resolve().name
     # Two sweeps may have runs of the same name.
-    parts = [run['task'], Path(run['model']).name, *([name] if sweep else []), own]
+    parts += [*([name] if sweep else []), own]
     run |= {key: without_folders(run[key]) for key in PATHS if key in run}
     _name_data(run)
     yield '-'.join(parts).replace('/', '_'), run
@@ -61,7 +66,7 @@ def check_same(path: Path, run: Mapping[str, object]) -> None:
   """
   if not path.exists():
     return
-  old, new = runs.same(json.loads(path.read_text())), runs.same(run)
+  old, new = runs.same(files.read_object(path)), runs.same(run)
   # An older version of the package may have kept it without a field of today.
   for name in [name for name in new if name in old and old[name] != new[name]]:
     raise ValueError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +18,7 @@ from lora_jax.adapters.fingerprint import fingerprint
 from lora_jax.data import tokenizer_files
 from lora_jax.models import presets
 from lora_jax.pretrained import huggingface
-from lora_jax.train import job, model_card, paths, run_adapter, rundir
+from lora_jax.train import check, job, model_card, paths, run_adapter, rundir
 
 FORMATS = ('adapter', 'peft', 'loralib', 'merged')
 LARGEST_ERROR = 0.1  # Of an update that a plain LoRA replaces, before a warning.
@@ -67,22 +66,23 @@ def export_run(
 
   Raises:
     FileExistsError: if there is something at `out`.
-    ValueError: as `run_adapter.from_run`, or if the format cannot hold the adapter.
+    ValueError: as `run_adapter.from_run`; if the format cannot hold the adapter, or the run's
+      result is damaged.
   """
   out = files.check_new(out)
   _check_format(format)
+  result = _result(paths.path_of(workdir))  # Before the work.
   work, trained = run_adapter.load_run(workdir, which)
   adapter = run_adapter.from_job(work, trained)
   base = None
   if format == 'merged' or rank:
     tokenizer = job.tokenizer_path(work.config)
     base = LoadedBase(work.model, run_adapter.base_params(work), tokenizer)
-  result = paths.path_of(workdir) / 'result.json'
   card = None
-  if result.exists():
+  if result:
     card = functools.partial(
       model_card.card,
-      json.loads(result.read_text()),
+      result,
       task=adapter.task,
       num_labels=adapter.num_labels,
       name=name or out.name,
@@ -91,7 +91,7 @@ def export_run(
       base=base_name,
     )
   else:
-    logging.warning('no %s: the run has not ended, so no model card is written', result)
+    logging.warning('%s has no result.json: the run has not ended, so no model card', workdir)
   written = _write(out, format, adapter, base, base_name, dtype, rank, card)
   return written | ({'changed_inputs': list(work.changed)} if work.changed else {})
 
@@ -163,6 +163,24 @@ def export_adapter(
     adapters.check_base(adapter, model, params)
   adapter = adapter._replace(base=base, fingerprint=fingerprint(params, model.config))
   return _write(out, format, adapter, LoadedBase(model, params, folder), base_name, dtype, rank)
+
+
+def _result(workdir: Path) -> model_card.Result | None:
+  """What a model card shows of a run; None for a run that has not ended.
+
+  Raises:
+    ValueError: if the run's result is damaged or of an older version, naming it.
+  """
+  try:
+    result = check.read_result(workdir)
+    if result and (missing := [key for key in model_card.KEYS if key not in result]):
+      raise ValueError(f'{workdir / "result.json"} has no {errors.listed(missing)}')
+  except ValueError as error:
+    raise ValueError(
+      f'{error}. Remove the file: without it the export has no model card, and the command that '
+      'trained the run writes it anew'
+    ) from error
+  return result
 
 
 def _check_format(format: str) -> None:

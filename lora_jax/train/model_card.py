@@ -10,6 +10,11 @@ from lora_jax.data import glue
 from lora_jax.models import presets
 
 Result = Mapping[str, Any]  # The contents of a run's result.json.
+# What of it every card shows, beside the evaluations.
+KEYS = (
+  *('task', 'model', 'method', 'preset', 'seed', 'config', 'parameters', 'seconds'),
+  *('device', 'cpu', 'versions', 'commit'),
+)
 DATASETS = {  # Task -> the data set's name on the hub, and its config.
   **{task: ('nyu-mll/glue', task) for task in glue.TASKS},
   'e2e': ('tuetschek/e2e_nlg', None),

@@ -61,6 +61,15 @@ def test_a_run_whose_score_is_not_a_number_is_not_kept(tmp_path):
     list(archive.collect(tmp_path))
 
 
+@pytest.mark.parametrize(
+  'name, text', [('result.json', '{"task": '), ('result.json', '{}'), ('analysis.json', '[1]')]
+)
+def test_a_damaged_file_is_named(name, text, tmp_path):
+  (tmp_path / name).write_text(text)
+  with pytest.raises(ValueError, match=rf'{tmp_path}/{name}: '):
+    list(archive.collect(tmp_path))
+
+
 def test_files_of_ones_own_are_told_apart_by_their_contents(tmp_path):
   for name, digest in (('a', '0123456789'), ('b', 'abcdefghij')):
     one = run(0 if name == 'a' else 1, 0.8)

@@ -233,6 +233,21 @@ def test_another_base_is_refused(exported, folder, tmp_path):
   write(other_base=True)
 
 
+@pytest.mark.parametrize('damage', ['is cut', 'is of nothing', 'is of an older version'])
+def test_a_damaged_result_is_named_before_a_model_is_loaded(damage, tmp_path):
+  whole = json.loads(RESULT.read_text())
+  older = {key: value for key, value in whole.items() if key != 'cpu'}
+  text, words = {
+    'is cut': (RESULT.read_text()[:500], 'not valid JSON'),
+    'is of nothing': ('{}', "expected 'metric' to be a str"),
+    'is of an older version': (json.dumps(older), 'has no cpu'),
+  }[damage]
+  (tmp_path / 'result.json').write_text(text)
+  with pytest.raises(ValueError, match=rf'{tmp_path}/result\.json.*{words}.*Remove the file'):
+    export.export_run(tmp_path, tmp_path / 'out')
+  assert not (tmp_path / 'out').exists()
+
+
 MISTAKES = {
   'nothing': ((), ['--workdir=RUN', '--adapter=']),
   'both': (('--workdir=a', '--adapter=b'), ['one of']),

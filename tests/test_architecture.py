@@ -55,7 +55,7 @@ ARROWS = {
     'tree',
   },
   'metrics': {'errors', 'extras'},
-  'data': {'errors', 'extras', 'gguf_reader', 'metrics', 'provenance', 'result_schema'},
+  'data': {'errors', 'extras', 'files', 'gguf_reader', 'metrics', 'provenance', 'result_schema'},
   'generation': set(),
   'train': {
     'adapters',
@@ -122,6 +122,7 @@ ARROWS = {
     'adapters',
     'data',
     'errors',
+    'files',
     'generation',
     'methods',
     'models',

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import pathlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from lora_jax import provenance
+from lora_jax import files, provenance
 from lora_jax.data import sources
 
 ENDINGS = ('.jsonl', '.csv', '.tsv')
@@ -121,8 +120,8 @@ def _json_lines(file: sources.Text) -> Iterator[tuple[int, Row]]:
       continue
     where = f'{file.name}, line {line}'
     try:
-      value = json.loads(text)
-    except (ValueError, RecursionError) as error:
+      value = files.parse_json(text)
+    except ValueError as error:
       raise ValueError(f'{where}: expected an object in JSON ({error}): {text[:80]!r}') from error
     value = sources.expect(value, dict, where)
     for column in [column for column in value if isinstance(value[column], str)]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import queue
 import threading
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+from lora_jax import files
 from lora_jax.errors import nearest
 
 KEYS = ('adapter', 'text', 'text_pair')
@@ -29,8 +29,8 @@ def parse(line: bytes) -> Request:
     ValueError: if the line is not a request, saying why.
   """
   try:
-    values = json.loads(line)
-  except (ValueError, RecursionError) as error:
+    values = files.parse_json(line.decode('utf-8-sig'))
+  except ValueError as error:
     raise ValueError(f'not valid JSON ({error})') from None
   if not isinstance(values, dict):
     raise ValueError(f'expected an object with {", ".join(KEYS)}, found {type(values).__name__}')

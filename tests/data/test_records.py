@@ -45,6 +45,7 @@ def test_a_row_has_the_values_of_its_columns_and_its_line(name, read):
     ('a.csv', 'text,label\n"one,x\n', 'line 2: not CSV'),
     ('a.csv', 'text,Text\none,x\n', 'line 1: two columns have the same name: text, Text'),
     ('a.csv', b'text,label\none,\xe9\n', r'line 2: expected UTF-8, found byte 0xe9.*iconv'),
+    ('a.jsonl', b'{"a": "b", "a": "c"}\n', 'line 1: .*an object has two values of a'),
     ('a.csv', 'text\nx\n'.encode('utf-16'), 'found byte 0xff.*iconv -f utf-16'),
     ('a.csv', 'text,label\n', 'expected rows, found none'),
     ('a.csv', '', 'expected rows, found none'),

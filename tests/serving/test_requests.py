@@ -12,6 +12,7 @@ BROKEN = {
   b'{"adapter": "sst2"': 'not valid JSON',
   b'\n': 'not valid JSON',
   b'{"adapter": "sst2", "text": "\xff"}': 'not valid JSON',
+  b'{"adapter": "a", "text": "b", "text": "c"}': 'an object has two values of text',
   b'["sst2", "good"]': 'expected an object with adapter, text, text_pair, found list',
   b'{"adapter": "sst2"}': "no 'text'",
   b'{"adapter": "sst2", "text": 3}': "'text' is int, expected a string",
@@ -29,6 +30,7 @@ def test_a_broken_line_says_what_is_wrong(line):
 
 def test_a_pair_is_optional():
   assert requests.parse(b'{"adapter": "a", "text": "b"}') == Request('a', 'b', None)
+  assert requests.parse(b'\xef\xbb\xbf{"adapter": "a", "text": "b"}') == Request('a', 'b', None)
   assert requests.parse(b'{"adapter": "a", "text": "b", "text_pair": null}').text_pair is None
   assert requests.parse(b'{"text_pair": "c", "text": "b", "adapter": "a"}') == Request(
     'a', 'b', 'c'

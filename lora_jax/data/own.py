@@ -238,6 +238,9 @@ def _labeled(
   trained = rows(train)
   if train.form == 'classification' and trained.labels is not None:
     _check_trained(train, classes, trained.labels)
+  held_out = {split: rows(found) for split, found in evals.items()}
+  if 'dev' in held_out and not files.dev:
+    _warn_of_one_value(files, evals['dev'], held_out['dev'].labels)
   kept = trained.take(request.training_indices(len(train.rows)))
   names = METRICS[train.form]
   return Task(
@@ -245,12 +248,21 @@ def _labeled(
     kind=train.form,
     num_labels=len(classes) or 1,
     train=encode(kept),
-    evals={split: encode(rows(found)) for split, found in evals.items()},
+    evals={split: encode(found) for split, found in held_out.items()},
     metric=names[0],
     higher_is_better=True,
     score=functools.partial(metrics.score, names),
     label_names=classes,
   )
+
+
+def _warn_of_one_value(files: Files, dev: Split, values: np.ndarray | None) -> None:
+  if values is not None and len(np.unique(values)) == 1:
+    logging.warning(
+      '%s: the rows that were cut off for dev (%d) have all the same %s: a score on them says '
+      'little. Name a file with dev=FILE, or cut others by --config.own.dev_rows or .dev_seed',
+      *(dev.records.name, len(dev.rows), files.column(FORMS[dev.form][-1])),
+    )
 
 
 def _check_trained(train: Split, classes: tuple[str, ...], labels: np.ndarray) -> None:

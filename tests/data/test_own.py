@@ -197,6 +197,20 @@ def test_what_does_not_fit_is_refused_by_file_and_line(name, content, message, w
   assert data in str(error.value)
 
 
+@pytest.mark.parametrize('last, values', [('label', 'zy'), ('number', '12')])
+def test_a_dev_of_one_value_is_said_where_it_was_cut_off(last, values, write, tokens, caplog):
+  rows = ''.join(f'a film {i},{values[i % 2]}\n' for i in range(20))
+  files = Files(data=write('a.csv', f'text,{last}\n{rows}'), dev_rows=1)
+  said = f'a.csv: the rows that were cut off for dev (1) have all the same {last}'
+  load_task('own/a', tokens['bert'], own=files)
+  assert said in caplog.text and 'dev=FILE' in caplog.text
+  caplog.clear()
+  named = dataclasses.replace(files, dev=write('dev.csv', f'text,{last}\nb,{values[0]}\n'))
+  for other in (named, dataclasses.replace(files, dev_rows=8)):
+    load_task('own/a', tokens['bert'], own=other)
+  assert 'have all the same' not in caplog.text
+
+
 def test_a_class_that_is_cut_off_as_a_whole_is_said(write, tokens, caplog):
   rows = [f'a {i},{label}' for i, label in enumerate('xxxxyyyyz')]
   files = Files(data=write('a.csv', '\n'.join(['text,label', *rows])))

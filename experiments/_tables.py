@@ -109,12 +109,16 @@ def make_table(request: Request) -> Table:
   """The table that is asked for.
 
   Raises:
-    ValueError: if it is not known where the data is; for a model that is not found.
+    ValueError: if it is not known where the data is; for a model that is not found, or a task or
+      a method that is named twice.
     FileNotFoundError: if there is no such folder of data.
   """
   kind, number, model = request.kind, request.number, request.choice.model
   base = model.rstrip('/').rpartition('/')[2].removesuffix('.gguf')
   base = '-'.join(filter(None, (request.choice.paper, base))) or 'paper'
+  for flag, names in (('tasks', request.choice.tasks), ('methods', request.choice.methods)):
+    if twice := [name for name in names if names.count(name) > 1]:
+      raise ValueError(f'--{flag}={",".join(names)} names {twice[0]!r} twice')
   if paths.on_bucket(request.workdir):
     raise ValueError(f'--workdir={request.workdir}: expected a folder on a disk; sweeps need one')
   workdir = Path(request.workdir or f'runs/{kind}-{number}-{base}')

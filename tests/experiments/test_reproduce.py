@@ -144,6 +144,8 @@ def test_mistakes(started):
   for given, message in (
     (dict(number='33'), 'the paper has no such table'),
     (dict(number='2', methods=('lroa',)), "unknown method of a comparison 'lroa'.*lora"),
+    (dict(methods=('lora', 'full', 'lora')), "--methods=lora,full,lora names 'lora' twice"),
+    (dict(tasks=('e2e', 'e2e')), "--tasks=e2e,e2e names 'e2e' twice"),
     (dict(data_dir=''), '--data_dir: expected the folder'),
     (dict(data_dir='/nowhere'), '--data_dir=/nowhere is not a folder'),
     (dict(workdir='gs://bucket/x'), 'expected a folder on a disk'),

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lora_jax import files
 from lora_jax.reproduce.timing import Machine
 from lora_jax.train import signals
 
@@ -65,9 +66,9 @@ def run(
   """
   log.parent.mkdir(parents=True, exist_ok=True)
   timed_out = asked = False
-  with log.open('a', encoding='utf-8') as file:
+  with files.naming(log), log.open('a', encoding='utf-8') as file:
     file.write(f'$ python -m {" ".join(arguments)}\n')
-    file.flush()
+  with log.open('a', encoding='utf-8') as file:
     # Of a session of its own: the terminal's Ctrl-C would reach it beside ours, as a second one.
     child = subprocess.Popen(
       [sys.executable, '-m', *arguments],

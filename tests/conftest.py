@@ -3,6 +3,7 @@
 import atexit
 import os
 import pathlib
+import resource
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -145,3 +146,12 @@ def make_language_model(tmp_path_factory):
     return updated(config, values)
 
   return make
+
+
+@pytest.fixture
+def full_disk():
+  """No file can grow, which is told as of a full disk: when the file is flushed or closed."""
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+  yield
+  resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -52,9 +52,9 @@ def create(path: Path, text: str) -> bool:
   if on_bucket(path):
     return _create_object(os.fspath(path), text)
   try:
-    with open(path, 'x', encoding='utf-8') as file, files.naming(path):
+    # Closing the file tries to write what is left once more, and fails once more.
+    with files.naming(path), open(path, 'x', encoding='utf-8') as file:
       file.write(text)
-      file.flush()
   except FileExistsError:
     return False
   except OSError:

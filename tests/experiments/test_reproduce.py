@@ -208,6 +208,11 @@ def test_a_child_is_ended_when_the_time_is_up(sleeper):
   assert (ended.status, ended.timed_out) in ((143, True), (-15, True))
 
 
+def test_a_log_that_cannot_be_written_is_named(sleeper, full_disk):
+  with pytest.raises(OSError, match=r'while writing .*logs/a\.log'):
+    _children.run(['sleeper'], sleeper)
+
+
 def test_a_child_that_fails_says_its_last_words(sleeper):
   ended = _children.run(['sleeper', 'xy'], sleeper)
   assert ended == _children.Ended(2, 'begun', False)

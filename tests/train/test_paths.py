@@ -1,5 +1,7 @@
 """Paths on the disk and on buckets."""
 
+import re
+
 import pytest
 
 from lora_jax.train import paths
@@ -16,3 +18,9 @@ def test_paths_on_the_disk_are_absolute(monkeypatch, tmp_path):
 def test_other_buckets_are_refused(name):
   with pytest.raises(ValueError, match=rf'{name}: .*gs://bucket/run'):
     paths.path_of(name)
+
+
+def test_a_new_file_that_cannot_be_written_is_named_and_not_left(tmp_path, full_disk):
+  with pytest.raises(OSError, match=f'while writing .*{re.escape(str(tmp_path))}/a'):
+    paths.create(tmp_path / 'a', 'text')
+  assert not list(tmp_path.iterdir())

@@ -90,8 +90,9 @@ def examples(
   special = re.compile('|'.join(map(re.escape, known.special_tokens)) or '(?!)')
   for chat, place in zip(chats, where):
     for i, message in enumerate(chat, start=1):
-      if found := special.search(str(message['content'])):
-        raise ValueError(f'{place}, message {i}: holds the special token {found[0]!r}')
+      for key in ('role', 'content'):
+        if found := special.search(str(message[key])):
+          raise ValueError(f'{place}, message {i}, {key}: holds the special token {found[0]!r}')
   rows = []
   for i, texts in enumerate(_render(chats, template)):
     if 'error' in texts:

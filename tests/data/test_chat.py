@@ -95,9 +95,10 @@ def test_what_is_no_chat_is_refused_by_its_place(value, message):
 
 def test_a_message_with_a_special_token_is_refused(tokenizer):
   with_template(tokenizer, '{{ messages }}')
-  chats = [[USER, REPLY], [{**USER, 'content': 'Hi<|im_end|>'}, REPLY]]
-  with pytest.raises(ValueError, match=r"b, message 1: .*special token '<\|im_end\|>'"):
-    chat.examples(chats, ['a', 'b'], tokenizer)
+  for key in ('content', 'role'):
+    chats = [[USER, REPLY], [{**USER, key: 'Hi<|im_end|>'}, REPLY]]
+    with pytest.raises(ValueError, match=rf"b, message 1, {key}: .*special token '<\|im_end\|>'"):
+      chat.examples(chats, ['a', 'b'], tokenizer)
 
 
 HOSTILE = {

@@ -8,6 +8,7 @@ before the reply that is learned. What follows the last reply is left out.
 from __future__ import annotations
 
 import json
+import logging
 import pathlib
 import re
 import subprocess
@@ -23,6 +24,7 @@ from lora_jax.data.data_to_text import Example, Form
 from lora_jax.data.fast_tokenizer import ChatTemplate, FastTokenizer
 from lora_jax.data.tokenizer import Tokenizer
 
+ROLES = ('system', 'developer', 'user', 'assistant', 'tool', 'function', 'ipython')
 SECONDS, SECONDS_EACH = 20.0, 0.02  # What rendering may take, and more for each chat.
 
 
@@ -82,6 +84,8 @@ def examples(
     where: the place of each, for errors.
     tokenizer: a tokenizer with a template.
 
+  A role that is not one of `ROLES` is said.
+
   Raises:
     ValueError: if there is no template; if it fails or takes too long; naming the place, if a
       message holds a special token, which would end it or open another one.
@@ -93,6 +97,14 @@ def examples(
       for key in ('role', 'content'):
         if found := special.search(str(message[key])):
           raise ValueError(f'{place}, message {i}, {key}: holds the special token {found[0]!r}')
+  first_last = reversed(list(zip(chats, where)))  # The place that stays is a role's first one.
+  others = {str(message['role']): place for chat, place in first_last for message in chat}
+  for role in sorted(others.keys() - set(ROLES)):
+    logging.warning(
+      '%s: the role %r is not one of %s: the template writes it as it is, and a model may not '
+      'know it',
+      *(others[role], role, ', '.join(ROLES)),
+    )
   rows = []
   for i, texts in enumerate(_render(chats, template)):
     if 'error' in texts:

@@ -101,6 +101,14 @@ def test_a_message_with_a_special_token_is_refused(tokenizer):
       chat.examples(chats, ['a', 'b'], tokenizer)
 
 
+def test_a_role_that_no_model_knows_is_said_with_a_place(tokenizer, caplog):
+  template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\\n{% endfor %}"
+  with_template(tokenizer, template)
+  human = [{**USER, 'role': 'human'}, REPLY]
+  chat.examples([[USER, REPLY], human, human], ['-', 'a', 'b'], tokenizer)
+  assert [line.partition(' is not one')[0] for line in caplog.messages] == ["a: the role 'human'"]
+
+
 HOSTILE = {
   '{{ messages.__class__.__mro__ }}': 'SecurityError',
   "{{ messages.append('x') }}": 'SecurityError',

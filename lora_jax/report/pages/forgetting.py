@@ -40,28 +40,26 @@ def pages(found: Sequence[RunResult]) -> list[Page]:
     label = ', '.join([name, *(part for part in _parts(settings[id(first)]) if part not in shared)])
     panel = panels.setdefault(f'{first["task"]}, {runs.model_name(first)}', _panel(first))
     means = [statistics.fmean(scores.best(group)) for group in own]
-    general = [statistics.fmean(text['best'] for text in _texts(group)) for group in own]
-    series = charts.Series(label, means, general, method=first['method'])
+    series = charts.Series(label, means, list(map(_change, own)), method=first['method'])
     panels[panel.title] = panel._replace(series=[*panel.series, series])
   if not rows:
     return []
-  picture = charts.chart('forgetting', 'loss on general text by the score', list(panels.values()))
+  alt = 'rise of the loss on general text by the score'
+  picture = charts.chart('forgetting', alt, list(panels.values()))
   title = 'Forgetting: general text before and after'
   return [Page('forgetting', title, '; '.join(panels), [Table(rows, ABOUT), picture])]
 
 
 def _panel(run: RunResult) -> charts.Panel:
-  """The axes of a task on a model, with the loss of a base on general text as a line."""
-  start = _texts([run])[0]['start']
+  """The axes of a task on a model; a quantized base is another one, so losses are of their own."""
   title = f'{run["task"]}, {runs.model_name(run)}'
-  y = 'loss on general text, nats a token'
-  return charts.Panel(title, scores.unit(run['metric']), y, [], line=('the base', start))
+  y = 'rise of the loss on general text, nats'
+  return charts.Panel(title, scores.unit(run['metric']), y, [], line=('the base', 0.0))
 
 
 def _row(group: Sequence[RunResult], settings: str) -> dict[str, str]:
   """The row of the seeds of one setting."""
   first, texts = group[0], _texts(group)
-  change = statistics.fmean(text['best'] - text['start'] for text in texts)
   return {
     'task': first['task'],
     'model': runs.model_name(first),
@@ -73,9 +71,14 @@ def _row(group: Sequence[RunResult], settings: str) -> dict[str, str]:
     'score': scores.entry(group),
     'general text, base': scores.spread([text['start'] for text in texts], DIGITS),
     'adapted': scores.spread([text['best'] for text in texts], DIGITS),
-    'change': f'{change:+.{DIGITS}f}',
+    'change': f'{_change(group):+.{DIGITS}f}',
     'seeds': runs.seeds(group),
   }
+
+
+def _change(group: Sequence[RunResult]) -> float:
+  """The mean rise of the loss on general text."""
+  return statistics.fmean(text['best'] - text['start'] for text in _texts(group))
 
 
 def _texts(group: Sequence[RunResult]) -> list[GeneralText]:

@@ -48,16 +48,28 @@ def interceptor(
 
   It calls nothing inside of it, so it acts as the innermost interceptor alone: another one inside
   would be left out without a word. Then the layer's own call says that a kernel is not an array.
+
+  Raises:
+    ValueError: naming a module of another kind that holds a quantized kernel. Its own call would
+      fail on the kernel somewhere inside of Flax, or of the module, without its path.
   """
   module = context.module
   is_innermost = next_fun is context.orig_method
+  own = module.variables.get('params', {}) if module.scope else {}
+  coded = {name: leaf for name, leaf in own.items() if isinstance(leaf, Kernel)}
   # A subclass with a call of its own computes something else.
   is_dense = isinstance(module, nn.Dense) and type(module).__call__ is nn.Dense.__call__
-  if not is_dense or context.method_name != '__call__' or not is_innermost:
+  if coded and not is_dense:
+    (name, kernel), *_ = coded.items()
+    raise ValueError(
+      f'{"/".join((*module.path, name))} {kernel.shape} is quantized ({kernel.format}), but it is '
+      f'read by a module of the type {type(module).__name__}: only nn.Dense and nnx.Linear, '
+      'without a call of their own, compute with a quantized kernel. Leave it out of the '
+      '`patterns` of quantization.quantize.'
+    )
+  if not coded or context.method_name != '__call__' or not is_innermost:
     return next_fun(*args, **kwargs)
-  kernel = module.get_variable('params', 'kernel')
-  if not isinstance(kernel, Kernel):
-    return next_fun(*args, **kwargs)
+  kernel = coded['kernel']
   (x,) = map(jnp.asarray, (*args, *kwargs.values()))
   dtype = module.dtype or jnp.result_type(x, kernel.dtype)
   y = checkpoint_name(product(x.astype(dtype), kernel), 'dense')

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax import lax
 
+import lora_jax
 from lora_jax import quantization
 from lora_jax.quantization import dense
 from tests.quantization.test_kernel import of_file
@@ -129,10 +131,35 @@ class Own(nn.Dense):
     return nn.gelu(inputs @ jnp.asarray(kernel))
 
 
-def test_a_subclass_with_a_call_of_its_own_is_not_taken_for_a_dense_layer():
-  x, model = jnp.ones((2, 64)), Own(3)
-  params = model.init(jax.random.key(0), x)['params']
-  coded = quantization.quantize(params, 'int8', 'kernel')
-  refused = pytest.raises(TypeError, match=r'a kernel \(64, 3\) in int8 is not an array')
-  with refused, nn.intercept_methods(quantization.needed(coded)):
-    model.apply({'params': coded}, x)
+class Bare(nn.Module):
+  """A module that reads a weight itself."""
+
+  @nn.compact
+  def __call__(self, x):
+    return x @ self.param('kernel', nn.initializers.normal(), (x.shape[-1], 3))
+
+
+@pytest.mark.parametrize(
+  'model, leaf',
+  [
+    (Own(3), 'kernel'),
+    (Bare(), 'kernel'),
+    (nn.DenseGeneral(3), 'kernel'),
+    (nn.DenseGeneral((2, 3)), 'kernel'),
+    (nn.Einsum((64, 3), '...d,dk->...k'), 'kernel'),
+    (nn.Conv(3, (2,)), 'kernel'),
+    (nn.MultiHeadDotProductAttention(2), 'query/kernel'),
+    (nnx.LinearGeneral(64, (2, 3), rngs=nnx.Rngs(0)), 'kernel'),
+    (nnx.Conv(64, 3, (2,), rngs=nnx.Rngs(0)), 'kernel'),
+  ],
+  ids=lambda x: '' if isinstance(x, str) else f'{type(x).__module__}.{type(x).__name__}',
+)
+def test_a_module_that_reads_no_quantized_kernel_is_refused_by_name(model, leaf):
+  """Its own call would end in an error of Flax, or of its own, that says neither where nor why."""
+  x = jnp.ones((2, 4, 64))
+  is_linen = isinstance(model, nn.Module)
+  params = model.init(jax.random.key(0), x)['params'] if is_linen else lora_jax.params(model)
+  coded = quantization.quantize(params, 'int8', leaf)
+  apply = lora_jax.bind(model, lora_jax.full())
+  with pytest.raises(ValueError, match=rf'{leaf} \(.*\) is quantized .* `patterns`'):
+    apply(coded, {}, x)

@@ -6,14 +6,25 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from jax.extend import core
+from jax.interpreters import partial_eval
 
-def count(jaxpr: Any) -> float:
+
+def count(jaxpr: core.Jaxpr | core.ClosedJaxpr) -> float:
   """FLOPs of the matrix products and convolutions of a jaxpr, on all devices together.
 
   XLA's own count takes the body of a loop once, however many layers it stands for. A `while` whose
   length is not known counts once here too; of a `cond` the most expensive branch counts. Norms,
-  softmax and the optimizer are no products and are not counted, as is usual for utilization.
+  softmax and the optimizer are no products and are not counted, as is usual for utilization. Nor is
+  a product that nothing asks for, which the compiler drops: in bfloat16 the gradients of frozen
+  kernels are traced as well (see `ops.dot_general`).
   """
+  jaxpr = jaxpr.jaxpr if isinstance(jaxpr, core.ClosedJaxpr) else jaxpr
+  used, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+  return _count(used)
+
+
+def _count(jaxpr: core.Jaxpr | core.ClosedJaxpr) -> float:
   return sum(_equation(equation) for equation in getattr(jaxpr, 'jaxpr', jaxpr).eqns)
 
 
@@ -28,8 +39,8 @@ def _equation(equation: Any) -> float:
     features = kernel.shape[params['dimension_numbers'].rhs_spec[0]]
     return 2.0 * equation.outvars[0].aval.size * kernel.size / features
   if name == 'cond':
-    return max(count(branch) for branch in params['branches'])
-  return params.get('length', 1) * sum(count(inner) for inner in _inside(params))
+    return max(_count(branch) for branch in params['branches'])
+  return params.get('length', 1) * sum(_count(inner) for inner in _inside(params))
 
 
 def _inside(params: dict[str, Any]) -> Iterator[Any]:

@@ -5,7 +5,9 @@ import pytest
 
 from lora_jax import cost, tree
 from lora_jax.cost import memory, topology
+from lora_jax.models import fused_attention
 from lora_jax.pretrained import huggingface
+from lora_jax.train import mesh
 from tests.cost import toys
 
 
@@ -46,3 +48,23 @@ def test_the_tpus_compiler_is_asked():
   where = cost.find('v5e:2x2')
   found = cost.plan(toys.config(**{'train.batch_size': 4}), where)
   assert found['exact'] and found['fits'] and found['devices'] == 4
+
+
+def test_the_products_of_attention_count_where_a_kernel_computes_them(monkeypatch):
+  """A TPU's kernel of attention is one equation of the step, whose inside is a single tile."""
+  sizes = {'data.max_length': 256, 'model.fresh.max_positions': 256, 'train.batch_size': 8}
+  off = {'model.dtype': 'bfloat16', 'model.attention_dropout': 0.0}
+  config = toys.config(**sizes, **off)
+  compiled = memory.Compiled(temporary=0, program=0, total=0, message='')
+  traced = []
+
+  def compile_step(step):
+    traced.append(str(step.jaxpr).count('pallas_call'))
+    return compiled
+
+  monkeypatch.setattr(memory, 'compile_step', compile_step)
+  here = cost.plan(config, cost.find('this'))['flops']
+  target = lambda devices: fused_attention.Target('tpu', (0, 0), devices, mesh.ROWS, 'tensor')
+  monkeypatch.setattr(mesh, 'target', target)
+  assert cost.plan(config, cost.find('this'))['flops'] == here
+  assert traced[0] == 0 and traced[1] > 0

@@ -23,7 +23,7 @@ import jax
 from flax import nnx
 
 from lora_jax import quantization, tree
-from lora_jax.methods import Method, functional, twins
+from lora_jax.methods import Method, functional, parts, twins
 from lora_jax.methods.functional import Filter, Functional
 from lora_jax.methods.functional import params as params
 from lora_jax.methods.interception import Interceptor, intercepted, is_deterministic
@@ -77,7 +77,12 @@ def adapt(
     frozen, trainable: what `method.init` returned.
     rngs: a key by the name of its stream: `{'dropout': key}` turns the method's dropout on. Give
       new keys to each step by `reseed(adapted, {'dropout': key})`.
+
+  Raises:
+    TypeError, ValueError: as the function that `bind` returns, if these are not the two parts.
+    ValueError: for a method that computes all parameters anew in each call.
   """
+  parts.check(method.follows, frozen, trainable, 'adapt')
   names = set(tree.paths(trainable))
   params = tree.join(frozen, trainable)
   if isinstance(model, nnx.Module):

@@ -7,27 +7,33 @@ from typing import cast
 
 from lora_jax import errors, tree
 
+CALLS = {
+  'bind': 'apply(frozen, trainable, *args)',
+  'adapt': 'adapt(model, method, frozen, trainable)',
+}
+FACTORS = ('lora_a', 'lora_b')
+TRAINED = (*FACTORS, 'vera_b')  # Of the methods that add to a layer what they alone compute with.
 Follows = Callable[[str], tuple[str, tuple[int | None, ...]] | None]
 
 
-def check(follows: Follows, frozen: object, trainable: object) -> None:
+def check(follows: Follows, frozen: object, trainable: object, caller: str = 'bind') -> None:
   """Raises an error that says which part is missing or misnamed, or that the two are swapped.
 
   Args:
     follows: the method's, see `Method.follows`.
-    frozen, trainable: the first two arguments.
+    frozen, trainable: the two parts.
+    caller: the function that was called with them, for the errors.
 
   Raises:
     TypeError: if one of them is not a tree of parameters.
     ValueError: if `frozen` holds a factor, and `trainable` the weight that it adapts; if a factor
-      lies where the model has no parameters.
+      lies where the model has no parameters, is of another method, or lacks the other one.
   """
   for name, part in (('frozen', frozen), ('trainable', trainable)):
     if not isinstance(part, Mapping):
       raise TypeError(
-        f'bind: {name} is of the type {type(part).__name__}, expected a tree of parameters. The '
-        "first two arguments are those that method.init returned, then come the model's own: "
-        'apply(frozen, trainable, *args).'
+        f'{caller}: {name} is of the type {type(part).__name__}, expected a tree of parameters. '
+        f'The two are those that method.init returned: {CALLS[caller]}.'
       )
   left, trained = (tree.paths(cast(tree.Params, part)) for part in (frozen, trainable))
   module_of = lambda path: path.rpartition('/')[0]
@@ -35,12 +41,32 @@ def check(follows: Follows, frozen: object, trainable: object) -> None:
   lost = [path for path in trained if follows(path) and module_of(path) not in modules]
   if lost:
     raise ValueError(
-      f'bind: {errors.listed(lost)}: the model has no parameters there, so nothing would use it. '
-      'Pass what method.init returned for this model, with its names.'
+      f'{caller}: {errors.listed(lost)}: the model has no parameters there, so nothing would use '
+      'it. Pass what method.init returned for this model, with its names.'
     )
   for path in left:
     if (weight := follows(path)) and weight[0] in trained:
       raise ValueError(
-        f'bind: the two parts are swapped: the first holds {path}, the second {weight[0]}, which '
-        'it adapts. Call apply(frozen, trainable, *args).'
+        f'{caller}: the two parts are swapped: the first holds {path}, the second {weight[0]}, '
+        f'which it adapts. Call {CALLS[caller]}.'
       )
+  if not any(follows(name) for name in TRAINED):  # A model may have such parameters of its own.
+    return
+  paths = {*left, *trained}
+  pair = lambda path: path[:-1] + ('b' if path.endswith('a') else 'a')
+  others = [path for path in trained if _name(path) in TRAINED and not follows(path)]
+  halves = [path for path in paths if _name(path) in FACTORS and pair(path) not in paths]
+  if others:
+    raise ValueError(
+      f'{caller}: {errors.listed(others)}: of another method than this one, which would not use '
+      'it. Give the method whose init made these parts.'
+    )
+  if halves:
+    raise ValueError(
+      f'{caller}: {errors.listed(sorted(halves))}: without the other factor of its module. Pass '
+      'both parts whole, as method.init returned them.'
+    )
+
+
+def _name(path: str) -> str:
+  return path.rpartition('/')[2]

@@ -1,8 +1,12 @@
 """The two parts of a bound `apply`: each mistake is one sentence, and other divisions are none."""
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import lora_jax
 from lora_jax import bind, join, split
 from lora_jax.methods import parts
 from tests.methods.toys import METHOD, adapted
@@ -34,3 +38,31 @@ def test_the_leaves_may_be_divided_otherwise():
   np.testing.assert_array_equal(apply(join(frozen, trainable), {}, x), expected)
   rest, some = split(trainable, '.*/lora_b')
   np.testing.assert_array_equal(apply(join(frozen, rest), some, x), expected)
+
+
+@pytest.mark.parametrize('caller', ['bind', 'adapt'])
+def test_parts_that_a_method_would_not_use_are_refused(caller):
+  """The outputs were those of the base, and `adapt` trained the base of swapped parts."""
+  x, model = jnp.ones((2, 4)), nn.Sequential([nn.Dense(3)])
+  params = model.init(jax.random.key(0), x)['params']
+  names = {'targets': 'layers_0', 'rank': 2}
+  lora, vera = lora_jax.lora(alpha=4, **names), lora_jax.vera(**names)
+  made = {method: method.init(jax.random.key(1), model, params, x) for method in (lora, vera)}
+
+  def use(method, frozen, trainable):
+    if caller == 'bind':
+      return bind(model, method)(frozen, trainable, x)
+    return lora_jax.nnx.adapt(model, method, frozen, trainable)[0](x)
+
+  for method, right in made.items():
+    np.testing.assert_array_equal(use(method, *right), model.apply({'params': params}, x))
+  frozen, trainable = made[lora]
+  cases = [
+    (lora, (trainable, frozen), 'the two parts are swapped'),
+    (vera, made[lora], '.*lora_a, .*lora_b: of another method'),
+    (lora, made[vera], '.*vera_b: of another method'),
+    (lora, (frozen, split(trainable, '.*lora_b')[1]), '.*lora_b: without the other factor'),
+  ]
+  for method, wrong, message in cases:
+    with pytest.raises(ValueError, match=f'{caller}: {message}'):
+      use(method, *wrong)

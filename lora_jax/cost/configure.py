@@ -9,6 +9,7 @@ from ml_collections import config_dict
 from lora_jax.cost import practical_claims
 from lora_jax.cost.memory import changed
 from lora_jax.data import glue
+from lora_jax.train import layer_choice
 
 
 def with_sizes(
@@ -28,9 +29,9 @@ def with_sizes(
     length: tokens of an example.
     dtype: of the computation and of the base.
     examples: training examples.
-    as_configured: whether to keep the config's scan and remat. Otherwise layers are scanned, and
-      those of language models rematerialized in full: the compilation of looped layers takes as
-      many times longer as there are layers.
+    as_configured: whether to keep the config's scan and remat. Otherwise layers are scanned, unless
+      the method tells them apart, and those of language models rematerialized in full: the
+      compilation of looped layers takes as many times longer as there are layers.
   """
   sizes: dict[str, object] = {
     'train.batch_size': batch_size,
@@ -41,7 +42,7 @@ def with_sizes(
   }
   values = {name: value for name, value in sizes.items() if value}
   if not as_configured:
-    values['model.scan'] = True
+    values['model.scan'] = layer_choice.can_be_scanned(config)
     if config.model.remat == 'none' and config.task not in glue.TASKS:
       values['model.remat'] = 'full'
   return changed(config, **values)

@@ -12,7 +12,7 @@ from ml_collections import config_dict
 
 from lora_jax import tree
 from lora_jax.cost import flops, program, shapes, topology
-from lora_jax.train import base_options, job, mesh
+from lora_jax.train import base_options, job, layer_choice, mesh
 
 UTILIZATION = 0.4  # Of the peak: what large dense models are reported to reach.
 
@@ -35,6 +35,7 @@ class Bytes(TypedDict):
 class Plan(TypedDict):
   """What one train step takes on given devices; the contents of a plan's JSON.
 
+  `scan` is None where the layers were planned looped, but the run may choose scanned ones.
   `message` is the compiler's own where it ran out of memory. `flops` are of a step, on all devices;
   `checkpoint` has the bytes of the trainable parameters and of all that a resumed run needs.
   """
@@ -52,7 +53,7 @@ class Plan(TypedDict):
   param_dtype: str
   quantize: str
   remat: str
-  scan: bool
+  scan: bool | None
   parameters: dict[str, int]
   bytes: Bytes
   fits: bool
@@ -106,6 +107,7 @@ def plan(
   seconds = operations / (devices.size * where.peak * utilization)
   steps = shapes.count_steps(config)
   total = compiled['total']
+  is_open = layer_choice.is_open([config]) and layer_choice.can_be_scanned(config)
   return Plan(
     model=config.model.name,
     method=config.method.name,
@@ -120,7 +122,7 @@ def plan(
     param_dtype=config.model.param_dtype,
     quantize=base_options.quantization_of(config),
     remat=config.model.remat,
-    scan=bool(config.model.scan),
+    scan=None if is_open else bool(config.model.scan),
     parameters={
       'trained': work.summary.trainable,
       'head': work.summary.head,

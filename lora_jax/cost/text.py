@@ -17,6 +17,12 @@ PARTS = (
   ('batch', 'batch'),
   ('program', 'program'),
 )
+LAYERS = {
+  True: 'scanned',
+  False: 'looped',
+  None: 'looped (config.model.scan=None: the run may choose scanned ones, which take other memory; '
+  'true or false fixes it)',
+}
 
 
 def describe(plan: Plan) -> str:
@@ -32,8 +38,7 @@ def describe(plan: Plan) -> str:
     f'{plan["model"]}, {plan["method"]}, on {plan["topology"]}: {verdict(plan)}',
     f'  {source} {plan["compiler"]} in {plan["compile_seconds"]:.0f} s; mesh {axes}',
     f'  batch {plan["batch_size"]} x {plan["length"]} tokens, compute {plan["dtype"]}, base '
-    f'{plan["param_dtype"]}{quantized}, remat {plan["remat"]}, layers '
-    f'{"scanned" if plan["scan"] else "looped"}',
+    f'{plan["param_dtype"]}{quantized}, remat {plan["remat"]}, layers {LAYERS[plan["scan"]]}',
     f'  parameters: trained {counts["trained"]:,} ({counts["trained"] / total:.3%}{head}), '
     f'frozen {counts["frozen"]:,}',
     '  memory of a device, GiB:',

@@ -1,6 +1,7 @@
 """Configs to plan with: what is given is changed, all else stays."""
 
 from configs import glue, gpt3
+from lora_jax import cost
 from lora_jax.cost import configure, practical_claims
 from lora_jax.paper import claims
 
@@ -15,6 +16,15 @@ def test_sizes_that_are_not_given_stay_and_layers_are_scanned():
   assert found.model.scan and found.model.remat == 'full'
   encoder = configure.with_sizes(glue.get_config('model=fresh,preset=small,method=full'))
   assert encoder.model.scan and encoder.model.remat == 'none'
+
+
+def test_layers_that_are_told_apart_are_planned_looped():
+  """Of a scanned model the job is refused, and the refusal asks for what was configured."""
+  config = glue.get_config('model=fresh,preset=small,method=top_layers,tiny=true')
+  assert config.model.scan is None
+  found = configure.with_sizes(config)
+  assert found.model.scan is False
+  assert cost.abstract_job(found).summary.trainable > 0
 
 
 def test_the_tokens_of_a_prefix_count_among_the_positions_of_the_claims():

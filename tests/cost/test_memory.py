@@ -50,6 +50,16 @@ def test_the_tpus_compiler_is_asked():
   assert found['exact'] and found['fits'] and found['devices'] == 4
 
 
+@pytest.mark.parametrize('layer, scan', [('.*', None), ('.*/layers_0', False)])
+def test_a_plan_knows_whether_the_run_may_choose_its_layers(monkeypatch, layer, scan):
+  compiled = memory.Compiled(temporary=0, program=0, total=0, message='')
+  monkeypatch.setattr(memory, 'compile_step', lambda step: compiled)
+  targets = (f'{layer}/.*/query',)
+  values = {'model.scan': None, 'train.batch_size': 8, 'method.targets': targets}
+  config = toys.config(**values)
+  assert cost.plan(config, cost.find('this'))['scan'] is scan
+
+
 def test_the_products_of_attention_count_where_a_kernel_computes_them(monkeypatch):
   """A TPU's kernel of attention is one equation of the step, whose inside is a single tile."""
   sizes = {'data.max_length': 256, 'model.fresh.max_positions': 256, 'train.batch_size': 8}

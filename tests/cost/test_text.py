@@ -26,6 +26,13 @@ def test_a_plan_says_how_kernels_are_kept():
   assert 'base bfloat16 with kernels as in the file, remat' in told('file')
 
 
+def test_a_plan_says_how_layers_were_planned_and_whether_the_run_may_choose():
+  """Scanned layers of all-MiniLM-L6-v2 take a tenth more memory than looped ones."""
+  told = lambda scan: text.describe(toys.plan(6 * 2**30, scan=scan))
+  assert 'layers scanned\n' in told(True) and 'layers looped\n' in told(False)
+  assert 'layers looped (config.model.scan=None: the run may choose scanned ones' in told(None)
+
+
 def test_what_a_plan_does_not_know_is_said_or_left_out():
   estimate = text.describe(toys.plan(6 * 2**30, exact=False, steps=None, hours=None))
   assert 'ESTIMATE, since libtpu is not installed' in estimate

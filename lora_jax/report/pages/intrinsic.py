@@ -96,6 +96,8 @@ def _of_grid(grid: Grid, diverged: Sequence[Diverged], levels: scores.Levels) ->
   target = intrinsic.SHARE * full
   blocks.append(_said(rows, target, scores.constant(grid.runs[0], levels)))
   subspaces = [row for row in rows if row.line.method == SUBSPACE and row.best]
+  if len(subspaces) < 2:  # A point alone shows nothing that the table does not.
+    return blocks
   series = [
     _series(name, list(own))
     for name, own in itertools.groupby(subspaces, lambda row: row.line.name)

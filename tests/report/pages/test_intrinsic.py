@@ -67,6 +67,12 @@ def test_the_least_dimension_that_reaches_the_share_of_full_fine_tuning(tmp_path
   assert document.write([page], tmp_path)  # The picture is drawn.
 
 
+def test_one_dimension_alone_is_no_picture():
+  few = {place: SCORES[place] for place in [('full', 0), ('did', 1000)]}
+  (page,) = intrinsic.pages(*runs_of(few), {})
+  assert not page.pictures and 'd90, of the dimensions tried' in document.markdown(page)
+
+
 def test_where_one_prediction_for_all_is_enough_no_dimension_is_told():
   (page,) = intrinsic.pages(*runs_of(SCORES), {('mrpc', 'accuracy'): 75.0})
   assert 'scores 75.0, so d90 says nothing here' in ' '.join(document.markdown(page).split())

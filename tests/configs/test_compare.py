@@ -36,6 +36,7 @@ def test_a_comparison_is_methods_by_rates_then_the_best_rates_by_seeds(tmp_path)
     result = {
       'experiment': 'glue', 'preset': 'compare', 'model': '/elsewhere/encoder',
       'task': 'stsb', 'method': made.method.name, 'seed': made.seed, 'metric': 'dev/pearson',
+      'commit': 'a' * 40,
       'best': {'dev/pearson': 0.9 if made.optim.lr == best else 0.8},
       'config': {
         'optim': {'lr': made.optim.lr}, 'method': json.loads(made.method.to_json_best_effort()),

@@ -205,7 +205,7 @@ def test_parameters_that_no_method_uses_are_an_error():
   with pytest.raises(ValueError, match=r'query/lora_a, query/lora_b: .*bind\(model, method\)'):
     Functional(One(linear())).apply({'params': tree.join(frozen, trainable)}, X)
   other = {'layers_7': trainable['query']}
-  with pytest.raises(ValueError, match=r'layers_7/lora_a, .*: this One has no such modules'):
+  with pytest.raises(ValueError, match=r'adapt: layers_7/lora_a, .*: the model has no parameters'):
     adapt(One(linear()), METHOD, frozen, other)
   with pytest.raises(ValueError, match=r'params are not those of this One: missing query/kernel'):
     bind(One(linear()), METHOD)({'query': {'bias': jnp.zeros(3)}}, trainable, X)

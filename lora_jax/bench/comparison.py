@@ -89,7 +89,9 @@ def check(options: Options) -> None:
   """
   for flag, folder in (('data_dir', options.data_dir), ('model', options.model)):
     if folder and not Path(folder).expanduser().exists():
-      raise ValueError(f'--{flag}={folder}: expected a folder, found nothing there')
+      raise ValueError(
+        f'--{flag}={folder}: expected a folder, found nothing there. Correct it, or leave it out'
+      )
   if options.peer_python:
     try:
       budget.child([options.peer_python, '-c', 'import peft, torch, transformers'], PEER_IMPORTS)

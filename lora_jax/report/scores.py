@@ -53,7 +53,7 @@ def constant(run: RunResult, levels: Levels) -> float | None:
 def rates_tried(group: Iterable[RunResult]) -> tuple[dict[float, float], list[int]]:
   """The mean score of each rate over the seeds that all rates have, and these seeds.
 
-  Of the seeds that ended: see `diverged` for the others.
+  Only seeds that ended count; `diverged` has the others.
   """
   by_rate: dict[float, dict[int, float]] = {}
   for run in of_most_commits_first(group):
@@ -129,7 +129,7 @@ def fault(run: RunResult) -> str:
 def faults(group: Sequence[RunResult]) -> str:
   """The faults of runs, to follow their mean: ' (1 of 3 constant)', ' (diverged)' of one run.
 
-  Of the runs are those that left no score, as they diverged.
+  Seeds that diverged left no score, but they are counted among the runs.
   """
   found = collections.Counter(filter(None, map(fault, group)))
   by_rate = diverged(group)

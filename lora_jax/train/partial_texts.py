@@ -39,7 +39,7 @@ class PartialTexts:
     self._began = self._written = time.monotonic()
 
   def check_new(self) -> None:
-    """Raises a FileExistsError if there are texts already, unless a killed process scored them."""
+    """Raises a FileExistsError if the texts are there already, unless their scoring was cut off."""
     if hosts.is_first() and self.path.exists() and not self._file.exists():
       raise FileExistsError(f'{self.path} exists already. Name a new file, or remove this one.')
 

@@ -245,7 +245,7 @@ def _looks(panels: Sequence[Panel]) -> dict[str, Look]:
 
 def _draw(axes: Axes, panel: Panel, looks: Mapping[str, Look]) -> None:
   names = list(dict.fromkeys(x for series in panel.series for x in series.x))
-  labels = [name if isinstance(name, str) else f'{name:g}' for name in names]
+  labels = [name if isinstance(name, str) else f'{name:,g}' for name in names]
   named = any(isinstance(x, str) for x in names)
   places: dict[float | str, float] = {
     name: float(place if named else name) for place, name in enumerate(names)

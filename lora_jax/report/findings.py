@@ -20,16 +20,18 @@ answers and the `command` that measures it.
 
 from __future__ import annotations
 
+import copy
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from lora_jax.errors import listed
-from lora_jax.report import formula, quantities
+from lora_jax.report import formula, quantities, runs
 from lora_jax.report.runs import Recorded
+from lora_jax.result_schema import Trained
 
 NAME = 'findings.toml'
 SLOT = re.compile(r'{([^{}:]+)(?::([^{}]+))?}')
@@ -37,6 +39,7 @@ SLOT = re.compile(r'{([^{}:]+)(?::([^{}]+))?}')
 NUMBER = re.compile(r'(?<![\w.=-])(?<!table )(?<!figure )(?<!figures )\d+(?:[.,]\d+)*(?![\w-])')
 KEYS = {'page', 'question', 'paper', 'text', 'holds', 'agrees', 'values', 'command'}
 HOLDS, FAILS = 'holds', 'does not hold'
+Run = TypeVar('Run', bound=Trained)
 
 
 class Finding(NamedTuple):
@@ -57,7 +60,7 @@ class Findings(NamedTuple):
   """The findings of a folder, and the names of models whose runs stand apart.
 
   `weak_bases` are models that were trained here from little text: their runs are on one page.
-  `names` are the published names of models that tables name by their folders.
+  `names` are the published names of models by the folders that they were read from.
   """
 
   all: Sequence[Finding] = ()
@@ -67,6 +70,12 @@ class Findings(NamedTuple):
   def of_page(self, name: str) -> list[Finding]:
     """The findings that a page begins with."""
     return [finding for finding in self.all if finding.page == name]
+
+  def published_name(self, run: Run) -> Run:
+    """A run under its model's published name, where `names` has one: pages show that."""
+    named = copy.copy(run)
+    named['model'] = self.names.get(runs.model_name(run), run['model'])
+    return named
 
 
 def read(path: Path, recorded: Recorded) -> Findings | None:

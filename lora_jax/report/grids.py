@@ -105,8 +105,6 @@ def _name(run: RunResult) -> str:
 
 
 def _rest(run: RunResult, varied: Collection[str]) -> dict[str, object]:
-  leaves = runs.leaves(run['config'])
   # Texts that a run generates beside its loss do not change the loss.
   idle = ('decode',) if run['metric'] == 'dev/loss' else ()
-  left = tuple(f'{name}.' for name in (*runs.LABELS, *varied, *idle))
-  return {key: value for key, value in leaves.items() if not f'{key}.'.startswith(left)}
+  return runs.without(run, *runs.LABELS, *varied, *idle)

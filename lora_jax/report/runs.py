@@ -32,11 +32,13 @@ from lora_jax.result_schema import (
 
 T = TypeVar('T')
 LIMIT = 'data.limit'
-# Labels, where files lie, what is saved and how runs are grouped change no score; all kernels of
-# attention compute the same, and which one a device takes is no setting of a method.
+# Labels, where files lie, what is saved, how runs are grouped and on how many devices change no
+# score; all kernels of attention compute the same, and which one a device takes is no setting of a
+# method.
 PLACES = (
   *('data.dir', 'data.tokenizer', 'model.name', 'model.attention', 'model.scan', 'sweep.width'),
   *('train.log_every', 'checkpoint.every_steps', 'checkpoint.keep'),
+  *('mesh.data', 'mesh.fsdp', 'mesh.tensor'),
 )
 LABELS = ('seed', 'experiment', 'paper_table', *PLACES)
 # What runs of one row of a table agree in, beside their config.
@@ -110,6 +112,7 @@ def with_defaults(found: Iterable[Trained]) -> None:
       **fields.defaults(),
       'method': {name: fields.METHOD[name].default for name in sorted(known)},
     }
+    config = json.loads(json.dumps(config))  # Tuples are lists there, as in the runs' files.
     for name, value in run['config'].items():
       default = config.get(name)
       nested = isinstance(default, Mapping) and isinstance(value, Mapping)
@@ -224,8 +227,7 @@ def by_seed(runs: Iterable[RunResult]) -> list[list[RunResult]]:
   """Runs in groups that differ in nothing but the seed."""
   groups: dict[str, list[RunResult]] = {}
   for run in runs:
-    own = leaves(run['config'])
-    config = {key: value for key, value in own.items() if key not in ('seed', *PLACES)}
+    config = {key: value for key, value in _scored(run).items() if key != 'seed'}
     key = json.dumps([_shared(run), config], sort_keys=True)
     groups.setdefault(key, []).append(run)
   return list(groups.values())
@@ -233,9 +235,21 @@ def by_seed(runs: Iterable[RunResult]) -> list[list[RunResult]]:
 
 def without_rate(run: Trained) -> str:
   """What runs agree in that differ in the learning rate and the seed alone."""
-  own = leaves(run['config'])
+  own = _scored(run)
   config = {key: value for key, value in own.items() if key not in (*LABELS, 'optim.lr')}
   return json.dumps([_shared(run), method(run), config], sort_keys=True)
+
+
+def without(run: Trained, *names: str) -> dict[str, object]:
+  """The fields of a run's config by their dotted names, but for some fields and sections."""
+  left = tuple(f'{name}.' for name in names)
+  own = leaves(run['config'])
+  return {key: value for key, value in own.items() if not f'{key}.'.startswith(left)}
+
+
+def _scored(run: Trained) -> dict[str, object]:
+  """The fields that a score depends on; of a classifier, which decodes nothing, not `decode`."""
+  return without(run, *PLACES, *([] if run['metric'] == 'dev/loss' else ['decode']))
 
 
 def rate(run: Trained) -> float:
@@ -249,14 +263,14 @@ def settings(run: Trained, others: Sequence[Trained]) -> str:
   It also says how many examples the run was trained on, where that is not all in each of them.
   """
   alike = [
-    leaves(other['config'])
+    _scored(other)
     for other in others
     if _shared(other) == _shared(run) and method_name(other) == method_name(run)
   ]
   return ', '.join(
     limit_text(value) if key == LIMIT else f'{key}={value}'
-    for key, value in leaves(run['config']).items()
-    if key not in ('seed', *PLACES)
+    for key, value in _scored(run).items()
+    if key != 'seed'
     and (any(other.get(key) != value for other in alike) or (key == LIMIT and value))
   )
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from lora_jax import fields
 from lora_jax.report import runs, scores
 from lora_jax.report.pages import all_runs
 from tests.report.toys import ablation, generated, run
@@ -59,13 +60,30 @@ def test_runs_of_before_a_field_have_its_default(tmp_path):
   older, newer = run(0, 0.8), run(1, 0.9)
   newer['config'] |= {'decode': {'beams': 10}, 'method': {'rank': 8}, 'eval': {'every_epochs': 1}}
   other = run(2, 0.7)
-  other['config'] |= {'decode': {'beams': 4}}
+  other['config'] |= {'eval': {'every_epochs': 9}}
   for name, one in {'a': older, 'b': newer, 'c': other}.items():
     write(tmp_path / f'{name}.json', one)
   found = list(runs.read(tmp_path).runs.values())
   first, second = runs.by_seed(found)
   assert [one['seed'] for one in first] == [0, 1] and second == found[2:]
-  assert runs.settings(found[2], found) == 'decode.beams=4'
+  assert runs.settings(found[2], found) == 'eval.every_epochs=9'
+
+
+def test_decoding_is_a_setting_of_a_language_model_and_devices_of_no_run(tmp_path):
+  # A default is a tuple, a value of a file a list.
+  decode = {'beams': 4, 'stop': list(fields.defaults()['decode']['stop'])}
+  assert isinstance(fields.defaults()['decode']['stop'], tuple)
+  for metric in ('dev/loss', 'dev/accuracy'):
+    older, newer = (run(seed, 0.8, metric=metric, task=metric[4:]) for seed in range(2))
+    newer['config'] |= {'decode': decode, 'mesh': {'data': 1}}
+    for name, one in {'older': older, 'newer': newer}.items():
+      one |= {'best': {metric: 0.8}, 'last': {metric: 0.8}, 'history': [{metric: 0.8}]}
+      write(tmp_path / f'{metric[4:]}' / f'{name}.json', one)
+  found = list(runs.read(tmp_path).runs.values())
+  by_metric = {one['metric']: one for one in found if one['seed']}
+  assert len(runs.by_seed(found)) == 3  # The seeds of the classifier are one row.
+  assert runs.settings(by_metric['dev/accuracy'], found) == ''
+  assert runs.settings(by_metric['dev/loss'], found) == 'decode.beams=4'
 
 
 @pytest.mark.parametrize('limit, said', [(1000, '1,000 examples'), (0, '')])

@@ -48,7 +48,8 @@ def make(recorded: Recorded, findings: Findings | None = None) -> list[Page]:
     findings: what was found, where it was written down; the index is of the runs otherwise.
   """
   known = findings or Findings()
-  every = list(recorded.runs.values())
+  every = [known.published_name(run) for run in recorded.runs.values()]
+  diverged = [known.published_name(run) for run in recorded.diverged.values()]
   found = [run for run in every if runs.model_name(run) not in known.weak_bases]
   weak = [run for run in every if runs.model_name(run) in known.weak_bases]
   levels = scores.constants(recorded.baselines.values())
@@ -77,13 +78,13 @@ def make(recorded: Recorded, findings: Findings | None = None) -> list[Page]:
     *counts.pages(recorded.counts),
   ]
   others = [
-    *rates.pages(found, list(recorded.diverged.values())),
-    *intrinsic.pages(found, list(recorded.diverged.values()), levels),
+    *rates.pages(found, diverged),
+    *intrinsic.pages(found, diverged, levels),
     *forgetting.pages(every),
     *weak_base.pages(weak),
     *speed.pages(recorded.bench),
     *chaos.pages(recorded.chaos),
-    all_runs.page(every, list(recorded.diverged.values())),
+    all_runs.page(every, diverged),
   ]
   made = [_with(known.of_page(page.name), page) for page in (*of_paper, *others) if page.ours]
   unmeasured = [page for page in of_paper if not page.ours]
@@ -106,9 +107,6 @@ def of_findings(made: Sequence[Page], unmeasured: Sequence[Page], findings: Find
     for finding in findings.of_page(page.name)
   ]
   about = f'{FINDINGS} {_held(findings.all)}'
-  if findings.names:
-    named = ', '.join(f'`{folder}` is {model}' for folder, model in findings.names.items())
-    about += f' Tables name a model by its folder: {named}.'
   blocks: list[Block] = [Table(rows, about)] if rows else [about]
   if unmeasured:
     flag = 'python -m experiments.reproduce --{} --data_dir=DIR'

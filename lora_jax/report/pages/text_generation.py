@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from lora_jax.paper import entries, printed, replications, successors, translation
@@ -11,6 +11,9 @@ from lora_jax.report.document import Block, Page, Table
 from lora_jax.result_schema import PublishedTexts, RunResult
 
 Systems = Mapping[str, PublishedTexts]
+
+
+SIZE, EXAMPLES = 'trained parameters, millions', 'training examples'
 
 
 class Column(NamedTuple):
@@ -179,10 +182,10 @@ def values_of(found: Sequence[RunResult], column: Column) -> list[float]:
 
 
 def picture(number: str, found: Sequence[RunResult], systems: Systems) -> charts.Picture:
-  """BLEU over trained parameters: a panel for each base of the paper's, and for each of ours.
+  """BLEU over training examples, where a method has several amounts, and over trained parameters.
 
-  Runs on another number of the examples are in a panel of their own. Of WebNLG the unseen and the
-  seen categories are drawn apart, as the order of the methods is not the same.
+  Of each base of ours and of the paper's. Of WebNLG the unseen and the seen categories are drawn
+  apart, as the order of the methods is not the same.
   """
   names = DRAWN.get(number, {'BLEU': f'BLEU, {TABLES[number].title} test'})
   panels = [
@@ -190,34 +193,84 @@ def picture(number: str, found: Sequence[RunResult], systems: Systems) -> charts
     for name, label in names.items()
     for panel in _panels(number, name, found, systems)
   ]
-  return charts.chart(f'table-{number}', 'BLEU over trained parameters', panels)
+  alt = 'BLEU over trained parameters'
+  if any(panel.x == EXAMPLES for panel in panels):
+    alt = 'BLEU over training examples and over trained parameters'
+  return charts.chart(f'table-{number}', alt, panels)
 
 
 def _panels(
-  number: str, first: str, found: Sequence[RunResult], systems: Systems
+  number: str, column: str, found: Sequence[RunResult], systems: Systems
 ) -> list[charts.Panel]:
-  """The panels of one column of a table."""
-  columns = TABLES[number].columns
-  by_base: dict[str, list[charts.Series]] = {}
+  """The panels of one column of a table, ours first."""
+  score = TABLES[number].columns[column]
+  panels = []
   for model, own in by_model(found).items():
-    for group in chosen([run for run in own if runs.method(run) != 'none']):
-      if values := values_of(group, columns[first]):
-        x = [group[0]['parameters']['trainable'] / 1e6]
-        y = charts.mean_and_spread([values])
-        method = runs.method(group[0])
-        label = runs.method_name(group[0]).replace(method, charts.method(method).name, 1)
-        one = charts.Series(label, x, *y, joined=False, method=method)
-        limit = runs.limit(group[0])
-        base = f'{model}, {runs.limit_text(limit)}' if any(map(runs.limit, own)) else model
-        by_base.setdefault(base, []).append(one)
+    groups = [
+      group
+      for group in chosen([run for run in own if runs.method(run) != 'none'])
+      if values_of(group, score)
+    ]
+    lines = _by_examples(groups, score)
+    panels += [charts.Panel(model, EXAMPLES, column, lines, 2)] if lines else []
+    panels += _by_size(model, groups, score, {series.label for series in lines})
+  by_base: dict[str, list[charts.Series]] = {}
   for row in printed.TABLES[number].rows:
     method = translation.METHODS[row['method'].rstrip('*†')]
-    y = [[f(row[first])] for f in (printed.value, printed.spread)]
+    y = [[f(row[column])] for f in (printed.value, printed.spread)]
     label = charts.method(method).name + PAPERS_MATRICES.get(method, '')
     one = charts.Series(label, [printed.millions(row['params'])], *y, joined=False, method=method)
     by_base.setdefault(f'{row["model"]} (paper)', []).append(one)
-  levels = {name: system['scores'][columns[first].score] for name, system in systems.items()}
+  panels += [charts.Panel(base, SIZE, column, series, 10) for base, series in by_base.items()]
+  levels = {name: system['scores'][score.score] for name, system in systems.items()}
   best = max(levels, key=levels.__getitem__, default=None)
   line = (f'{best} ({systems[best]["about"]})', 100 * levels[best]) if best else None
-  x = 'trained parameters, millions'
-  return [charts.Panel(base, x, first, series, 10, line=line) for base, series in by_base.items()]
+  return [panel._replace(line=line) for panel in panels]
+
+
+def _by_examples(groups: Sequence[Sequence[RunResult]], score: Column) -> list[charts.Series]:
+  """A line for each method that was trained on several amounts of examples."""
+  by_label: dict[str, list[Sequence[RunResult]]] = {}
+  for group in sorted(groups, key=_examples):
+    if _examples(group):
+      by_label.setdefault(_label(group[0]), []).append(group)
+  return [
+    charts.Series(
+      label,
+      [_examples(group) for group in own],
+      *charts.mean_and_spread([values_of(group, score) for group in own]),
+      method=runs.method(own[0][0]),
+    )
+    for label, own in by_label.items()
+    if len(own) > 1
+  ]
+
+
+def _by_size(
+  model: str, groups: Sequence[Sequence[RunResult]], score: Column, lines: Collection[str]
+) -> list[charts.Panel]:
+  """A panel for each amount of examples, unless all that it would show are points of `lines`."""
+  by_limit: dict[int, list[charts.Series]] = {}
+  for group in groups:
+    x = [group[0]['parameters']['trainable'] / 1e6]
+    y = charts.mean_and_spread([values_of(group, score)])
+    method = runs.method(group[0])
+    series = charts.Series(_label(group[0]), x, *y, joined=False, method=method)
+    by_limit.setdefault(runs.limit(group[0]), []).append(series)
+  title = lambda limit: f'{model}, {runs.limit_text(limit)}' if any(by_limit) else model
+  return [
+    charts.Panel(title(limit), SIZE, score.score, series, 10)
+    for limit, series in by_limit.items()
+    if not {one.label for one in series} <= set(lines)
+  ]
+
+
+def _label(run: RunResult) -> str:
+  """A method's name in pictures, with its matrices."""
+  method = runs.method(run)
+  return runs.method_name(run).replace(method, charts.method(method).name, 1)
+
+
+def _examples(group: Sequence[RunResult]) -> int:
+  """The number of examples that the runs of a group were trained on; 0 if their files lack it."""
+  return runs.limit(group[0]) or group[0].get('truncation', {}).get('train', {}).get('examples', 0)

@@ -67,10 +67,12 @@ def test_an_index_of_findings_has_verdicts_and_one_list_of_what_was_not_measured
   text = ' '.join(document.markdown(first).split())
   # A finding is counted once, whatever it is tried on.
   assert 'on the model that stands first, 1 hold, 0 do not. Of the 1 with a verdict on a' in text
-  assert 'second model, 0 hold, 1 do not. Tables name a model by its folder: `small` is' in text
+  assert 'second model, 0 hold, 1 do not.' in text
   assert '`python -m experiments.reproduce --table=3 --data_dir=DIR`' in text
   assert '--figure=3 ' in text and '--table=6 ' not in text and '[All runs](runs.md)' in text
   six = next(page for page in others if page.name == 'table-6')
+  # A model has its published name on every page, not its folder's.
+  assert 'Small-1B' in document.markdown(six) and ', small' not in document.markdown(six)
   assert six.blocks[0] == (
     '> **Found here:** It does. **The paper:** A low rank suffices. **Here that holds.**'
   )

@@ -62,3 +62,26 @@ def test_a_method_stands_at_its_best_rate_lora_first_and_bases_apart():
   part['config'] |= {'data': {'limit': 4000}}
   (picture,) = text_generation.page('3', [*runs, part], {}).pictures
   assert 'small, 4,000 examples' in [panel['title'] for panel in picture.numbers]
+
+
+def test_a_method_of_several_amounts_of_examples_is_a_line():
+  def of(method, bleu, limit, seed=0):
+    run = generated(seed, bleu, 8.0, method=method)
+    run['truncation'] = {'train': {'examples': limit or 42061}}
+    run['config'] |= {'data': {'limit': limit}}
+    return run
+
+  few = [of('lora', 0.6, 4000), of('full', 0.7, 4000), of('bitfit', 0.5, 4000)]
+  every = [of('lora', 0.72, 0, seed) for seed in range(2)] + [of('full', 0.74, 0)]
+  (picture,) = text_generation.page('3', few + every, {}).pictures
+  lines, points, *_ = picture.numbers
+  assert lines['x'] == text_generation.EXAMPLES
+  assert [(one['label'].split()[0], one['x'], one['y']) for one in lines['series']] == [
+    ('LoRA', [4000, 42061], [60.0, 72.0]),
+    ('full', [4000, 42061], [70.0, 74.0]),
+  ]
+  # All amounts but the one on which another method was trained are in the lines alone.
+  assert [panel['title'] for panel in picture.numbers if 'paper' not in panel['title']] == [
+    'small', 'small, 4,000 examples'
+  ]  # fmt: skip
+  assert len(points['series']) == 3

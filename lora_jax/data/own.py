@@ -314,12 +314,20 @@ def _classes(files: Files, found: Records) -> tuple[str, ...]:
   """The classes of the training file.
 
   Raises:
-    ValueError: for one class alone, classes that differ in case alone, or numbers.
+    ValueError: for one class alone, classes that differ in case alone, numbers, or true and false
+      beside others.
   """
   first: dict[str, str] = {}  # The place where each class occurs first.
+  kinds: dict[bool, str] = {}
   for i, row in enumerate(found.rows):
-    place = found.where(i)
-    first.setdefault(_label(row[files.column('label')], place), place)
+    place, value = found.where(i), row[files.column('label')]
+    first.setdefault(_label(value, place), place)
+    kinds.setdefault(isinstance(value, bool), place)
+  if len(kinds) > 1:
+    raise ValueError(
+      f'{kinds[True]}: the label is true or false, but that of {kinds[False]} is not. Write all '
+      'labels in one way: true and 1 would be two classes'
+    )
   if len(first) < 2:
     raise ValueError(f'{found.name}: expected two labels or more, found only {listed(list(first))}')
   plain: dict[str, str] = {}

@@ -43,7 +43,8 @@ class MergeFn(Protocol):
     """Folds the two parts into the model's own parameters.
 
     Raises:
-      ValueError: that says why the method cannot be folded into them.
+      ValueError: that says why the method cannot be folded into them, or what of the two parts is
+        not of this method (`parts.check`).
     """
 
 
@@ -99,6 +100,7 @@ class Method:
 
   def __post_init__(self) -> None:
     object.__setattr__(self, 'init', functools.partial(models.init, self.init))
+    object.__setattr__(self, 'merge', functools.partial(parts.merge, self.merge, self.follows))
     object.__setattr__(self, 'scales', functools.partial(models.scales, self.scales))
 
   @property

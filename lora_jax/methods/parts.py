@@ -10,9 +10,13 @@ from lora_jax import errors, tree
 CALLS = {
   'bind': 'apply(frozen, trainable, *args)',
   'adapt': 'adapt(model, method, frozen, trainable)',
+  'merge': 'method.merge(frozen, trainable)',
 }
 FACTORS = ('lora_a', 'lora_b')
 TRAINED = (*FACTORS, 'vera_b')  # Of the methods that add to a layer what they alone compute with.
+# What a method computes nothing without: beside a leaf in its module, and once for all modules.
+BESIDE = {'lora_a': 'lora_b', 'lora_b': 'lora_a', 'vera_b': 'vera_d', 'vera_d': 'vera_b'}
+SHARED = {'vera_b': ('vera_projections/a', 'vera_projections/b')}
 Follows = Callable[[str], tuple[str, tuple[int | None, ...]] | None]
 
 
@@ -27,7 +31,8 @@ def check(follows: Follows, frozen: object, trainable: object, caller: str = 'bi
   Raises:
     TypeError: if one of them is not a tree of parameters.
     ValueError: if `frozen` holds a factor, and `trainable` the weight that it adapts; if a factor
-      lies where the model has no parameters, is of another method, or lacks the other one.
+      lies where the model has no parameters, is of another method, or lacks what it is nothing
+      without: the other factor, or VeRA's shared pair.
   """
   for name, part in (('frozen', frozen), ('trainable', trainable)):
     if not isinstance(part, Mapping):
@@ -50,23 +55,45 @@ def check(follows: Follows, frozen: object, trainable: object, caller: str = 'bi
         f'{caller}: the two parts are swapped: the first holds {path}, the second {weight[0]}, '
         f'which it adapts. Call {CALLS[caller]}.'
       )
-  if not any(follows(name) for name in TRAINED):  # A model may have such parameters of its own.
+  if not any(follows(name) for name in TRAINED):
     return
-  paths = {*left, *trained}
-  pair = lambda path: path[:-1] + ('b' if path.endswith('a') else 'a')
   others = [path for path in trained if _name(path) in TRAINED and not follows(path)]
-  halves = [path for path in paths if _name(path) in FACTORS and pair(path) not in paths]
   if others:
     raise ValueError(
       f'{caller}: {errors.listed(others)}: of another method than this one, which would not use '
       'it. Give the method whose init made these parts.'
     )
-  if halves:
+  paths = {*left, *trained}
+  lacking = {
+    other: path
+    for path in sorted(paths)
+    if follows(path) or follows(_beside(path))  # A model may have such parameters of its own.
+    for other in (_beside(path), *SHARED.get(_name(path), ()))
+    if other not in paths
+  }
+  if lacking:
     raise ValueError(
-      f'{caller}: {errors.listed(sorted(halves))}: without the other factor of its module. Pass '
-      'both parts whole, as method.init returned them.'
+      f'{caller}: {errors.listed(list(lacking))}: not there, and {next(iter(lacking.values()))} is '
+      'nothing without it. Pass both parts whole, as method.init returned them.'
     )
+
+
+def merge(
+  fold: Callable[[tree.Params, tree.Params], tree.Tree],
+  follows: Follows,
+  frozen: tree.Params,
+  trainable: tree.Params,
+) -> tree.Tree:
+  """A method's `merge` of two parts that are its own."""
+  check(follows, frozen, trainable, 'merge')
+  return fold(frozen, trainable)
 
 
 def _name(path: str) -> str:
   return path.rpartition('/')[2]
+
+
+def _beside(path: str) -> str:
+  """The leaf that has to lie beside a leaf, by BESIDE; of others, the leaf itself."""
+  name = _name(path)
+  return path.removesuffix(name) + BESIDE.get(name, name)

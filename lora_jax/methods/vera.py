@@ -204,6 +204,8 @@ def factors(pair: Pair, d: Factor, b: Factor, weight: Shape) -> Pair:
 def _merge(frozen: Params, trainable: Params) -> Tree:
   """W + A diag(d) B diag(b) for every adapted weight W; here A and B multiply from the right."""
   leaves = tree.flatten(tree.join(frozen, trainable))
+  if f'{PROJECTIONS}/a' not in leaves:
+    return tree.unflatten(leaves)  # The base alone.
   pair = Pair(*(leaves.pop(f'{PROJECTIONS}/{name}') for name in Pair._fields))
   for module in [path.removesuffix(VECTORS[0]) for path in leaves if path.endswith(VECTORS[0])]:
     weight = leaves[f'{module}kernel']

@@ -59,6 +59,13 @@ def test_whole_numbers_as_labels_are_classes_in_their_order(write, tokens):
   assert task.label_names == ('2', '9', '10') and task.train.labels.tolist() == [2, 1, 0, 0]
 
 
+def test_true_beside_other_labels_is_refused_by_its_line(write, tokens):
+  labels = (1, 0, True, False)
+  rows = ''.join(json.dumps({'text': f'a {i}', 'label': x}) + '\n' for i, x in enumerate(labels))
+  with pytest.raises(ValueError, match=r'a\.jsonl, line 3: .* true or false, but .*line 1'):
+    load_task('own/a', tokens['bert'], own=Files(data=write('a.jsonl', rows)))
+
+
 def test_a_pair_and_a_number_are_a_regression(write, tokens):
   task = load_task('own/a', tokens['bert'], own=Files(data=write('a.tsv', PAIRS)))
   assert (task.kind, task.num_labels, task.label_names) == ('regression', 1, ())

@@ -40,7 +40,7 @@ def test_the_leaves_may_be_divided_otherwise():
   np.testing.assert_array_equal(apply(join(frozen, rest), some, x), expected)
 
 
-@pytest.mark.parametrize('caller', ['bind', 'adapt'])
+@pytest.mark.parametrize('caller', ['bind', 'adapt', 'merge'])
 def test_parts_that_a_method_would_not_use_are_refused(caller):
   """The outputs were those of the base, and `adapt` trained the base of swapped parts."""
   x, model = jnp.ones((2, 4)), nn.Sequential([nn.Dense(3)])
@@ -52,17 +52,25 @@ def test_parts_that_a_method_would_not_use_are_refused(caller):
   def use(method, frozen, trainable):
     if caller == 'bind':
       return bind(model, method)(frozen, trainable, x)
+    if caller == 'merge':
+      return model.apply({'params': method.merge(frozen, trainable)}, x)
     return lora_jax.nnx.adapt(model, method, frozen, trainable)[0](x)
 
   for method, right in made.items():
     np.testing.assert_array_equal(use(method, *right), model.apply({'params': params}, x))
   frozen, trainable = made[lora]
+  lacking = lambda pattern: (made[vera][0], split(made[vera][1], pattern)[0])
   cases = [
     (lora, (trainable, frozen), 'the two parts are swapped'),
     (vera, made[lora], '.*lora_a, .*lora_b: of another method'),
     (lora, made[vera], '.*vera_b: of another method'),
-    (lora, (frozen, split(trainable, '.*lora_b')[1]), '.*lora_b: without the other factor'),
+    (lora, (frozen, split(trainable, '.*lora_b')[1]), '.*lora_a: not there, and .*lora_b is noth'),
+    (vera, lacking('.*vera_d'), '.*vera_d: not there, and .*vera_b is nothing'),
+    (vera, lacking('vera_projections/b'), 'vera_projections/b: not there, and .*vera_b is'),
+    (vera, lacking('vera_projections/.*'), 'vera_projections/a, .*b: not there, and .*vera_b is'),
   ]
+  for method in made:  # Without anything of the method the model is the base.
+    np.testing.assert_array_equal(use(method, params, {}), model.apply({'params': params}, x))
   for method, wrong, message in cases:
     with pytest.raises(ValueError, match=f'{caller}: {message}'):
       use(method, *wrong)

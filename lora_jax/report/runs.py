@@ -294,10 +294,17 @@ def limit_text(limit: object) -> str:
 
 
 def passes(run: RunResult) -> str:
-  """How long a run trains: `2 epochs with batches of 32`."""
+  """How long a run trains, and in what, if not float32: `2 epochs with batches of 32, bfloat16`."""
   train = section(run['config'], 'train')
-  epochs = f'{train["epochs"]} epoch' + 's' * (train['epochs'] != 1)
-  return f'{epochs} with batches of {train["batch_size"]}'
+  dtype = section(run['config'], 'model').get('dtype', 'float32')
+  more = f', {dtype}' * (dtype != 'float32')
+  return f'{epochs(run)} with batches of {train["batch_size"]}{more}'
+
+
+def epochs(run: RunResult) -> str:
+  """`1 epoch` or `2 epochs`."""
+  number = section(run['config'], 'train')['epochs']
+  return f'{number} epoch' + 's' * (number != 1)
 
 
 def method(run: Trained) -> str:

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from lora_jax.paper import translation
 from lora_jax.report import charts, runs, scores
 from lora_jax.result_schema import RunResult
 
@@ -19,6 +20,7 @@ what the spreads of both do not tell from it. At chance: no more than one predic
 examples, within the spread. In the picture, methods of nearly the same size stand side by side.
 Seconds are those of training alone on a machine that may have had other work; for runs trained
 together, a run's share."""
+TITLES = {task: title for title, task in translation.GLUE_TASKS.items()}
 SIZES = ('bottleneck', 'drop', 'layers', 'prefix', 'infix', 'rank')
 # Fields in which the runs of a column may differ: where a run was trained, what it is of, and what
 # is compared.
@@ -210,11 +212,13 @@ def _columns(found: Sequence[RunResult]) -> dict[str, str]:
   for column, run in first.items():
     same = [_fields(other) for other in first.values() if other['task'] == run['task']]
     differing = [
-      f'{name}={value}'
+      runs.epochs(run) if name == 'train.epochs' else f'{name}={value}'
       for name, value in _fields(run).items()
       if any(other.get(name) != value for other in same)
     ]
-    titles[column] = ', '.join([f'{run["task"]} {run["metric"].partition("/")[2]}', *differing])
+    metric = run['metric'].partition('/')[2]
+    named = metric.title() if metric in ('matthews', 'pearson') else metric  # Of people.
+    titles[column] = ', '.join([TITLES.get(run['task'], run['task']), named, *differing])
   return titles
 
 

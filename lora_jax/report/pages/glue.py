@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 
 from lora_jax.paper import entries, printed, translation
@@ -83,11 +85,16 @@ def picture(found: Sequence[RunResult]) -> charts.Picture:
   """
   found = [run for run in found if _is_whole(run)]
   titles = _titles(found)
-  panels: dict[str, list[charts.Series]] = {}
+  best: dict[tuple[str, str], dict[str, list[float]]] = {}  # Of the settings of a row, the best.
   for (model, name, *_), by_task in _by_row(found).items():
-    own = [title for title in titles if COLUMNS[title] in by_task]
-    y = charts.mean_and_spread([scores.best(by_task[COLUMNS[title]]) for title in own])
-    method = runs.method(next(iter(by_task.values()))[0])
+    row = best.setdefault((model, name), {})
+    for task, group in by_task.items():
+      row[task] = max(row.get(task, [-math.inf]), scores.best(group), key=statistics.fmean)
+  panels: dict[str, list[charts.Series]] = {}
+  for (model, name), row in best.items():
+    own = [title for title in titles if COLUMNS[title] in row]
+    y = charts.mean_and_spread([row[COLUMNS[title]] for title in own])
+    method = name.partition(' ')[0]
     label = name.replace(method, charts.method(method).name, 1)
     panels.setdefault(model, []).append(charts.Series(label, own, *y, joined=False, method=method))
   of_paper = []

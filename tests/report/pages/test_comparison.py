@@ -43,36 +43,36 @@ def test_a_row_is_a_method_at_the_rate_that_was_best_on_each_task():
   assert adapter == {
     'method': 'adapter_h (bottleneck 8)',
     'trained (without head)': '1,000',
-    'cola matthews': '30.5 ± 0.7',
-    'stsb pearson': '84.0 ± 1.4',
+    'CoLA, Matthews': '30.5 ± 0.7',
+    'STS-B, Pearson': '84.0 ± 1.4',
     'average': '57.2',
     'lr': '0.001* / 0.001',
     'seeds': '0, 1',
     'training seconds': '60 / 60',
   }
   assert (full['method'], full['lr'], full['seeds']) == ('full', '- / 6e-05*', '0')
-  assert (full['cola matthews'], full['stsb pearson']) == ('not run', '**86.0 (n 1)**')
+  assert (full['CoLA, Matthews'], full['STS-B, Pearson']) == ('not run', '**86.0 (n 1)**')
   assert (full['average'], full['training seconds']) == ('-', '- / 60')
 
 
 def test_a_rate_that_was_best_on_one_task_is_not_kept_where_another_is_better():
   lower = [run('adapter_h', 'cola', 3e-4, seed, 0.50) for seed in (0, 1)]
   _, adapter = comparison.rows([*RUNS, *lower], {})
-  assert (adapter['lr'], adapter['cola matthews']) == ('0.0003* / 0.001', '50.0 ± 0.0')
+  assert (adapter['lr'], adapter['CoLA, Matthews']) == ('0.0003* / 0.001', '50.0 ± 0.0')
   cola, stsb = comparison.rates([*RUNS, *lower])
   assert (cola['task'], cola['seeds'], cola['chosen']) == (
-    'cola matthews',
+    'CoLA, Matthews',
     '0, 1',
     '0.0003, the smallest tried',
   )
-  assert stsb['task'] == 'stsb pearson'
+  assert stsb['task'] == 'STS-B, Pearson'
 
 
 def test_one_prediction_for_all_has_a_row_and_what_does_not_exceed_it_is_marked():
   levels = {('cola', 'matthews'): 30.0, ('stsb', 'pearson'): 0.0}
   _, adapter, constant = comparison.rows(RUNS, levels)
-  assert adapter['cola matthews'] == '30.5 ± 0.7, at chance'
-  assert (constant['method'], constant['cola matthews'], constant['lr']) == (
+  assert adapter['CoLA, Matthews'] == '30.5 ± 0.7, at chance'
+  assert (constant['method'], constant['CoLA, Matthews'], constant['lr']) == (
     'one prediction for all',
     '30.0',
     '-',
@@ -87,7 +87,7 @@ def test_the_rates_that_were_tried_are_named():
   (row,) = comparison.rates(RUNS)
   assert row == {
     'method': 'adapter_h (bottleneck 8)',
-    'task': 'stsb pearson',
+    'task': 'STS-B, Pearson',
     'seeds': '0',
     'rates': '0.0003: 80.0, 0.001: 85.0, 0.003: 84.0',
     'chosen': '0.001',
@@ -105,12 +105,12 @@ def test_runs_of_a_task_that_differ_in_more_are_other_columns():
   longer = run('lora', 'stsb', 1e-3, 0, 0.9, train={'epochs': 9, 'batch_size': 8})
   short = run('full', 'stsb', 1e-3, 0, 0.8, train={'epochs': 1, 'batch_size': 8})
   lora, full = comparison.rows([longer, short], {})
-  assert lora['stsb pearson, train.epochs=9'] == '90.0 (n 1)' and 'average' not in full
-  assert full['stsb pearson, train.epochs=1'] == '80.0 (n 1)'
+  assert lora['STS-B, Pearson, 9 epochs'] == '90.0 (n 1)' and 'average' not in full
+  assert full['STS-B, Pearson, 1 epoch'] == '80.0 (n 1)'
 
   assert comparison.settings([longer, short]) == (
-    'stsb pearson, train.epochs=9: 9 epochs with batches of 8; '
-    'stsb pearson, train.epochs=1: 1 epoch with batches of 8.'
+    'STS-B, Pearson, 9 epochs: 9 epochs with batches of 8; '
+    'STS-B, Pearson, 1 epoch: 1 epoch with batches of 8.'
   )
 
 
@@ -119,13 +119,13 @@ def test_an_average_counts_no_task_twice():
   longer = run('full', 'stsb', 6e-5, 0, 0.96, train={'epochs': 9, 'batch_size': 32})
   cola = run('full', 'cola', 6e-5, 0, 0.4)
   full, adapter = comparison.rows([longer, *RUNS, cola], {})
-  assert full['stsb pearson, train.epochs=9'] == '96.0 (n 1)'
+  assert full['STS-B, Pearson, 9 epochs'] == '96.0 (n 1)'
   assert (full['average'], adapter['average']) == ('63.0', '57.2')
 
 
 def test_the_picture_has_each_method_at_its_chosen_rate():
   cola, stsb = comparison.picture(RUNS, {('cola', 'matthews'): 0.0}).numbers
-  assert [panel['title'] for panel in (cola, stsb)] == ['cola matthews', 'stsb pearson']
+  assert [panel['title'] for panel in (cola, stsb)] == ['CoLA, Matthews', 'STS-B, Pearson']
   full, adapter = stsb['series']
   assert (full['label'], full['x'], full['y']) == ('full fine-tuning', [1000], [86.0])
   assert (adapter['label'], adapter['method']) == ('Adapter-H (bottleneck 8)', 'adapter_h')

@@ -20,6 +20,7 @@ from matplotlib.ticker import MaxNLocator
 
 from lora_jax.analysis_schema import Analysis, AnalyzedRun, LayerSimilarity, Spectrum
 from lora_jax.report.document import markdown_table
+from lora_jax.report.runs import model_name
 
 CMAP = matplotlib.colormaps['magma'].with_extremes(bad='0.85')  # Gray: not shown.
 SHORT = {'query': 'q', 'key': 'k', 'value': 'v'}
@@ -73,9 +74,7 @@ def about(run: AnalyzedRun) -> str:
   """An analyzed run in words: its model and task, ranks, scales and seed."""
   ranks, scales = (', '.join(f'{x:g}' for x in run[key]) for key in ('ranks', 'scales'))
   seed = f', seed {run["seed"]}' if 'seed' in run else ''
-  return (
-    f'`{run["run"]}` on {Path(run["model"]).name}, {run["task"]}, r {ranks}, scale {scales}{seed}'
-  )
+  return f'`{run["run"]}` on {model_name(run)}, {run["task"]}, r {ranks}, scale {scales}{seed}'
 
 
 def pair_figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
@@ -344,4 +343,4 @@ def caption(analysis: Analysis) -> str:
   ranks = ' / '.join('r=' + ','.join(map(str, run['ranks'])) for run in analysis['runs'])
   seeds = list(dict.fromkeys(str(run['seed']) for run in analysis['runs'] if 'seed' in run))
   about = ['seed' + 's' * (len(seeds) > 1) + ' ' + ' and '.join(seeds)] if seeds else []
-  return ', '.join([Path(first['model']).name, tasks, ranks, *about])
+  return ', '.join([model_name(first), tasks, ranks, *about])

@@ -28,6 +28,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
+from lora_jax.analysis_schema import AnalyzedRun
 from lora_jax.errors import listed
 from lora_jax.report import formula, quantities, runs
 from lora_jax.report.runs import Recorded
@@ -39,7 +40,7 @@ SLOT = re.compile(r'{([^{}:]+)(?::([^{}]+))?}')
 NUMBER = re.compile(r'(?<![\w.=-])(?<!table )(?<!figure )(?<!figures )\d+(?:[.,]\d+)*(?![\w-])')
 KEYS = {'page', 'question', 'paper', 'text', 'holds', 'agrees', 'values', 'command'}
 HOLDS, FAILS = 'holds', 'does not hold'
-Run = TypeVar('Run', bound=Trained)
+Run = TypeVar('Run', bound=Trained | AnalyzedRun)
 
 
 class Finding(NamedTuple):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lora_jax import fields
-from lora_jax.analysis_schema import Analysis
+from lora_jax.analysis_schema import Analysis, AnalyzedRun
 from lora_jax.result_schema import (
   Baselines,
   Bench,
@@ -320,7 +320,7 @@ def method_name(run: Trained) -> str:
   return ' '.join([method(run), *names]) if method(run) != 'none' else 'base, not adapted'
 
 
-def model_name(run: Trained) -> str:
+def model_name(run: Trained | AnalyzedRun) -> str:
   """The last part of the model's name or folder."""
   return run['model'].rstrip('/').rpartition('/')[2]
 

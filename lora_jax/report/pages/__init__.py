@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from lora_jax.analysis_schema import Analysis
 from lora_jax.report import runs, scores
 from lora_jax.report.document import Block, Page, Table
 from lora_jax.report.findings import FAILS, HOLDS, Finding, Findings
@@ -50,6 +51,10 @@ def make(recorded: Recorded, findings: Findings | None = None) -> list[Page]:
   known = findings or Findings()
   every = [known.published_name(run) for run in recorded.runs.values()]
   diverged = [known.published_name(run) for run in recorded.diverged.values()]
+  analyzed: dict[str, Analysis] = {
+    name: {**one, 'runs': [known.published_name(run) for run in one['runs']]}
+    for name, one in recorded.analysis.items()
+  }
   found = [run for run in every if runs.model_name(run) not in known.weak_bases]
   weak = [run for run in every if runs.model_name(run) in known.weak_bases]
   levels = scores.constants(recorded.baselines.values())
@@ -59,7 +64,7 @@ def make(recorded: Recorded, findings: Findings | None = None) -> list[Page]:
   texts = lambda number: text_generation.page(
     number, found, systems.get(text_generation.TABLES[number].task, {})
   )
-  table_7, *figures = analysis.pages(recorded.analysis)
+  table_7, *figures = analysis.pages(analyzed)
   of_paper = [
     latency.page(recorded.latency),
     glue.page(found, levels),

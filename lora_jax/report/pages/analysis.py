@@ -10,6 +10,7 @@ from lora_jax.analysis_schema import Amplification, Analysis, Spectrum
 from lora_jax.paper import printed
 from lora_jax.report import analysis_figures, charts
 from lora_jax.report.document import Block, Page, Table
+from lora_jax.report.runs import model_name
 
 SPECTRA = """Of each layer's update ΔW, with alpha / r: effective rank (exponential of the entropy
 of the singular values), stable rank (‖ΔW‖² over the largest singular value's), Frobenius norm."""
@@ -93,7 +94,7 @@ def table_7(found: Mapping[str, Analysis]) -> Page:
       blocks += [f'### Ours: {states[-1]}', Table(rows, caption)]
       first = analysis['runs'][0]
       for row in measured:
-        title = f'ours: {Path(first["model"]).name}, {first["task"]}, {row["matrix"]}'
+        title = f'ours: {model_name(first)}, {first["task"]}, {row["matrix"]}'
         by_panel.setdefault(title, []).append(row)
   panels = [_amplification_panel(title, rows) for title, rows in by_panel.items()]
   ranks = [int(row['r']) for row in table.rows]

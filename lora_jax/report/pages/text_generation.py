@@ -57,8 +57,8 @@ PAPERS_MATRICES = {'lora': ' (query, value)'}  # Of all rows of these tables.
 ABOUT = """The whole test set is decoded with the best epoch of each run and scored as by the
 paper's scorers. Mean ± sample standard deviation over seeds."""
 OTHERS = """Another base than the paper's: compare a method with full fine-tuning of the same base,
-not with the paper. A method's rate is the best of those tried, by the loss of the dev set. Bold:
-the best of a column, and what the spreads of both do not tell from it."""
+not with the paper. A method's rate is the best of those tried, if more than one was, by the loss of
+the dev set. Bold: the best of a column, and what the spreads of both do not tell from it."""
 SYSTEMS = """The last rows are not models of ours: templates, and texts that systems of the
 challenge published, scored by the same code (`experiments.baselines`)."""
 

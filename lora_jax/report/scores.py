@@ -175,6 +175,10 @@ def entry(group: Sequence[RunResult], levels: Levels = MappingProxyType({})) -> 
   return text + faults(group) + (', at chance' if level is not None and low <= level else '')
 
 
+BOLD = """Bold: the best, and what the spreads of both do not tell from it; a single seed has no
+spread, and is compared by its number alone."""
+
+
 def bold(texts: Sequence[str], groups: Sequence[Sequence[float]], metric: str) -> list[str]:
   """Entries with the best in bold, and those that the spreads of both do not tell from it."""
   means = {place: statistics.fmean(group) for place, group in enumerate(groups) if group}

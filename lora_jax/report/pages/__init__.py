@@ -33,9 +33,8 @@ agree. Each sentence is checked against the numbers of its page when the pages a
 UNMEASURED = """What nothing was measured of yet, and the command that fills its page (on another
 base with `--model=DIR`):"""
 RUNS = """Each row is the runs that differ in nothing but the seed, at the best of the rates that
-were tried: the score of their best epochs, mean ± sample standard deviation. Bold: the best of a
-task on one model, and what the spreads of both do not tell from it. At chance: no more than one
-prediction for all examples, within the spread."""
+were tried: the score of their best epochs, mean ± sample standard deviation. At chance: no more
+than one prediction for all examples, within the spread."""
 MORE = """`python -m experiments.report --add=runs/NAME` adds a finished run, sweep or analysis and
 writes the pages; `--latex=DIR` writes their tables as LaTeX."""
 MORE_HERE = MORE.replace('report --add', 'report --folder=results --add')  # These pages' folder.
@@ -141,7 +140,7 @@ def _held(findings: Sequence[Finding]) -> str:
 
 def of_runs(made: Sequence[Page], found: Sequence[RunResult], levels: scores.Levels) -> Page:
   """The index by runs: method, score, spread, parameters."""
-  blocks: list[Block] = [Table(run_rows(found, levels), RUNS)] if found else []
+  blocks: list[Block] = [Table(run_rows(found, levels), f'{RUNS} {scores.BOLD}')] if found else []
   lines = [f'- [{page.title}]({page.name}.md): {page.ours}' for page in made]
   return Page('README', 'Results', '', [*blocks, '### Pages', '\n'.join(lines), MORE])
 

@@ -20,8 +20,7 @@ WEIGHTS_OF_TABLE_18 = 'Wq,Wv'
 COMPARED = {4, 8, 64}  # Of ranks, those of the runs that figures 3 to 8 and table 7 compare.
 SMALLER = """Another model and task than the paper's: compare the shape (which entries are above
 which, and by how many spreads), not the values. A run counts by its best epoch on the dev set;
-mean ± sample standard deviation over seeds, times 100 but for losses. Bold: the best of all
-entries, and what the spreads of both do not tell from it."""
+mean ± sample standard deviation over seeds, times 100 but for losses."""
 
 
 def table_5(found: Sequence[RunResult], levels: scores.Levels) -> Page:
@@ -247,7 +246,7 @@ def _ours(
   chance = '' if level is None else f' One prediction for all examples scores {level:.1f}.'
   return [
     f'### Ours: {grid.title}',
-    Table(rows, f'{SMALLER}{chance} {grids.seeds(list(labeled.values()))}.'),
+    Table(rows, f'{SMALLER} {scores.BOLD}{chance} {grids.seeds(list(labeled.values()))}.'),
     Table(grids.details(labeled), 'How each was obtained', folded=True),
   ]
 

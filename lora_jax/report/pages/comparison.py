@@ -15,11 +15,10 @@ HEADER = """Best epoch, times 100, mean ± sample standard deviation over the se
 column differ in nothing but method, rate and seed. A method's rate on a task is the best of those
 tried there, compared on the seeds that all rates have; * marks one at the edge of those tried, or
 the only one: a better one may lie beyond it. Rates and seconds are by task. The average is over the
-tasks, where a method has them all; of a task's columns the fullest. Bold: the best of a column, and
-what the spreads of both do not tell from it. At chance: no more than one prediction for all
-examples, within the spread. In the picture, methods of nearly the same size stand side by side.
-Seconds are those of training alone on a machine that may have had other work; for runs trained
-together, a run's share."""
+tasks, where a method has them all; of a task's columns the fullest. At chance: no more than
+one prediction for all examples, within the spread. In the picture, methods of nearly the same size
+stand side by side. Seconds are those of training alone on a machine that may have had other work;
+for runs trained together, a run's share."""
 TITLES = {task: title for title, task in translation.GLUE_TASKS.items()}
 SIZES = ('bottleneck', 'drop', 'layers', 'prefix', 'infix', 'rank')
 # Fields in which the runs of a column may differ: where a run was trained, what it is of, and what
@@ -43,7 +42,7 @@ def sections(found: Sequence[RunResult], levels: scores.Levels) -> Iterator[Sect
     yield Section(
       title=f'{model}, preset {preset}',
       rows=rows(group, levels),
-      about=f'{HEADER} {settings(group)} Trained on {runs.machines(group)}.',
+      about=f'{HEADER} {scores.BOLD} {settings(group)} Trained on {runs.machines(group)}.',
       picture=picture(group, levels),
       rates=rates(group),
     )

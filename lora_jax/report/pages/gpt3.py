@@ -100,7 +100,9 @@ def _ours(grid: grids.Grid, levels: scores.Levels) -> list[Block]:
       groups.items(), scores.bold(texts, values, grid.metric), strict=True
     )
   ]
-  caption = f'{ablations.SMALLER} Rows of tables 5 and 6 stand here again, by their size.'
+  caption = (
+    f'{ablations.SMALLER} {scores.BOLD} Rows of tables 5 and 6 stand here again, by their size.'
+  )
   return [f'### Ours: {grid.title}', Table(rows, caption)]
 
 

@@ -20,8 +20,7 @@ is the least d that reaches {PERCENT} of full fine-tuning's score. `did` is the 
 `said` has a learned factor for each layer, which counts as a dimension. The task head lies in the
 subspace, too."""
 ROWS = """Each row is at the best of the rates that were tried; † marks one at the edge of them,
-beyond which a better one may lie. Bold: the best, and what the spreads of both do not tell from
-it."""
+beyond which a better one may lie."""
 SUBSPACE = charts.METHODS['intrinsic'].name
 VARIED = ('method', 'optim.lr')
 
@@ -90,7 +89,10 @@ def _of_grid(grid: Grid, diverged: Sequence[Diverged], levels: scores.Levels) ->
   ]
   first = grid.runs[0]
   trained = f'{runs.limit_text(runs.limit(first))}, {runs.passes(first)}'
-  blocks: list[Block] = [f'### {grid.title}', Table(table, f'Trained on {trained}. {ROWS}')]
+  blocks: list[Block] = [
+    f'### {grid.title}',
+    Table(table, f'Trained on {trained}. {ROWS} {scores.BOLD}'),
+  ]
   if full is None:
     return blocks
   target = intrinsic.SHARE * full

@@ -18,8 +18,7 @@ ABOUT = """Which method is best depends on the learning rates that were tried. H
 LoRA at each rank, is trained at every rate of a grid (`configs/rates.py`). *Best rate* is that of
 the best mean score over seeds; † marks one at the edge of its grid, beyond which a better one may
 lie. *At LoRA's rate* is the score at the rate that is best for LoRA of rank {rank}: one reaches it
-by searching the rate once and then changing the method or the rank. Bold: the best, and what the
-spreads of both do not tell from it."""
+by searching the rate once and then changing the method or the rank."""
 OTHERS = """"LoRA Without Regret" (Thinking Machines, 2025) fits a best rate of LoRA that is 9.8
 times that of full fine-tuning and hardly depends on the rank while the scale is alpha / r.
 "Learning Rate Matters: Vanilla LoRA May Suffice" (arXiv 2602.04998) finds all variants within 1 to
@@ -115,7 +114,7 @@ def _of_grid(grid: Grid, diverged: Sequence[Diverged]) -> list[Block]:
   key = lambda row: (abs((row.rank or 0) - RANK), not row.line.scale.endswith('/ r'))
   usual = min(lora, key=key, default=None)
   rank = usual.rank if usual else RANK
-  about = ABOUT.format(rank=rank)
+  about = f'{ABOUT.format(rank=rank)} {scores.BOLD}'
   name = f'rates-{grid.runs[0]["task"]}-{runs.model_name(grid.runs[0])}'
   blocks: list[Block] = [f'### {grid.title}', Table(table(rows, grid.metric, usual), about)]
   blocks.append(f'{" ".join(said(rows, grid.metric, usual))} {OTHERS}')

@@ -58,7 +58,7 @@ ABOUT = """The whole test set is decoded with the best epoch of each run and sco
 paper's scorers. Mean ± sample standard deviation over seeds."""
 OTHERS = """Another base than the paper's: compare a method with full fine-tuning of the same base,
 not with the paper. A method's rate is the best of those tried, if more than one was, by the loss of
-the dev set. Bold: the best of a column, and what the spreads of both do not tell from it."""
+the dev set."""
 SYSTEMS = """The last rows are not models of ours: templates, and texts that systems of the
 challenge published, scored by the same code (`experiments.baselines`)."""
 
@@ -77,7 +77,7 @@ def page(number: str, found: Sequence[RunResult], systems: Systems) -> Page:
   of_paper = [run for run in ours if run['paper_table'] == f'table {number}']
   blocks: list[Block] = [ABOUT]
   for model, others in by_model([run for run in ours if not run['paper_table']]).items():
-    about = f'{OTHERS} {SYSTEMS}' if systems else OTHERS
+    about = f'{OTHERS} {scores.BOLD}' + f' {SYSTEMS}' * bool(systems)
     blocks += [f'### Ours: {model}', Table(own_rows(number, others, systems), about)]
     blocks += [Table(details(others), 'How each was obtained', folded=True)]
   blocks.append(picture(number, ours, systems))

@@ -10,6 +10,7 @@ The devices may belong to several processes; each process holds the parts on its
 
 from __future__ import annotations
 
+import collections
 import functools
 import math
 import re
@@ -62,9 +63,17 @@ def make_mesh(
 
   Raises:
     ValueError: if there are too few devices, or their number is not a multiple of `fsdp` x
-      `tensor`; with several processes, if there are too many: one would have nothing to do.
+      `tensor`; with several processes, if there are too many: one would have nothing to do; if one
+      process has more devices than another.
   """
   devices = jax.devices() if devices is None else list(devices)
+  counts = collections.Counter(device.process_index for device in devices)
+  if len(set(counts.values())) > 1:  # JAX's own exchange between processes counts on it.
+    found = ', '.join(f'process {process} has {n}' for process, n in sorted(counts.items()))
+    raise ValueError(
+      f'expected as many devices in each process, found: {found}. Hide some where there are more '
+      '(CUDA_VISIBLE_DEVICES; JAX_NUM_CPU_DEVICES on a CPU).'
+    )
   inner = fsdp * tensor
   named = f'mesh.fsdp={fsdp} x mesh.tensor={tensor}'
   if min(fsdp, tensor) < 1:

@@ -2,6 +2,7 @@
 
 import functools
 import re
+import types
 
 import jax
 import numpy as np
@@ -242,6 +243,9 @@ def test_a_mesh_that_the_devices_cannot_make():
     mesh.make_mesh(4, 2, 2)
   with pytest.raises(ValueError, match=r'mesh.tensor=0: each is 1 or more'):
     mesh.make_mesh(-1, 1, 0)
+  uneven = [types.SimpleNamespace(process_index=process) for process in (0, 1, 1)]
+  with pytest.raises(ValueError, match=r'found: process 0 has 1, process 1 has 2\. Hide some'):
+    mesh.make_mesh(devices=uneven)
 
 
 def test_a_run_on_a_mesh_resumes_and_is_evaluated(tmp_path, make_config):

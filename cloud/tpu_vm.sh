@@ -48,8 +48,16 @@ has() { gcloud storage ls "$1" >/dev/null 2>&1; }
 
 give_back() { tpus delete "$NAME" --force --quiet || true; }
 
+# NONE where there is no slice; UNKNOWN where gcloud cannot tell, and then nothing is asked for.
+slice_state() {
+  if tpus describe "$NAME" --format='value(state.state)' 2>"$startup.error"; then return; fi
+  if grep -qi 'not.found' "$startup.error"; then echo NONE; return; fi
+  cat "$startup.error" >&2
+  echo UNKNOWN
+}
+
 startup=$(mktemp)
-trap 'rm -f "$startup" "$startup.bundle"' EXIT
+trap 'rm -f "$startup" "$startup.bundle" "$startup.error"' EXIT
 {
   echo '#!/bin/bash'
   echo 'set -euxo pipefail'
@@ -67,7 +75,7 @@ until has "$WORKDIR/result.json"; do
     give_back
     exit 1
   fi
-  state=$(tpus describe "$NAME" --format='value(state.state)' 2>/dev/null || echo NONE)
+  state=$(slice_state)
   echo "$(date +%T) $NAME: $state"
   case $state in
     NONE)

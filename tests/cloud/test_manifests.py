@@ -251,7 +251,8 @@ case "$*" in
   *' describe '*)
     state=$(head -n 1 "$ROOT/states"); sed -i 1d "$ROOT/states"
     case $state in
-      NONE) exit 1 ;;
+      NONE) echo 'ERROR: (gcloud...describe) NOT_FOUND: Requested entity was not found.' >&2; exit 1 ;;
+      OFFLINE) echo 'ERROR: gcloud crashed (ConnectionError)' >&2; exit 1 ;;
       DONE) echo ACTIVE; mkdir -p "$ROOT/bucket/runs/samsum"; touch "$ROOT/bucket/runs/samsum/result.json" ;;
       WRONG) echo ACTIVE; mkdir -p "$ROOT/bucket/runs"; echo 'error: no such task' > "$ROOT/bucket/runs/samsum.failed" ;;
       *) echo "$state" ;;
@@ -297,6 +298,13 @@ def test_a_mistake_gives_the_slice_back_and_is_shown(tmp_path):
   done, calls = watch(tmp_path, ['NONE', 'ACTIVE', 'WRONG'])
   assert done.returncode == 1 and 'error: no such task' in done.stderr
   assert calls == ['create', 'delete']
+
+
+def test_a_slice_that_cannot_be_asked_about_is_not_asked_for_again(tmp_path):
+  """Asked for twice it is an error, which ended the script and left the slice running."""
+  done, calls = watch(tmp_path, ['NONE', 'ACTIVE', 'OFFLINE', 'ACTIVE', 'DONE'])
+  assert done.returncode == 0 and calls == ['create', 'delete']
+  assert ': UNKNOWN' in done.stdout and 'ConnectionError' in done.stderr
 
 
 def test_a_host_starts_python_under_systemd_without_a_shell(tmp_path):

@@ -56,6 +56,14 @@ slice_state() {
   echo UNKNOWN
 }
 
+# The hosts get what is committed; this file's own parameters go with the startup script.
+if ! git diff --quiet HEAD -- . ':(exclude)cloud/tpu_vm.sh'; then
+  echo 'error: these files have changes that are not committed, which the hosts would not get:' >&2
+  git diff --name-only HEAD -- . ':(exclude)cloud/tpu_vm.sh' >&2
+  echo 'Commit them (git commit -a), or put them aside (git stash).' >&2
+  exit 1
+fi
+
 startup=$(mktemp)
 trap 'rm -f "$startup" "$startup.bundle" "$startup.error"' EXIT
 {

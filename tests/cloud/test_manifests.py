@@ -263,8 +263,11 @@ esac
 """  # noqa: E501
 
 
-def watch(folder, states):
-  """What tpu_vm.sh does with a slice that goes through `states`: how it ends, its calls."""
+def watch(folder, states, change=None):
+  """What tpu_vm.sh does with a slice that goes through `states`: how it ends, its calls.
+
+  The file `change` of the checkout is another one than is committed.
+  """
   fake(folder, 'bin/gcloud', GCLOUD)
   (folder / 'bucket').mkdir()
   (folder / 'states').write_text('\n'.join(states) + '\n')
@@ -272,6 +275,8 @@ def watch(folder, states):
   author = ['-c', 'user.name=x', '-c', 'user.email=x@x']
   commit = ['git', '-C', folder, *author, 'commit', '-q', '--allow-empty', '-m', 'x']
   subprocess.run(commit, check=True)
+  if change:
+    (folder / change).write_text('changed')
   path = f'{folder / "bin"}:{os.environ["PATH"]}'
   done = subprocess.run(
     ['bash', CLOUD / 'tpu_vm.sh'],
@@ -281,7 +286,8 @@ def watch(folder, states):
     timeout=60,
     env={**os.environ, 'PATH': path, 'ROOT': str(folder), 'POLL': '0'},
   )
-  calls = (folder / 'log').read_text().splitlines()
+  log = folder / 'log'
+  calls = log.read_text().splitlines() if log.exists() else []
   kept = [call.split()[3] for call in calls if 'queued-resources' in call]
   return done, [verb for verb in kept if verb != 'describe']
 
@@ -305,6 +311,16 @@ def test_a_slice_that_cannot_be_asked_about_is_not_asked_for_again(tmp_path):
   done, calls = watch(tmp_path, ['NONE', 'ACTIVE', 'OFFLINE', 'ACTIVE', 'DONE'])
   assert done.returncode == 0 and calls == ['create', 'delete']
   assert ': UNKNOWN' in done.stdout and 'ConnectionError' in done.stderr
+
+
+def test_changes_that_the_hosts_would_not_get_are_named_before_anything_costs(tmp_path):
+  (tmp_path / 'configs').mkdir()
+  (tmp_path / 'configs' / 'gpt3.py').write_text('lr = 1')
+  subprocess.run(['git', 'init', '-q', tmp_path], check=True)
+  subprocess.run(['git', '-C', tmp_path, 'add', 'configs'], check=True)
+  done, calls = watch(tmp_path, [], change='configs/gpt3.py')
+  assert done.returncode == 1 and not calls
+  assert 'configs/gpt3.py' in done.stderr and 'git commit -a' in done.stderr
 
 
 def test_a_host_starts_python_under_systemd_without_a_shell(tmp_path):

@@ -43,6 +43,8 @@ def describe(plan: Plan) -> str:
     f'frozen {counts["frozen"]:,}',
     '  memory of a device, GiB:',
   ]
+  if plan.get('exhausted'):
+    lines.insert(3, '  the search for the largest batch ended at its limit: a larger one may fit')
   for name, title in PARTS:
     if (size := sizes[name]) is not None:
       lines.append(f'    {size / GIB:10.3f}  {title}')

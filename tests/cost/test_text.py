@@ -19,6 +19,12 @@ def test_a_plan_is_told_with_its_sizes_and_its_hours():
   assert 'trainable parameters 4 kB, with the optimizer 12 kB' in told
 
 
+def test_a_batch_that_may_not_be_the_largest_is_said_to_be_so():
+  told = lambda **fields: text.describe(toys.plan(6 * 2**30, **fields))
+  assert 'ended at its limit: a larger one may fit' in told(exhausted=True)
+  assert 'limit' not in told(exhausted=False) + told()
+
+
 def test_a_plan_says_how_kernels_are_kept():
   told = lambda quantize: text.describe(toys.plan(6 * 2**30, quantize=quantize))
   assert 'base bfloat16, remat' in told('none')

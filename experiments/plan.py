@@ -105,6 +105,11 @@ def main() -> None:
   if not (CONFIG.value or PAPER.value):
     raise ValueError('give --config=FILE:ARGUMENT, or --paper')
   name = TOPOLOGY.value
+  asked = [f'--{flag.name}' for flag in (LARGEST, SMALLEST, REMAT, PAPER) if flag.value]
+  if len(asked) > 1:
+    raise ValueError(f'{" and ".join(asked)} are plans of their own: give one of them')
+  if LARGEST.value and BATCH.value:
+    raise ValueError(f'--largest_batch finds the batch: give it without --batch={BATCH.value}')
   if MEASURE.value and (name != topology.THIS or PAPER.value or SMALLEST.value or REMAT.value):
     other = '--paper, --smallest_slice or --remat'
     raise ValueError(f'--measure runs one plan: give it with --topology=this, without {other}')

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ml_collections import config_dict
 
-from lora_jax.cost import practical_claims
+from lora_jax.cost import practical_claims, shapes
 from lora_jax.cost.memory import changed
 from lora_jax.data import glue
 from lora_jax.train import layer_choice
@@ -28,11 +28,19 @@ def with_sizes(
     batch_size: examples of a global batch.
     length: tokens of an example.
     dtype: of the computation and of the base.
-    examples: training examples.
+    examples: training examples, of a task of known size at most its own.
     as_configured: whether to keep the config's scan and remat. Otherwise layers are scanned, unless
       the method tells them apart, and those of language models rematerialized in full: the
       compilation of looped layers takes as many times longer as there are layers.
+
+  Raises:
+    ValueError: for more examples than the task has.
   """
+  if examples > (known := shapes.EXAMPLES.get(config.task, examples)):
+    raise ValueError(
+      f'examples={examples}: {config.task} has {known} for training, and a run takes no more. Give '
+      'fewer, or none for all of them.'
+    )
   sizes: dict[str, object] = {
     'train.batch_size': batch_size,
     'data.max_length': length,

@@ -1,5 +1,7 @@
 """Configs to plan with: what is given is changed, all else stays."""
 
+import pytest
+
 from configs import glue, gpt3
 from lora_jax import cost
 from lora_jax.cost import configure, practical_claims
@@ -16,6 +18,17 @@ def test_sizes_that_are_not_given_stay_and_layers_are_scanned():
   assert found.model.scan and found.model.remat == 'full'
   encoder = configure.with_sizes(glue.get_config('model=fresh,preset=small,method=full'))
   assert encoder.model.scan and encoder.model.remat == 'none'
+
+
+def test_more_examples_than_a_task_has_are_refused():
+  """The plan had the hours of all that it has, as if these had been counted."""
+  config = glue.get_config('task=rte,model=fresh,preset=small,method=lora')
+  with pytest.raises(ValueError, match='examples=100000: rte has 2490 for training'):
+    configure.with_sizes(config, examples=100_000)
+  assert configure.with_sizes(config, examples=2490).data.limit == 2490
+  with config.unlocked():
+    config.task = 'own/reviews'
+  assert configure.with_sizes(config, examples=100_000).data.limit == 100_000
 
 
 def test_layers_that_are_told_apart_are_planned_looped():

@@ -6,6 +6,7 @@ import collections
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,12 @@ from typing import IO, Any
 
 Json = dict[str, Any]  # An object in a JSON file.
 PART = '.part'  # The end of the name of a file that is being written.
+_URL = re.compile(r'[A-Za-z][A-Za-z0-9+.-]+:/')
+
+
+def is_url(path: str | os.PathLike[str]) -> bool:
+  """Whether a path begins as `gs://bucket/run` does; `Path` leaves one of the two slashes."""
+  return bool(_URL.match(os.fspath(path)))
 
 
 @contextlib.contextmanager
@@ -141,7 +148,7 @@ def check_new(folder: str | Path) -> Path:
     FileExistsError: as `new_folder`.
     ValueError: for a place on a bucket, where a folder cannot appear as a whole.
   """
-  if '://' in str(folder):
+  if is_url(folder):
     raise ValueError(
       f'{folder}: expected a folder on a local disk. Write it there, and copy it to the bucket.'
     )

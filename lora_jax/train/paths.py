@@ -28,6 +28,11 @@ def path_of(workdir: str | os.PathLike[str]) -> Path:
   text = os.fspath(workdir)
   scheme, is_url, rest = text.partition('://')
   if not is_url:
+    if files.is_url(text):
+      raise ValueError(
+        f'{text}: expected a directory on the disk, or gs://bucket/run with two slashes. A '
+        f'directory of this name is written ./{text}'
+      )
     return Path(text).expanduser().absolute()
   if scheme != 'gs':
     raise ValueError(

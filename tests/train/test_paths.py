@@ -20,6 +20,15 @@ def test_other_buckets_are_refused(name):
     paths.path_of(name)
 
 
+@pytest.mark.parametrize('name', ['gs:/bucket/run', 's3:/bucket/run'])
+def test_one_slash_is_no_folder(name, monkeypatch, tmp_path):
+  """It was one, of the machine that trained, and the results were gone with it."""
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(ValueError, match=rf'{name}: expected .*gs://bucket/run with two slashes'):
+    paths.path_of(name)
+  assert paths.path_of(f'./{name}') == tmp_path / name
+
+
 def test_a_new_file_that_cannot_be_written_is_named_and_not_left(tmp_path, full_disk):
   with pytest.raises(OSError, match=f'while writing .*{re.escape(str(tmp_path))}/a'):
     paths.create(tmp_path / 'a', 'text')

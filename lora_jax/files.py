@@ -22,6 +22,20 @@ def is_url(path: str | os.PathLike[str]) -> bool:
   return bool(_URL.match(os.fspath(path)))
 
 
+def on_disk(path: str | os.PathLike[str]) -> Path:
+  """The path of what is read from the disk alone.
+
+  Raises:
+    ValueError: for a place on a bucket, saying how to copy it.
+  """
+  if is_url(path):
+    raise ValueError(
+      f'{path}: expected a place on the disk; of what is on a bucket only run directories are '
+      'read. Copy it to the disk first (gcloud storage cp --recursive gs://BUCKET/FOLDER .)'
+    )
+  return Path(path).expanduser()
+
+
 @contextlib.contextmanager
 def atomic(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
   """A binary file to write, which replaces `path` when the block ends without an error.

@@ -4,7 +4,12 @@ import os
 
 import pytest
 
+from configs import own
 from lora_jax import files
+from lora_jax.adapters import formats
+from lora_jax.data import records, sources, tokenizer_files
+from lora_jax.pretrained import huggingface
+from lora_jax.train import job
 
 
 def names(folder):
@@ -96,3 +101,26 @@ def test_json_that_does_not_say_one_thing(content, problem, tmp_path):
   (tmp_path / 'x.json').write_bytes(content)
   with pytest.raises(ValueError, match=f'x.json: not valid JSON .*{problem}'):
     files.read_json(tmp_path / 'x.json')
+
+
+def tokenizer_of(path):
+  config = own.get_config()
+  config.data.tokenizer = path
+  return job.tokenizer_path(config)
+
+
+READERS = {
+  'data': lambda path: sources.find_text(path, ['RTE.zip'], 'RTE/train.tsv'),
+  'own data': lambda path: records.read(f'{path}.jsonl', 'train'),
+  'tokenizer': tokenizer_files.load_tokenizer,
+  "config's tokenizer": tokenizer_of,
+  'model': huggingface.locate,
+  'adapter': formats.load_adapter,
+}
+
+
+@pytest.mark.parametrize('what', READERS)
+def test_what_is_read_from_the_disk_alone_is_named_as_it_was_given(what):
+  """It was said to be missing, as gs:/bucket/x, and not that it is never looked for there."""
+  with pytest.raises(ValueError, match=r'^gs://bucket/x.*: expected a place on the disk.*Copy it'):
+    READERS[what]('gs://bucket/x')

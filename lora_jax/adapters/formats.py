@@ -6,7 +6,7 @@ from pathlib import Path
 
 import flax.linen as nn
 
-from lora_jax import tree
+from lora_jax import files, tree
 from lora_jax.adapters import hub, loralib, native, peft
 from lora_jax.adapters.adapter import Adapter, check_base
 from lora_jax.errors import listed
@@ -48,7 +48,7 @@ def load_adapter(
     repository, _, revision = name.removeprefix(HUB).partition('@')
     path = hub.pull(repository, revision=revision or None)
   else:
-    path = Path(source).expanduser()
+    path = files.on_disk(source)
   kind, path = _format_of(path)
   if kind != 'loralib' and alpha is not None:
     raise ValueError(f'{source}: alpha={alpha} is for loralib files; this format stores its scale')

@@ -79,7 +79,7 @@ def read(file: str, what: str) -> Records:
     ValueError: naming file and line, for text that is not UTF-8, a row without the columns of the
       first one, a file without rows, or another ending.
   """
-  path = pathlib.Path(file).expanduser()
+  path = files.on_disk(file)
   if path.suffix.lower() not in ENDINGS:
     raise ValueError(
       f'{what} {file}: expected a file whose name ends in {", ".join(ENDINGS)}; .jsonl holds an '

@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
-from lora_jax import extras, provenance
+from lora_jax import extras, files, provenance
 from lora_jax.errors import nearest
 
 SOURCES = ('files', 'tfds')
@@ -80,7 +80,7 @@ def find_text(folder: str | pathlib.Path, archives: Sequence[str], member: str) 
     raise FileNotFoundError(
       f'config.data.dir is empty: it must name the folder that holds {archives[0]} or {member}'
     )
-  folder = pathlib.Path(folder).expanduser()
+  folder = files.on_disk(folder)
   if not folder.is_dir():
     raise FileNotFoundError(f'config.data.dir {str(folder)!r} is not a folder')
   base = pathlib.PurePosixPath(member)
@@ -333,7 +333,7 @@ def read_tfds(name: str, folder: str | pathlib.Path, split: str) -> Prepared:
   if name.startswith('glue/'):
     import tensorflow_datasets.text.glue  # tfds.builder finds no `glue` without it.
 
-  data_dir = str(pathlib.Path(folder).expanduser()) if str(folder) else None
+  data_dir = str(files.on_disk(folder)) if str(folder) else None
   builder = tfds.builder(name, data_dir=data_dir)
   random_access = (tfds.core.FileFormat.ARRAY_RECORD, tfds.core.FileFormat.PARQUET)
   if not builder.is_prepared() or builder.info.file_format not in random_access:

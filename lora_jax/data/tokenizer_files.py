@@ -16,6 +16,7 @@ from lora_jax.data import gguf_tokenizer
 from lora_jax.data.fast_tokenizer import ChatTemplate, FastTokenizer, byte_level, wordpiece
 from lora_jax.data.sentence_piece import SentencePiece
 from lora_jax.data.tokenizer import Tokenizer
+from lora_jax.files import on_disk
 
 # The file that holds a tokenizer's rules, and all files that it needs, in the order of preference.
 _NEEDED = {
@@ -42,7 +43,7 @@ def load_tokenizer(path: str | pathlib.Path) -> Tokenizer:
     FileNotFoundError: if there is no such folder, or none of the files in it.
     ValueError: if a file is damaged, naming it.
   """
-  path = pathlib.Path(path).expanduser()
+  path = on_disk(path)
   files = read_files(path)
   of_chats = {TEMPLATE, TOKENS}
   if gguf_reader.find(path):

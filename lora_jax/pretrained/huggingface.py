@@ -218,7 +218,7 @@ def locate(name_or_folder: str | Path) -> Path:
     FileNotFoundError: if a folder holds none.
     ConnectionError: if a preset is not cached and cannot be fetched.
   """
-  name, folder = str(name_or_folder), Path(name_or_folder).expanduser()
+  name, folder = str(name_or_folder), files.on_disk(name_or_folder)
   if gguf_reader.find(folder) or (folder / 'config.json').is_file():
     return folder
   if name in presets.PRESETS:

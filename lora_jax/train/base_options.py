@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import config_dict
 
-from lora_jax import errors, quantization
+from lora_jax import errors, files, quantization
 from lora_jax.data import tasks
 from lora_jax.models import presets
 from lora_jax.pretrained import huggingface
@@ -50,7 +49,7 @@ def architecture(config: config_dict.ConfigDict) -> presets.Config:
     return presets.PRESETS[name].config
   if rundir.is_run(name):
     return architecture(rundir.read_config(name))
-  folder = Path(name).expanduser()
+  folder = files.on_disk(name)
   if not folder.exists():
     known = [*presets.PRESETS, 'fresh']
     nearest = errors.nearest(name, known)

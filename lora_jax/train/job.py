@@ -14,7 +14,7 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
-from lora_jax import methods, provenance, tree
+from lora_jax import files, methods, provenance, tree
 from lora_jax.adapters import merging
 from lora_jax.data import dataset, tasks, tokenizer_files
 from lora_jax.models import fused_attention, presets
@@ -342,7 +342,7 @@ def tokenizer_path(config: config_dict.ConfigDict) -> Path:
   while not config.data.tokenizer and rundir.is_run(config.model.name):
     config = rundir.read_config(config.model.name)
   if config.data.tokenizer:
-    return Path(config.data.tokenizer)
+    return files.on_disk(config.data.tokenizer)
   if config.model.name == 'fresh':
     raise ValueError('a fresh model has no tokenizer: give config.data.tokenizer=FOLDER_OR_ZIP')
   return huggingface.locate(config.model.name)

@@ -22,7 +22,8 @@ def path_of(workdir: str | os.PathLike[str]) -> Path:
   """The path to read and write a directory by: an absolute path on the disk, or one on a bucket.
 
   Raises:
-    ValueError: for a bucket of another kind, or if the library that reaches buckets is missing.
+    ValueError: for a bucket of another kind or without a name, or if the library that reaches
+      buckets is missing.
     OSError: if the bucket cannot be reached.
   """
   text = os.fspath(workdir)
@@ -39,7 +40,9 @@ def path_of(workdir: str | os.PathLike[str]) -> Path:
       f'{text}: expected a directory on the disk, or on a bucket of Google Cloud '
       f'(gs://bucket/run), found {scheme}://. Checkpoints are written to no other kind of bucket.'
     )
-  _check_bucket(rest.partition('/')[0])
+  if not (bucket := rest.partition('/')[0]):
+    raise ValueError(f'{text}: names no bucket, expected gs://bucket/run')
+  _check_bucket(bucket)
   return cast(Path, epath.Path(text))  # It has the interface of pathlib.Path.
 
 

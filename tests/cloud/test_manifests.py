@@ -16,14 +16,13 @@ import pytest
 import yaml
 
 from lora_jax.fields import FIELDS
+from lora_jax.train import paths
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CLOUD = ROOT / 'cloud'
 SCHEMAS = ROOT / 'tests' / 'golden' / 'schemas'  # Made by golden/make_schemas.py.
 BUCKET = 'gs://bucket'
 FILLED = {
-  'BUCKET': BUCKET,
-  'BUCKET_NAME': 'bucket',
   'IMAGE': 'registry/lora:1',
   'TOPOLOGY': '4x4',
   'HOSTS': '4',
@@ -79,10 +78,10 @@ JOBSET = fields(
 # fmt: on
 
 
-def jobset(text=None):
+def jobset(text=None, bucket='bucket'):
   """The JobSet, filled in as envsubst does it."""
   text = (CLOUD / 'jobset.yaml').read_text() if text is None else text
-  return yaml.safe_load(string.Template(text).substitute(FILLED))
+  return yaml.safe_load(string.Template(text).substitute(FILLED, BUCKET=bucket))
 
 
 def check_jobset(found):
@@ -112,6 +111,15 @@ def test_the_jobset_is_one():
   mounted = {mount['name'] for mount in container['volumeMounts']}
   assert mounted == {volume['name'] for volume in pod['volumes']}
   assert container['command'][:3] == ['python', '-m', 'experiments.train'], 'not behind a shell'
+
+
+def test_a_jobset_without_its_bucket_writes_to_no_disk():
+  """envsubst writes nothing for what is not exported: --workdir was a folder of the container."""
+  (replicated,) = jobset(bucket='')['spec']['replicatedJobs']
+  (container,) = replicated['template']['spec']['template']['spec']['containers']
+  workdir = container['command'][-1].removeprefix('--workdir=')
+  with pytest.raises(ValueError, match=r'^gs:///runs/samsum: names no bucket'):
+    paths.path_of(workdir)
 
 
 @pytest.mark.parametrize(

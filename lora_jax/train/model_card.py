@@ -136,10 +136,11 @@ def _rows(result: Result, base: str, which: str) -> Iterable[tuple[str, object]]
   method = {key: value for key, value in config['method'].items() if value not in ((), [], '')}
   at = lambda record: f'{_text(record[metric])} (step {record["step"]})'
   split = metric.partition('/')[0]
+  sampled = _sampled(result, which)
   others = {
     key: value
     for key, value in result[which].items()
-    if key.startswith(f'{split}/') and key != metric
+    if key.startswith(f'{split}/') and key != metric and key not in sampled
   }
   yield 'base model', base
   yield 'method', {method.pop('name'): '', **method}
@@ -147,6 +148,8 @@ def _rows(result: Result, base: str, which: str) -> Iterable[tuple[str, object]]
   yield f'{metric}, best', at(result['best'])
   yield f'{metric}, last', at(result['last'])
   yield f'others, {which}', others
+  if sampled:
+    yield f'of {config["decode"]["contexts"]} texts of {split}, {which}', sampled
   if generated := result.get('generated'):
     yield f'texts of {generated["split"]}, best checkpoint', generated['scores']
     yield 'decoding', generated['decode']
@@ -155,12 +158,25 @@ def _rows(result: Result, base: str, which: str) -> Iterable[tuple[str, object]]
   yield 'trained parameters without the head', counts['trainable_without_head']
   yield 'frozen parameters', counts['frozen']
   yield 'kernels of the base', (quantize := _quantize(result)) and f'in {quantize}'
-  yield 'settings', {'preset': result['preset'], **config['optim'], **config['train']}
+  preset = {'preset': result['preset']} if result['preset'] else {}
+  yield 'settings', {**preset, **config['optim'], **config['train']}
+  limits = {part: config.get(part, {}).get('limit') for part in ('data', 'eval')}
+  yield 'at most', {f'{part}.limit': limit for part, limit in limits.items() if limit}
   yield 'longest example', f'{config["data"]["max_length"]} tokens'
   yield 'hardware', f'{result["device"]}; host {result["cpu"]}'
   yield 'seconds', result['seconds']
   yield 'versions', result['versions']
   yield 'commit', result['commit']
+
+
+def _sampled(result: Result, which: str) -> dict[str, float]:
+  """The scores of the few texts that each evaluation of a language model decodes."""
+  split, found = result['metric'].partition('/')[0], result[which]
+  contexts = result['config'].get('decode', {}).get('contexts')
+  if not contexts or f'{split}/perplexity' not in found:  # That is of language models alone.
+    return {}
+  whole = (f'{split}/loss', f'{split}/perplexity')
+  return {k: x for k, x in found.items() if k.startswith(f'{split}/') and k not in whole}
 
 
 def _quantize(result: Result) -> str:
@@ -174,13 +190,14 @@ def _front_matter(result: Result, task: str, name: str, format: str, which: str,
 
   dataset, part = DATASETS.get(result['task'], (None, None))
   texts = result.get('generated', {}) if which == 'best' else {}
-  split = result['metric'].partition('/')[0]
+  split, sampled = result['metric'].partition('/')[0], _sampled(result, which)
+  limit = result['config'].get('eval', {}).get('limit')
   found = [
-    (split, key.partition('/')[2], value)
+    (split, key.partition('/')[2], value, limit)
     for key, value in result[which].items()
-    if key.startswith(f'{split}/') and not key.endswith('/constant')
+    if key.startswith(f'{split}/') and not key.endswith('/constant') and key not in sampled
   ]
-  found += [(texts['split'], key, value) for key, value in texts.get('scores', {}).items()]
+  found += [(texts['split'], key, value, 0) for key, value in texts.get('scores', {}).items()]
   pipeline = PIPELINES.get(task, 'text-classification')
   data = huggingface_hub.ModelCardData(
     base_model=base if '/' in base else None,
@@ -188,7 +205,7 @@ def _front_matter(result: Result, task: str, name: str, format: str, which: str,
     pipeline_tag=pipeline,
     tags=['lora_jax', *result['method'].split('+')],
     datasets=[dataset] if dataset else None,
-    metrics=list(dict.fromkeys(METRICS.get(key, key) for _, key, _ in found)),
+    metrics=list(dict.fromkeys(METRICS.get(key, key) for _, key, _, _ in found)),
     model_name=name,
     eval_results=[
       huggingface_hub.EvalResult(
@@ -197,11 +214,12 @@ def _front_matter(result: Result, task: str, name: str, format: str, which: str,
         dataset_name=result['task'],
         dataset_config=part,
         dataset_split=split,
+        dataset_args={'limit': limit} if limit else None,
         metric_type=METRICS.get(key, key),
         metric_name=key,
         metric_value=value,
       )
-      for split, key, value in found
+      for split, key, value, limit in found
     ],
   )
   return data.to_yaml()

@@ -73,3 +73,19 @@ def test_a_quantized_base_is_loaded_as_it_was_trained_on():
   text = model_card.card(result, task='lm', num_labels=0, name='x')
   assert '| kernels of the base | in nf4 |' in text
   assert "task='lm', quantize='nf4')" in text
+
+
+def test_scores_of_a_part_are_not_those_of_the_split():
+  """BLEU of two texts stood as that of dev, and nothing said that 64 examples were trained on."""
+  result = json.loads((RUNS / 'e2e-pretrain-e2e-qv-0.json').read_text())
+  del result['generated']
+  result['config']['decode']['contexts'], result['best']['dev/bleu'] = 2, 0.25
+  result['config']['data']['limit'], result['config']['eval']['limit'] = 64, 40
+  text = model_card.card(result, task='lm', num_labels=0, name='x')
+  assert '| of 2 texts of dev, best | dev/bleu 0.25 |' in text
+  assert '| at most | data.limit 64, eval.limit 40 |' in text
+  found = huggingface_hub.ModelCard(text).data.eval_results
+  assert {x.metric_name for x in found} == {'loss', 'perplexity'}
+  assert all(x.dataset_args == {'limit': 40} for x in found)
+  result['preset'] = ''
+  assert '| settings | lr' in model_card.card(result, task='lm', num_labels=0, name='x')

@@ -99,7 +99,7 @@ class Saver:
     space = ''
     if not paths.on_bucket(self._folder):
       free = shutil.disk_usage(self._folder).free
-      space = f' It takes up to {self._bytes} bytes; {free} bytes are free.'
+      space = f' Its arrays alone are {self._bytes} bytes; {free} bytes are free.'
     cause = next((line for line in str(error).splitlines() if line), type(error).__name__)
     return OSError(
       f'the checkpoint of step {self._step} could not be written to {self._folder}: {cause}.{space}'

@@ -42,7 +42,8 @@ def test_a_full_disk_is_said_by_the_next_poll(tmp_path):
       with pytest.raises(OSError, match=cause) as error:
         while time.monotonic() < until:
           made.poll()
-    words = ['step 2', str(tmp_path / 'checkpoints'), '4000000 bytes', 'bytes are free', 'resumes']
+    words = ['step 2', str(tmp_path / 'checkpoints'), 'bytes are free', 'resumes']
+    words.append('Its arrays alone are 4000000 bytes')  # With small arrays the files take more.
     assert all(word in str(error.value) for word in words), error.value
     assert '\n' not in str(error.value)
     names = {path.name for path in (tmp_path / 'checkpoints').iterdir()}

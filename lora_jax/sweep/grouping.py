@@ -41,11 +41,13 @@ def members(
   """The runs of a sweep: the config with each of the overrides (`{'optim.lr': 1e-3}`).
 
   Raises:
-    ValueError: if there are none, for a field that the config does not have, or one given twice;
-      naming the member, as `check_config`.
+    ValueError: if there are none, or a run has none; for a field that the config does not have, or
+      two runs of one name; naming the member, as `check_config`.
   """
   found: dict[str, Member] = {}
   for override in overrides:
+    if not override:  # Its run would have no name, and the sweep's own folder for its directory.
+      raise ValueError("sweep: a run has no overrides. Give each run one, such as {'seed': 0}.")
     one = copy.deepcopy(config)
     try:
       one.update_from_flattened_dict(dict(override))

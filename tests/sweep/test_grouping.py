@@ -43,6 +43,7 @@ def test_a_fresh_base_is_of_one_seed():
   'runs, words',
   [
     ([], 'no runs'),
+    ([{'seed': 1}, {}], 'a run has no overrides'),
     ([{'optim.lrr': 1.0}], "'optim.lrr'.*does not fit"),
     ([{'seed': 1}, {'seed': 1}], "two runs are named 'seed=1'"),
   ],

@@ -8,7 +8,6 @@ This package calls the two sides `input` [d, n] and `output` [k, n].
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,11 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from lora_jax import methods, stacking, tree
+from lora_jax import stacking, tree
 from lora_jax.analysis import subspace
 from lora_jax.analysis.subspace import Svd
 from lora_jax.errors import listed
-from lora_jax.methods.lora import FACTORS, MAGNITUDE, START
+from lora_jax.methods.lora import FACTORS, MAGNITUDE, START, rule, scale
 
 
 class Update(NamedTuple):
@@ -71,9 +70,7 @@ def updates(trainable: tree.Params, options: Mapping[str, Any]) -> list[Update]:
       f'the run trained {", ".join(more)} beside its factors (DoRA, PiSSA or OLoRA): its update is '
       'not a product of the two, which the analysis needs. Give a run of plain LoRA.'
     )
-  known = inspect.signature(methods.lora).parameters
   options = stacking.looped_patterns(options)
-  method = methods.lora(**{key: value for key, value in options.items() if key in known})
   found = []
   for site in sites:
     a, b = (np.asarray(leaves[f'{site}/{name}'], np.float64) for name in FACTORS)
@@ -83,8 +80,10 @@ def updates(trainable: tree.Params, options: Mapping[str, Any]) -> list[Update]:
       raise ValueError(f'{site}: factors {a.shape} and {b.shape} are of rank 0')
     if a.ndim != 2 or b.ndim != 2:
       raise ValueError(f'{site}: factors {a.shape} and {b.shape} are not those of a matrix')
-    name, scale = site.rpartition('/')[2], _scale(method, site, a.shape[-1])
-    found.append(Update(site, stacking.layer_index(site), name, a, b, scale))
+    alpha = rule('alpha', options['alpha'], site)
+    factor = scale(alpha, a.shape[-1], options.get('rslora', False))
+    name = site.rpartition('/')[2]
+    found.append(Update(site, stacking.layer_index(site), name, a, b, factor))
   return sorted(found, key=lambda update: (update.layer is None, update.layer or 0))
 
 
@@ -123,11 +122,3 @@ def select(
   names = list(dict.fromkeys(update.matrix for update in found))
   tree.match([re.escape(name) for name in matrices], names, 'adapted matrix')
   return [u for u in found if (not matrices or u.matrix in matrices) and keep(u)]
-
-
-def _scale(method: methods.Method, path: str, rank: int) -> float:
-  """The method's own factor of a @ b: the value that a product of 1 adds to a merged weight."""
-  a, b = np.eye(1, rank, dtype=np.float32), np.eye(rank, 1, dtype=np.float32)
-  weight = tree.unflatten({f'{path}/kernel': np.zeros((1, 1), np.float32)})
-  merged = method.merge(weight, tree.unflatten({f'{path}/lora_a': a, f'{path}/lora_b': b}))
-  return float(tree.flatten(merged)[f'{path}/kernel'][0, 0])

@@ -35,6 +35,11 @@ def test_the_scale_is_the_methods_own(options, scale):
   assert [update.scale for update in found] == pytest.approx([scale] * 3)
 
 
+def test_the_scale_is_not_rounded_to_float32():
+  found = factors.updates(trained(), OPTIONS | {'alpha': 0.1})
+  assert [update.scale for update in found] == [0.1 / 2] * 3
+
+
 def test_an_update_is_what_merging_adds():
   weight = {'attention': {'query': {'kernel': np.zeros((D, K), np.float32)}}}
   frozen = {'encoder': {f'layers_{i}': weight for i in range(3)}}

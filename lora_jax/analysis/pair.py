@@ -62,8 +62,8 @@ def compare(
     path, layer, matrix, dimension, ranks [r1, r2] and phi [r1][r2]; `control`, one for each size.
 
   Raises:
-    ValueError: if the runs have no matrix in common, if either lacks a requested layer or matrix,
-      or if a matrix has different shapes.
+    ValueError: if the runs have no matrix of a numbered layer in common, if either lacks a
+      requested layer or matrix, or if a matrix has different shapes.
   """
   for found in (first, second):
     factors.select(found, matrices)
@@ -73,7 +73,7 @@ def compare(
   have = sorted({update.layer for update in common if update.layer is not None})
   if not have:
     raise ValueError(
-      'the runs adapted no matrix in common: '
+      'the runs adapted no matrix in common that lies in a numbered layer: '
       + ' against '.join(str(sorted({u.matrix for u in found})) for found in (first, second))
     )
   selected = sorted(layers) or sorted({*spread(have), have[len(have) // 2]})

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from lora_jax import quantization, stacking, tree
+from lora_jax import errors, quantization, stacking, tree
 from lora_jax.analysis import amplification, factors, pair, spectra, subspace
 from lora_jax.analysis.pair import Entry
 from lora_jax.analysis.subspace import Svd
@@ -54,9 +54,7 @@ def measure(
     )
   svds = {update.path: factors.thin_svd(update) for update in selected}
   if zero := [path for path, svd in svds.items() if not len(svd.values)]:
-    raise ValueError(
-      f'the update of {zero[0]}, and of {len(zero) - 1} others, is zero: was anything trained?'
-    )
+    raise ValueError(f'the update is zero of {errors.listed(zero)}: was anything trained?')
   measured: dict[str, list[Entry]] = {
     'spectra': [_spectrum(update, svds[update.path].values) for update in selected],
     'layers': list(between_layers(selected, svds)),

@@ -63,3 +63,9 @@ def test_mistakes_are_named(change, options, words):
   found = factors.updates(trained(), OPTIONS)
   with pytest.raises(ValueError, match=words):
     pair.compare(found, [change(update) for update in found], **options)
+
+
+def test_a_matrix_outside_of_the_layers_is_no_matrix_to_compare():
+  found = [update._replace(layer=None) for update in factors.updates(trained(layers=1), OPTIONS)]
+  with pytest.raises(ValueError, match=r'in common that lies in a numbered layer: .*query'):
+    pair.compare(found, found)

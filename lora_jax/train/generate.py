@@ -138,7 +138,15 @@ def language_model(apply: Apply, options: generation.Settings) -> generation.Lan
 def settings(
   decode: config_dict.ConfigDict, tokenizer: Tokenizer, seed: int
 ) -> generation.Settings:
-  """The decoder's settings; stop texts that are one token of the vocabulary end a beam."""
+  """The decoder's settings; stop texts that are one token of the vocabulary end a beam.
+
+  Raises:
+    ValueError: for settings out of range, an empty stop text among them.
+  """
+  if '' in decode.stop:
+    raise ValueError(
+      'config.decode.stop: expected texts that end a generated one, found an empty text. Remove it.'
+    )
   names = {field.name for field in dataclasses.fields(generation.Settings)} - {'end_ids', 'seed'}
   stops = tokenizer.encode(list(decode.stop))
   ends = {int(ids[0]) for ids in stops if len(ids) == 1} | {tokenizer.eos_id}

@@ -281,6 +281,10 @@ def test_mistakes(finished, make_config, make_language_model, tmp_path):
     )
   with pytest.raises(ValueError, match=r"no split 'tset'.*Did you mean 'test'"):
     loop.train(make_language_model(**{'decode.final': 'tset'}), tmp_path / 'split')
+  with pytest.raises(ValueError, match=r'config.decode.stop: .* found an empty text'):
+    loop.train(
+      make_language_model(**{'decode.stop': ('\n', ''), 'decode.contexts': 1}), tmp_path / 'stop'
+    )
   assert not list(tmp_path.iterdir())  # Nothing is left of a run that could not have ended.
   config = rundir.read_config(finished[0])
   assert json.loads(config.to_json_best_effort())['decode']['final'] == 'test'

@@ -76,13 +76,13 @@ def make_mesh(
     )
   inner = fsdp * tensor
   named = f'mesh.fsdp={fsdp} x mesh.tensor={tensor}'
-  if min(fsdp, tensor) < 1:
-    raise ValueError(f'{named}: each is 1 or more')
+  if min(fsdp, tensor) < 1 or (data < 1 and data != -1):
+    raise ValueError(f'mesh.data={data} x {named}: each is 1 or more, mesh.data also -1')
   if data == -1:
     data = len(devices) // inner
     if data * inner != len(devices):
       raise ValueError(f'{named} does not divide the {len(devices)} devices')
-  if data < 1 or data * inner > len(devices):
+  if data * inner > len(devices):
     raise ValueError(
       f'mesh.data={data} x {named} needs {data * inner} devices; there are {len(devices)}'
     )

@@ -246,6 +246,8 @@ def test_a_mesh_that_the_devices_cannot_make():
   uneven = [types.SimpleNamespace(process_index=process) for process in (0, 1, 1)]
   with pytest.raises(ValueError, match=r'found: process 0 has 1, process 1 has 2\. Hide some'):
     mesh.make_mesh(devices=uneven)
+  with pytest.raises(ValueError, match=r'mesh.data=0 x .*: each is 1 or more'):
+    mesh.make_mesh(0)
 
 
 def test_a_run_on_a_mesh_resumes_and_is_evaluated(tmp_path, make_config):

@@ -196,7 +196,7 @@ def _follows(path: str) -> tuple[str, tuple[int | None, ...]] | None:
   """`lora_a` lies as its kernel's input, `lora_b` and a magnitude as its output."""
   module, _, name = path.rpartition('/')
   axes = {'lora_a': (0, None), 'lora_b': (None, 1), MAGNITUDE: (1,)}.get(name.removesuffix('0'))
-  return None if axes is None else (f'{module}/kernel', axes)
+  return None if axes is None else (sites.inside(module, 'kernel'), axes)
 
 
 def _is_fixed(path: str, train_a: bool) -> bool:

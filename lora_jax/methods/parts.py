@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 from lora_jax import errors, tree
+from lora_jax.methods.lowrank import FACTORS
 
 CALLS = {
   'bind': 'apply(frozen, trainable, *args)',
   'adapt': 'adapt(model, method, frozen, trainable)',
   'merge': 'method.merge(frozen, trainable)',
 }
-FACTORS = ('lora_a', 'lora_b')
 TRAINED = (*FACTORS, 'vera_b')  # Of the methods that add to a layer what they alone compute with.
 # What a method computes nothing without: beside a leaf in its module, and once for all modules.
 BESIDE = {'lora_a': 'lora_b', 'lora_b': 'lora_a', 'vera_b': 'vera_d', 'vera_d': 'vera_b'}

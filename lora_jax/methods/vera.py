@@ -224,4 +224,4 @@ def _outputs(site: sites.Site) -> Shape:
 def _follows(path: str) -> tuple[str, tuple[int | None, ...]] | None:
   """`vera_b` lies as its kernel's output."""
   module, _, name = path.rpartition('/')
-  return (f'{module}/kernel', (1,)) if name == VECTORS[1] else None
+  return (sites.inside(module, 'kernel'), (1,)) if name == VECTORS[1] else None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import lora_jax
-from lora_jax import bind, join, split
+from lora_jax import bind, join, methods, split
 from lora_jax.methods import parts
 from tests.methods.toys import METHOD, adapted
 
@@ -74,3 +74,16 @@ def test_parts_that_a_method_would_not_use_are_refused(caller):
   for method, wrong, message in cases:
     with pytest.raises(ValueError, match=f'{caller}: {message}'):
       use(method, *wrong)
+
+
+@pytest.mark.parametrize(
+  'method', [methods.lora(rank=2, alpha=1.0, targets=''), methods.vera(rank=2, targets='')]
+)
+def test_parts_of_a_model_that_is_one_layer_are_checked_too(method):
+  """Its kernel has no module in front of its name."""
+  model, x = nn.Dense(3), jnp.ones((2, 4))
+  frozen, trainable = method.init(
+    jax.random.key(0), model, model.init(jax.random.key(1), x)['params'], x
+  )
+  with pytest.raises(ValueError, match=r'swapped: the first holds .*, the second kernel'):
+    bind(model.apply, method)(trainable, frozen, x)

@@ -52,6 +52,8 @@ def make(name: str, **options: Any) -> Method:
     ValueError: for an unknown method or option, with the nearest names.
   """
   if name == 'compose':
+    if options.keys() != {'methods'}:
+      raise ValueError(f"method 'compose' has the option 'methods' alone, found {list(options)}")
     return compose(*(make(**one) for one in options['methods']))
   names = name.split('+')
   for part in names:

@@ -23,10 +23,12 @@ def compose(*methods: Method) -> Method:
   method into the model, so it raises the error of the first one that cannot be folded.
 
   Raises:
-    ValueError: for a method that moves all parameters, those of the others among them; from `init`,
-      for two methods of one kind, each of which would apply the other's parameters as well as its
-      own, and for DoRA after another method of its modules.
+    ValueError: if no method is given; for a method that moves all parameters, those of the others
+      among them; from `init`, for two methods of one kind, each of which would apply the other's
+      parameters as well as its own, and for DoRA after another method of its modules.
   """
+  if not methods:
+    raise ValueError('compose: expected one method or more, found none')
   if any(method.runs_merged for method in methods):
     raise ValueError('intrinsic moves all parameters, so it cannot be composed with another method')
 

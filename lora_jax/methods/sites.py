@@ -100,6 +100,9 @@ def check_options(
   dropout: float,
 ) -> None:
   """Raises a ValueError for an option of `lora`, or of `method`, that is out of its range."""
+  for name, value in (('rank', rank), ('alpha', alpha)):
+    if isinstance(value, Mapping) and not value:
+      raise ValueError(f'{method}: {name}={{}}: a mapping has a number for each pattern')
   for number in rank.values() if isinstance(rank, Mapping) else (rank,):
     if not isinstance(number, int) or number < 1:
       raise ValueError(f'{method}: rank={number!r}: a rank is a whole number from 1 up')

@@ -184,6 +184,8 @@ def test_a_scale_among_the_parameters_takes_the_place_of_the_methods(name):
   [
     ({'rank': 0}, 'rank=0'),
     ({'rank': {'.*': -1}}, 'rank=-1'),
+    ({'rank': {}}, 'rank={}: a mapping has a number for each pattern'),
+    ({'alpha': {}}, 'alpha={}: a mapping has a number for each pattern'),
     ({'alpha': -1.0}, 'alpha=-1.0'),
     ({'alpha': float('nan')}, 'alpha=nan'),
     ({'bias': 'lora_only'}, "bias='lora_only'"),

@@ -129,7 +129,7 @@ def _prefix(
     if context.method_name != '__call__':
       return next_fun(*args, **kwargs)
     if isinstance(module, nn.Embed) and any(_matches(pattern, module) for pattern in embeddings):
-      ids, *rest = args
+      ids, *rest = args or (kwargs.pop('inputs'),)
       y = next_fun(jnp.minimum(ids, module.num_embeddings - 1), *rest, **kwargs)
       return y if blocks else _replace(module, y, ids - module.num_embeddings)
     if blocks and module.has_variable('params', NAME):

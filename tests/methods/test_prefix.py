@@ -1,5 +1,6 @@
 """Trained vectors in the place of tokens."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,3 +39,21 @@ def test_an_embedded_prefix_of_words_is_those_words():
   found = methods.bind(model.apply, method)(frozen, tree.unflatten(leaves), **inputs)
   expected = model.apply({'params': frozen}, **inputs | {'input_ids': plain})
   np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+class Words(nn.Module):
+  """Looks words up with the ids as a keyword argument."""
+
+  @nn.compact
+  def __call__(self, ids):
+    return nn.Embed(5, 2, name='word')(inputs=ids)
+
+
+def test_ids_may_be_a_keyword_argument():
+  model, ids = Words(), jnp.array([[5, 1, 6]])
+  params = model.init(jax.random.key(0), ids)['params']
+  method = methods.prefix_embed(prefix=1, infix=1, targets='word')
+  frozen, trainable = method.init(jax.random.key(1), model, params, ids)
+  found = methods.bind(model.apply, method)(frozen, trainable, ids)
+  tokens = trainable['word']['virtual']['tokens']
+  np.testing.assert_array_equal(found[0], [tokens[0], params['word']['embedding'][1], tokens[1]])

@@ -24,6 +24,10 @@ def test_steps_are_counted_from_what_is_known_of_the_examples():
   assert count(**size, **{'data.limit': 0, 'task': 'a_task_of_ones_own'}) is None
 
 
+def test_the_examples_of_every_task_of_glue_are_known():
+  assert set(glue.TASKS) <= shapes.EXAMPLES.keys()
+
+
 def test_a_job_is_of_shapes_and_no_longer_than_the_positions():
   work = shapes.abstract_job(toys.config())
   leaves = jax.tree.leaves((work.frozen, work.trainable))

@@ -98,7 +98,7 @@ def keep() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
       pass
-    _mend(folder)
+    _remove_unfinished(folder)
   except (OSError, RuntimeError) as error:
     print(
       f'Compiled programs are not kept: {error}. Set {VARIABLE} to a folder that can be written, '
@@ -158,7 +158,7 @@ def _instructions() -> str:
   return f'{platform.machine()}-{digest.hexdigest()[:8]}'
 
 
-def _mend(folder: Path) -> None:
+def _remove_unfinished(folder: Path) -> None:
   """Removes what a killed process left: JAX writes a program, then the time of its last use.
 
   Without that time JAX could make room for no other program.

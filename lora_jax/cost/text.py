@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from lora_jax.cost.memory import Plan
 from lora_jax.cost.search import Skipped
+from lora_jax.cost.topology import GIB
 
-GIB = 2**30
 PARTS = (
   ('base', 'frozen base'),
   ('trainable', 'trainable parameters'),

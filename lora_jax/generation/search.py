@@ -180,7 +180,6 @@ def draw(
   """
   norm = jax.nn.logsumexp(logits, axis=-1)
   scaled = logits / settings.temperature
-  floor = jnp.full(scaled.shape[:-1], -jnp.inf)
   if settings.top_k:
     floor = jax.lax.top_k(scaled, min(settings.top_k, scaled.shape[-1]))[0][..., -1]
     scaled = jnp.where(scaled < floor[..., None], -jnp.inf, scaled)

@@ -33,10 +33,8 @@ from lora_jax import ops
 from lora_jax.methods.interception import Args, Kwargs
 
 FACTORS = ('lora_a', 'lora_b')  # Names of the leaves.
-START = (
-  'lora_a0',
-  'lora_b0',
-)  # Of those whose product is subtracted, so that the update starts at 0.
+# Of the leaves whose product is subtracted, so that the update starts at zero.
+START = ('lora_a0', 'lora_b0')
 MAGNITUDE = 'lora_m'  # Of DoRA.
 # Ranks up to this one share a program of a sweep, padded to it: 2 r / d of the products with a
 # matrix of width d. A larger rank is padded to less than twice itself.

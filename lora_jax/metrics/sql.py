@@ -15,14 +15,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-AGGREGATIONS = (
-  '',
-  'MAX',
-  'MIN',
-  'COUNT',
-  'SUM',
-  'AVG',
-)  # In the order of their numbers in the files.
+# In the order of their numbers in the files.
+AGGREGATIONS = ('', 'MAX', 'MIN', 'COUNT', 'SUM', 'AVG')
 OPERATORS = ('=', '>', '<', 'OP')
 
 _NAME = r'"((?:[^"]|"")+)"'

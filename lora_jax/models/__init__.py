@@ -1,4 +1,6 @@
-"""Models: encoders (BERT, RoBERTa, DeBERTa-v2) and GPT-2. `lora_jax.pretrained` loads them.
+"""Models: encoders (BERT, RoBERTa, DeBERTa-v2), GPT-2 and the Llama family.
+
+`lora_jax.pretrained` loads them.
 
 LoRA, BitFit and the training of whole layers need nothing from a model. For adapters and prefixes
 the models here offer two hooks, which have no effect of their own:
@@ -16,4 +18,6 @@ from lora_jax.models.encoder import Encoder as Encoder
 from lora_jax.models.encoder import EncoderConfig as EncoderConfig
 from lora_jax.models.gpt2 import GPT2 as GPT2
 from lora_jax.models.gpt2 import GPT2Config as GPT2Config
+from lora_jax.models.llama import Llama as Llama
+from lora_jax.models.llama import LlamaConfig as LlamaConfig
 from lora_jax.models.presets import PRESETS as PRESETS

@@ -30,11 +30,9 @@ FILE = 'curve.png'
 
 
 class Curve:
-  """The points of a run: the steps at which they lie, and the speed since the last one.
+  """Makes the points of a run: it knows the steps at which they lie, and measures the speed.
 
-  Attributes:
-    points: the points so far.
-    losses: the losses since the last point.
+  The points themselves are kept by its caller, in every checkpoint (`record.Progress`).
   """
 
   def __init__(self, every: int, total_steps: int, schedule: Schedule):

@@ -57,7 +57,7 @@ class Display:
     self._bar.set_postfix_str(self._status, refresh=False)
     self._bar.update(step - self._bar.n)
     if self._bar.disable and now - self._printed >= LINE_SECONDS:
-      self._print(step, '')
+      self.show(step, '')
 
   def compiling(self, what: str) -> None:
     """Says in the bar, or before the first step in a line, what is being compiled."""
@@ -67,8 +67,11 @@ class Display:
       self.line(f'compiling {what}')
 
   def show(self, step: int, text: str) -> None:
-    """Shows a line about a step."""
-    self._print(step, text)
+    """Shows a line about a step; without a terminal, with the last loss and the time left."""
+    parts = [f'step {step}/{self._total}', text]
+    if self._bar.disable:
+      parts += [self._status, self._left(step)]
+    self.line(', '.join(filter(None, parts)))
 
   def line(self, text: str) -> None:
     """Shows a line."""
@@ -81,12 +84,6 @@ class Display:
   def close(self) -> None:
     """Ends the bar."""
     self._bar.close()
-
-  def _print(self, step: int, text: str) -> None:
-    parts = [f'step {step}/{self._total}', text]
-    if self._bar.disable:
-      parts += [self._status, self._left(step)]
-    self.line(', '.join(filter(None, parts)))
 
   def _left(self, step: int) -> str:
     return _left(self._began, step - self._start, self._total - self._start)

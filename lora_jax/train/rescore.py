@@ -41,7 +41,7 @@ def rescore(workdir: str | Path) -> dict[str, Any]:
     task = job.load_task(config, (split,), limit=1)
   prompts, path = task.prompts[split], rundir.predictions(folder, split)
   try:
-    texts = path.read_text().splitlines()
+    texts = path.read_text(encoding='utf-8').splitlines()
   except FileNotFoundError as error:
     raise ValueError(f'{path} is missing: decode again with experiments.generate') from error
   if len(texts) != len(prompts.ids):

@@ -238,7 +238,10 @@ def csv_rows(file: Text) -> Iterator[tuple[int, list[str]]]:
 
 
 def unquoted(field: str, quote: str = '"') -> str:
-  """The content of a field in quotes; a field that is not quoted from end to end, as it is."""
+  """The content of a field in quotes; a field that is not in `"` from end to end, as it is.
+
+  A field in other quotes may hold single ones, so that the caller has to know that it is quoted.
+  """
   if quote == '"' and not re.fullmatch('"(?:[^"]|"")*"', field):
     return field
   return field[1:-1].replace(quote * 2, quote)

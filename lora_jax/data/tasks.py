@@ -75,7 +75,7 @@ def load_task(
     FileNotFoundError: if the data is not there, naming the places looked at.
   """
   sources.check_source(source)
-  _loader(name)
+  load = _loader(name)
   request = Request(
     tokenizer=tokenizer,
     source=source,
@@ -86,7 +86,7 @@ def load_task(
     evals=evals,
     own=own,
   )
-  task = _loader(name)(name, request)
+  task = load(name, request)
   return corpus.with_general(task, request, general) if general else task
 
 

@@ -68,7 +68,7 @@ def load_model(
 
   Args:
     name_or_folder: a name in `PRESETS`, or a folder in Hugging Face layout.
-    task: `classification` or `regression` for encoders, `lm` for GPT-2.
+    task: `classification`, `regression` or `lm`: what each family does is in `presets.TASKS`.
     num_labels: outputs of the classifier; None means as many as config.json names.
     seed: seed of the head, which is drawn if the checkpoint has none.
     fresh_head: draw the head whatever the checkpoint holds. BERT's and DeBERTa's pooler is no part
@@ -84,9 +84,8 @@ def load_model(
 
   Raises:
     ValueError: for an unknown name, architecture or option; for a corrupt file; for a head that is
-      missing or has other classes than `label_names`; for tensors that do
-      not fit (all that are missing, unexpected or misshapen, in one message); for shardings that do
-      not fit.
+      missing or has other classes than `label_names`; for tensors that do not fit (all that are
+      missing, unexpected or misshapen, in one message); for shardings that do not fit.
     FileNotFoundError: if the folder lacks a file.
     ConnectionError: if a preset is not cached and cannot be fetched.
   """

@@ -153,7 +153,8 @@ def update(config: ConfigDict, fields: Mapping[str, object], label: str) -> None
     holder, *names = config, *key.split('.')
     for place, name in enumerate(names):
       if not isinstance(holder, ConfigDict) or name not in holder:
-        known = ['.'.join([*names[:place], x]) for x in holder] if holder else []
+        inside = holder if isinstance(holder, ConfigDict) else ()
+        known = ['.'.join([*names[:place], x]) for x in inside]
         raise ValueError(f'{label}: its config has no field {key!r}. {nearest(key, known)}')
       holder = holder[name]
     try:

@@ -80,6 +80,8 @@ def test_fields_are_read_as_values_and_refused_by_name():
     ({'data.limt': 3}, "no field 'data.limt'.*'data.limit'"),
     ({'limit': 3}, "no field 'limit'"),
     ({'sed': 3}, "no field 'sed'.*'seed'"),
+    ({'train.epochs.count': 3}, "no field 'train.epochs.count'.*Known: none"),
+    ({'task.name': 'e2e'}, "no field 'task.name'.*Known: none"),
     ({'data.limit': 'many'}, 'config.data.limit'),
   ):
     with pytest.raises(ValueError, match=message):

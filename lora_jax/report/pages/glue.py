@@ -14,6 +14,7 @@ from lora_jax.report.pages import comparison, text_generation
 from lora_jax.result_schema import RunResult
 
 COLUMNS = translation.GLUE_TASKS
+TASKS = {**COLUMNS, 'WNLI': 'wnli'}  # The paper's, and the task of GLUE that it leaves out.
 ABOUT = """Scores are of the dev sets, at a run's best epoch, as in the paper; CoLA is Matthews,
 STS-B Pearson, the others accuracy, times 100; mean ± sample standard deviation over seeds. Runs of
 other models than the paper's do not reproduce its rows: compare the methods on one model with each
@@ -66,12 +67,12 @@ def own_rows(found: Sequence[RunResult], levels: scores.Levels) -> list[dict[str
       'method': ' '.join(filter(None, (method, settings))),
       'preset': preset,
       'trained (without head)': params,
-      **{title: scores.entry(by_task.get(COLUMNS[title], []), levels) for title in titles},
+      **{title: scores.entry(by_task.get(TASKS[title], []), levels) for title in titles},
     }
     for (model, method, settings, preset, params), by_task in by_row.items()
   ]
   first = {run['task']: run for run in found}
-  known = {title: scores.constant(first[COLUMNS[title]], levels) for title in titles}
+  known = {title: scores.constant(first[TASKS[title]], levels) for title in titles}
   if any(level is not None for level in known.values()):
     texts = {title: '-' if level is None else f'{level:.1f}' for title, level in known.items()}
     shown.append(dict.fromkeys(shown[0], '-') | {'method': 'one prediction for all'} | texts)
@@ -92,17 +93,18 @@ def picture(found: Sequence[RunResult]) -> charts.Picture:
       row[task] = max(row.get(task, [-math.inf]), scores.best(group), key=statistics.fmean)
   panels: dict[str, list[charts.Series]] = {}
   for (model, name), row in best.items():
-    own = [title for title in titles if COLUMNS[title] in row]
-    y = charts.mean_and_spread([row[COLUMNS[title]] for title in own])
+    own = [title for title in titles if TASKS[title] in row]
+    y = charts.mean_and_spread([row[TASKS[title]] for title in own])
     method = name.partition(' ')[0]
     label = name.replace(method, charts.method(method).name, 1)
     panels.setdefault(model, []).append(charts.Series(label, own, *y, joined=False, method=method))
-  of_paper = []
+  of_paper, printed_titles = [], [title for title in titles if title in COLUMNS]
   for row in printed.TABLES['2'].rows:
-    if method := PAPER.get((row['model'], row['method'])):
-      y = [[f(row[title]) for title in titles] for f in (printed.value, printed.spread)]
+    method = PAPER.get((row['model'], row['method']))
+    if method and printed_titles:
+      y = [[f(row[title]) for title in printed_titles] for f in (printed.value, printed.spread)]
       name = charts.method(method).name + text_generation.PAPERS_MATRICES.get(method, '')
-      of_paper.append(charts.Series(name, titles, *y, joined=False, method=method))
+      of_paper.append(charts.Series(name, printed_titles, *y, joined=False, method=method))
   made = [
     charts.Panel(title, '', 'accuracy or correlation, times 100', series)
     for title, series in [*panels.items(), ('RoBERTa-base (paper)', of_paper)]
@@ -116,9 +118,9 @@ def _is_whole(run: RunResult) -> bool:
 
 
 def _titles(found: Sequence[RunResult]) -> list[str]:
-  """The paper's names of the tasks of runs, in its order."""
+  """The names of the tasks of runs, in the paper's order."""
   tasks = {run['task'] for run in found}
-  return [title for title, task in COLUMNS.items() if task in tasks]
+  return [title for title, task in TASKS.items() if task in tasks]
 
 
 def _by_row(found: Sequence[RunResult]) -> Mapping[tuple[str, ...], dict[str, list[RunResult]]]:

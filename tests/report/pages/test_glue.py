@@ -59,3 +59,12 @@ def test_a_search_of_rates_that_compares_no_methods_is_shown_rate_by_rate():
   assert series['y'] == [72.0]  # The picture has the best rate alone.
   two = [at(1e-3, 0.72), at(1e-3, 0.75) | {'method': 'full'}]
   assert 'Other runs' not in str(glue.page(two, {}).blocks)
+
+
+def test_the_task_that_the_paper_leaves_out_has_a_column_too():
+  made = glue.page([run(0, 0.8), run(0, 0.563, task='wnli')], {('wnli', 'accuracy'): 56.3})
+  *_, row, constant = tables_of(made)[0].rows
+  assert (row['WNLI'], constant['WNLI']) == ('56.3 (n 1), at chance', '56.3')
+  ours, of_paper = made.pictures[0].numbers
+  assert {x for series in ours['series'] for x in series['x']} == {'MRPC', 'WNLI'}
+  assert {x for series in of_paper['series'] for x in series['x']} == {'MRPC'}

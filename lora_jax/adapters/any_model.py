@@ -106,7 +106,7 @@ def load(
   try:
     method = methods.make(**options_from_json(values['method']))
     dtypes = {path: np.dtype(values['dtypes'][path]) for path in tensors}
-  except (TypeError, KeyError) as error:
+  except (TypeError, KeyError, ValueError) as error:
     raise ValueError(f'{folder / DESCRIPTION}: no such method or dtypes: {error}') from error
   trainable = {path: jnp.asarray(tensors[path], dtypes[path]) for path in tensors}
   params = params_of(model) if params is None else params

@@ -24,7 +24,7 @@ from safetensors import numpy as writer
 
 from lora_jax import errors, files, methods, tree
 from lora_jax.adapters import parts, peft, peft_config, peft_file, peft_matching
-from lora_jax.adapters.adapter import Options, check_values
+from lora_jax.adapters.adapter import Options, check_values, options_from_json
 from lora_jax.methods import lowrank, sites
 from lora_jax.methods.lora import FACTORS
 from lora_jax.methods.models import AnyModel, as_linen, params_of
@@ -87,7 +87,7 @@ def save_peft(
     ValueError: for a method or a layer that the format cannot hold, and for an adapted layer that
       the table does not name, or names as it does another one.
   """
-  options: Options = dict(method.options)
+  options: Options = options_from_json(method.options)  # Lists are as good as tuples.
   wrong = {name: options.get(name) for name, held in HELD.items() if options.get(name) not in held}
   if options.get('name') != 'lora' or wrong:
     raise ValueError(

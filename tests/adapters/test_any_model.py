@@ -135,7 +135,7 @@ def test_damaged_folders_are_named(tmp_path):
     ({'format': 'x'}, "format 'x'.*load_adapter"),
     ({'method': 3}, 'method is 3, expected dict'),
     ({'sha256': '0'}, 'is not the file that was saved'),
-    ({'method': {'name': 'lroa'}}, "unknown method 'lroa'. Did you mean 'lora'"),
+    ({'method': {'name': 'lroa'}}, f"{DESCRIPTION}.*unknown method 'lroa'. Did you mean 'lora'"),
   ):
     (tmp_path / DESCRIPTION).write_text(json.dumps(whole | change))
     with pytest.raises(ValueError, match=message):

@@ -120,6 +120,15 @@ def test_what_the_format_cannot_hold_is_named(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def test_options_may_be_lists(tmp_path):
+  options = {name: list(x) if isinstance(x, tuple) else x for name, x in METHOD.options.items()}
+  assert options['train'] == []
+  save(tmp_path / 'lists', METHOD._replace(options=options))
+  save(tmp_path / 'tuples')
+  for name in (peft.CONFIG, peft_file.TENSORS):
+    assert (tmp_path / 'lists' / name).read_bytes() == (tmp_path / 'tuples' / name).read_bytes()
+
+
 def test_a_folder_that_does_not_fit_is_named(tmp_path):
   save(tmp_path)
   read = lambda model, names=STACKS['loop'], **more: load_peft(

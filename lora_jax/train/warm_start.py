@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from absl import logging
 from ml_collections import config_dict
@@ -20,6 +21,26 @@ from lora_jax.tree import Params
 
 SAME = ('name', 'rank', 'alpha', 'rslora', 'targets')  # Options that have to agree, between runs.
 SAME_ADAPTER = ('name', 'alpha', 'rslora')  # Other formats write targets and ranks in other words.
+
+
+class Source(NamedTuple):
+  """The run or the adapter that a job starts from.
+
+  Attributes:
+    name: in errors: `init_adapter=` and its path.
+    options: of its method.
+    trained: its parameters.
+    same: the options that have to agree with the job's.
+    kind: of its task.
+    label_names: of its classes; () where they have none.
+  """
+
+  name: str
+  options: Mapping[str, object]
+  trained: Params
+  same: tuple[str, ...]
+  kind: str
+  label_names: tuple[str, ...]
 
 
 def warm_start(job: Job, source: str | Path) -> tuple[Params, list[str]]:
@@ -42,82 +63,74 @@ def warm_start(job: Job, source: str | Path) -> tuple[Params, list[str]]:
     FileNotFoundError: if there is nothing at `source`.
   """
   with provenance.part('init_adapter'):
-    options, found, same, classes = _read(job, source)
-  _check_options(job, source, options, same)
+    found = _read(job, source)
+  _check_options(job, found)
   scanned = stacking.is_scanned(job.trainable)
-  saved = tree.flatten(stacking.unstack(found))
+  saved = tree.flatten(stacking.unstack(found.trained))
   own = tree.flatten(stacking.unstack(job.trainable))
-  outputs = _outputs(job, source, classes, own, saved)
+  outputs = _outputs(job, found, own, saved)
   if outputs:
     saved = tree.flatten(head.reorder(job.model, tree.unflatten(saved), outputs))
-  dropped = _dropped(job, source, own, saved, is_foreign=outputs is None)
+  dropped = _dropped(job, found.name, own, saved, is_foreign=outputs is None)
   kept = {path: saved[path] for path in own if path not in dropped}
   start = tree.unflatten(own | kept)
   return stacking.stack(start, job.model.config.num_layers) if scanned else start, dropped
 
 
-def _read(
-  job: Job, source: str | Path
-) -> tuple[Mapping[str, object], Params, tuple[str, ...], tuple[str, tuple[str, ...]]]:
-  """Method options and parameters of the source, the options that have to agree, its classes."""
-  if rundir.is_run(source):
-    config = rundir.read_config(source)
-    _, trained = read_trainable(source, config, 'best')
-    task = rundir.read_task(source)
-    classes = (task.kind, task.label_names)
-    return stacking.looped_patterns(config.method), trained, SAME, classes
-  adapter = formats.load_adapter(source, config=job.model.config)
-  return adapter.method, adapter.trainable, SAME_ADAPTER, (adapter.task, adapter.label_names)
+def _read(job: Job, path: str | Path) -> Source:
+  name = f'init_adapter={path}'
+  if rundir.is_run(path):
+    config = rundir.read_config(path)
+    _, trained = read_trainable(path, config, 'best')
+    task = rundir.read_task(path)
+    options = stacking.looped_patterns(config.method)
+    return Source(name, options, trained, SAME, task.kind, task.label_names)
+  one = formats.load_adapter(path, config=job.model.config)
+  return Source(name, one.method, one.trainable, SAME_ADAPTER, one.task, one.label_names)
 
 
-def _outputs(
-  job: Job, source: str | Path, classes: tuple[str, tuple[str, ...]], own: Params, saved: Params
-) -> tuple[int, ...] | None:
+def _outputs(job: Job, source: Source, own: Params, saved: Params) -> tuple[int, ...] | None:
   """The source's outputs in the order of this task's; () as they are, None for a foreign head."""
-  kind, names = classes
   task, keeps = job.task, head_choice(job.config) == 'keep'
   output = head.output_part(job.model, own)
   if task.kind == 'lm' or any(x not in saved or saved[x].shape != own[x].shape for x in output):
     return ()  # There is none, or its shape decides.
   try:
-    outputs = labels.order(names, task.label_names, f'init_adapter={source}')
+    outputs = labels.order(source.label_names, task.label_names, source.name)
   except ValueError:
     if keeps:
       raise
     return None
   if outputs is not None:
     return () if outputs == tuple(range(len(outputs))) else outputs
-  same = kind == task.kind == 'regression'  # Similarities have no names.
+  same = source.kind == task.kind == 'regression'  # Similarities have no names.
   if keeps and not same:
-    logging.warning('init_adapter=%s: its head is kept; it names no classes', source)
+    logging.warning('%s: its head is kept; it names no classes', source.name)
   return () if keeps or same else None
 
 
-def _check_options(
-  job: Job, source: str | Path, options: Mapping[str, object], same: tuple[str, ...]
-) -> None:
+def _check_options(job: Job, source: Source) -> None:
+  """Raises a ValueError for options of the source's method that the job's has otherwise."""
   own = stacking.looped_patterns(method_options(job.config, job.model))
   differing = [
-    f'{key}: {options.get(key)} in the source, {own.get(key)} in this config'
-    for key in same
-    if _plain(options.get(key)) != _plain(own.get(key))
+    f'{key}: {source.options.get(key)} in the source, {own.get(key)} in this config'
+    for key in source.same
+    if _plain(source.options.get(key)) != _plain(own.get(key))
   ]
   # These decide which leaves there are; PiSSA and OLoRA have the same, and take the source's.
   kinds = {'dora': bool, 'init': lambda init: init in OF_WEIGHT}
   for key, kind in kinds.items():
-    values = [one.get(key, fields.METHOD[key].default) for one in (options, own)]
+    values = [one.get(key, fields.METHOD[key].default) for one in (source.options, own)]
     if len(set(map(kind, values))) > 1:
       differing.append(f'{key}: {values[0]} in the source, {values[1]} in this config')
   if differing:
     raise ValueError(
-      f'init_adapter={source} was trained with other options: {"; ".join(differing)}. Give this '
+      f'{source.name} was trained with other options: {"; ".join(differing)}. Give this '
       'config the same values (--config.method...), or leave init_adapter empty.'
     )
 
 
-def _dropped(
-  job: Job, source: str | Path, own: Params, saved: Params, *, is_foreign: bool
-) -> list[str]:
+def _dropped(job: Job, name: str, own: Params, saved: Params, *, is_foreign: bool) -> list[str]:
   """Paths of the head's modules that the source has in another shape, or of other classes.
 
   Raises:
@@ -132,7 +145,7 @@ def _dropped(
   }
   if unfit - of_head:
     raise ValueError(
-      f'init_adapter={source} does not fit: {sorted(unfit - of_head)} are missing in the source or '
+      f'{name} does not fit: {sorted(unfit - of_head)} are missing in the source or '
       'in this run, or have another shape. Only a task head may differ.'
     )
   # A head goes by its modules, as in the authors' code: RoBERTa's is one module, whose dense layer

@@ -35,11 +35,13 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   """The locked config of one run.
 
   Raises:
-    ValueError: on an unknown key or method, with the nearest names.
+    ValueError: on an unknown key or method, with the nearest names, or a rank that is no number.
   """
   defaults = dict(model='fresh', method='lora', rank='4', tokenizer='runs/demo/tokenizer')
   args = _base.parse_arg(arg, paths=('model', 'tokenizer'), **defaults)
   _base.check('method', args['method'], ('lora', 'full'))
+  if not args['rank'].isdecimal():
+    raise ValueError(f'rank={args["rank"]!r}: expected a whole number')
   pretraining = args['model'] == 'fresh'
   config = _base.base()
   config.experiment = 'demo'

@@ -47,7 +47,7 @@ DTYPE = flags.DEFINE_enum(
 AS_LORA = flags.DEFINE_bool(
   'as_lora', False, "Write the plain LoRA of --rank that is nearest to the adapter's update."
 )
-RANK = flags.DEFINE_integer('rank', 0, 'Rank of the plain LoRA of --as_lora.')
+RANK = flags.DEFINE_integer('rank', 0, 'Rank of the plain LoRA of --as_lora.', lower_bound=0)
 PUSH = flags.DEFINE_string('push', '', 'Repository on the hub to upload to: user/name.')
 
 

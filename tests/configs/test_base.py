@@ -115,6 +115,7 @@ def test_a_folder_may_hold_commas_and_equals_signs(arg, model, task):
     (pretrain, 'tokeniezr=x', "unknown key 'tokeniezr'.*Did you mean 'tokenizer'"),
     (pretrain, 'tiny=maybe', "tiny is true or false, found 'maybe'"),
     (demo, 'rnak=4', "unknown key 'rnak'.*Did you mean 'rank'"),
+    (demo, 'model=x,rank=r4', "rank='r4': expected a whole number"),
   ],
 )
 def test_what_is_unknown_is_refused_with_the_nearest_name(module, arg, message):

@@ -267,6 +267,7 @@ MISTAKES = {
   'a repository': (('--workdir=RUN', '--push=me'), ['expected user/name']),
   'no network': (('--adapter=hub:nobody/nothing',), ['could not be fetched', 'network']),
   'a rank alone': (('--workdir=RUN', '--rank=8'), ['--as_lora and --rank go together']),
+  'a rank below 0': (('--workdir=RUN', '--rank=-8'), ['--rank=-8']),
   'no rank': (('--workdir=RUN', '--as_lora'), ['--as_lora --rank=8', 'rank=0']),
   'a format': (('--workdir=RUN', '--format=perft'), ['adapter|peft|loralib|merged']),
 }

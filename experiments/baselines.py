@@ -14,7 +14,7 @@ from lora_jax.data import baselines, glue
 from lora_jax.train import result, writers
 
 DATA_DIR = flags.DEFINE_string('data_dir', None, 'Folder of the official archives.', required=True)
-OUT = flags.DEFINE_string('out', 'results/runs/baselines.json', 'JSON file to write.')
+OUT = flags.DEFINE_string('out', 'runs/baselines.json', 'JSON file to write.')
 
 
 def main() -> None:

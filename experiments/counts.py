@@ -11,7 +11,7 @@ from experiments import _cli
 from lora_jax.cost import counts
 from lora_jax.train import result, writers
 
-OUT = flags.DEFINE_string('out', 'results/runs/counts.json', 'JSON file to write.')
+OUT = flags.DEFINE_string('out', 'runs/counts.json', 'JSON file to write.')
 
 
 def main() -> None:

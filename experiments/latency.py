@@ -51,7 +51,7 @@ SIZES = flags.DEFINE_list('bottlenecks', ['10', '100', '250'], 'Bottlenecks of t
 MODEL = flags.DEFINE_string('model', 'gpt2-medium', 'Preset of GPT-2 that gives the shape.')
 LAYERS = flags.DEFINE_integer('layers', 0, 'Number of blocks; 0 for as many as the model has.')
 DTYPE = flags.DEFINE_string('dtype', 'float32', 'Dtype of weights and computation.')
-OUT = flags.DEFINE_string('out', 'results/runs/latency.json', 'JSON file to write.')
+OUT = flags.DEFINE_string('out', 'runs/latency.json', 'JSON file to write.')
 
 
 def main() -> None:

@@ -19,7 +19,8 @@ import numpy as np
 from lora_jax import errors, quantization, stacking, tree
 from lora_jax.models import heads, presets
 
-SAMPLE = 4096  # Elements of each array that enter its hash, evenly spaced.
+# Elements of each array that enter its hash, evenly spaced; of a larger array up to twice as many.
+SAMPLE = 4096
 # Fields of an architecture that may differ: they do not change a deterministic forward pass, or
 # belong to the head, which is the adapter's.
 FREE = re.compile(r'.*dropout|initializer_range|num_labels')

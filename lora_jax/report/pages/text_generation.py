@@ -222,7 +222,9 @@ def _panels(
     one = charts.Series(label, [printed.millions(row['params'])], *y, joined=False, method=method)
     by_base.setdefault(f'{row["model"]} (paper)', []).append(one)
   panels += [charts.Panel(base, SIZE, column, series, 10) for base, series in by_base.items()]
-  levels = {name: system['scores'][score.score] for name, system in systems.items()}
+  # Published texts are scored over the whole test set.
+  of_whole = {} if score.part else systems
+  levels = {name: system['scores'][score.score] for name, system in of_whole.items()}
   best = max(levels, key=levels.__getitem__, default=None)
   line = (f'{best} ({systems[best]["about"]})', 100 * levels[best]) if best else None
   return [panel._replace(line=line) for panel in panels]

@@ -19,7 +19,7 @@ def test_generated_texts_are_in_the_papers_units():
   assert lora['BLEU'] == '70.4±.1, ours 69.0 ± 1.4 (-1.4)' and lora['ours'] == '3 of 5 run'
   assert again.rows[0]['BLEU'] == '68.9' and '2405.15179' in again.caption
   assert 'VeRA' in {r['method'] for r in vera.rows}
-  (picture,) = (page := text_generation.page('14', runs, {})).pictures
+  (picture,) = (page := text_generation.page('14', runs, SYSTEMS)).pictures
   assert page.ours == ''
   # The unseen and the seen categories apart, as the order of the methods is not the same.
   assert [(panel['title'], panel['y']) for panel in picture.numbers] == [
@@ -28,6 +28,7 @@ def test_generated_texts_are_in_the_papers_units():
     for base in ('GPT-2 M (paper)', 'GPT-2 L (paper)')
   ]
   assert [panel['series'][0]['y'] for panel in picture.numbers[::2]] == [[27.7], [64.2]]
+  assert not any(panel['line'] for panel in picture.numbers)  # Systems have scores of the whole.
 
 
 def with_rate(one, lr, loss, **more):

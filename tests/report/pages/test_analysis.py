@@ -1,7 +1,9 @@
 """An analysis is on the pages of what it measured."""
 
-from lora_jax.report import document
+from lora_jax.report import document, pages
+from lora_jax.report.findings import Findings
 from lora_jax.report.pages import analysis
+from lora_jax.report.runs import Recorded
 
 ENTRY = {'effective_rank': 5.561, 'stable_rank': 1.5, 'norm': 9.6, 'singular_values': [2.0, 1.0]}
 
@@ -53,3 +55,11 @@ def test_an_analysis_is_on_the_pages_of_what_it_measured(tmp_path):
   assert picture.is_drawn(tmp_path)
   other = picture._replace(numbers=picture.numbers | {'of': 'b'})
   assert not other.is_drawn(tmp_path)
+
+
+def test_an_analyzed_model_has_its_published_name():
+  known = Findings(names={'base': 'Base-1B'})
+  _, *made = pages.make(Recorded(analysis={'one/analysis.json': SINGLE, 'p.json': PAIR}), known)
+  for page in made:
+    text = document.markdown(page)
+    assert 'Base-1B' in text and ' base,' not in text

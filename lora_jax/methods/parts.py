@@ -14,7 +14,7 @@ CALLS = {
   'merge': 'method.merge(frozen, trainable)',
 }
 TRAINED = (*FACTORS, 'vera_b')  # Of the methods that add to a layer what they alone compute with.
-# What a method computes nothing without: beside a leaf in its module, and once for all modules.
+# What a leaf is computed with: a leaf beside it in its module, and those shared by all modules.
 BESIDE = {'lora_a': 'lora_b', 'lora_b': 'lora_a', 'vera_b': 'vera_d', 'vera_d': 'vera_b'}
 SHARED = {'vera_b': ('vera_projections/a', 'vera_projections/b')}
 Follows = Callable[[str], tuple[str, tuple[int | None, ...]] | None]
@@ -31,8 +31,8 @@ def check(follows: Follows, frozen: object, trainable: object, caller: str = 'bi
   Raises:
     TypeError: if one of them is not a tree of parameters.
     ValueError: if `frozen` holds a factor, and `trainable` the weight that it adapts; if a factor
-      lies where the model has no parameters, is of another method, or lacks what it is nothing
-      without: the other factor, or VeRA's shared pair.
+      lies where the model has no parameters, is of another method, or lacks what it is
+      computed with: the other factor, or VeRA's shared pair.
   """
   for name, part in (('frozen', frozen), ('trainable', trainable)):
     if not isinstance(part, Mapping):
@@ -73,8 +73,8 @@ def check(follows: Follows, frozen: object, trainable: object, caller: str = 'bi
   }
   if lacking:
     raise ValueError(
-      f'{caller}: {errors.listed(list(lacking))}: not there, and {next(iter(lacking.values()))} is '
-      'nothing without it. Pass both parts whole, as method.init returned them.'
+      f'{caller}: {next(iter(lacking.values()))} needs {errors.listed(list(lacking))}, which '
+      'neither part has. Pass both parts whole, as method.init returned them.'
     )
 
 

@@ -64,10 +64,10 @@ def test_parts_that_a_method_would_not_use_are_refused(caller):
     (lora, (trainable, frozen), 'the two parts are swapped'),
     (vera, made[lora], '.*lora_a, .*lora_b: of another method'),
     (lora, made[vera], '.*vera_b: of another method'),
-    (lora, (frozen, split(trainable, '.*lora_b')[1]), '.*lora_a: not there, and .*lora_b is noth'),
-    (vera, lacking('.*vera_d'), '.*vera_d: not there, and .*vera_b is nothing'),
-    (vera, lacking('vera_projections/b'), 'vera_projections/b: not there, and .*vera_b is'),
-    (vera, lacking('vera_projections/.*'), 'vera_projections/a, .*b: not there, and .*vera_b is'),
+    (lora, (frozen, split(trainable, '.*lora_b')[1]), '.*lora_b needs .*lora_a, which neither'),
+    (vera, lacking('.*vera_d'), '.*vera_b needs .*vera_d, which neither'),
+    (vera, lacking('vera_projections/b'), '.*vera_b needs vera_projections/b, which'),
+    (vera, lacking('vera_projections/.*'), '.*vera_b needs vera_projections/a, .*/b, which'),
   ]
   for method in made:  # Without anything of the method the model is the base.
     np.testing.assert_array_equal(use(method, params, {}), model.apply({'params': params}, x))

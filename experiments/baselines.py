@@ -2,9 +2,9 @@
 
 The most common class of each GLUE task of which the folder holds the data, scored on its dev set;
 of E2E, templates and the published texts of two systems of the challenge (`e2e-dataset.zip`,
-`e2e-system-outputs.zip`). `experiments.report` shows them beside the scores of runs. What an
-untuned base scores is a run at rate 0: `--config.optim.lr=0 --config.optim.warmup_steps=0
---config.data.limit=8`.
+`e2e-system-outputs.zip`). `experiments.report` shows what `--out=results/runs/baselines.json`
+writes beside the scores of runs. What an untuned base scores is a run at rate 0:
+`--config.optim.lr=0 --config.optim.warmup_steps=0 --config.data.limit=8`.
 """
 
 from absl import flags

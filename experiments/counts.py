@@ -2,7 +2,7 @@
 
 The rows of tables 2 and 3, quoted ones too, and those of GPT-3 in tables 4 and 15, counted by
 shapes alone at full size, without the task head, as in the paper. `experiments.report` makes
-results/counts.md of the JSON file.
+results/counts.md of the file that `--out=results/runs/counts.json` writes.
 """
 
 from absl import flags

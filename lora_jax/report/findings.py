@@ -73,7 +73,7 @@ class Findings(NamedTuple):
     return [finding for finding in self.all if finding.page == name]
 
   def published_name(self, run: Run) -> Run:
-    """A run under its model's published name, where `names` has one: pages show that."""
+    """A copy of a run that has its model's published name, if `names` has one, as pages show it."""
     named = copy.copy(run)
     named['model'] = self.names.get(runs.model_name(run), run['model'])
     return named

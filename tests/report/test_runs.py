@@ -94,6 +94,13 @@ def test_a_run_on_a_part_of_its_examples_says_so(limit, said):
   assert runs.settings(one, [one, other]) == (said or 'all examples')
 
 
+def test_how_long_a_run_trains_names_another_dtype_than_float32():
+  config = {'train': {'epochs': 2, 'batch_size': 32}}
+  assert runs.passes(run(0, 0.8, config=config)) == '2 epochs with batches of 32'
+  config |= {'model': {'dtype': 'bfloat16'}}
+  assert runs.passes(run(0, 0.8, config=config)) == '2 epochs with batches of 32, bfloat16'
+
+
 def test_a_run_in_words():
   one = ablation('rank', 'Wq,Wv', 8, 0, 0.8, model='/models/mini/')
   assert runs.method_name(one) == 'lora (query, value)'

@@ -15,8 +15,8 @@ HEADER = """Best epoch, times 100, mean ± sample standard deviation over the se
 column differ in nothing but method, rate and seed. A method's rate on a task is the best of those
 tried there, compared on the seeds that all rates have; * marks one at the edge of those tried, or
 the only one: a better one may lie beyond it. Rates and seconds are by task. The average is over the
-tasks, where a method has them all; of a task's columns the fullest. At chance: no more than
-one prediction for all examples, within the spread. In the picture, methods of nearly the same size
+tasks, where a method has them all; of a task's columns the fullest. At chance: no more than one
+prediction for all examples, within the spread. In the picture, methods of nearly the same size
 stand side by side. Seconds are those of training alone on a machine that may have had other work;
 for runs trained together, a run's share."""
 TITLES = {task: title for title, task in translation.GLUE_TASKS.items()}

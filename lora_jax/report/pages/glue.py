@@ -20,7 +20,8 @@ STS-B Pearson, the others accuracy, times 100; mean ± sample standard deviation
 other models than the paper's do not reproduce its rows: compare the methods on one model with each
 other, not one model with another."""
 ALONE = """Runs that stand in no comparison, at other settings (longer, or other rates) than those
-above. At chance: no more than one prediction for all examples, within the spread."""
+above. At chance: no more than one prediction for all examples, within the spread. In the picture, a
+method stands at the best of its settings on each task, and quantized bases are left out."""
 PAPER = {('RoB-base', 'LoRA'): 'lora', ('RoB-base', 'FT*'): 'full'}
 
 
@@ -82,20 +83,19 @@ def own_rows(found: Sequence[RunResult], levels: scores.Levels) -> list[dict[str
 def picture(found: Sequence[RunResult]) -> charts.Picture:
   """Ours by task, a panel for each model, and the paper's on RoBERTa-base.
 
-  It shows methods: runs on a quantized base are left out.
+  It shows methods, each at the best of its settings: runs on a quantized base are left out.
   """
   found = [run for run in found if _is_whole(run)]
   titles = _titles(found)
-  best: dict[tuple[str, str], dict[str, list[float]]] = {}  # Of the settings of a row, the best.
+  best: dict[tuple[str, str, str], dict[str, list[float]]] = {}
   for (model, name, *_), by_task in _by_row(found).items():
-    row = best.setdefault((model, name), {})
     for task, group in by_task.items():
+      row = best.setdefault((model, runs.method(group[0]), name), {})
       row[task] = max(row.get(task, [-math.inf]), scores.best(group), key=statistics.fmean)
   panels: dict[str, list[charts.Series]] = {}
-  for (model, name), row in best.items():
+  for (model, method, name), row in best.items():
     own = [title for title in titles if TASKS[title] in row]
     y = charts.mean_and_spread([row[TASKS[title]] for title in own])
-    method = name.partition(' ')[0]
     label = name.replace(method, charts.method(method).name, 1)
     panels.setdefault(model, []).append(charts.Series(label, own, *y, joined=False, method=method))
   of_paper, printed_titles = [], [title for title in titles if title in COLUMNS]

@@ -184,8 +184,8 @@ def values_of(found: Sequence[RunResult], column: Column) -> list[float]:
 def picture(number: str, found: Sequence[RunResult], systems: Systems) -> charts.Picture:
   """BLEU over training examples, where a method has several amounts, and over trained parameters.
 
-  Of each base of ours and of the paper's. Of WebNLG the unseen and the seen categories are drawn
-  apart, as the order of the methods is not the same.
+  Each base, of ours and of the paper's, has its own panels. Of WebNLG the unseen and the seen
+  categories are drawn apart, as the order of the methods is not the same.
   """
   names = DRAWN.get(number, {'BLEU': f'BLEU, {TABLES[number].title} test'})
   panels = [

@@ -31,6 +31,16 @@ def test_a_run_of_the_papers_model_stands_beside_it_and_a_difference_is_marked()
   assert 'coded' not in [panel['title'] for panel in picture.numbers]
 
 
+def test_a_method_is_drawn_at_the_best_of_its_settings():
+  short, long = run(0, 0.7), run(0, 0.9)
+  long['config'] = long['config'] | {'train': {'epochs': 9, 'batch_size': 8}}
+  cola, base = run(0, 0.3, task='cola'), run(0, 0.5)
+  base['config'] = base['config'] | {'optim': {'lr': 0}}
+  (picture,) = glue.page([long, short, cola, base], {}).pictures
+  drawn = {one['method']: (one['x'], one['y']) for one in picture.numbers[0]['series']}
+  assert drawn == {'lora': (['MRPC', 'CoLA'], [90.0, 30.0]), 'none': (['MRPC'], [50.0])}
+
+
 def test_what_differs_in_more_than_the_seed_has_no_mean_beside_the_papers():
   settings = {'paper_table': 'table 2', 'model': 'roberta-base'}
   of_paper = [run(seed, 0.9, preset='paper', **settings) for seed in (0, 1)]

@@ -19,7 +19,9 @@ tasks, where a method has them all; of a task's columns the fullest. At chance: 
 prediction for all examples, within the spread. In the picture, methods of nearly the same size
 stand side by side. Seconds are those of training alone on a machine that may have had other work;
 for runs trained together, a run's share."""
-TITLES = {task: title for title, task in translation.GLUE_TASKS.items()}
+# The paper's names of the tasks, and of the one of GLUE that it leaves out.
+TASKS = {**translation.GLUE_TASKS, 'WNLI': 'wnli'}
+TITLES = {task: title for title, task in TASKS.items()}
 SIZES = ('bottleneck', 'drop', 'layers', 'prefix', 'infix', 'rank')
 # Fields in which the runs of a column may differ: where a run was trained, what it is of, and what
 # is compared.

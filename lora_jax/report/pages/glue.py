@@ -14,7 +14,7 @@ from lora_jax.report.pages import comparison, text_generation
 from lora_jax.result_schema import RunResult
 
 COLUMNS = translation.GLUE_TASKS
-TASKS = {**COLUMNS, 'WNLI': 'wnli'}  # The paper's, and the task of GLUE that it leaves out.
+TASKS = comparison.TASKS
 ABOUT = """Scores are of the dev sets, at a run's best epoch, as in the paper; CoLA is Matthews,
 STS-B Pearson, the others accuracy, times 100; mean ± sample standard deviation over seeds. Runs of
 other models than the paper's do not reproduce its rows: compare the methods on one model with each

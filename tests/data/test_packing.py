@@ -25,6 +25,17 @@ def test_pack_keeps_its_limits_and_is_near_the_bound(seed):
   assert used[0] > 10**6  # An example that fits no row: never.
 
 
+def test_an_example_takes_the_fullest_row_that_has_its_room():
+  # 6 and 4 fill a row to the last token, and the last prediction; 5 stands alone.
+  rows, used = packing.pack(np.array([[6, 5, 4]]), np.array([[1, 2, 2]]), 10, 3)
+  assert rows.tolist() == [[1, 0, 1]] and used.tolist() == [2]
+  rows, sizes = packing.pack_rows(np.array([6, 5, 4]), [10])
+  assert rows.tolist() == [0, 1, 0] and sizes.tolist() == [10, 10]
+  # 3 fits in all, and best beside 7.
+  rows, _ = packing.pack_rows(np.array([5, 7, 6, 3]), [10])
+  assert rows.tolist() == [2, 0, 1, 0]
+
+
 @pytest.mark.parametrize('levels', [[64], [16, 40, 64]])
 def test_rows_hold_every_example_once_and_waste_little(levels):
   lengths = np.random.default_rng(0).integers(1, 33, 500)

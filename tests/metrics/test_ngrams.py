@@ -46,6 +46,12 @@ def test_bleu_is_of_the_corpus():
   assert ngrams.bleu(['a b c d', 'e f'], [['a b c d'], ['e f']]) == pytest.approx(1)
 
 
+def test_segments_may_have_unequal_numbers_of_references():
+  predictions = ['a b c d', 'e f g h']
+  for references in ([['a b c d'], ['x', 'e f g h']], [['x', 'a b c d'], ['e f g h']]):
+    assert ngrams.bleu(predictions, references) == pytest.approx(1)
+
+
 def test_an_empty_reference_has_length_nought():
   long = 'a b c d e f g h i j k'
   assert ngrams.bleu(['a b c d'], [[long]]) == pytest.approx(math.exp(1 - 11 / 4))

@@ -25,6 +25,7 @@ VALUES = {
     ('lora < near < full', True),
     ('lora < full < near', False),
     ('not lora < full or one == 5000', True),
+    ('not lora < full', False),
     ('lora > full and count(lora) == 2', False),
     ('largest(lora) - smallest(lora)', 2.0),
     ('total(lora)', 122.0),

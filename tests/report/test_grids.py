@@ -19,6 +19,14 @@ def test_another_setting_is_another_grid_and_says_which():
   assert titles == [f'mrpc (accuracy), small, train.epochs={epochs}' for epochs in (1, 9)]
 
 
+def test_a_run_that_diverged_is_of_the_grid_of_its_model_and_task():
+  run = ablation('rank', 'Wq', 8, 0, 0.5)
+  (grid,) = grids.grids([run], grids.RANK_AND_TARGETS)
+  assert grids.is_of(ablation('rank', 'Wv', 64, 1, 0.1), grid)
+  for field, other in dict(task='cola', metric='dev/loss', experiment='low_data').items():
+    assert not grids.is_of(run | {field: other}, grid)
+
+
 def test_texts_that_were_generated_tell_no_losses_apart():
   runs = [ablation('rank', 'Wq', 8, seed, 0.5) for seed in (0, 1)]
   for run, contexts in zip(runs, (0, 100), strict=True):

@@ -27,3 +27,18 @@ def test_a_frozen_kernel_has_no_product_for_its_gradient(dtype):
   assert flops.count(frozen) == 3 * 2 * product
   trained = jax.jit(jax.grad(loss, (0, 1))).trace(x, kernels).jaxpr
   assert flops.count(trained) == 3 * 3 * product
+
+
+@pytest.mark.parametrize('groups', [1, 3])
+def test_a_convolution_multiplies_each_output_with_a_window(groups):
+  x, kernel = jnp.zeros((2, 5, 4, 6)), jnp.zeros((3, 2, 6 // groups, 9))
+  convolve = lambda x, kernel: jax.lax.conv_general_dilated(
+    x,
+    kernel,
+    (1, 1),
+    'SAME',
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    feature_group_count=groups,
+  )
+  counted = flops.count(jax.make_jaxpr(convolve)(x, kernel))
+  assert counted == 2 * (2 * 5 * 4 * 9) * (3 * 2 * 6 // groups)

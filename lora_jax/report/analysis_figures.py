@@ -18,6 +18,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from lora_jax import files
 from lora_jax.analysis_schema import Analysis, AnalyzedRun, LayerSimilarity, Spectrum
 from lora_jax.report.document import markdown_table
 from lora_jax.report.runs import model_name
@@ -52,7 +53,8 @@ def draw(analysis: Analysis, folder: str | Path) -> list[Path]:
   written = []
   for name, figure in figures(analysis):
     written.append(Path(folder) / f'{name}.png')
-    figure.savefig(written[-1], dpi=150)
+    with files.atomic(written[-1]) as file:
+      figure.savefig(file, dpi=150)
   return written
 
 

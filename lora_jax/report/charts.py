@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from PIL import Image
 
+from lora_jax import files
+
 KEY = 'lora_jax numbers'  # The key of the digest in the PNG's metadata.
 
 
@@ -47,7 +49,9 @@ class Picture(NamedTuple):
     """Writes the file, with the digest in it."""
     path = folder / f'{self.name}.png'
     metadata = {KEY: self.digest, 'Software': None}
-    self.figure().savefig(path, dpi=120, metadata=metadata)
+    figure = self.figure()
+    with files.atomic(path) as file:
+      figure.savefig(file, dpi=120, metadata=metadata)
     return path
 
   def is_drawn(self, folder: Path) -> bool:
@@ -57,9 +61,13 @@ class Picture(NamedTuple):
 
 
 def digest_of(path: Path) -> str:
-  """The digest of the numbers that a PNG was drawn from; '' of a PNG that was not drawn here."""
-  with Image.open(path) as image:
-    return str(image.info.get(KEY, ''))
+  """The digest of the numbers that a PNG was drawn from; '' of one of others or a damaged one."""
+  try:
+    with Image.open(path) as image:
+      image.load()  # The digest stands before the pixels, which may have been cut off.
+      return str(image.info.get(KEY, ''))
+  except (OSError, SyntaxError):  # As Pillow tells that a file is not whole.
+    return ''
 
 
 class Series(NamedTuple):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lora_jax import files
 from lora_jax.report import charts
 from lora_jax.report.charts import Picture
 
@@ -89,7 +90,7 @@ def write(pages: Sequence[Page], folder: Path, redraw: bool = False) -> list[Pat
   written = []
   for page in pages:
     path = folder / f'{page.name}.md'
-    path.write_text(markdown(page))
+    files.write_atomic(path, markdown(page))
     written.append(path)
     for picture in page.pictures:
       if redraw or not picture.is_drawn(folder):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
+from lora_jax import files
 from lora_jax.report import document
 from lora_jax.report.charts import Picture
 from lora_jax.report.document import Block, Page
@@ -58,7 +59,7 @@ def render(pages: Sequence[Page], folder: Path) -> str:
 def write(pages: Sequence[Page], folder: Path) -> Path:
   """Writes the file beside the pages, whose pictures are drawn, and returns its path."""
   path = folder / NAME
-  path.write_text(render(pages, folder), encoding='utf-8')
+  files.write_atomic(path, render(pages, folder))
   return path
 
 

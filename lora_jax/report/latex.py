@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from lora_jax import files
 from lora_jax.report.document import Page, Table
 
 # fmt: off
@@ -24,7 +25,7 @@ def write(pages: Sequence[Page], folder: Path) -> list[Path]:
   texts = {folder / f'{page.name}.tex': latex(page) for page in pages if page.name != 'README'}
   for path, text in texts.items():
     if text:
-      path.write_text(text)
+      files.write_atomic(path, text)
   return [path for path, text in texts.items() if text]
 
 

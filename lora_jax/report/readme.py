@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from lora_jax import files
 from lora_jax.report import document
 from lora_jax.report.findings import Finding, Findings
 
@@ -42,5 +43,5 @@ def filled(text: str, findings: Findings) -> str:
 
 def write(path: Path, findings: Findings) -> Path:
   """Writes the table into a README, and returns its path."""
-  path.write_text(filled(path.read_text(encoding='utf-8'), findings), encoding='utf-8')
+  files.write_atomic(path, filled(path.read_text(encoding='utf-8'), findings))
   return path

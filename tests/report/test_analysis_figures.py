@@ -106,3 +106,9 @@ def test_what_was_measured_is_told_in_lines_and_in_a_table():
   assert 'base, mnli, r=2, seed 0' in table
   assert '| 0 | query | 2 | 2 | 60 | 0.3 | 20 | 0.1 | 6 | 20 |' in table
   assert analysis_figures.about(FACTS) == '`a` on base, mnli, r 2, scale 2, seed 0'
+
+
+def test_a_figure_that_cannot_be_written_is_named_and_not_left(tmp_path, full_disk):
+  with pytest.raises(OSError, match=r"bytes are free\): '.*/figure4\.png'"):
+    analysis_figures.draw(PAIR, tmp_path)
+  assert not any(tmp_path.iterdir())

@@ -1,6 +1,8 @@
 """A page is Markdown; files that are not what the pages are, are stale."""
 
-from lora_jax.report import charts, document
+import pytest
+
+from lora_jax.report import charts, document, html, latex
 
 ROWS = [{'a': '1', 'b': 'x'}, {'a': '2', 'b': 'longer'}]
 
@@ -48,3 +50,33 @@ def test_left_over_pages_are_removed_and_other_files_are_not(tmp_path):
   assert document.stale([], tmp_path) == ['one.md', 'p.png']
   assert document.write([], tmp_path) == []
   assert [path.name for path in tmp_path.iterdir()] == ['notes.md']
+
+
+WRITERS = {
+  'one.md': document.write,
+  'p.png': lambda pages, folder: pages[0].pictures[0].draw(folder),
+  'report.html': html.write,
+  'one.tex': latex.write,
+}
+
+
+@pytest.mark.parametrize('name', WRITERS)
+def test_what_cannot_be_written_stays_as_it_was(tmp_path, request, name):
+  document.write(make(1), tmp_path)
+  WRITERS[name](make(1), tmp_path)
+  before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+  request.getfixturevalue('full_disk')
+  with pytest.raises(OSError, match=rf"bytes are free\): '.*/{name}'"):
+    WRITERS[name](make(3), tmp_path)
+  assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize('size', [0, 2000])
+def test_a_picture_that_was_cut_short_is_drawn_anew(tmp_path, size):
+  """A killed process left one, and with its first bytes it had the digest of a whole one."""
+  document.write(make(1), tmp_path)
+  whole = (tmp_path / 'p.png').read_bytes()
+  (tmp_path / 'p.png').write_bytes(whole[:size])
+  assert document.stale(make(1), tmp_path) == ['p.png']
+  document.write(make(1), tmp_path)
+  assert (tmp_path / 'p.png').read_bytes() == whole

@@ -29,3 +29,12 @@ def test_the_committed_table_is_of_the_committed_runs():
   assert found and len(found.of_page(readme.PAGE)) >= 3
   text = (ROOT / 'README.md').read_text()
   assert readme.filled(text, found) == text, 'run python -m experiments.report --folder=results'
+
+
+def test_a_readme_that_cannot_be_written_stays_as_it_was(tmp_path, request):
+  path, text = tmp_path / 'README.md', f'{readme.BEGIN}\n{readme.END}\n'
+  path.write_text(text)
+  request.getfixturevalue('full_disk')
+  with pytest.raises(OSError, match=r"bytes are free\): '.*/README\.md'"):
+    readme.write(path, FOUND)
+  assert path.read_text() == text

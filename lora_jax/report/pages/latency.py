@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lora_jax import files
 from lora_jax.paper import entries, printed
 from lora_jax.report import charts, runs
 from lora_jax.report.document import Block, Page, Table
@@ -146,7 +147,8 @@ def text(setting: LatencySetting) -> str:
 
 def draw(grid: Sequence[LatencySetting], path: str | Path) -> None:
   """Writes a PNG of `figure`."""
-  figure(grid).savefig(path, dpi=120)
+  with files.atomic(path) as file:
+    figure(grid).savefig(file, dpi=120)
 
 
 def figure(grid: Sequence[LatencySetting]) -> Figure:

@@ -66,3 +66,9 @@ def test_the_picture_and_the_table(tmp_path):
     '': 'Adapter-L',
     'batch 1, length 128, 9 passes (adapters 11M)': '20.0 ± 1.0 (+5.0%)',
   }
+
+
+def test_a_picture_that_cannot_be_written_is_named_and_not_left(tmp_path, full_disk):
+  with pytest.raises(OSError, match=r"bytes are free\): '.*/figure\.png'"):
+    latency.draw(GRID, tmp_path / 'figure.png')
+  assert not any(tmp_path.iterdir())

@@ -35,6 +35,8 @@ LAUNCHERS = {
 }
 MAYBE_TPU = 'a TPU machine'
 TPU_HOSTS = ('TPU_WORKER_HOSTNAMES', 'TPU_PROCESS_ADDRESSES')
+# Not INVALID_ARGUMENT or RESOURCE_EXHAUSTED, which are of this process itself.
+LOSSES = re.compile('(ABORTED|CANCELL?ED|DEADLINE_EXCEEDED|INTERNAL|UNAVAILABLE|UNKNOWN): ')
 RESTART = (
   'Start all processes again with the same command: training resumes from its last checkpoint.'
 )
@@ -54,9 +56,10 @@ def connected(
   Without arguments, processes that a launcher started find each other: SLURM, Open MPI, an indexed
   Kubernetes job or JobSet, TPU slices.
 
-  An error that ends one process ends all: it is shown, and the process exits without waiting for
-  the others, which notice the loss within `HEARTBEAT_SECONDS`. JAX then ends them by `abort`, which
-  says little; a helper process that outlives them prints what happened.
+  An error that ends one process ends all: it is shown, and the process exits with 1 without waiting
+  for the others, which notice the loss within `HEARTBEAT_SECONDS`. JAX then ends them by `abort`,
+  which says little; a helper process that outlives them prints what happened. An error that may be
+  that of a lost process is shown at once, and waits for that end: only a mistake exits with 1.
 
   Args:
     coordinator: HOST:PORT at which process 0 listens.
@@ -83,12 +86,15 @@ def connected(
     show(error)
     print(
       f'{name} ends because of this error, and with it all others. If the error is a lost '
-      f'connection, another process ended first, and its own output says why. {RESTART}',
+      'connection, another process ended first, and its own output says why. When its cause is '
+      f'gone: {RESTART[0].lower()}{RESTART[1:]}',
       file=sys.stderr,
     )
     sys.stdout.flush()
     sys.stderr.flush()
-    if is_first():  # The others lose the runtime with it: let them show their own errors first.
+    if may_be_a_loss(error):  # Then JAX ends this process: by its status scripts start it again.
+      time.sleep(HEARTBEAT_SECONDS + 10)
+    elif is_first():  # The others lose the runtime with it: let them show their own errors first.
       time.sleep(5)
     ended()
     os._exit(1)
@@ -98,6 +104,19 @@ def connected(
     raise
   jax.distributed.shutdown()
   ended()
+
+
+def may_be_a_loss(error: BaseException) -> bool:
+  """Whether an error may tell of another process that was lost: by the status that begins it.
+
+  JAX raises what its runtime tells as errors of several types, with the same words.
+  """
+  chain: list[BaseException] = []
+  cause: BaseException | None = error
+  while cause is not None and cause not in chain:
+    chain.append(cause)
+    cause = cause.__cause__ or cause.__context__
+  return jax.process_count() > 1 and any(LOSSES.match(str(one)) for one in chain)
 
 
 def is_first() -> bool:

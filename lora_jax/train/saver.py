@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import orbax.checkpoint as ocp
 
-from lora_jax.train import paths
+from lora_jax.train import hosts, paths
 from lora_jax.train.locks import Lost
 from lora_jax.tree import Params
 
@@ -101,6 +101,11 @@ class Saver:
       free = shutil.disk_usage(self._folder).free
       space = f' Its arrays alone are {self._bytes} bytes; {free} bytes are free.'
     cause = next((line for line in str(error).splitlines() if line), type(error).__name__)
+    if hosts.may_be_a_loss(error):
+      return ConnectionError(
+        f'the checkpoint of step {self._step} was not written to {self._folder}, because another '
+        f'process was lost: {cause} The checkpoints before it are whole'
+      )
     return OSError(
       f'the checkpoint of step {self._step} could not be written to {self._folder}: {cause}.{space}'
       ' The checkpoints before it are whole: when there is room, the same command resumes.'

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -162,8 +163,8 @@ def test_stopped_and_killed_together_the_run_ends_the_same(tmp_path, command):
     began = time.monotonic()
     status, errors, _ = ended(processes[1 - victim], 90)
     assert time.monotonic() - began < 60
-    assert status != 0
-    assert f'process {1 - victim} of 2' in errors  # Aborted by JAX, or by an error of its own.
+    assert status == -signal.SIGABRT, errors  # And not 1: scripts start it again.
+    assert f'process {1 - victim} of 2' in errors
     assert 'Start all processes again with the same command' in errors
     assert f'error: process {victim} of 2' in ended(processes[victim])[1]
     assert not (broken / 'result.json').exists()
@@ -230,3 +231,47 @@ def test_a_launcher_that_jax_does_not_know_is_an_error(monkeypatch):
 
 def unknown(**_):
   raise ValueError('coordinator_address should be defined.')
+
+
+class Exited(BaseException):
+  """In the place of the end of this process."""
+
+
+def exited(status):
+  raise Exited(status)
+
+
+def connection_lost(text='UNKNOWN: Gloo AllGather failed: Connection reset by peer'):
+  """The error of a checkpoint that another process did not write its part of."""
+  found = OSError('the checkpoint of step 15 was not written')
+  found.__cause__ = jax.errors.JaxRuntimeError(text)
+  return found
+
+
+ENDS = [
+  (ValueError('a mistake'), 0),
+  (ValueError('UNKNOWN: Gloo AllGather failed: Connection closed'), hosts.HEARTBEAT_SECONDS),
+  (connection_lost(), hosts.HEARTBEAT_SECONDS),
+  (connection_lost('RESOURCE_EXHAUSTED: Out of memory'), 0),
+]
+
+
+@pytest.mark.parametrize(('error', 'least'), ENDS, ids=str)
+def test_a_lost_process_leaves_the_end_to_jax(monkeypatch, error, least):
+  """Scripts take the status 1 for a mistake, and start again what JAX has aborted."""
+  slept = []
+  monkeypatch.setattr(hosts, '_connect', lambda *_: True)
+  monkeypatch.setattr(hosts.jax, 'process_count', lambda: 3)
+  monkeypatch.setattr(hosts.jax, 'process_index', lambda: 1)
+  monkeypatch.setattr(hosts.time, 'sleep', slept.append)
+  monkeypatch.setattr(hosts.os, '_exit', exited)
+  with pytest.raises(Exited, match='1'), hosts.connected():
+    raise error
+  assert sum(slept) >= least and bool(slept) == bool(least)
+
+
+def test_errors_that_are_their_own_cause_are_no_loss(monkeypatch):
+  monkeypatch.setattr(hosts.jax, 'process_count', lambda: 2)
+  error = OSError('another process has taken the lock')
+  error.__cause__ = error
+  assert not hosts.may_be_a_loss(error)

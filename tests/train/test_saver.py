@@ -60,3 +60,15 @@ def test_an_error_of_the_last_writes_is_raised_too(tmp_path):
   with pytest.raises(OSError, match=r'step 1 could not be written.*step\.json'):
     made.close()
   assert [path.name for path in tmp_path.iterdir()] == [f'1{saver.UNFINISHED}']
+
+
+def test_a_lost_process_is_not_told_as_a_full_disk(tmp_path, monkeypatch):
+  monkeypatch.setattr(saver.hosts, 'may_be_a_loss', lambda error: 'reset by peer' in str(error))
+  made = Saver(tmp_path, lambda: None)
+
+  def note(folder):
+    raise RuntimeError('Gloo AllGather failed: Connection reset by peer')
+
+  made.save(1, {'trainable': {'w': jnp.ones(3)}}, note)
+  with pytest.raises(ConnectionError, match=r'step 1 was not written.*another process was lost'):
+    made.close()

@@ -81,7 +81,8 @@ def connected(
     f'message above gives the number (its "leader" is process 0). {RESTART}'
   )
   try:
-    yield
+    with _python_alone_prints():
+      yield
   except Exception as error:
     show(error)
     print(
@@ -224,6 +225,28 @@ def _launcher() -> str | None:
     return 'Kubernetes' if 'JOB_COMPLETION_INDEX' in found else None
   # JAX reads from a TPU machine's metadata whether it is one of several.
   return MAYBE_TPU if importlib.util.find_spec('libtpu') else None
+
+
+@contextlib.contextmanager
+def _python_alone_prints() -> Iterator[None]:
+  """Has libraries in C++ write to standard error what they would write to standard output.
+
+  Gloo, which connects CPUs, says there how many peers it has, before a command's JSON.
+  """
+  standard = sys.__stdout__
+  if standard is None or sys.stdout is not standard:  # Prints go elsewhere already.
+    yield
+    return
+  standard.flush()
+  own = os.dup(1)
+  with open(own, 'w', encoding=standard.encoding) as stream:
+    os.dup2(2, 1)
+    try:
+      with contextlib.redirect_stdout(stream):
+        yield
+    finally:
+      stream.flush()
+      os.dup2(own, 1)
 
 
 def _last_words(words: str) -> Callable[[], None]:

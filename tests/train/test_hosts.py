@@ -84,8 +84,9 @@ def test_two_processes_compute_the_run_of_one(tmp_path, request, make, values, d
   (tmp_path / 'run.json').write_text(make(**values, **devices).to_json_best_effort())
   script = ['tests/train/process.py', 'COORDINATOR']
   for process in start([*script, '0', str(tmp_path)], [*script, '1', str(tmp_path)]):
-    status, errors, _ = ended(process)
+    status, errors, output = ended(process)
     assert status == 0, errors
+    assert '[Gloo]' not in output  # A command's JSON is all that it prints.
   first, second = (json.loads((tmp_path / f'report-{i}').read_text())['run'] for i in range(2))
   config, folder = make(**values), tmp_path / 'run'
   alone = loop.train(config, tmp_path / 'alone')

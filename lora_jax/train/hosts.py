@@ -138,6 +138,15 @@ def agreed(number: int) -> int:
   return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
 
 
+def from_first(text: str) -> str:
+  """The text that the first process gives, on all processes."""
+  if jax.process_count() == 1:
+    return text
+  content = np.frombuffer(text.encode(), np.uint8)
+  content = np.resize(content, agreed(len(content)))  # All give as many bytes.
+  return bytes(multihost_utils.broadcast_one_to_all(content)).decode()
+
+
 def stopping(interrupted: Stop, first: int, last: int) -> bool:
   """Whether to save and exit after the steps in (first, last], the same on all processes.
 

@@ -43,6 +43,7 @@ def train(config: config_dict.ConfigDict, workdir: str | Path) -> RunResult:
       with several processes with 143 on all of them, whichever got the signal.
   """
   check_config(config)
+  rundir.check_processes(config)
   workdir = paths.path_of(workdir)
   rundir.check(workdir, config)
   config = rundir.as_begun(workdir, config)

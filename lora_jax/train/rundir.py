@@ -232,6 +232,26 @@ def check(workdir: Path, config: config_dict.ConfigDict) -> None:
   check_settings(workdir, config)
 
 
+def check_processes(config: config_dict.ConfigDict) -> None:
+  """Raises a ValueError if this process was given another config than the first one.
+
+  Before anything is computed together: with other shapes the processes would wait for each other,
+  or end in errors of the library that connects them.
+  """
+  given = settings(config)
+  first = json.loads(hosts.from_first(json.dumps(given)))
+  own = jax.process_index()
+  if listed := [
+    f'  {key}: {theirs} in process 0, {ours} in process {own}'
+    for key, (theirs, ours) in differences(first, given)
+  ]:
+    lines = '\n'.join(listed)
+    raise ValueError(
+      f'process {own} was given another config than process 0:\n{lines}\nStart all processes with '
+      'the same --config and the same fields.'
+    )
+
+
 def as_begun(workdir: Path, config: config_dict.ConfigDict) -> config_dict.ConfigDict:
   """The config with what it leaves open chosen as the run of a directory has begun.
 

@@ -276,3 +276,13 @@ def test_errors_that_are_their_own_cause_are_no_loss(monkeypatch):
   error = OSError('another process has taken the lock')
   error.__cause__ = error
   assert not hosts.may_be_a_loss(error)
+
+
+def test_the_text_of_the_first_process_is_sent_whole(monkeypatch):
+  """The others give as many bytes, whatever their own text is."""
+  sent = 'méthode'.encode()
+  monkeypatch.setattr(hosts.jax, 'process_count', lambda: 2)
+  monkeypatch.setattr(hosts, 'agreed', lambda number: len(sent))
+  receive = lambda own: np.frombuffer(sent, np.uint8) if own.shape == (len(sent),) else None
+  monkeypatch.setattr(hosts.multihost_utils, 'broadcast_one_to_all', receive)
+  assert hosts.from_first('x') == hosts.from_first('a longer text') == 'méthode'

@@ -130,3 +130,16 @@ def test_a_run_does_not_resume_with_other_data(finished, make_config, tmp_path, 
   assert result['history'] == finished[1]['history']
   replaced = result['inputs']['data/SST-2/train.tsv']['replaced']
   assert replaced == [recorded['data/SST-2/train.tsv']['sha256']]
+
+
+def test_a_process_with_another_config_is_told_before_the_directory_is_made(
+  tmp_path, monkeypatch, make_config
+):
+  """It found the difference in the directory, which was then that of the other config."""
+  first = json.dumps(rundir.settings(make_config(**{'method.rank': 8})))
+  monkeypatch.setattr(rundir.hosts, 'from_first', lambda text: first)
+  monkeypatch.setattr(rundir.jax, 'process_index', lambda: 1)
+  with pytest.raises(ValueError, match='process 1 was given another config') as error:
+    loop.train(make_config(**{'method.rank': 4}), tmp_path / 'run')
+  assert '\n  method.rank: 8 in process 0, 4 in process 1\n' in str(error.value)
+  assert not (tmp_path / 'run').exists()

@@ -238,7 +238,30 @@ def check_processes(config: config_dict.ConfigDict) -> None:
   Before anything is computed together: with other shapes the processes would wait for each other,
   or end in errors of the library that connects them.
   """
-  given = settings(config)
+  _check_with_first(
+    'was given another config than process 0',
+    settings(config),
+    'Start all processes with the same --config and the same fields.',
+  )
+
+
+def check_inputs(found: provenance.Inputs) -> None:
+  """Raises a ValueError if this process reads other files than the first one.
+
+  The run would be of both, or wait forever where one has fewer batches.
+
+  Args:
+    found: all that were read now.
+  """
+  _check_with_first(
+    'reads other files than process 0',
+    {name: f'{one["bytes"]} bytes, {one["sha256"][:12]}' for name, one in found.items()},
+    'Give all processes the same files. No option allows others: the run would be of both.',
+  )
+
+
+def _check_with_first(what: str, given: files.Json, remedy: str) -> None:
+  """Raises a ValueError, with `what` and all differences, if a dict is not the first process's."""
   first = json.loads(hosts.from_first(json.dumps(given)))
   own = jax.process_index()
   if listed := [
@@ -246,10 +269,7 @@ def check_processes(config: config_dict.ConfigDict) -> None:
     for key, (theirs, ours) in differences(first, given)
   ]:
     lines = '\n'.join(listed)
-    raise ValueError(
-      f'process {own} was given another config than process 0:\n{lines}\nStart all processes with '
-      'the same --config and the same fields.'
-    )
+    raise ValueError(f'process {own} {what}:\n{lines}\n{remedy}')
 
 
 def as_begun(workdir: Path, config: config_dict.ConfigDict) -> config_dict.ConfigDict:

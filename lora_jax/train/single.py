@@ -46,6 +46,7 @@ def open_run(record: Record, workdir: Path, read: provenance.Recording) -> Itera
   """
   engine = Single(record, workdir)
   found = read.inputs()
+  rundir.check_inputs(found)
   config = record.work.config
   with contextlib.ExitStack() as stack:
     owner = stack.enter_context(locks.hold(workdir))

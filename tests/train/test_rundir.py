@@ -1,6 +1,7 @@
 """Run directories: whose they are, what is read of them, and the signal that stops a run."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -142,4 +143,20 @@ def test_a_process_with_another_config_is_told_before_the_directory_is_made(
   with pytest.raises(ValueError, match='process 1 was given another config') as error:
     loop.train(make_config(**{'method.rank': 4}), tmp_path / 'run')
   assert '\n  method.rank: 8 in process 0, 4 in process 1\n' in str(error.value)
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_process_with_other_files_is_told_before_the_directory_is_made(
+  tmp_path, monkeypatch, make_config
+):
+  """With --allow_changed_inputs a run went on, one process with other data than the other."""
+
+  def of_another(text):
+    return re.sub(r'("data/SST-2/train\.tsv": ")\d+ bytes', r'\g<1>7 bytes', text)
+
+  monkeypatch.setattr(rundir.hosts, 'from_first', of_another)
+  refused = pytest.raises(ValueError, match='process 0 reads other files')
+  with refused as error, provenance.changes_allowed():
+    loop.train(make_config(), tmp_path / 'run')
+  assert 'data/SST-2/train.tsv: 7 bytes, ' in str(error.value)
   assert not (tmp_path / 'run').exists()

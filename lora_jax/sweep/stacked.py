@@ -7,7 +7,6 @@ import functools
 import io
 import json
 import math
-import shutil
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,8 @@ from lora_jax.train import (
   forgetting,
   mesh,
   optimizer,
+  partial_texts,
+  paths,
   result,
   rundir,
   setup,
@@ -235,8 +236,7 @@ class Stacked:
     self._owner.check()
     folder, work = self._workdir / record.name, record.work
     place = self.members.index(record)
-    shutil.rmtree(folder, ignore_errors=True)  # What a killed process had begun of it.
-    folder.mkdir(parents=True)
+    make_anew(folder)
     writers.write_json(folder / 'config.json', json.loads(work.config.to_json_best_effort()))
     writers.write_json(folder / provenance.FILE, record.inputs)
     rundir.keep_task(folder, work.task)
@@ -315,6 +315,17 @@ class Stacked:
     """Where a common batch lies: by rows, but whole where the members are split over devices."""
     are_split = len(self.members) % self.devices.size == 0
     return mesh.replicated(self.devices) if are_split else rows
+
+
+def make_anew(folder: Path) -> None:
+  """Makes a run directory without what a killed process had begun of it, but for decoded texts.
+
+  Those that are of other parameters are not read (`PartialTexts`).
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  for path in folder.iterdir():
+    if not path.name.endswith(partial_texts.END):
+      paths.remove(path)
 
 
 def own_batches(

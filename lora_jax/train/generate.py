@@ -227,7 +227,8 @@ def report(
 ) -> dict[str, Any]:
   """Decodes all contexts of a split, writes one text a line to `kept.path`, and scores them.
 
-  What an earlier process has decoded before it was killed is taken from `kept`.
+  What an earlier process has decoded before it was killed is taken from `kept`, which the caller
+  removes when it has the report.
   `references-SPLIT.txt` is written beside it: the references, with a blank line after each context.
   Several processes decode together, and the first of them writes and scores.
 
@@ -241,7 +242,6 @@ def report(
   written = {}
   if hosts.is_first():
     written = write_and_score(work.task, split, prompts, decoded, kept.path)
-  kept.remove()
   return {
     'split': split,
     'contexts': len(prompts.ids),
@@ -318,5 +318,6 @@ def generate_run(
   _check_references(_beside(kept.path, split), prompts)
   texts = functools.partial(texts, work.frozen, trainable)
   found = report(work, decode, texts, split, prompts, kept)
+  kept.remove()
   changes = list(dict.fromkeys([*work.changed, *changed]))
   return found | ({'changed_inputs': changes} if changes else {})

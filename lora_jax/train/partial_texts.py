@@ -18,6 +18,7 @@ from lora_jax.adapters import fingerprint
 from lora_jax.generation import Generated, Settings
 from lora_jax.train import hosts, paths, writers
 
+END = '.partial'  # Of the file's name.
 SECONDS = 10  # Between two writings: each writes the whole file, as a bucket needs it.
 
 
@@ -34,7 +35,7 @@ class PartialTexts:
   def __init__(self, path: Path):
     self.path = path
     self.seconds = 0.0
-    self._file = path.with_name(path.name + '.partial')
+    self._file = path.with_name(path.name + END)
     self._key = ''
     self._began = self._written = time.monotonic()
 
@@ -84,7 +85,7 @@ class PartialTexts:
     self._written = now
 
   def remove(self) -> None:
-    """Removes the file, when all texts are written and scored."""
+    """Removes the file, when the scores of the texts are written, too."""
     if jax.process_count() == 1:
       paths.remove(self._file)
 

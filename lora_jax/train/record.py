@@ -124,6 +124,7 @@ class Record:
     self.inputs: provenance.Inputs = {}
     self.is_live = True
     self.writer: writers.Writer | None = None
+    self._texts: PartialTexts | None = None
     self._curve = curve.Curve(config.train.log_every, self.total_steps, self._schedule)
     self._eval_every, _ = setup.intervals(config, training.steps_per_epoch)
 
@@ -241,7 +242,7 @@ class Record:
     If the model's logits are not finite, it sets `error` instead.
     """
     decode = self.work.config.decode
-    kept = PartialTexts(rundir.predictions(folder, decode.final))
+    self._texts = kept = PartialTexts(rundir.predictions(folder, decode.final))
     try:
       report = generate.report(self.work, decode, texts, decode.final, prompts, kept)
     except FloatingPointError as error:
@@ -273,6 +274,8 @@ class Record:
       title = f'{self.name}: {self.work.config.method.name} on {self.work.config.task}'
       curve.draw(folder, self.progress['points'], self.history, self.metric, title)
       writers.write_json(folder / 'result.json', self.result)
+    if self._texts:  # Not before: until then the texts may have to be scored again.
+      self._texts.remove()
 
   def fail(self, folder: Path) -> None:
     """Ends a run that diverged with a `failed.json`."""

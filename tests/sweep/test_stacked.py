@@ -152,3 +152,14 @@ def test_members_with_their_own_batches(tmp_path, make_config):
   ours, theirs = trained(tmp_path / 'sweep' / member.name), trained(tmp_path / 'single')
   for path, leaf in theirs.items():
     np.testing.assert_allclose(ours[path], leaf, atol=1e-5, err_msg=path)
+
+
+def test_what_a_killed_process_has_decoded_stays_in_a_directory_that_is_made_anew(tmp_path):
+  """Half of a run and its folders go, but not the hours that went into its texts."""
+  (tmp_path / 'checkpoints' / '3').mkdir(parents=True)
+  for name in ('config.json', 'metrics.jsonl', 'predictions-test.txt.partial'):
+    (tmp_path / name).touch()
+  stacked.make_anew(tmp_path)
+  assert [path.name for path in tmp_path.iterdir()] == ['predictions-test.txt.partial']
+  stacked.make_anew(tmp_path / 'new')
+  assert (tmp_path / 'new').is_dir()

@@ -15,7 +15,7 @@ import pytest
 from lora_jax import generation
 from lora_jax.data import dataset, fast_tokenizer
 from lora_jax.metrics import text
-from lora_jax.train import estimate, generate, job, loop, mesh, partial_texts, rundir
+from lora_jax.train import curve, estimate, generate, job, loop, mesh, partial_texts, rundir
 from lora_jax.train.partial_texts import PartialTexts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,8 +102,15 @@ def test_texts_that_are_there_are_not_replaced(finished, tmp_path):
   assert not (tmp_path / 'more.txt').exists()
 
 
+def interrupted(*_):
+  raise KeyboardInterrupt
+
+
 def test_killed_while_it_decodes_at_its_end(finished, tmp_path, make_language_model, monkeypatch):
-  """What it has decoded is not decoded again, and the texts are the same."""
+  """What it has decoded is not decoded again, and the texts are the same.
+
+  Killed twice: the second time when all is scored, before there is a result.json.
+  """
   workdir, result = finished
   config = make_language_model(**LEARNS, **{'decode.contexts': 4, 'decode.final': 'test'})
   kept, keep, read, known = [], PartialTexts.keep, PartialTexts.read, []
@@ -122,9 +129,13 @@ def test_killed_while_it_decodes_at_its_end(finished, tmp_path, make_language_mo
   assert 0 < kept[-1] < result['generated']['contexts']
   assert not (tmp_path / 'run' / 'result.json').exists()
   partial = json.loads((tmp_path / 'run' / 'predictions-test.txt.partial').read_text())
-  monkeypatch.setattr(PartialTexts, 'read', lambda *args: known.append(read(*args)) or known[0])
+  monkeypatch.setattr(PartialTexts, 'read', lambda *args: known.append(read(*args)) or known[-1])
+  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    patch.setattr(curve, 'draw', interrupted)
+    loop.train(config, tmp_path / 'run')
+  assert (tmp_path / 'run' / 'predictions-test.txt').exists()
   resumed = loop.train(config, tmp_path / 'run')
-  assert len(known[0]) == kept[-1]
+  assert [len(texts) for texts in known] == [kept[-1], result['generated']['contexts']]
   assert resumed['history'] == result['history']
   assert resumed['generated']['scores'] == result['generated']['scores']
   assert resumed['seconds']['decoding'] > resumed['generated']['seconds'] > partial['seconds'] > 0

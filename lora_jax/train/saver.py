@@ -80,7 +80,10 @@ class Saver:
       self.wait()
     finally:
       self._thread.shutdown()
-      self._orbax.close()
+      try:
+        self._orbax.close()
+      except Exception as error:  # Of what is written beside the arrays, in a thread of its own.
+        raise self._failure(error) from error
 
   def _complete(self) -> None:
     self._orbax.wait_until_finished()

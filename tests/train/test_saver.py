@@ -72,3 +72,19 @@ def test_a_lost_process_is_not_told_as_a_full_disk(tmp_path, monkeypatch):
   made.save(1, {'trainable': {'w': jnp.ones(3)}}, note)
   with pytest.raises(ConnectionError, match=r'step 1 was not written.*another process was lost'):
     made.close()
+
+
+def test_an_error_of_the_end_names_the_checkpoint(tmp_path, monkeypatch):
+  """On a disk of 16 kB it was `[Errno 28] No space left on device`, of no file."""
+  made = Saver(tmp_path, lambda: None)
+  made.save(1, {'trainable': {'w': jnp.ones(3)}}, lambda folder: None)
+  made.wait()
+  close = made._orbax.close
+
+  def closed():
+    close()
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(made._orbax, 'close', closed)
+  with pytest.raises(OSError, match=r'step 1 could not be written to .*No space.*bytes are free'):
+    made.close()

@@ -145,12 +145,15 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
   part = folder.with_name(f'.{folder.name}.{os.getpid()}.part')
   part.mkdir()
   try:
-    yield part
-    for file in part.iterdir():
-      file.chmod(part.stat().st_mode & 0o666)  # The safetensors library writes for the owner alone.
-      _synchronize(file)
-    _synchronize(part)
-    os.replace(part, folder)
+    with naming(folder):  # Of whatever file; libraries write some of them.
+      yield part
+      for file in part.iterdir():
+        file.chmod(
+          part.stat().st_mode & 0o666
+        )  # The safetensors library writes only for the owner.
+        _synchronize(file)
+      _synchronize(part)
+      os.replace(part, folder)
   finally:
     shutil.rmtree(part, ignore_errors=True)
 

@@ -124,3 +124,11 @@ def test_what_is_read_from_the_disk_alone_is_named_as_it_was_given(what):
   """It was said to be missing, as gs:/bucket/x, and not that it is never looked for there."""
   with pytest.raises(ValueError, match=r'^gs://bucket/x.*: expected a place on the disk.*Copy it'):
     READERS[what]('gs://bucket/x')
+
+
+def test_a_folder_that_does_not_fit_on_the_disk_is_named(tmp_path, full_disk):
+  """A model card or a tokenizer's file ended an export by an error of no file."""
+  refused = pytest.raises(OSError, match=r"bytes are free\): '.*/out'")
+  with refused, files.new_folder(tmp_path / 'out') as part:
+    (part / 'README.md').write_text('a card')
+  assert not list(tmp_path.iterdir())

@@ -6,6 +6,7 @@ import copy
 import json
 import logging
 import os
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypedDict, TypeVar, cast
@@ -160,25 +161,28 @@ def _check_fields(path: Path, found: Mapping[str, object], expected: Mapping[str
 def begin(workdir: Path, config: config_dict.ConfigDict) -> None:
   """Makes a directory a run's own by writing its `config.json`, unless it has one.
 
-  The first process writes it when all processes are ready; the others check that they see it.
+  The first process writes it when all processes are ready; the others check that they see it, by a
+  file of this start: on a disk of its own a host may have a run of the same config, begun alone.
 
   Raises:
-    ValueError: if another process does not see the directory, or sees that of another run.
+    ValueError: if another process does not see the directory.
   """
   hosts.wait('checked')
+  mark = workdir / f'.{hosts.agreed(secrets.randbelow(2**31))}{files.PART}'
   if hosts.is_first():
     workdir.mkdir(parents=True, exist_ok=True)
     if not (workdir / 'config.json').exists():
       writers.write_json(workdir / 'config.json', json.loads(config.to_json_best_effort()))
+    writers.write_text(mark, '')
   hosts.wait('begun')
-  if hosts.is_first():
-    return
-  if not (workdir / 'config.json').exists():
+  if not mark.exists():
     raise ValueError(
-      f'process {jax.process_index()} does not see {workdir}, which process 0 made. Give a '
-      '--workdir on a disk or bucket that all hosts share.'
+      f'process {jax.process_index()} does not see the {workdir} of process 0. Give a --workdir on '
+      'a disk or bucket that all hosts share.'
     )
-  check(workdir, config)
+  hosts.wait('seen')
+  if hosts.is_first():
+    paths.remove(mark)
 
 
 def keep_inputs(workdir: Path, found: provenance.Inputs) -> provenance.Inputs:

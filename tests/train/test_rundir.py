@@ -32,6 +32,7 @@ def test_a_directory_becomes_a_runs_own_and_stays_that_of_its_config(tmp_path, m
   rundir.check(folder, config)  # There is none yet.
   rundir.begin(folder, config)
   assert rundir.read_config(folder).to_dict() == json.loads(config.to_json_best_effort())
+  assert [path.name for path in folder.iterdir()] == ['config.json']
   before = (folder / 'config.json').stat().st_mtime_ns
   rundir.begin(folder, config)
   assert (folder / 'config.json').stat().st_mtime_ns == before
@@ -160,3 +161,16 @@ def test_a_process_with_other_files_is_told_before_the_directory_is_made(
     loop.train(make_config(), tmp_path / 'run')
   assert 'data/SST-2/train.tsv: 7 bytes, ' in str(error.value)
   assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('has_own', [False, True])
+def test_a_process_that_does_not_see_the_directory_is_told(
+  tmp_path, monkeypatch, make_config, has_own
+):
+  """On a disk of its own it had begun the same run alone; both hung at their first checkpoint."""
+  config = make_config()
+  if has_own:
+    rundir.begin(tmp_path / 'run', config)
+  monkeypatch.setattr(rundir.jax, 'process_index', lambda: 1)
+  with pytest.raises(ValueError, match=r'process 1 does not see the .*/run of process 0'):
+    rundir.begin(tmp_path / 'run', config)

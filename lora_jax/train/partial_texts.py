@@ -86,7 +86,7 @@ class PartialTexts:
 
   def remove(self) -> None:
     """Removes the file, when the scores of the texts are written, too."""
-    if jax.process_count() == 1:
+    if hosts.is_first():  # Of several processes, too: a single one may have left it.
       paths.remove(self._file)
 
 

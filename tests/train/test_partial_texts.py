@@ -80,3 +80,18 @@ def test_texts_that_are_there_are_new_only_while_they_are_scored(tmp_path):
     kept.check_new()
   (tmp_path / 'texts.txt.partial').write_text('{}')  # A process was killed while it scored them.
   kept.check_new()
+
+
+@pytest.mark.parametrize('process', [0, 1])
+def test_several_processes_leave_no_file_of_a_single_one(path, monkeypatch, process):
+  """Texts that they had finished were then replaced, as those whose scoring was cut off."""
+  monkeypatch.setattr(partial_texts.jax, 'process_count', lambda: 2)
+  monkeypatch.setattr(partial_texts.jax, 'process_index', lambda: process)
+  path.write_text('a\n')
+  kept = PartialTexts(path)
+  assert kept.read(SETTINGS, PARAMS, PROMPTS) == {}
+  kept.remove()
+  assert path.with_name('texts.txt.partial').exists() == (process == 1)
+  if process == 0:
+    with pytest.raises(FileExistsError):
+      kept.check_new()

@@ -87,8 +87,9 @@ def connected(
     show(error)
     print(
       f'{name} ends because of this error, and with it all others. If the error is a lost '
-      'connection, another process ended first, and its own output says why. When its cause is '
-      f'gone: {RESTART[0].lower()}{RESTART[1:]}',
+      'connection, another process ended first, and its own output says why. Fix the cause, which '
+      'may be in the command, and start all processes again: training resumes from its last '
+      'checkpoint.',
       file=sys.stderr,
     )
     sys.stdout.flush()

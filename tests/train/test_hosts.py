@@ -258,7 +258,7 @@ ENDS = [
 
 
 @pytest.mark.parametrize(('error', 'least'), ENDS, ids=str)
-def test_a_lost_process_leaves_the_end_to_jax(monkeypatch, error, least):
+def test_a_lost_process_leaves_the_end_to_jax(monkeypatch, capsys, error, least):
   """Scripts take the status 1 for a mistake, and start again what JAX has aborted."""
   slept = []
   monkeypatch.setattr(hosts, '_connect', lambda *_: True)
@@ -269,6 +269,8 @@ def test_a_lost_process_leaves_the_end_to_jax(monkeypatch, error, least):
   with pytest.raises(Exited, match='1'), hosts.connected():
     raise error
   assert sum(slept) >= least and bool(slept) == bool(least)
+  told = capsys.readouterr().err
+  assert 'process 1 of 3' in told and 'Fix the cause, which may be in the command' in told
 
 
 def test_errors_that_are_their_own_cause_are_no_loss(monkeypatch):

@@ -148,9 +148,8 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
     with naming(folder):  # Of whatever file; libraries write some of them.
       yield part
       for file in part.iterdir():
-        file.chmod(
-          part.stat().st_mode & 0o666
-        )  # The safetensors library writes only for the owner.
+        # The safetensors library writes for the owner alone.
+        file.chmod(part.stat().st_mode & 0o666)
         _synchronize(file)
       _synchronize(part)
       os.replace(part, folder)

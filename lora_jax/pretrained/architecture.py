@@ -18,6 +18,12 @@ Values = Mapping[str, Any]  # The JSON object in a config.json.
 # Other names of an activation, and the keys that hold one.
 ALIASES = {'swish': 'silu', 'gelu_pytorch_tanh': 'gelu_new'}
 ACTIVATIONS = ('hidden_act', 'activation_function', 'conv_act')
+GPT2_ALIASES = {  # transformers reads both (GPT2Config.attribute_map).
+  'hidden_size': 'n_embd',
+  'num_hidden_layers': 'n_layer',
+  'num_attention_heads': 'n_head',
+  'max_position_embeddings': 'n_positions',
+}
 
 
 def from_hugging_face(values: Values, where: str = 'config.json') -> Config:
@@ -223,6 +229,8 @@ def _from_deberta(values: Values) -> tuple[DebertaConfig, Values]:
 
 
 def _from_gpt2(values: Values) -> tuple[GPT2Config, Values]:
+  aliases = {alias: name for alias, name in GPT2_ALIASES.items() if alias in values}
+  values = {name: values[alias] for alias, name in aliases.items()} | dict(values)
   width = values['n_embd']
   config = GPT2Config(
     vocab_size=values['vocab_size'],
@@ -243,6 +251,7 @@ def _from_gpt2(values: Values) -> tuple[GPT2Config, Values]:
     'scale_attn_by_inverse_layer_idx': False,
     'add_cross_attention': False,
     'tie_word_embeddings': True,
+    **{alias: values[name] for alias, name in aliases.items()},  # Both names say the same.
   }
   return config, fixed
 

@@ -32,6 +32,7 @@ def test_configs_of_the_presets_come_back(name):
     ('gpt2', {'tie_word_embeddings': False}, 'tie_word_embeddings=False; supported: True'),
     ('gpt2', {'activation_function': 'mish'}, "activation 'mish'"),
     ('gpt2', {'n_head': 5}, 'a width of 24 does not divide into 5 heads'),
+    ('gpt2', {'hidden_size': 48}, 'hidden_size=48; supported: 24'),  # Beside n_embd=24.
   ],
 )
 def test_configs_that_are_not_supported(case, values, message):
@@ -67,3 +68,18 @@ def test_config_of_roberta_counts_usable_positions():
 def test_an_activation_by_its_other_name(case, key, alias, name):
   values = json.loads((GOLDEN / case / 'config.json').read_text()) | {key: alias}
   assert architecture.from_hugging_face(values).activation == name
+
+
+def test_the_sizes_of_a_gpt2_by_their_other_names():
+  """As transformers reads them (GPT2Config.attribute_map), in place of its own names or beside."""
+  values = json.loads((GOLDEN / 'gpt2' / 'config.json').read_text())
+  expected = architecture.from_hugging_face(values)
+  for alias, name in (
+    ('hidden_size', 'n_embd'),
+    ('num_hidden_layers', 'n_layer'),
+    ('num_attention_heads', 'n_head'),
+    ('max_position_embeddings', 'n_positions'),
+  ):
+    assert architecture.from_hugging_face(values | {alias: values[name]}) == expected
+    values[alias] = values.pop(name)
+  assert architecture.from_hugging_face(values) == expected

@@ -297,7 +297,7 @@ def from_parts(
     trainable=tree.unflatten(leaves),
     config=base.model.config,
     task=task,
-    num_labels=getattr(base.model, 'num_labels', 0),
+    num_labels=getattr(base.model, 'num_labels', 0) or 0,  # A Llama's is None without a head.
     base=name,
   )
 

@@ -9,7 +9,7 @@ import pytest
 from safetensors import numpy as writer
 
 from lora_jax import methods, stacking, tree
-from lora_jax.adapters import peft, peft_file
+from lora_jax.adapters import native, peft, peft_file
 from lora_jax.adapters.adapter import attach
 from lora_jax.pretrained import safetensors
 from tests.adapters import toys
@@ -174,6 +174,15 @@ def test_layers_that_are_alike_have_patterns_that_scanned_ones_match(tmp_path):
   model, params = toys.model_of('llama')
   stacked = stacking.stack(params, model.config.num_layers)
   attach(adapter, model.clone(scan=True), stacked)
+
+
+@pytest.mark.parametrize('family', ['gpt2', 'llama'])
+def test_a_language_models_folder_becomes_the_native_format(family, tmp_path):
+  """Without a head there are 0 labels in all families."""
+  made = toys.make(family, targets='.*/(key|output)')
+  peft.write(made, tmp_path / 'peft')
+  native.save_adapter(tmp_path / 'native', peft.read(tmp_path / 'peft'))
+  toys.same(native.read(tmp_path / 'native'), made)
 
 
 def test_a_head_or_the_task_says_that_a_llama_classifies(tmp_path):

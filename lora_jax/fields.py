@@ -291,7 +291,7 @@ FRESH: dict[str, Field] = {
   'rope_low': _number(1.0, '[1, inf)', 'Wavelengths above rope_original / rope_low are divided.'),
   'rope_high': _number(4.0, '[1, inf)', 'Wavelengths below rope_original / rope_high are not.'),
   'rope_original': _whole(8192, '[1, inf)', 'Number of positions before the division.'),
-  'biased': _switch('Whether queries, keys and values of a Llama have biases.'),
+  'biased': _switch("Whether a Llama's attention has biases; Qwen2's not in its output."),
   'normed': _switch("Whether a Llama's queries and keys are normalized."),
   'tied': _switch("Whether a Llama's output is its word embeddings."),
   'intermediate_size': _whole(3072, '[1, inf)', 'Width of the MLP.'),

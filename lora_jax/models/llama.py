@@ -31,7 +31,7 @@ class LlamaConfig:
     rope_low, rope_high: wavelengths above `rope_original` / `rope_low` are divided, those below
       `rope_original` / `rope_high` are not, and those between partly.
     rope_original: number of positions before the division.
-    biased: whether queries, keys and values have biases (Qwen2).
+    biased: whether queries, keys and values have biases, and but for Qwen2 the output, too.
     normed: whether each head's queries and keys are normalized (Qwen3).
     tied: whether the output layer is the word embeddings.
   """
@@ -59,6 +59,11 @@ class LlamaConfig:
   hidden_dropout: float = 0.0
   attention_dropout: float = 0.0
   num_labels: int = 2
+
+  @property
+  def output_biased(self) -> bool:
+    """Whether attention's output has a bias, as in transformers."""
+    return self.biased and self.family != 'qwen2'
 
 
 def frequencies(config: LlamaConfig) -> np.ndarray:
@@ -113,7 +118,7 @@ class DecoderLayer(decoder.DecoderLayer):
       num_kv_heads=c.num_kv_heads,
       head_width=c.head_width,
       biased=c.biased,
-      output_biased=False,
+      output_biased=c.output_biased,
       norm_epsilon=c.norm_epsilon if c.normed else None,
       name=name,
     )

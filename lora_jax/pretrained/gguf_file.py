@@ -169,6 +169,7 @@ def config_values(path: Path) -> Values:
       'rms_norm_eps': _shortest(get(f'{kind}.attention.layer_norm_rms_epsilon')),
       'rope_theta': _shortest(own('rope.freq_base') or 10000.0),
       'tie_word_embeddings': 'output.weight' not in tensors,
+      'attention_bias': 'blk.0.attn_output.bias' in tensors,
     }
   except (KeyError, TypeError, IndexError, AttributeError, ZeroDivisionError) as error:
     raise ValueError(f'{path}: a key of its header is missing or damaged ({error!r})') from error

@@ -15,6 +15,7 @@ Values = dict[str, Any]  # The JSON object in a config.json.
 NAMES = {'llama': 'Llama', 'mistral': 'Mistral', 'qwen2': 'Qwen2', 'qwen3': 'Qwen3'}
 WINDOW = 4096  # Mistral's `sliding_window`, where a config.json has none.
 HEAD_WIDTHS = {'qwen3': 128}  # `head_dim`, where a config.json has none; else it is a share.
+BIASABLE = ('llama', 'qwen3')  # Where `attention_bias` is a choice; elsewhere no one reads it.
 THETAS = {'llama': 10000.0, 'mistral': 10000.0, 'qwen2': 10000.0, 'qwen3': 10000.0}
 # Keys of Llama 3's `rope_scaling`, and the fields that hold them.
 SCALING = {
@@ -57,7 +58,7 @@ def from_hugging_face(values: Values) -> tuple[LlamaConfig, Values]:
     norm_epsilon=values.get('rms_norm_eps', 1e-6),
     initializer_range=values.get('initializer_range', 0.02),
     rope_theta=float(rope.get('rope_theta', values.get('rope_theta', THETAS[family]))),
-    biased=family == 'qwen2',
+    biased=family == 'qwen2' or (family in BIASABLE and values.get('attention_bias', False)),
     normed=family == 'qwen3',
     tied=values.get('tie_word_embeddings', False),
     attention_dropout=values.get('attention_dropout', 0.0),
@@ -65,7 +66,7 @@ def from_hugging_face(values: Values) -> tuple[LlamaConfig, Values]:
     **scaled,
   )
   fixed: Values = {
-    'attention_bias': False,
+    'attention_bias': config.output_biased,
     'mlp_bias': False,
     'use_sliding_window': False,
     'layer_types': ['full_attention'] * config.num_layers,
@@ -109,6 +110,8 @@ def to_hugging_face(
     values['rope_scaling'] = {'rope_type': 'llama3', **scaling}
   if num_labels is not None:
     values |= label_fields(num_labels, label_names)
+  if config.family in BIASABLE:
+    values['attention_bias'] = config.biased
   if config.family == 'mistral':
     values['sliding_window'] = None
   return values

@@ -185,6 +185,15 @@ def test_a_language_models_folder_becomes_the_native_format(family, tmp_path):
   toys.same(native.read(tmp_path / 'native'), made)
 
 
+def test_the_biases_of_a_llama_come_back(tmp_path):
+  made = toys.make('llama-biased', targets='.*/(key|output)', bias='adapted')
+  peft.write(made, tmp_path)
+  held = safetensors.Tensors(tmp_path / peft_file.TENSORS)
+  for name in ('k_proj', 'o_proj'):
+    assert f'base_model.model.model.layers.1.self_attn.{name}.base_layer.bias' in held
+  toys.same(peft.read(tmp_path), made)
+
+
 def test_a_head_or_the_task_says_that_a_llama_classifies(tmp_path):
   base = config_of('llama-classifier')
   peft.write(toys.make('llama-classifier', targets=('.*/query', 'score'), train=()), tmp_path)

@@ -14,7 +14,7 @@ from lora_jax.adapters.adapter import Adapter
 from lora_jax.pretrained import huggingface, load_model
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
-DECODERS = ('gpt2', 'llama', 'qwen2', 'qwen3')
+DECODERS = ('gpt2', 'llama', 'llama-biased', 'qwen2', 'qwen3')
 ADAPTERS = GOLDEN / 'adapters'  # Made by make_adapters.py.
 
 

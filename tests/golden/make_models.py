@@ -237,6 +237,8 @@ def main():
   llama('qwen2', 'Qwen2', 11, ['model.layers.0.self_attn.q_proj.bias'], tie_word_embeddings=True)
   llama('qwen3', 'Qwen3', 12, ['model.layers.1.self_attn.q_norm.weight'], head_dim=8)
   llama_classifier('llama-classifier', 13)
+  biases = [f'model.layers.1.self_attn.{name}_proj.bias' for name in 'ko']
+  llama('llama-biased', 'Llama', 14, biases, tie_word_embeddings=True, attention_bias=True)
   versions = {'torch': torch.__version__, 'transformers': transformers.__version__}
   (HERE / 'versions.json').write_text(json.dumps(versions, indent=2) + '\n')
 

@@ -57,6 +57,10 @@ LLAMA_GRADIENTS = {
 }
 MORE_GRADIENTS = {
   'llama-untied': {'lm_head/kernel': 'lm_head.weight'},
+  'llama-biased': {
+    'decoder/layers_1/attention/key/bias': 'model.layers.1.self_attn.k_proj.bias',
+    'decoder/layers_1/attention/output/bias': 'model.layers.1.self_attn.o_proj.bias',
+  },
   'qwen2': {'decoder/layers_0/attention/query/bias': 'model.layers.0.self_attn.q_proj.bias'},
   'qwen3': {
     'decoder/layers_1/attention/query_norm/scale': 'model.layers.1.self_attn.q_norm.weight'
@@ -135,10 +139,11 @@ def language_model(case, layout):
 @pytest.mark.parametrize(
   'case, layout',
   [('llama', 'scan'), ('qwen3', 'remat'), ('qwen2', 'scan+remat')]
+  + [('llama-biased', 'scan')]
   + [(case, 'loop') for case in ('llama', 'llama-untied', 'mistral', 'qwen2', 'qwen3')],
 )
 def test_llama(case, layout):
-  """GQA everywhere; Llama 3's positions, an untied output, biases (Qwen2), norms (Qwen3)."""
+  """GQA everywhere; Llama 3's positions, an untied output, biases, norms (Qwen3)."""
   grads, expected = language_model(case, layout)
   names = LLAMA_GRADIENTS | MORE_GRADIENTS.get(case, {})
   assert sum(name.startswith('grad:') for name in expected) == len(names)

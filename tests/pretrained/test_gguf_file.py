@@ -12,7 +12,7 @@ from tests.pretrained import gguf_toys
 from tests.pretrained.gguf_toys import GOLDEN, TYPES, write
 
 
-@pytest.mark.parametrize('case', ['llama-untied', 'qwen2', 'qwen3'])
+@pytest.mark.parametrize('case', ['llama-untied', 'qwen2', 'qwen3', 'llama-biased'])
 def test_a_file_of_exact_values_is_the_folder(tmp_path, case):
   """Llama's queries and keys lie in another order in the file; Qwen's do not."""
   path = tmp_path / 'model.gguf'

@@ -8,15 +8,16 @@ from lora_jax.models import presets
 from lora_jax.pretrained import architecture
 from tests.pretrained.gguf_toys import GOLDEN
 
-CASES = ['llama', 'llama-untied', 'mistral', 'qwen2', 'qwen3']
+CASES = ['llama', 'llama-untied', 'mistral', 'qwen2', 'qwen3', 'llama-biased']
 
 
 @pytest.mark.parametrize('case', CASES)
 def test_what_is_written_is_read_again(case):
   config = architecture.from_hugging_face(json.loads((GOLDEN / case / 'config.json').read_text()))
   assert architecture.from_hugging_face(architecture.to_hugging_face(config)) == config
-  assert (config.biased, config.normed) == (case == 'qwen2', case == 'qwen3')
-  assert config.tied == (case in ('llama', 'mistral', 'qwen2'))
+  assert (config.biased, config.normed) == (case in ('qwen2', 'llama-biased'), case == 'qwen3')
+  assert config.output_biased == (case == 'llama-biased')
+  assert config.tied == (case in ('llama', 'mistral', 'qwen2', 'llama-biased'))
 
 
 def test_the_published_llama_3_2_gives_the_preset():
@@ -38,7 +39,8 @@ def test_the_published_llama_3_2_gives_the_preset():
 @pytest.mark.parametrize(
   'case, change, problem',
   [
-    ('llama', {'attention_bias': True}, 'attention_bias=True; supported: False'),
+    ('mistral', {'attention_bias': True}, 'attention_bias=True; supported: False'),
+    ('qwen2', {'attention_bias': True}, 'attention_bias=True; supported: False'),
     ('llama', {'mlp_bias': True}, 'mlp_bias=True; supported: False'),
     ('llama', {'rope_parameters': {'rope_type': 'yarn'}}, "^there/config.json: rotary .* 'yarn'"),
     ('llama', {'hidden_act': 'xielu'}, "activation 'xielu'"),
@@ -52,6 +54,14 @@ def test_what_is_not_computed_is_named(case, change, problem):
   values = json.loads((GOLDEN / case / 'config.json').read_text()) | change
   with pytest.raises(ValueError, match=problem):
     architecture.from_hugging_face(values, 'there/config.json')
+
+
+def test_a_qwen3_may_have_biases():
+  """As in transformers, in its output, too; in Qwen2 they are fixed, without the output's."""
+  values = json.loads((GOLDEN / 'qwen3' / 'config.json').read_text()) | {'attention_bias': True}
+  config = architecture.from_hugging_face(values)
+  assert (config.biased, config.output_biased) == (True, True)
+  assert architecture.to_hugging_face(config)['attention_bias'] is True
 
 
 def test_a_window_that_no_row_exceeds_is_none():

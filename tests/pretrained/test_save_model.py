@@ -20,6 +20,7 @@ TASKS = {
   'deberta-v2': 'classification',
   'deberta-v2-regression': 'regression',
   'gpt2': 'lm',
+  'llama-biased': 'lm',
 }
 
 
@@ -56,7 +57,7 @@ def test_saved_is_loaded(case, scan, tmp_path):
   assert {'architectures', 'model_type', 'vocab_size'} <= both
   both -= {'bos_token_id', 'eos_token_id', 'transformers_version'}
   assert {key: saved[key] for key in both} == {key: golden[key] for key in both}
-  labels = None if case == 'gpt2' else len(saved['id2label'])
+  labels = None if TASKS[case] == 'lm' else len(saved['id2label'])
   assert labels == getattr(model, 'num_labels', None)
 
 

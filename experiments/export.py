@@ -60,8 +60,6 @@ def main() -> None:
     raise ValueError(f'only with {other}: {", ".join(given)}')
   if PUSH.value:
     hub.check_push(PUSH.value)  # Before the work.
-  if DTYPE.value and FORMAT.value != 'merged':
-    raise ValueError('--dtype is for --format=merged; adapters are float32')
   if AS_LORA.value != (RANK.value > 0):
     raise ValueError(
       f'--as_lora and --rank go together (--as_lora --rank=8); found rank={RANK.value}'

@@ -56,8 +56,8 @@ def export_run(
     which: the checkpoint, `best` or `last`.
     name: the model's name in its card; '' takes that of the folder.
     base_name: the base's name on the hub, for other tools; '' takes the preset's, or the run's.
-    dtype: dtype of the weights of a merged model; '' is that of the run. In bfloat16 small updates
-      are lost; the report's `merge_error` says how much.
+    dtype: dtype of the weights of a merged model, and of no other format; '' is that of the run. In
+      bfloat16 small updates are lost; the report's `merge_error` says how much.
     rank: if not 0, the plain LoRA of this rank that is nearest to the adapter is written instead
       (`plain_lora.nearest`); the report's `lora_error` says what it misses of the update.
 
@@ -67,10 +67,10 @@ def export_run(
   Raises:
     FileExistsError: if there is something at `out`.
     ValueError: as `run_adapter.from_run`; if the format cannot hold the adapter, or the run's
-      result is damaged.
+      result is damaged; for a dtype of another format.
   """
   out = files.check_new(out)
-  _check_format(format)
+  _check_format(format, dtype)
   result = _result(paths.path_of(workdir))  # Before the work.
   work, trained = run_adapter.load_run(workdir, which)
   adapter = run_adapter.from_job(work, trained)
@@ -122,10 +122,10 @@ def export_adapter(
   Raises:
     FileExistsError: if there is something at `out`.
     FileNotFoundError, ValueError: as `formats.load_adapter` and `huggingface.load_model`; for
-      another base than the adapter's; if the format cannot hold the adapter.
+      another base than the adapter's; if the format cannot hold the adapter, or has no dtype.
   """
   out = files.check_new(out)
-  _check_format(format)
+  _check_format(format, dtype)
   if base and rundir.is_run(base):
     raise ValueError(
       f'the base {base} is a run directory. Export that run as a merged model (--workdir={base} '
@@ -183,9 +183,14 @@ def _result(workdir: Path) -> model_card.Result | None:
   return result
 
 
-def _check_format(format: str) -> None:
+def _check_format(format: str, dtype: str) -> None:
   if format not in FORMATS:
     raise ValueError(f'unknown format {format!r}. {errors.nearest(format, FORMATS)}')
+  if dtype and format != 'merged':
+    raise ValueError(
+      f'dtype={dtype} is that of a merged model, and format={format}: adapters are float32. Leave '
+      "it out, or export with format='merged'."
+    )
 
 
 def _write(

@@ -180,6 +180,12 @@ def test_what_a_format_cannot_hold_is_an_error_and_leaves_nothing(make_run, tmp_
   assert [path.name for path in tmp_path.iterdir()] == ['adapter']
 
 
+@pytest.mark.parametrize('write', [export.export_run, export.export_adapter])
+def test_a_dtype_is_that_of_a_merged_model(write, tmp_path):
+  with pytest.raises(ValueError, match=r"dtype=bfloat16 .* format=peft: .* format='merged'"):
+    write(tmp_path / 'nowhere', tmp_path / 'out', format='peft', dtype='bfloat16')
+
+
 def test_the_nearest_plain_lora_of_any_run_is_written_with_its_error(
   make_run, base, tmp_path, caplog
 ):

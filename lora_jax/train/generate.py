@@ -310,12 +310,12 @@ def generate_run(
     )
   kept = PartialTexts(paths.path_of(out))
   kept.check_new()
+  with provenance.checked(paths.path_of(workdir)) as changed:  # The model takes longer to load.
+    prompts = job.load_prompts(config, split)
+  _check_references(_beside(kept.path, split), prompts)
   devices = mesh.for_run(config.mesh)
   work, trainable = job.load_run(workdir, which, devices=devices)
   texts = make_generator(work, decode, devices)
-  with provenance.checked(paths.path_of(workdir)) as changed:
-    prompts = job.load_prompts(work.config, split)
-  _check_references(_beside(kept.path, split), prompts)
   texts = functools.partial(texts, work.frozen, trainable)
   found = report(work, decode, texts, split, prompts, kept)
   kept.remove()

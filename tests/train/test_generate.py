@@ -86,7 +86,8 @@ def test_the_command_prints_scores_and_takes_changes(finished, tmp_path):
   assert ended.returncode == 1 and "Did you mean 'beams'" in ended.stderr
 
 
-def test_texts_that_are_there_are_not_replaced(finished, tmp_path):
+def test_texts_that_are_there_are_not_replaced(finished, tmp_path, monkeypatch):
+  monkeypatch.setattr(job, 'load_run', lambda *_, **__: pytest.fail('a model was loaded'))
   workdir, out = finished[0], tmp_path / 'texts.txt'
   generate_to = functools.partial(
     generate.generate_run, workdir, rundir.read_config(workdir).decode, split='test'

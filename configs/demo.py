@@ -11,7 +11,8 @@ sweep of ranks by matrices:
       --config=configs/demo.py:model=runs/demo/pretrain,method=lora
 
 Argument: `model` (`fresh` to pretrain, or the run directory of that), `method` (lora, full),
-`rank`, `tokenizer` (the folder that the demo saves it to). Nothing here is the paper's.
+`rank` (of lora; 4 by default), `tokenizer` (the folder that the demo saves it to). Nothing here is
+the paper's.
 """
 
 from collections.abc import Iterator
@@ -35,14 +36,21 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   """The locked config of one run.
 
   Raises:
-    ValueError: on an unknown key or method, with the nearest names, or a rank that is no number.
+    ValueError: on an unknown key or method, with the nearest names, or a rank that is no number or
+      of a run that has none.
   """
-  defaults = dict(model='fresh', method='lora', rank='4', tokenizer='runs/demo/tokenizer')
+  defaults = dict(model='fresh', method='lora', rank='', tokenizer='runs/demo/tokenizer')
   args = _base.parse_arg(arg, paths=('model', 'tokenizer'), **defaults)
   _base.check('method', args['method'], ('lora', 'full'))
-  if not args['rank'].isdecimal():
-    raise ValueError(f'rank={args["rank"]!r}: expected a whole number')
   pretraining = args['model'] == 'fresh'
+  if args['rank'] and (pretraining or args['method'] == 'full'):
+    found = 'model=fresh, which is pretrained' if pretraining else 'method=full'
+    raise ValueError(
+      f'rank={args["rank"]} is for method=lora on a pretrained model, found {found}.'
+    )
+  rank = args['rank'] or '4'
+  if not rank.isdecimal():
+    raise ValueError(f'rank={rank!r}: expected a whole number')
   config = _base.base()
   config.experiment = 'demo'
   config.task = 'synthetic/pretrain' if pretraining else HELD_OUT
@@ -67,7 +75,7 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
     config.method = dict(name='full')
     config.optim.lr = 1e-3
   else:
-    config.method = _base.lora(rank=int(args['rank']), alpha=2 * int(args['rank']))
+    config.method = _base.lora(rank=int(rank), alpha=2 * int(rank))
     config.method.targets = MATRICES['all']
     config.optim.lr = 1e-2
     config.sweep.width = len(RANKS) * len(MATRICES)  # One program, one compilation.

@@ -116,6 +116,8 @@ def test_a_folder_may_hold_commas_and_equals_signs(arg, model, task):
     (pretrain, 'tiny=maybe', "tiny is true or false, found 'maybe'"),
     (demo, 'rnak=4', "unknown key 'rnak'.*Did you mean 'rank'"),
     (demo, 'model=x,rank=r4', "rank='r4': expected a whole number"),
+    (demo, 'model=x,method=full,rank=8', 'rank=8 is for method=lora .*, found method=full'),
+    (demo, 'rank=8', 'rank=8 is for method=lora on a pretrained model, found model=fresh'),
   ],
 )
 def test_what_is_unknown_is_refused_with_the_nearest_name(module, arg, message):

@@ -46,7 +46,7 @@ class Summary(NamedTuple):
     total = self.trainable + self.frozen
     head = f', of them {self.head:,} in the task head' if self.head else ''
     lines.append(
-      f'trained {self.trainable:,} of {total:,} ({self.trainable / total:.3%}){head}; '
+      f'trained {self.trainable:,} of {total:,} ({self.trainable / max(total, 1):.3%}){head}; '
       f'frozen {self.frozen:,} ({self.frozen_bytes / 1e6:,.1f} MB)'
     )
     lines += [

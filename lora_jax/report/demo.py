@@ -75,13 +75,16 @@ def samples(rows: Sequence[Row]) -> str:
 
 
 def conclusion(rows: Sequence[Row]) -> str:
-  """A sentence on how much of full fine-tuning's gain LoRA made."""
+  """A sentence on how much of full fine-tuning's gain LoRA made, and one on what to do next."""
   before, full, *lora = rows
   best = min(lora, key=lambda row: row.loss)
-  gain = (before.loss - best.loss) / (before.loss - full.loss)
+  gain = before.loss - full.loss
+  if gain > 0:
+    made = f'made {(before.loss - best.loss) / gain:.0%} of the improvement of full fine-tuning'
+  else:  # A run of a few steps, or a rate that is too high: there is nothing to have a share of.
+    made = f'reached dev loss {best.loss:.3f}, where full fine-tuning made no improvement,'
   return (
-    f'{best.method} made {gain:.0%} of the improvement of full fine-tuning with '
-    f'{best.parameters / full.parameters:.1%} of its trained parameters. '
+    f'{best.method} {made} with {best.parameters / full.parameters:.1%} of its trained parameters. '
     'Next: adapt your own model (README.md, "Your own model").'
   )
 

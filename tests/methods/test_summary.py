@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from lora_jax import count, lora, summarize, tree
+from lora_jax import count, full, lora, summarize, tree
 from tests.methods.toys import adapted
 
 
@@ -41,3 +41,7 @@ def test_summary_names_what_no_pattern_matches():
     ('.*/query', 3 * (2 * 12 + 6)),
     ('(others)', 3 * (6 + 6) + 2),
   ]
+
+
+def test_a_model_without_parameters_is_summarized():
+  assert 'trained 0 of 0 (0.000%); frozen 0 (0.0 MB)' in str(summarize(full(), {}, {}))

@@ -43,6 +43,13 @@ def test_the_table_has_the_share_of_what_full_fine_tuning_trains():
   assert demo.conclusion(ROWS).startswith('LoRA r=4 made 90% of the improvement')
 
 
+def test_there_is_no_share_of_an_improvement_that_full_fine_tuning_did_not_make():
+  for loss in (2.0, 2.5):  # As before adaptation, and worse.
+    rows = [ROWS[0], ROWS[1]._replace(loss=loss), *ROWS[2:]]
+    said = 'LoRA r=4 reached dev loss 0.650, where full fine-tuning made no improvement, with 4.0%'
+    assert demo.conclusion(rows).startswith(said)
+
+
 def test_the_grid_is_matrices_by_rank(lora):
   lines = demo.grid(lora).splitlines()
   assert lines[0].split()[-2:] == ['r=1', 'r=8']

@@ -158,8 +158,8 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
   """The JSON of a finished run; of one that diverged its config, with the worst score."""
   try:
     if path.name != FAILED:
-      return json.loads(path.read_text())
-    config = json.loads(path.with_name('config.json').read_text())
+      return json.loads(path.read_text(encoding='utf-8'))
+    config = json.loads(path.with_name('config.json').read_text(encoding='utf-8'))
   except ValueError as error:
     raise ValueError(f'{path} is not valid JSON: {error}. Remove it or run it again.') from error
   names = ('experiment', 'preset', 'task', 'seed')

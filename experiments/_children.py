@@ -96,5 +96,7 @@ def run(
 
 def last_words(log: Path) -> str:
   """The last line of an output, which is the cause of an error."""
-  lines = [line for line in log.read_text(errors='replace').splitlines() if line.strip()]
+  lines = [
+    line for line in log.read_text(errors='replace', encoding='utf-8').splitlines() if line.strip()
+  ]
   return lines[-1] if lines else ''

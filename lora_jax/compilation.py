@@ -150,7 +150,7 @@ def _counter() -> _Counter:
 def _instructions() -> str:
   """A name for the instructions that this machine's CPU has: `x86_64-1f2e3d4c`."""
   try:
-    text = Path('/proc/cpuinfo').read_text()
+    text = Path('/proc/cpuinfo').read_text(encoding='utf-8')
   except OSError:
     text = ''
   found = re.search(r'^(flags|Features)\s*:\s*(.+)$', text, re.MULTILINE)

@@ -71,6 +71,34 @@ def names(identifier: str, root: Path = PACKAGE) -> dict[str, int]:
   return found
 
 
+def unencoded(root: Path = PACKAGE) -> list[str]:
+  """`file:line` of each text file that is read or written in the encoding of the machine's locale.
+
+  Of methods called `open` those count that get a mode alone, as a path's; others open other things.
+  """
+  found = []
+  for path in sources(root):
+    for node in ast.walk(parse(path)):
+      if isinstance(node, ast.Call) and not any(word.arg == 'encoding' for word in node.keywords):
+        match node.func:
+          case ast.Attribute(ast.Name('writers' | 'files')):
+            text = False  # The package's own functions, which write UTF-8.
+          case ast.Attribute(attr='read_text' | 'write_text'):
+            text = True
+          case ast.Attribute(attr='open') if len(node.args) < 2:
+            mode = node.args[0] if node.args else ast.Constant('r')
+            text = isinstance(mode, ast.Constant) and 'b' not in str(mode.value)
+          case ast.Name('open'):
+            text = not any(
+              'b' in str(x.value) for x in node.args[1:] if isinstance(x, ast.Constant)
+            )
+          case _:
+            text = False
+        if text:
+          found.append(f'{path.relative_to(root.parent)}:{node.lineno}')
+  return found
+
+
 def training_loops(root: Path = PACKAGE) -> list[str]:
   """Functions with a loop in which a state advances: a call of `advance` or of a train step."""
   found = []

@@ -17,6 +17,11 @@ UNTESTED = {
 }
 
 
+@pytest.mark.parametrize('folder', ['lora_jax', 'experiments', 'configs'])
+def test_text_files_are_utf_8_whatever_the_locale_is(folder):
+  assert house.unencoded(house.ROOT / folder) == [], "name encoding='utf-8'"
+
+
 def test_there_is_one_training_loop():
   assert house.training_loops() == ['train/loop.py:fit']
 
@@ -76,6 +81,14 @@ def test_the_counts_see_what_they_count(tmp_path):
   (root / 'b.py').write_text('from planted.a import x\n')
   assert house.circles(house.modules(root)) == [['planted.a', 'planted.b']]
   assert house.names('fsync', root) == house.names('Any', root) == {'a.py': 1}
+  (root / 'c.py').write_text(
+    "p.open()\np.open('w')\np.read_text()\nopen(p, 'a')\np.write_text(x, newline='')\n"
+    "p.open('rb')\nopen(p, 'wb')\np.read_text(encoding='utf-8')\nImage.open(p)\nos.open(p, 1)\n"
+  )
+  assert house.unencoded(root) == [f'planted/c.py:{line}' for line in range(1, 6)] + [
+    'planted/sweep/chunk.py:6'
+  ]
+  (root / 'c.py').unlink()
   (tmp_path / 'tests').mkdir()
   (tmp_path / 'tests/test_b.py').touch()
   assert house.untested(root, tmp_path / 'tests') == {'a', 'sweep/chunk'}

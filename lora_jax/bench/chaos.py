@@ -83,8 +83,10 @@ def make_job(folder: Path, runs: Path) -> Job:
       words = drawn.choices(WORDS[2:], k=drawn.randrange(2, 12))
       words.insert(drawn.randrange(len(words)), WORDS[1 - label])
       lines.append(f'{" ".join(words)}\t{label}')
-    (inputs / 'SST-2' / f'{split}.tsv').write_text('\n'.join(lines) + '\n')
-  (inputs / 'tokenizer' / 'vocab.txt').write_text('\n'.join([*SPECIAL, *WORDS]) + '\n')
+    (inputs / 'SST-2' / f'{split}.tsv').write_text('\n'.join(lines) + '\n', encoding='utf-8')
+  (inputs / 'tokenizer' / 'vocab.txt').write_text(
+    '\n'.join([*SPECIAL, *WORDS]) + '\n', encoding='utf-8'
+  )
   config = presets.architecture(
     'bert', vocab_size=64, hidden_size=32, num_layers=2, num_heads=2, max_positions=32,
     initializer_range=0.3,

@@ -128,7 +128,7 @@ def bench(*arguments: str) -> Run:
       except budget.ChildError as failed:
         error = failed
       if out.exists():
-        found = json.loads(out.read_text())
+        found = json.loads(out.read_text(encoding='utf-8'))
         kept = {name: found[name] for name in ('device', 'measured', 'notes', 'skipped')}
         yield cast(Found, kept)
       if error:
@@ -206,7 +206,7 @@ def rte_run(options: Options, folder: Path, name: str, left: float) -> Row:
   began = time.monotonic()
   budget.child(command, left, cache)
   clock = time.monotonic() - began
-  found = json.loads((workdir / 'result.json').read_text())
+  found = json.loads((workdir / 'result.json').read_text(encoding='utf-8'))
   seconds = {key: float(value) for key, value in found['seconds'].items()}
   return {'by_the_clock': clock, **seconds, 'shapes': len(found['shapes']), 'steps': found['steps']}
 

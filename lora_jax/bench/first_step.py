@@ -103,7 +103,7 @@ def of_process(flags: str) -> Callable[[str], Row]:
       out = Path(folder, 'out.json')
       child = ['-m', 'experiments.bench', '--parts=first_step', *flags.split()]
       run_child([*child, f'--out={out}', f'--began={time.time()}'], cache)
-      (rows,) = json.loads(out.read_text())['measured'].values()
+      (rows,) = json.loads(out.read_text(encoding='utf-8'))['measured'].values()
     return dict(next(iter(rows.values())))
 
   return measure

@@ -75,10 +75,10 @@ def _reset() -> int:
     raise ValueError('resident memory is measured by /proc/self/clear_refs: Linux alone has it')
   gc.collect()
   ctypes.CDLL(None).malloc_trim(0)
-  CLEAR.write_text('5')
+  CLEAR.write_text('5', encoding='utf-8')
   return _resident('VmRSS')
 
 
 def _resident(name: str) -> int:
-  sizes = dict(re.findall(r'(\w+):\s+(\d+) kB', STATUS.read_text()))
+  sizes = dict(re.findall(r'(\w+):\s+(\d+) kB', STATUS.read_text(encoding='utf-8')))
   return int(sizes[name]) * 1024

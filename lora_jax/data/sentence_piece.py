@@ -94,7 +94,9 @@ class SentencePiece(Tokenizer):
     path.mkdir(parents=True, exist_ok=True)
     (path / 'spm.model').write_bytes(self.backend.serialized_model_proto())
     lowercase = str(self._lowercase).lower()
-    (path / 'tokenizer_config.json').write_text(f'{{"do_lower_case": {lowercase}}}\n')
+    (path / 'tokenizer_config.json').write_text(
+      f'{{"do_lower_case": {lowercase}}}\n', encoding='utf-8'
+    )
 
 
 def _cut(first: int, second: int, room: int) -> tuple[int, int]:

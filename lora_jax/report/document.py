@@ -110,7 +110,7 @@ def stale(pages: Sequence[Page], folder: Path) -> list[str]:
   found = [
     name
     for name, text in texts.items()
-    if not (folder / name).exists() or (folder / name).read_text() != text
+    if not (folder / name).exists() or (folder / name).read_text(encoding='utf-8') != text
   ]
   pictures = [picture for page in pages for picture in page.pictures]
   found += [f'{picture.name}.png' for picture in pictures if not picture.is_drawn(folder)]
@@ -121,7 +121,7 @@ def _left_over(pages: Sequence[Page], folder: Path) -> list[Path]:
   """Files that this module wrote for other pages than these."""
   names = {f'{page.name}.md' for page in pages}
   names |= {f'{picture.name}.png' for page in pages for picture in page.pictures}
-  written = [path for path in folder.glob('*.md') if MADE in path.read_text()]
+  written = [path for path in folder.glob('*.md') if MADE in path.read_text(encoding='utf-8')]
   written += [path for path in folder.glob('*.png') if charts.digest_of(path)]
   return [path for path in written if path.name not in names]
 

@@ -71,7 +71,7 @@ def read(folder: str | Path, pattern: str = '*.json') -> Recorded:
   recorded = Recorded()
   for path in sorted(Path(folder).rglob(pattern)):
     try:
-      value = json.loads(path.read_text())
+      value = json.loads(path.read_text(encoding='utf-8'))
       of_kind = _of_kind(recorded, value)
       if of_kind is recorded.runs:
         value = with_numbers(value)

@@ -130,7 +130,7 @@ class Locks:
       with contextlib.suppress(OSError):  # `check` says what is lost, before anything is written.
         self.check()
         for path in list(self._held.values()):
-          path.write_text(_text()) if paths.on_bucket(path) else os.utime(path)
+          path.write_text(_text(), encoding='utf-8') if paths.on_bucket(path) else os.utime(path)
 
   def _of(self, name: str) -> list[Path]:
     if not self._folder.exists():
@@ -209,7 +209,7 @@ def _self() -> Process:
   """This process."""
   pid = os.getpid()
   try:
-    boot = Path('/proc/sys/kernel/random/boot_id').read_text().strip()
+    boot = Path('/proc/sys/kernel/random/boot_id').read_text(encoding='utf-8').strip()
     space = os.readlink('/proc/self/ns/pid')
   except OSError:
     boot = space = ''
@@ -243,7 +243,7 @@ def _runs(process: dict[str, object]) -> bool:
 def _started(pid: int) -> str:
   """When a process began, in the kernel's ticks; '' where the system does not tell, or it ended."""
   try:
-    fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
+    fields = Path(f'/proc/{pid}/stat').read_text(encoding='utf-8').rpartition(')')[2].split()
     return '' if fields[0] in 'ZX' else fields[19]
   except (OSError, IndexError):
     return ''

@@ -122,7 +122,7 @@ def about(devices: Mesh | None = None) -> dict[str, Any]:
 def processor() -> str:
   """`2 x AMD EPYC`: cores and their model, or the architecture where the system names none."""
   try:
-    text = Path('/proc/cpuinfo').read_text()
+    text = Path('/proc/cpuinfo').read_text(encoding='utf-8')
   except OSError:
     text = ''
   model = re.search(r'^model name\s*: (.+)$', text, re.MULTILINE)

@@ -56,7 +56,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
   """
   path = paths.path_of(path)
   if paths.on_bucket(path):
-    path.write_text(text)
+    path.write_text(text, encoding='utf-8')
   else:
     files.write_atomic(path, text)
 
@@ -76,7 +76,7 @@ class _Lines:
     self._path = path
     self._file = None
     if paths.on_bucket(path):
-      self._text = path.read_text() if path.exists() else ''
+      self._text = path.read_text(encoding='utf-8') if path.exists() else ''
     else:
       self._file = open(path, 'a', encoding='utf-8')  # noqa: SIM115
 
@@ -88,7 +88,7 @@ class _Lines:
     else:
       self._text += line
       if not wait:
-        self._path.write_text(self._text)
+        self._path.write_text(self._text, encoding='utf-8')
 
   def close(self) -> None:
     if self._file:

@@ -28,7 +28,7 @@ ARROWS = {
   'ops': set(),
   'paper': set(),
   'provenance': {'errors', 'files'},
-  'quantization': {'errors', 'stacking', 'tree'},
+  'quantization': {'errors', 'ops', 'stacking', 'tree'},
   'stacking': {'tree'},
   'methods': {'errors', 'ops', 'quantization', 'stacking', 'tree'},
   'models': {'errors', 'ops', 'stacking'},

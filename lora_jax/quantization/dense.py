@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import flax.linen as nn
@@ -11,11 +12,12 @@ import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
-from lora_jax import tree
+from lora_jax import ops, tree
 from lora_jax.quantization.base import kernels
 from lora_jax.quantization.kernel import Blocks, Kernel, dequantize
 
 LIMIT = 2**22  # Weights that are dequantized at a time.
+PRODUCTS = (None, lax.dot_general, ops.dot_general)  # Those of a layer that `product` stands for.
 
 
 @jax.custom_vjp
@@ -50,33 +52,54 @@ def interceptor(
   would be left out without a word. Then the layer's own call says that a kernel is not an array.
 
   Raises:
-    ValueError: naming a module of another kind that holds a quantized kernel. Its own call would
-      fail on the kernel somewhere inside of Flax, or of the module, without its path.
+    ValueError: naming a kernel that is read by a module of another kind, by a product that the
+      layer was given, or after something changed it. The module's own call would fail on it
+      somewhere inside of Flax, or of the module, without its path; or give other numbers.
   """
   module = context.module
   is_innermost = next_fun is context.orig_method
-  own = module.variables.get('params', {}) if module.scope else {}
+  # These two change the parameters of a layer before it reads them.
+  norms = isinstance(module, nn.WeightNorm | nn.SpectralNorm)
+  owner = module.layer_instance if norms else module
+  own = owner.variables.get('params', {}) if owner.scope else {}
   coded = {name: leaf for name, leaf in own.items() if isinstance(leaf, Kernel)}
-  # A subclass with a call of its own computes something else.
-  is_dense = isinstance(module, nn.Dense) and type(module).__call__ is nn.Dense.__call__
-  if coded and not is_dense:
-    (name, kernel), *_ = coded.items()
-    raise ValueError(
-      f'{"/".join((*module.path, name))} {kernel.shape} is quantized ({kernel.format}), but it is '
-      f'read by a module of the type {type(module).__name__}: only nn.Dense and nnx.Linear, '
-      'without a call of their own, compute with a quantized kernel. Leave it out of the '
-      '`patterns` of quantization.quantize.'
-    )
+  for name, kernel in coded.items():
+    if problem := _problem(module, kernel):
+      raise ValueError(
+        f'{"/".join((*owner.path, name))} {kernel.shape} is quantized ({kernel.format}), but '
+        f'{problem}. Leave it out of the `patterns` of quantization.quantize.'
+      )
   if not coded or context.method_name != '__call__' or not is_innermost:
     return next_fun(*args, **kwargs)
   kernel = coded['kernel']
   (x,) = map(jnp.asarray, (*args, *kwargs.values()))
-  dtype = module.dtype or jnp.result_type(x, kernel.dtype)
+  # A product of `ops` for a result of another dtype is computed in that.
+  wanted = getattr(module.dot_general, 'keywords', {}).get('preferred_element_type')
+  dtype = wanted or module.dtype or jnp.result_type(x, kernel.dtype)
   y = checkpoint_name(product(x.astype(dtype), kernel), 'dense')
   if not module.use_bias:
     return y
   bias = jnp.asarray(module.get_variable('params', 'bias'), dtype)
   return y + jnp.expand_dims(bias, tuple(range(y.ndim - 1)))
+
+
+def _problem(module: nn.Module, kernel: Kernel) -> str:
+  """Why a module does not compute with a quantized kernel; '' if it does."""
+  kind = type(module)
+  # A subclass with a call of its own computes something else.
+  if not isinstance(module, nn.Dense) or kind.__call__ is not nn.Dense.__call__:
+    return (
+      f'it is read by a module of the type {kind.__name__}: only nn.Dense and nnx.Linear, without '
+      'a call of their own, compute with a quantized kernel'
+    )
+  given = module.dot_general_cls or module.dot_general
+  if isinstance(given, functools.partial):
+    given = given.func if given.func is ops.dot_general else given
+  if given not in PRODUCTS:
+    return 'it is read by a layer with a dot_general of its own, which takes arrays and not codes'
+  if not jnp.issubdtype(kernel.arrays['codes'].dtype, jnp.integer):
+    return 'its codes are changed before the layer reads them, as by nn.map_variables'
+  return ''
 
 
 def needed(frozen: tree.Params) -> Callable[..., object] | None:

@@ -1,5 +1,6 @@
 """Products with quantized kernels are those with their weights, and never hold all of them."""
 
+import functools
 import re
 
 import flax.linen as nn
@@ -11,7 +12,7 @@ from flax import nnx
 from jax import lax
 
 import lora_jax
-from lora_jax import quantization
+from lora_jax import ops, quantization
 from lora_jax.quantization import dense
 from tests.quantization.test_kernel import of_file
 
@@ -93,6 +94,19 @@ def test_a_dense_layer_is_computed(dtype):
   np.testing.assert_allclose(y.astype('f'), plain.astype('f'), atol=1e-5 if dtype == 'f' else 0.05)
 
 
+def test_a_layer_gives_the_dtype_that_its_product_was_asked_for():
+  """As the output layer of a language model, whose logits are float32."""
+  given = functools.partial(ops.dot_general, preferred_element_type=jnp.float32)
+  layer = nn.Dense(6, use_bias=False, dtype=jnp.bfloat16, dot_general=given)
+  x = jnp.asarray(RNG.standard_normal((3, 64)), jnp.bfloat16)
+  coded = quantization.quantize(layer.init(jax.random.key(0), x)['params'], 'int8', 'kernel')
+  exact = {'kernel': coded['kernel'].astype(jnp.float32)}
+  with nn.intercept_methods(dense.interceptor):
+    y = layer.apply({'params': coded}, x)
+  assert y.dtype == layer.apply({'params': exact}, x).dtype == jnp.float32
+  np.testing.assert_allclose(y, x.astype(jnp.float32) @ exact['kernel'], rtol=1e-5, atol=1e-5)
+
+
 def test_members_of_a_vmap_share_the_kernel():
   kernel = of_file('int8', 32, 4)
   x = jnp.asarray(RNG.standard_normal((3, 2, 32)), jnp.float32)
@@ -139,9 +153,42 @@ class Bare(nn.Module):
     return x @ self.param('kernel', nn.initializers.normal(), (x.shape[-1], 3))
 
 
+class Normed(nn.Module):
+  """A layer whose kernel something else normalizes."""
+
+  norm: type[nn.Module]
+  options: tuple[tuple[str, object], ...] = ()
+
+  @nn.compact
+  def __call__(self, x):
+    calls = {} if self.norm is nn.WeightNorm else {'update_stats': False}
+    return self.norm(nn.Dense(64, name='d'), **dict(self.options))(x, **calls)
+
+
+class Scaled(nn.Module):
+  """A layer whose parameters a transformation changes."""
+
+  @nn.compact
+  def __call__(self, x):
+    twice = lambda tree: jax.tree.map(lambda x: 2.0 * x, tree)
+    kind = nn.map_variables(nn.Dense, trans_in_fn=twice, init=self.is_initializing())
+    return kind(64, name='d')(x)
+
+
+def doubled(*args, **kwargs):
+  return 2 * lax.dot_general(*args, **kwargs)
+
+
 @pytest.mark.parametrize(
   'model, leaf',
   [
+    (Normed(nn.WeightNorm), 'd/kernel'),
+    (Normed(nn.WeightNorm, (('use_scale', False),)), 'd/kernel'),
+    (Normed(nn.SpectralNorm), 'd/kernel'),
+    (Scaled(), 'd/kernel'),
+    (nn.Dense(3, dot_general=doubled), 'kernel'),
+    (nn.Dense(3, dot_general_cls=lambda: doubled), 'kernel'),
+    (nnx.Linear(64, 3, dot_general=doubled, rngs=nnx.Rngs(0)), 'kernel'),
     (Own(3), 'kernel'),
     (Bare(), 'kernel'),
     (nn.DenseGeneral(3), 'kernel'),

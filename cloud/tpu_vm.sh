@@ -9,16 +9,16 @@ ZONE=us-west4-a
 NAME=lora-samsum
 ACCELERATOR=v5litepod-16 # v5e:4x4 of experiments.plan, on four hosts.
 RUNTIME=v2-alpha-tpuv5-lite
-BUCKET=gs://my-bucket # Holds data/samsum/{train,val,test}.json.
-WORKDIR=$BUCKET/runs/samsum
-CACHE=$BUCKET/compiled
+BUCKET=my-bucket # The name alone; it holds data/samsum/{train,val,test}.json.
+WORKDIR=gs://$BUCKET/runs/samsum
+CACHE=gs://$BUCKET/compiled
 
 # What every host runs when it has started, as root; its log is that of the unit `train`.
 on_each_host() {
   cd /root
   export HOME=/root
-  gcloud storage cp "$BUCKET/code.bundle" code.bundle
-  gcloud storage cp --recursive "$BUCKET/data" .
+  gcloud storage cp "gs://$BUCKET/code.bundle" code.bundle
+  gcloud storage cp --recursive "gs://$BUCKET/data" .
   curl -LsSf https://astral.sh/uv/install.sh | sh
   rm -rf lora_jax
   git clone --quiet code.bundle lora_jax
@@ -57,6 +57,10 @@ slice_state() {
 }
 
 # The hosts get what is committed; this file's own parameters go with the startup script.
+if [[ $BUCKET == *:* ]]; then
+  echo "error: BUCKET=$BUCKET: expected the bucket's name alone, as my-bucket" >&2
+  exit 1
+fi
 if ! git diff --quiet HEAD -- . ':(exclude)cloud/tpu_vm.sh'; then
   echo 'error: these files have changes that are not committed, which the hosts would not get:' >&2
   git diff --name-only HEAD -- . ':(exclude)cloud/tpu_vm.sh' >&2
@@ -74,7 +78,7 @@ trap 'rm -f "$startup" "$startup.bundle" "$startup.error"' EXIT
   echo on_each_host
 } >"$startup"
 git bundle create "$startup.bundle" HEAD
-gcloud storage cp "$startup.bundle" "$BUCKET/code.bundle"
+gcloud storage cp "$startup.bundle" "gs://$BUCKET/code.bundle"
 gcloud storage rm "$WORKDIR.failed" >/dev/null 2>&1 || true
 
 until has "$WORKDIR/result.json"; do

@@ -42,6 +42,11 @@ def path_of(workdir: str | os.PathLike[str]) -> Path:
     )
   if not (bucket := rest.partition('/')[0]):
     raise ValueError(f'{text}: names no bucket, expected gs://bucket/run')
+  if ':' in bucket:
+    raise ValueError(
+      f'{text}: expected gs://bucket/run, found {bucket} for the bucket. Where gs:// is put before '
+      'it, as by the jobs in cloud/, give the name alone: BUCKET=my-bucket.'
+    )
   _check_bucket(bucket)
   return cast(Path, epath.Path(text))  # It has the interface of pathlib.Path.
 

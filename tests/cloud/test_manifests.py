@@ -21,7 +21,7 @@ from lora_jax.train import paths
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CLOUD = ROOT / 'cloud'
 SCHEMAS = ROOT / 'tests' / 'golden' / 'schemas'  # Made by golden/make_schemas.py.
-BUCKET = 'gs://bucket'
+BUCKET = 'bucket'
 FILLED = {
   'IMAGE': 'registry/lora:1',
   'TOPOLOGY': '4x4',
@@ -78,7 +78,7 @@ JOBSET = fields(
 # fmt: on
 
 
-def jobset(text=None, bucket='bucket'):
+def jobset(text=None, bucket=BUCKET):
   """The JobSet, filled in as envsubst does it."""
   text = (CLOUD / 'jobset.yaml').read_text() if text is None else text
   return yaml.safe_load(string.Template(text).substitute(FILLED, BUCKET=bucket))
@@ -120,6 +120,21 @@ def test_a_jobset_without_its_bucket_writes_to_no_disk():
   workdir = container['command'][-1].removeprefix('--workdir=')
   with pytest.raises(ValueError, match=r'^gs:///runs/samsum: names no bucket'):
     paths.path_of(workdir)
+
+
+def test_the_three_jobs_take_the_name_of_the_bucket_alone():
+  workdirs = {name: arguments[-1] for name, arguments in commands() if 'README' not in name}
+  assert list(workdirs.values()) == [f'--workdir=gs://{BUCKET}/runs/samsum'] * 3
+  assert skypilot()['file_mounts']['~/data/samsum']['source'] == 'gs://${BUCKET}/data/samsum'
+  given = [line for line in (CLOUD / 'tpu_vm.sh').read_text().splitlines() if 'BUCKET=' in line]
+  assert skypilot()['envs']['BUCKET'] == given[0].split()[0].removeprefix('BUCKET=') == 'my-bucket'
+
+
+def test_the_address_of_a_bucket_in_place_of_its_name_is_refused():
+  (replicated,) = jobset(bucket='gs://bucket')['spec']['replicatedJobs']
+  (container,) = replicated['template']['spec']['template']['spec']['containers']
+  with pytest.raises(ValueError, match=r'gs://gs://.*give the name alone: BUCKET=my-bucket'):
+    paths.path_of(container['command'][-1].removeprefix('--workdir='))
 
 
 @pytest.mark.parametrize(
@@ -173,7 +188,7 @@ def commands():
     assert found, name
     for number, line in enumerate(found):
       filled = string.Template(line.replace('\\\n', ' ')).safe_substitute(
-        BUCKET=BUCKET, WORKDIR=f'{BUCKET}/runs/samsum', HOME='/root'
+        BUCKET=BUCKET, WORKDIR=f'gs://{BUCKET}/runs/samsum', HOME='/root'
       )
       yield f'{name} {number}', shlex.split(filled)
 
@@ -185,7 +200,7 @@ def test_the_command_parses(name, arguments):
   assert (ROOT / path).is_file(), path
   config = importlib.import_module(path.removesuffix('.py').replace('/', '.')).get_config(arg)
   workdir = given.pop('workdir')
-  assert workdir.startswith(BUCKET) or name.startswith('README')
+  assert workdir.startswith(f'gs://{BUCKET}/') or name.startswith('README')
   flat = {key.removeprefix('config.'): value for key, value in given.items()}
   assert all(key.startswith('config.') for key in given), sorted(given)
   with config.unlocked():
@@ -244,7 +259,7 @@ def test_sigterm_reaches_python_through_skypilots_shell(tmp_path):
   until(tmp_path / 'started', process)
   process.send_signal(signal.SIGTERM)
   assert process.wait(timeout=30) == 143
-  assert (tmp_path / 'started').read_text() == f'{BUCKET}/compiled'
+  assert (tmp_path / 'started').read_text() == f'gs://{BUCKET}/compiled'
   assert (tmp_path / 'stopped').read_text().startswith('-m experiments.train --config=')
 
 
@@ -329,6 +344,15 @@ def test_changes_that_the_hosts_would_not_get_are_named_before_anything_costs(tm
   done, calls = watch(tmp_path, [], change='configs/gpt3.py')
   assert done.returncode == 1 and not calls
   assert 'configs/gpt3.py' in done.stderr and 'git commit -a' in done.stderr
+
+
+def test_the_script_refuses_the_address_of_a_bucket_in_place_of_its_name(tmp_path):
+  script = (CLOUD / 'tpu_vm.sh').read_text().replace('BUCKET=my-bucket', 'BUCKET=gs://my-bucket')
+  done = subprocess.run(['bash', '-c', script], cwd=tmp_path, capture_output=True, text=True)
+  assert done.returncode == 1
+  assert (
+    done.stderr == "error: BUCKET=gs://my-bucket: expected the bucket's name alone, as my-bucket\n"
+  )
 
 
 def test_a_host_starts_python_under_systemd_without_a_shell(tmp_path):

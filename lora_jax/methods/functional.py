@@ -162,7 +162,10 @@ class Functional:
       added.setdefault(path, {})[rest] = value
       lost += [leaf] * ('/' in rest and parts[-1].startswith(OF_LAYERS))
     if lost:
-      raise ValueError(f'{errors.listed(lost)}: this {self.kind.__name__} has no such modules')
+      raise ValueError(
+        f'{errors.listed(lost)}: this {self.kind.__name__} has no such modules. Pass what '
+        'method.init returned for this model, with its names.'
+      )
     for path, new in added.items():
       hooks.touch(subs[path], path, tree.unflatten(new), running, found)
     return module

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from lora_jax import adapt, bind, lora, params, prefix_embed, quantization, tree
+from lora_jax import adapt, bind, lora, params, prefix_embed, quantization, tree, vera
 from lora_jax.methods import functional, hooks
 from lora_jax.methods.functional import Functional
 from tests.nnx.toys import IMAGE, KEY, One, Stack, X, disturbed
@@ -48,6 +48,20 @@ def test_variables_that_are_no_parameters_are_the_state():
   model.eval()
   evaluated = bind(model, METHOD)(*parts, IMAGE, collections=state)
   assert np.abs(evaluated - y).max() > 0.1
+
+
+@pytest.mark.parametrize('method', [METHOD, vera(rank=2, targets='query')])
+def test_factors_of_no_module_are_named(method):
+  """LoRA's in the frozen part, where no method looks for its own, and VeRA's vectors."""
+  model = One(linear())
+  frozen, trainable = method.init(KEY, model, X)
+  moved = dict(trainable)
+  moved['qeury'] = moved.pop('query')
+  parts = (tree.join(frozen, moved), trainable) if method is METHOD else (frozen, moved)
+  with pytest.raises(
+    ValueError, match=r'qeury/\w+_\w, qeury/\w+: this One has no such modules. Pass'
+  ):
+    bind(model, method)(*parts, X)
 
 
 class Dropped(nnx.Module):

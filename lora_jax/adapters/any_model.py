@@ -8,6 +8,7 @@ The folder has the two files of `native.py`, for a model that is not one of this
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import flax.linen as nn
@@ -85,7 +86,8 @@ def load(
     folder: the folder.
     model: the model, of Linen or of NNX.
     params: its parameters; an nnx.Module holds its own.
-    other_base: accept a base of the same shape that is not the one that was trained on.
+    other_base: accept a base of the same shape that is not the one that was trained on; without a
+      fingerprint in the file, one with further layers that the method would adapt.
 
   Returns:
     (method, frozen, trainable), for `bind(model, method)(frozen, trainable, ...)`. No array of
@@ -115,6 +117,12 @@ def load(
   leaves = tree.flatten(nn.unbox(params))
   if problems := _problems(trainable, leaves):
     raise ValueError(f'{folder}: does not fit the model: {"; ".join(problems)}')
+  if not values['base'] and not other_base and (left := _left_out(method, trainable, leaves)):
+    raise ValueError(
+      f'{folder}: the method adapts {errors.listed(left)} of this model, too, and the file has no '
+      'factors for them: it is of a model with fewer layers. Load it on that one, or pass '
+      'other_base=True to leave these as they are.'
+    )
   frozen = {path: leaf for path, leaf in leaves.items() if path not in trainable}
   found = print_differences(values['base'], of_leaves(frozen)) if values['base'] else []
   if found and not other_base:
@@ -167,6 +175,21 @@ def _problems(trainable: tree.Params, leaves: tree.Params) -> list[str]:
     near = errors.nearest(lost[0], sorted(modules))
     problems.append(f'the model has no layer {errors.listed(lost)}. {near}')
   return problems + _misshapen(trainable, leaves)
+
+
+def _left_out(method: methods.Method, trainable: tree.Params, leaves: tree.Params) -> list[str]:
+  """Modules that the method would adapt and has not, named as adapted ones but for numbers."""
+  split = [path.rpartition('/') for path in trainable if path not in leaves]
+  adapted = {module for module, _, name in split if name in (FACTORS[0], VECTORS[0])}
+  kind = lambda module: re.sub(r'\d+', '*', module)
+  kinds = {kind(module) for module in adapted}
+  weights = [path.rpartition('/') for path in leaves]
+  return [
+    module
+    for module, _, name in weights
+    if name in lowrank.WEIGHTS and module not in adapted and kind(module) in kinds
+    if any(re.fullmatch(pattern, module) for pattern in method.patterns)
+  ]
 
 
 def _misshapen(trainable: tree.Params, leaves: tree.Params) -> list[str]:

@@ -75,6 +75,24 @@ def test_a_model_without_the_layers_is_told_which(tmp_path):
     load(tmp_path, model, {'layers_0': {'query': {'bias': jnp.ones(1)}}})
 
 
+@pytest.mark.parametrize('name', ['lora', 'vera'])
+def test_a_model_with_more_layers_is_told_which(name, tmp_path):
+  """Their factors were not missed: without any a layer is computed as it is."""
+  model, method, frozen, trainable = adapted(name)
+  save(tmp_path / 'a', method, trainable)
+  deeper = Stack(depth=4)
+  first = r'adapts layers_2/query, .*layers_3/.* fewer layers.*other_base=True'
+  with pytest.raises(ValueError, match=first):
+    load(tmp_path / 'a', deeper)
+  load(tmp_path / 'a', deeper, other_base=True)
+  save(tmp_path / 'b', method, trainable, frozen=frozen)
+  with pytest.raises(ValueError, match='not the base that was trained on'):
+    load(tmp_path / 'b', deeper)
+  one = lora(rank=1, alpha=1, targets='layers_0/query')  # Where it was asked for, that is right.
+  save(tmp_path / 'c', one, one.init(KEY, model, IDS)[1])
+  load(tmp_path / 'c', deeper)
+
+
 @pytest.mark.parametrize('make', [lora, vera], ids=['lora', 'vera'])
 def test_factors_that_do_not_fit_the_weights_are_named(make, tmp_path):
   """An update of one column would be broadcast to all, and ids beyond a table give NaN."""

@@ -120,6 +120,8 @@ def transformation(
   tx = optax.chain(optax.clip_by_global_norm(config.clip), adam) if config.clip else adam
   has_plus = not (isinstance(of.lora_plus, float) and of.lora_plus == 1)
 
+  # What `methods.masked` does for any tree; that would wrap the state in nodes of its own, of which
+  # the checkpoints of runs that were begun have none.
   def moving(params: optax.Params) -> tree.Tree:
     leaves = tree.flatten(cast(tree.Params, params))
     return tree.unflatten({path: x for path, x in leaves.items() if not groups.fixed(path)})

@@ -36,7 +36,7 @@ LAUNCHERS = {
 MAYBE_TPU = 'a TPU machine'
 TPU_HOSTS = ('TPU_WORKER_HOSTNAMES', 'TPU_PROCESS_ADDRESSES')
 # Not INVALID_ARGUMENT or RESOURCE_EXHAUSTED, which are of this process itself.
-LOSSES = re.compile('(ABORTED|CANCELL?ED|DEADLINE_EXCEEDED|INTERNAL|UNAVAILABLE|UNKNOWN): ')
+LOSSES = re.compile('(ABORTED|CANCEL[A-Z]+|DEADLINE_EXCEEDED|INTERNAL|UNAVAILABLE|UNKNOWN): ')
 RESTART = (
   'Start all processes again with the same command: training resumes from its last checkpoint.'
 )

@@ -56,10 +56,10 @@ def test_factors_of_no_module_are_named(method):
   model = One(linear())
   frozen, trainable = method.init(KEY, model, X)
   moved = dict(trainable)
-  moved['qeury'] = moved.pop('query')
+  moved['queries'] = moved.pop('query')
   parts = (tree.join(frozen, moved), trainable) if method is METHOD else (frozen, moved)
   with pytest.raises(
-    ValueError, match=r'qeury/\w+_\w, qeury/\w+: this One has no such modules. Pass'
+    ValueError, match=r'queries/\w+_\w, queries/\w+: this One has no such modules. Pass'
   ):
     bind(model, method)(*parts, X)
 

@@ -124,8 +124,7 @@ def differences(run: Path, oracle: Path) -> list[str]:
   """In what two finished runs differ: results, metrics, arrays of the best and last step."""
   one, other = rundir.read_result(run), rundir.read_result(oracle)
   found = [name for name in COMPARED if one is None or other is None or one[name] != other[name]]
-  ours, theirs = (curve.read(folder / 'metrics.jsonl') for folder in (run, oracle))
-  if curve.reproducible(ours) != curve.reproducible(theirs):
+  if _lines(run) != _lines(oracle):
     found.append('metrics.jsonl')
   config = rundir.read_config(oracle)
   for which in ('best', 'last'):
@@ -137,6 +136,14 @@ def differences(run: Path, oracle: Path) -> list[str]:
     if not same:
       found.append(f'{which} checkpoint')
   return found
+
+
+def _lines(run: Path) -> list[dict[str, object]] | None:
+  """The lines of a run's `metrics.jsonl` without its speeds; None where one of them is damaged."""
+  try:
+    return curve.reproducible(curve.read(run / 'metrics.jsonl'))
+  except ValueError:
+    return None
 
 
 def newest_files(run: Path) -> list[Path]:

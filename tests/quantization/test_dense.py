@@ -188,6 +188,7 @@ def doubled(*args, **kwargs):
     (Scaled(), 'd/kernel'),
     (nn.Dense(3, dot_general=doubled), 'kernel'),
     (nn.Dense(3, dot_general_cls=lambda: doubled), 'kernel'),
+    (nn.Dense(3, precision='highest'), 'kernel'),
     (nnx.Linear(64, 3, dot_general=doubled, rngs=nnx.Rngs(0)), 'kernel'),
     (Own(3), 'kernel'),
     (Bare(), 'kernel'),

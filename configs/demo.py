@@ -46,7 +46,7 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   if args['rank'] and (pretraining or args['method'] == 'full'):
     found = 'model=fresh, which is pretrained' if pretraining else 'method=full'
     raise ValueError(
-      f'rank={args["rank"]} is for method=lora on a pretrained model, found {found}.'
+      f'rank={args["rank"]} is for method=lora on a pretrained model, found {found}. Leave it out.'
     )
   rank = args['rank'] or '4'
   if not rank.isdecimal():

@@ -98,7 +98,7 @@ def _problem(module: nn.Module, kernel: Kernel) -> str:
   if given not in PRODUCTS:
     return 'it is read by a layer with a dot_general of its own, which takes arrays and not codes'
   if module.precision is not None:
-    return 'it is read by a layer with a precision of its own, which the product of codes has not'
+    return 'it is read by a layer with a precision of its own, which would be ignored'
   if not jnp.issubdtype(kernel.arrays['codes'].dtype, jnp.integer):
     return 'its codes are changed before the layer reads them, as by nn.map_variables'
   return ''

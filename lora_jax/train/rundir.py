@@ -190,7 +190,7 @@ def keep_inputs(workdir: Path, found: provenance.Inputs) -> provenance.Inputs:
 
   Args:
     workdir: the run directory.
-    found: all that were read now.
+    found: the files that this process has read, with their sizes and digests.
 
   Returns:
     the record.
@@ -255,7 +255,7 @@ def check_inputs(found: provenance.Inputs) -> None:
   The run would be of both, or wait forever where one has fewer batches.
 
   Args:
-    found: all that were read now.
+    found: the files that this process has read, with their sizes and digests.
   """
   _check_with_first(
     'reads other files than process 0',

@@ -269,8 +269,8 @@ def test_a_lost_process_leaves_the_end_to_jax(monkeypatch, capsys, error, least)
   with pytest.raises(Exited, match='1'), hosts.connected():
     raise error
   assert sum(slept) >= least and bool(slept) == bool(least)
-  told = capsys.readouterr().err
-  assert 'process 1 of 3' in told and 'Fix the cause, which may be in the command' in told
+  shown = capsys.readouterr().err
+  assert 'process 1 of 3' in shown and 'Fix the cause, which may be in the command' in shown
 
 
 def test_errors_that_are_their_own_cause_are_no_loss(monkeypatch):
